@@ -1,0 +1,88 @@
+"""Settings: one frozen dataclass per method, built from the mapping that a user wrote, refused early and by name.
+
+A settings class is a ``@dataclass(frozen=True)`` that checks its own ranges in ``__post_init__`` with :func:`require`.
+:func:`build_settings` turns a mapping (a YAML node, command-line flags) into it and refuses unknown keys and wrong types.
+
+>>> from dataclasses import dataclass
+>>> @dataclass(frozen=True)
+... class Demo:
+...     weight: float = 0.5
+...     def __post_init__(self):
+...         require(self.weight >= 0, "weight", self.weight, "a number of at least 0")
+>>> build_settings(Demo, {"weight": 1}, where="algorithm.efficiency")
+Demo(weight=1.0)
+>>> build_settings(Demo, {"wieght": 1}, where="algorithm.efficiency")
+Traceback (most recent call last):
+verl_efficiency.settings.SettingsError: algorithm.efficiency.wieght: unknown setting; did you mean 'weight'? Known: weight
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A setting is wrong. The message says what, where, the nearest right name and the mend."""
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """Raise :class:`SettingsError` unless ``condition`` holds; ``expected`` completes "must be …"."""
+    if not condition:
+        raise SettingsError(f"{name}: must be {expected}, got {value!r}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the closest of ``known``, or ``""`` when nothing is close."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) -> T:
+    """Build ``cls`` from ``mapping``; every error names the full path ``where.key``.
+
+    Args:
+        cls: a frozen dataclass whose fields are ``bool``, ``int``, ``float``, ``str``, ``Literal`` or ``X | None`` of these.
+        mapping: what the user wrote; ``None`` means nothing (all defaults).
+        where: the path of the mapping as the user knows it, for example ``algorithm.efficiency``.
+
+    Raises:
+        SettingsError: unknown key, wrong type, or a value that ``cls`` itself refuses.
+    """
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    values = {}
+    for key, value in (mapping or {}).items():
+        if key not in known:
+            hint = nearest(str(key), known)
+            raise SettingsError(f"{where}.{key}: unknown setting{hint or ';'} Known: {', '.join(sorted(known))}")
+        values[key] = _convert(value, hints[key], f"{where}.{key}")
+    try:
+        return cls(**values)
+    except SettingsError as error:
+        raise SettingsError(f"{where}.{error}") from None
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        (inner,) = [option for option in options if option is not type(None)]
+        return _convert(value, inner, where)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            hint_text = nearest(str(value), [str(choice) for choice in choices])
+            raise SettingsError(f"{where}: unknown value {value!r}{hint_text or ';'} Known: {', '.join(map(str, choices))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SettingsError(f"{where}: must be {hint.__name__}, got {value!r} ({type(value).__name__})")
+    return value
