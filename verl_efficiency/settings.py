@@ -59,7 +59,7 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) 
     for key, value in (mapping or {}).items():
         if key not in known:
             hint = nearest(str(key), known)
-            raise SettingsError(f"{where}.{key}: unknown setting{hint or ';'} Known: {', '.join(sorted(known))}")
+            raise SettingsError(f"{where}.{key}: unknown setting{hint or '.'} Known: {', '.join(sorted(known))}")
         values[key] = _convert(value, hints[key], f"{where}.{key}")
     try:
         return cls(**values)
@@ -79,7 +79,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         choices = typing.get_args(hint)
         if value not in choices:
             hint_text = nearest(str(value), [str(choice) for choice in choices])
-            raise SettingsError(f"{where}: unknown value {value!r}{hint_text or ';'} Known: {', '.join(map(str, choices))}")
+            raise SettingsError(f"{where}: unknown value {value!r}{hint_text or '.'} Known: {', '.join(map(str, choices))}")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
