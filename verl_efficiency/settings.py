@@ -30,6 +30,27 @@ class SettingsError(ValueError):
     """A setting is wrong. The message says what, where, the nearest right name and the mend."""
 
 
+class MethodSettings:
+    """What an adapter asks of the settings of every method; a method overrides what is not so for it."""
+
+    correct_threshold: float = 0.5
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Columns of the data set that the method reads: role (``difficulty``, ``prompt``) → path."""
+        return {}
+
+    @property
+    def names_prompts(self) -> bool:
+        """Whether the method must recognise a prompt across epochs."""
+        return False
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether anything is carried from step to step, and so belongs into a checkpoint."""
+        return False
+
+
 def require(condition: bool, name: str, value: object, expected: str) -> None:
     """Raise :class:`SettingsError` unless ``condition`` holds; ``expected`` completes "must be …"."""
     if not condition:
@@ -79,7 +100,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         choices = typing.get_args(hint)
         if value not in choices:
             hint_text = nearest(str(value), [str(choice) for choice in choices])
-            raise SettingsError(f"{where}: unknown value {value!r}{hint_text or '.'} Known: {', '.join(map(str, choices))}")
+            raise SettingsError(
+                f"{where}: unknown value {value!r}{hint_text or '.'} Known: {', '.join(map(str, choices))}"
+            )
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

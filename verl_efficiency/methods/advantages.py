@@ -1,0 +1,65 @@
+"""Group advantages: one number per rollout from the rewards of its group.
+
+For group ``g`` with rewards ``r`` of ``n`` rollouts, mean ``μ`` and sample standard deviation ``σ`` (divided by n − 1):
+
+* ``grpo``      (r − μ) / (σ + ε)          DeepSeekMath, arXiv 2402.03300
+* ``dr_grpo``   r − μ                      "Understanding R1-Zero-like training", arXiv 2503.20783
+* ``rloo``      (r − μ) · n / (n − 1)      each against the mean of the others; arXiv 2402.14740
+
+A group of one has nothing to be compared with; as in verl its advantage is its reward. Padding rows get 0.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from verl_efficiency.methods.rollouts import Rollouts
+
+AdvantageName = Literal["grpo", "dr_grpo", "rloo"]
+EPSILON = 1e-6
+
+
+def group_advantage(name: AdvantageName, rewards_B: Tensor, rollouts: Rollouts) -> Tensor:
+    """(B,) float64: the advantage ``name`` of ``rewards_B`` within the groups of ``rollouts``.
+
+    >>> r = Rollouts.build(torch.tensor([1., 0., 1., 1.]), torch.tensor([5, 5, 5, 5]), ["a", "a", "b", "b"])
+    >>> group_advantage("dr_grpo", r.scores_B, r).tolist()
+    [0.5, -0.5, 0.0, 0.0]
+    >>> group_advantage("rloo", r.scores_B, r).tolist()
+    [1.0, -1.0, 0.0, 0.0]
+    """
+    advantage_B = _standardise(name, rewards_B.double(), rollouts, rollouts.real_B)
+    alone_B = rollouts.count()[rollouts.groups_B] == 1
+    return torch.where(alone_B & rollouts.real_B, rewards_B.double(), advantage_B)
+
+
+def decoupled_advantage(
+    name: AdvantageName, scores_B: Tensor, length_rewards_B: Tensor, rollouts: Rollouts, *, length_weight: float
+) -> Tensor:
+    """(B,) float64: ``A_accuracy + length_weight · A_length``, where ``A_length`` compares correct rollouts only.
+
+    Mixing length into the reward before normalisation can turn a correct but long rollout negative (DRPO,
+    arXiv 2510.04474). Here the length term is centred among the correct of a group, and where a group has wrong answers too
+    it may lower a correct rollout to 0 but not below (our choice: it keeps every correct rollout above every wrong one).
+    A sole correct rollout has nobody to be shorter than: its length term is 0.
+    """
+    accuracy_B = group_advantage(name, scores_B, rollouts)
+    length_B = length_weight * _standardise(name, length_rewards_B.double(), rollouts, rollouts.correct_B)
+    mixed_B = (rollouts.count(~rollouts.correct_B) > 0)[rollouts.groups_B]
+    floor_B = torch.where(mixed_B, accuracy_B.clamp_max(0), -torch.inf)
+    return torch.where(rollouts.correct_B, torch.maximum(accuracy_B + length_B, floor_B), accuracy_B)
+
+
+def _standardise(name: AdvantageName, values_B: Tensor, rollouts: Rollouts, mask_B: Tensor) -> Tensor:
+    """The formula of ``name`` over the rollouts of ``mask_B``; 0 outside it and where a group has one such rollout."""
+    count_B = rollouts.count(mask_B)[rollouts.groups_B]
+    centred_B = values_B - rollouts.mean(values_B, mask_B)[rollouts.groups_B]
+    if name == "grpo":
+        deviation_G = rollouts.variance(values_B, mask_B, correction=1).sqrt()
+        centred_B = centred_B / (deviation_G[rollouts.groups_B] + EPSILON)
+    elif name == "rloo":
+        centred_B = centred_B * count_B / (count_B - 1).clamp_min(1)
+    elif name != "dr_grpo":
+        raise ValueError(f"unknown group advantage {name!r}. Known: grpo, dr_grpo, rloo")
+    return torch.where(mask_B & (count_B > 1), centred_B, 0.0)

@@ -1,0 +1,131 @@
+"""The one input type of every method: a batch of rollouts, and statistics over its groups.
+
+Shapes: ``B`` rollouts of one training batch, ``G`` groups (rollouts of the same prompt). Everything is vectorised over rows
+and groups and runs in float64 on ``B`` numbers, which costs nothing beside the ``(B, L)`` token tensors that an adapter reads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """A batch of rollouts.
+
+    Attributes:
+        scores_B: float64, the score of each rollout as the reward gave it.
+        lengths_B: int64, generated tokens (tool and observation tokens excluded, EOS included); 0 for an empty response.
+        groups_B: int64 in ``[0, G)``, which rollouts answer the same prompt.
+        correct_B: bool, score at or above the threshold; never true for padding.
+        truncated_B: bool, the response stopped because its length reached the limit.
+        real_B: bool, False for rows that only pad the batch. Padding counts in no statistic.
+        labels_G: the name of each group, in order of first appearance (verl's ``uid``).
+        difficulty_G: float64 in [0, 1] or None, a difficulty known beforehand (a column of the data set).
+        prompt_ids_G: a name of each prompt that stays the same over epochs, or None when nobody needs it.
+    """
+
+    scores_B: Tensor
+    lengths_B: Tensor
+    groups_B: Tensor
+    correct_B: Tensor
+    truncated_B: Tensor
+    real_B: Tensor
+    labels_G: tuple
+    difficulty_G: Tensor | None = None
+    prompt_ids_G: tuple[str, ...] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        scores_B: Tensor,
+        lengths_B: Tensor,
+        labels_B: Sequence | np.ndarray,
+        *,
+        correct_threshold: float = 0.5,
+        max_length: int | None = None,
+        real_B: Tensor | None = None,
+    ) -> "Rollouts":
+        """Number the groups and mark what is correct and truncated.
+
+        Args:
+            scores_B: score per rollout.
+            lengths_B: generated tokens per rollout.
+            labels_B: any hashable label per rollout; equal labels are one group.
+            correct_threshold: a rollout is correct if its score is at least this.
+            max_length: the limit on generated tokens; a rollout of that length counts as truncated. None: none is.
+            real_B: False for padding rows. None: all are real.
+
+        Raises:
+            ValueError: the three inputs differ in length, or a score is not finite.
+        """
+        if not len(scores_B) == len(lengths_B) == len(labels_B):
+            raise ValueError(
+                f"scores, lengths and labels must have one entry per rollout, "
+                f"got {len(scores_B)}, {len(lengths_B)} and {len(labels_B)}"
+            )
+        scores_B = scores_B.double()
+        if not bool(scores_B.isfinite().all()):
+            row = int((~scores_B.isfinite()).nonzero()[0])
+            raise ValueError(f"the score of rollout {row} is {scores_B[row].item()}; a reward must be a finite number")
+        lengths_B = lengths_B.long()
+        real_B = torch.ones_like(lengths_B, dtype=torch.bool) if real_B is None else real_B.bool()
+        labels = labels_B.tolist() if isinstance(labels_B, np.ndarray | Tensor) else list(labels_B)
+        number = {label: group for group, label in enumerate(dict.fromkeys(labels))}
+        groups = np.fromiter(map(number.__getitem__, labels), dtype=np.int64, count=len(labels))
+        return cls(
+            scores_B=scores_B,
+            lengths_B=lengths_B,
+            groups_B=torch.from_numpy(groups).to(scores_B.device),
+            correct_B=(scores_B >= correct_threshold) & real_B,
+            truncated_B=real_B & (lengths_B >= max_length) if max_length is not None else torch.zeros_like(real_B),
+            real_B=real_B,
+            labels_G=tuple(number),
+        )
+
+    @property
+    def G(self) -> int:
+        """Number of groups, padding groups included."""
+        return len(self.labels_G)
+
+    def count(self, mask_B: Tensor | None = None) -> Tensor:
+        """(G,) float64: real rollouts per group, of those in ``mask_B`` when given."""
+        return self.total(torch.ones_like(self.scores_B), mask_B)
+
+    def total(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
+        """(G,) float64: sum of ``values_B`` over the real rollouts of each group."""
+        counted_B = self.real_B if mask_B is None else self.real_B & mask_B
+        values_B = torch.where(counted_B, values_B.double(), 0.0)
+        return torch.zeros(self.G, dtype=torch.float64, device=values_B.device).index_add_(0, self.groups_B, values_B)
+
+    def mean(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
+        """(G,) float64: mean over the real rollouts of each group; 0 where there is none."""
+        return self.total(values_B, mask_B) / self.count(mask_B).clamp_min(1)
+
+    def variance(self, values_B: Tensor, mask_B: Tensor | None = None, *, correction: int = 0) -> Tensor:
+        """(G,) float64: variance in each group, divided by ``count − correction`` (0: population, 1: sample)."""
+        centred_B = values_B.double() - self.mean(values_B, mask_B)[self.groups_B]
+        return self.total(centred_B.square(), mask_B) / (self.count(mask_B) - correction).clamp_min(1)
+
+    def smallest(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
+        """(G,) float64: minimum in each group; +inf where there is none."""
+        counted_B = self.real_B if mask_B is None else self.real_B & mask_B
+        values_B = torch.where(counted_B, values_B.double(), torch.inf)
+        out_G = torch.full((self.G,), torch.inf, dtype=torch.float64, device=values_B.device)
+        return out_G.scatter_reduce_(0, self.groups_B, values_B, reduce="amin")
+
+    def largest(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
+        """(G,) float64: maximum in each group; −inf where there is none."""
+        return -self.smallest(-values_B.double(), mask_B)
+
+    def solve_rate(self, *, smoothing: float = 0.0) -> Tensor:
+        """(G,) float64: ``(correct + smoothing/2) / (count + smoothing)``; ½ for a group without real rollouts.
+
+        ``smoothing`` is the weight, in rollouts, of the prior guess ½.
+        """
+        correct_G, count_G = self.count(self.correct_B), self.count()
+        rate_G = (correct_G + smoothing / 2) / (count_G + smoothing).clamp_min(1e-12)
+        return torch.where(count_G > 0, rate_G, 0.5)

@@ -1,0 +1,226 @@
+"""Token budget: a correct answer pays for the tokens it spends over a budget that grows with the difficulty of its problem.
+
+With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]``::
+
+    b(d) = b_min + (b_max − b_min) · d                 budget, tokens
+    o    = max(0, L − b) / b                           overrun, relative
+    r    = max(s − λ · min(o, o_max), floor)           shaped score, correct rollouts only
+    floor = min(s, highest wrong score of the group + margin)
+
+followed by a group advantage of ``r`` (``combine=shaped_reward``), or by ``A(s) + w · A(−λ · min(o, o_max))`` with the second
+term compared among the correct only (``combine=decoupled``).
+
+Promises: a wrong answer never gains from being short (with ``apply_to=correct``); a correct one stays above every wrong one of
+its group by ``margin`` (or by its own lead, where that is smaller); the shaped score never rises with length; at or under
+budget nothing changes; a higher difficulty is never stricter; a group in which nobody is right is left alone.
+
+The linear budget follows the task-scaling law of Batched Contextual Reinforcement (arXiv 2604.02322); difficulty-adjusted
+budgets are published in DAST (arXiv 2503.04472) and LASER-D (arXiv 2505.15612). The combination is ours.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantage, group_advantage
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.settings import MethodSettings, SettingsError, require
+
+
+@dataclass(frozen=True)
+class TokenBudgetSettings(MethodSettings):
+    """Settings of ``token_budget``; every default works on its own.
+
+    Attributes:
+        difficulty: where d comes from. ``group``: 1 − smoothed solve rate of the rollout's own group. ``data``: the data
+            set's column ``difficulty_column``. ``running``: 1 − exponential average of the smoothed solve rate of the prompt
+            over the steps that saw it. ``blend``: ``blend_weight`` · data + (1 − ``blend_weight``) · group.
+        difficulty_column: path of the column with d in [0, 1], for ``data`` and ``blend``.
+        prompt_column: path of a column that names a prompt across epochs, for ``running``; None takes the prompt's own text.
+        smoothing: weight, in rollouts, of the prior solve rate ½.
+        running_decay: weight of the past in the average of ``running``, in [0, 1).
+        blend_weight: see ``difficulty``, in [0, 1].
+        b_min, b_max: budget in tokens at d = 0 and d = 1. Unset, they follow the run: exponential averages of the 10th and
+            90th percentile of the lengths of correct rollouts (``verl-efficiency calibrate`` fits them from stored rollouts).
+        budget_decay: weight of the past in these averages, in [0, 1).
+        penalty: λ, score lost at an overrun of 100 %.
+        overrun_max: o_max, the overrun beyond which the penalty stays the same.
+        margin: distance kept between every correct and every wrong rollout of a group.
+        apply_to: ``correct``, or ``all`` (then a wrong short answer scores above a wrong long one).
+        gate_solve_rate: groups solved less often than this are not shaped; 0 shapes every group with a correct answer.
+        combine: ``shaped_reward`` or ``decoupled``, see above.
+        length_weight: w of ``decoupled``.
+        advantage: group advantage: grpo, dr_grpo or rloo.
+        correct_threshold: a score of at least this is correct.
+    """
+
+    difficulty: Literal["group", "data", "running", "blend"] = "group"
+    difficulty_column: str = "extra_info.difficulty"
+    prompt_column: str | None = None
+    smoothing: float = 1.0
+    running_decay: float = 0.7
+    blend_weight: float = 0.5
+    b_min: float | None = None
+    b_max: float | None = None
+    budget_decay: float = 0.9
+    penalty: float = 0.3
+    overrun_max: float = 2.0
+    margin: float = 0.05
+    apply_to: Literal["correct", "all"] = "correct"
+    gate_solve_rate: float = 0.0
+    combine: Literal["shaped_reward", "decoupled"] = "shaped_reward"
+    length_weight: float = 0.5
+    advantage: AdvantageName = "grpo"
+    correct_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        require(self.smoothing >= 0, "smoothing", self.smoothing, "a number of rollouts of at least 0")
+        for name in ("running_decay", "budget_decay"):
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        for name in ("blend_weight", "gate_solve_rate"):
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
+        for name in ("b_min", "b_max"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, value, "a number of tokens above 0, or null to follow the run")
+        if self.b_min is not None and self.b_max is not None and self.b_min > self.b_max:
+            raise SettingsError(f"b_min: must not be above b_max, got b_min={self.b_min:g} and b_max={self.b_max:g}")
+        for name in ("penalty", "overrun_max", "margin", "length_weight"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        columns = {}
+        if self.difficulty in ("data", "blend"):
+            columns["difficulty"] = self.difficulty_column
+        if self.difficulty == "running" and self.prompt_column is not None:
+            columns["prompt"] = self.prompt_column
+        return columns
+
+    @property
+    def names_prompts(self) -> bool:
+        return self.difficulty == "running"
+
+    @property
+    def keeps_state(self) -> bool:
+        return self.difficulty == "running" or self.b_min is None or self.b_max is None
+
+
+@dataclass
+class TokenBudgetState:
+    """What is carried from step to step. Both move only towards what was observed.
+
+    Attributes:
+        low, high: averages of the 10th and 90th percentile of the lengths of correct rollouts, tokens; None before the first.
+        solve_rates: smoothed solve rate of each prompt, for ``difficulty=running``.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    solve_rates: dict[str, float] = field(default_factory=dict)
+
+
+def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> Outcome:
+    """Advantages under the token budget; ``state`` is brought up to date first, so that step 1 already has a budget.
+
+    Two correct rollouts over their budget of 10 tokens, one wrong and short (λ = 0.3, raw difference to the mean):
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 20, 3]), ["a", "a", "a"])
+    >>> s = TokenBudgetSettings(b_min=10.0, b_max=10.0, advantage="dr_grpo")
+    >>> [round(a, 4) for a in token_budget(r, s, TokenBudgetState()).advantages_B.tolist()]
+    [0.4333, 0.1333, -0.5667]
+    """
+    difficulty_G = _difficulty(rollouts, settings, state)
+    _observe_lengths(rollouts, settings, state)
+    low = settings.b_min if settings.b_min is not None else state.low
+    high = settings.b_max if settings.b_max is not None else state.high
+    if low is None or high is None:  # nobody has been right yet in this run: there is nothing to shape
+        penalty_B = torch.zeros_like(rollouts.scores_B)
+        low = high = float("nan")
+    else:
+        if low > high:  # one is set, the other follows the run and has crossed it
+            low, high = (low, low) if settings.b_min is not None else (high, high)
+        budget_B = (low + (high - low) * difficulty_G)[rollouts.groups_B]
+        overrun_B = (rollouts.lengths_B - budget_B).clamp_min(0) / budget_B
+        penalty_B = settings.penalty * overrun_B.clamp_max(settings.overrun_max)
+
+    shaped_G = (rollouts.count(rollouts.correct_B) > 0) & (rollouts.solve_rate() >= settings.gate_solve_rate)
+    shaped_B = shaped_G[rollouts.groups_B] & rollouts.real_B
+    correct_B = rollouts.correct_B & shaped_B
+    penalty_B = torch.where(shaped_B if settings.apply_to == "all" else correct_B, penalty_B, 0.0)
+
+    if settings.combine == "shaped_reward":
+        advantages_B = group_advantage(settings.advantage, _shape(rollouts, penalty_B, settings.margin), rollouts)
+    else:
+        advantages_B = decoupled_advantage(
+            settings.advantage, rollouts.scores_B, -penalty_B, rollouts, length_weight=settings.length_weight
+        )
+    real, over = rollouts.real_B.sum().clamp_min(1), (penalty_B > 0).sum()
+    metrics = {
+        "b_min": low,
+        "b_max": high,
+        "difficulty": (difficulty_G[rollouts.groups_B] * rollouts.real_B).sum().item() / real.item(),
+        "over_budget": over.item() / real.item(),
+        "penalty": penalty_B.sum().item() / real.item(),
+        "solve_rate": rollouts.correct_B.sum().item() / real.item(),
+    }
+    return Outcome(advantages_B, metrics)
+
+
+def _shape(rollouts: Rollouts, penalty_B: Tensor, margin: float) -> Tensor:
+    """(B,) shaped scores: lowered by the penalty, but no correct one further than ``margin`` above the best wrong one."""
+    shaped_B = rollouts.scores_B - penalty_B
+    best_wrong_G = rollouts.largest(rollouts.scores_B, ~rollouts.correct_B)
+    best_wrong_G = torch.where(best_wrong_G.isfinite(), best_wrong_G, 0.0)
+    floor_B = torch.minimum(rollouts.scores_B, best_wrong_G[rollouts.groups_B] + margin)
+    return torch.where(rollouts.correct_B, torch.maximum(shaped_B, floor_B), shaped_B)
+
+
+def _difficulty(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> Tensor:
+    """(G,) difficulty in [0, 1] from the chosen source."""
+    if settings.difficulty == "data":
+        return _known_difficulty(rollouts)
+    own_G = 1 - rollouts.solve_rate(smoothing=settings.smoothing)
+    if settings.difficulty == "blend":
+        return settings.blend_weight * _known_difficulty(rollouts) + (1 - settings.blend_weight) * own_G
+    if settings.difficulty == "running":
+        if rollouts.prompt_ids_G is None:
+            raise ValueError(
+                "difficulty=running needs prompt_ids_G: a name of each prompt that is the same in every epoch"
+            )
+        decay, rates = settings.running_decay, []
+        real_G = (rollouts.count() > 0).tolist()
+        for prompt, own, real in zip(rollouts.prompt_ids_G, own_G.tolist(), real_G, strict=True):
+            rate = decay * state.solve_rates.get(prompt, 1 - own) + (1 - decay) * (1 - own)
+            if real:
+                state.solve_rates[prompt] = rate
+            rates.append(rate)
+        return 1 - torch.tensor(rates, dtype=torch.float64, device=own_G.device)
+    return own_G
+
+
+def _known_difficulty(rollouts: Rollouts) -> Tensor:
+    difficulty_G = rollouts.difficulty_G
+    if difficulty_G is None:
+        raise ValueError("this difficulty source needs difficulty_G: a number in [0, 1] for every group")
+    real_G = rollouts.count() > 0
+    bad_G = real_G & ~((difficulty_G >= 0) & (difficulty_G <= 1))
+    if bool(bad_G.any()):
+        group = int(bad_G.nonzero()[0])
+        raise ValueError(
+            f"difficulty of group {rollouts.labels_G[group]} is {difficulty_G[group].item():g}; it must be in [0, 1]"
+        )
+    return torch.where(real_G, difficulty_G.double(), 0.5)
+
+
+def _observe_lengths(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> None:
+    """Move the running percentiles towards those of this batch's correct rollouts (empty responses count as 1 token)."""
+    lengths = rollouts.lengths_B[rollouts.correct_B].double().clamp_min(1)
+    if len(lengths) == 0:
+        return
+    low, high = torch.quantile(lengths, torch.tensor([0.1, 0.9], dtype=torch.float64, device=lengths.device)).tolist()
+    decay = settings.budget_decay
+    state.low = low if state.low is None else decay * state.low + (1 - decay) * low
+    state.high = high if state.high is None else decay * state.high + (1 - decay) * high
