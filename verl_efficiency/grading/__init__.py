@@ -1,0 +1,33 @@
+"""Is this answer equal to that one? Exact, fast, and never hanging.
+
+>>> answer = extract_answer(r"so the sum is \\boxed{1,024}")
+>>> grade(answer, "1024").status.value
+'correct'
+
+Most answers are decided in this process by :func:`quick_equal`; the others go to math-verify in a small pool of
+child processes (:mod:`verl_efficiency.grading.pool`), started when first needed. Importing this package loads neither
+sympy nor torch.
+"""
+
+from verl_efficiency.grading.equality import quick_equal
+from verl_efficiency.grading.extract import Box, drop_thinking, extract_answer, extract_boxed
+from verl_efficiency.grading.grade import grade, grade_async, grade_batch
+from verl_efficiency.grading.pool import GradingError, PoolSettings, configure, shutdown
+from verl_efficiency.grading.verdict import Status, Verdict
+
+__all__ = [
+    "Box",
+    "GradingError",
+    "PoolSettings",
+    "Status",
+    "Verdict",
+    "configure",
+    "drop_thinking",
+    "extract_answer",
+    "extract_boxed",
+    "grade",
+    "grade_async",
+    "grade_batch",
+    "quick_equal",
+    "shutdown",
+]
