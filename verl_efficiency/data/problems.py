@@ -1,0 +1,122 @@
+"""Single problems, read from rows in verl's parquet format: what packing needs to know of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from verl_efficiency.data.columns import Row, column, has_column
+from verl_efficiency.data.settings import PackingSettings
+from verl_efficiency.settings import SettingsError, require
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: its text, its answer and where it came from."""
+
+    identity: Any
+    question: str
+    answer: str
+    data_source: str
+    ability: str
+    difficulty: float | None
+    shortest_tokens: int | None
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """Problems that may share a prompt: one system message and one split for all of them."""
+
+    problems: list[Problem]
+    keys: list[Any] | None
+    system: str | None
+    split: str
+
+
+def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
+    """Read single problems from rows in verl's format.
+
+    The identity is ``extra_info.index`` where every row has one, else the row number. The difficulty is read where the
+    grouping or every row has it, ``shortest_tokens`` where every row has it.
+
+    Args:
+        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (text), ``data_source`` and, optionally, ``ability``
+            and ``extra_info``.
+        settings: the column paths ``question``, ``difficulty`` and ``distinct_by``.
+
+    Raises:
+        SettingsError: no rows, a missing column, rows that are packed already, an answer that is not a text, system
+            messages or splits that differ.
+    """
+    require(len(rows) > 0, "rows", 0, "at least one problem")
+    for number, row in enumerate(rows):
+        if ((row.get("extra_info") or {}).get("n") or 1) > 1:
+            raise SettingsError(f"row {number} is packed already (extra_info.n > 1): pack the file of single problems")
+
+    if settings.question is not None:
+        questions = [str(value) for value in column(rows, settings.question, "question")]
+    else:
+        questions = [_last_user_text(prompt, number) for number, prompt in enumerate(column(rows, "prompt", "rows"))]
+    answers = column(rows, "reward_model.ground_truth", "rows")
+    for number, answer in enumerate(answers):
+        if not isinstance(answer, str):
+            raise SettingsError(
+                f"rows: reward_model.ground_truth of row {number} must be a text, got {answer!r} ({type(answer).__name__})"
+            )
+
+    needs_difficulty = settings.grouping != "random" or has_column(rows, settings.difficulty)
+    difficulties = column(rows, settings.difficulty, "difficulty") if needs_difficulty else [None] * len(rows)
+    shortest = [None] * len(rows)
+    if has_column(rows, "extra_info.shortest_tokens"):
+        shortest = column(rows, "extra_info.shortest_tokens", "rows")
+    identities: list[Any] = list(range(len(rows)))
+    if has_column(rows, "extra_info.index"):
+        identities = column(rows, "extra_info.index", "rows")
+
+    problems = [
+        Problem(
+            identity=identity,
+            question=question,
+            answer=answer,
+            data_source=str(row.get("data_source") or ""),
+            ability=str(row.get("ability") or ""),
+            difficulty=None if difficulty is None else _number(difficulty, settings.difficulty, identity),
+            shortest_tokens=None if tokens is None else int(tokens),
+        )
+        for row, identity, question, answer, difficulty, tokens in zip(
+            rows, identities, questions, answers, difficulties, shortest, strict=True
+        )
+    ]
+    return ProblemSet(
+        problems=problems,
+        keys=column(rows, settings.distinct_by, "distinct_by") if settings.distinct_by else None,
+        system=_only({_system_text(row) for row in rows}, "system messages"),
+        split=_only({str((row.get("extra_info") or {}).get("split") or "") for row in rows}, "extra_info.split values"),
+    )
+
+
+def _number(value: Any, path: str, identity: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise SettingsError(f"difficulty: '{path}' of problem {identity!r} is not a number: {value!r}") from None
+
+
+def _last_user_text(prompt: Any, number: int) -> str:
+    users = [message["content"] for message in prompt if message["role"] == "user"]
+    if not users or not isinstance(users[-1], str):
+        raise SettingsError(
+            f"rows: the prompt of row {number} has no user message that is a text; set question to a column"
+        )
+    return users[-1]
+
+
+def _system_text(row: Row) -> str | None:
+    systems = [message["content"] for message in row.get("prompt") or () if message["role"] == "system"]
+    return systems[0] if systems else None
+
+
+def _only(values: set[Any], what: str) -> Any:
+    if len(values) > 1:
+        shown = ", ".join(sorted(repr(value)[:60] for value in values)[:3])
+        raise SettingsError(f"rows: {len(values)} different {what} cannot share a prompt ({shown}): pack them apart")
+    return next(iter(values))

@@ -1,0 +1,73 @@
+"""Settings of batched contextual reinforcement's data: how many problems share a prompt, which ones, and in what words."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from verl_efficiency.settings import require
+
+INSTRUCTION = (
+    "Solve the following {n} problems in order, each on its own. "
+    "As soon as a problem is solved, give its final answer in the form {answers}."
+)
+"""What stands before the problems. The paper (arXiv 2604.02322) does not publish its wording: this one is our choice."""
+
+
+@dataclass(frozen=True)
+class PackingSettings:
+    r"""How problems are packed into prompts.
+
+    Args:
+        problems: N, the number of problems in one prompt, at least 1.
+        grouping: which problems come together. ``stratified``: every pack has about the same mean difficulty, as in the
+            paper; ``random``; ``easy_hard``: half of a pack (rounded up) from the easier half of the problems, the rest
+            from the harder half.
+        difficulty: column path of the difficulty (any real number; larger is harder). ``random`` does not need it.
+        distinct_by: column path whose values must differ inside a pack, or ``None``.
+        question: column path of the problem's text; ``None`` takes the last user message of ``prompt``.
+        remainder: what happens to the last ``len % N`` problems: ``drop`` them (others each seed), ``smaller``: one pack
+            of fewer problems, ``wrap``: one pack filled up with problems that another pack has too.
+        instruction: text before the problems, with ``{n}`` and ``{answers}``; empty for none. Our choice of words, see
+            :data:`INSTRUCTION`.
+        problem_template: one problem, with ``{index}`` (from 1) and ``{problem}``.
+        answer_template: how one answer is asked for, with ``{index}``; doubled braces are literal.
+            ``batched_accuracy`` finds answers by ``Answer{index}::\boxed{…}``, so other forms are refused.
+        separator: text between the instruction and the problems.
+    """
+
+    problems: int = 3
+    grouping: Literal["stratified", "random", "easy_hard"] = "stratified"
+    difficulty: str = "extra_info.difficulty"
+    distinct_by: str | None = None
+    question: str | None = None
+    remainder: Literal["drop", "smaller", "wrap"] = "drop"
+    instruction: str = INSTRUCTION
+    problem_template: str = "### Problem {index}\n{problem}"
+    answer_template: str = "Answer{index}::\\boxed{{…}}"
+    separator: str = "\n\n"
+
+    def __post_init__(self) -> None:
+        require(self.problems >= 1, "problems", self.problems, "a whole number of at least 1")
+        filled = _fill("problem_template", self.problem_template, index=7, problem="<text>")
+        require(
+            "7" in filled and "<text>" in filled,
+            "problem_template",
+            self.problem_template,
+            "a text with {index} and {problem}",
+        )
+        filled = _fill("answer_template", self.answer_template, index=7)
+        require(
+            "Answer7::\\boxed{" in filled,
+            "answer_template",
+            self.answer_template,
+            "a text with Answer{index}::\\boxed{{…}}, the form that batched_accuracy looks for",
+        )
+        _fill("instruction", self.instruction, n=self.problems, answers="")
+
+
+def _fill(name: str, template: str, **values: object) -> str:
+    try:
+        return template.format(**values)
+    except (KeyError, IndexError, ValueError) as error:
+        expected = f"a text whose only placeholders are {', '.join('{' + key + '}' for key in values)} ({error!r})"
+        require(False, name, template, expected)
+        raise
