@@ -13,7 +13,7 @@ A settings class is a ``@dataclass(frozen=True)`` that checks its own ranges in 
 Demo(weight=1.0)
 >>> build_settings(Demo, {"wieght": 1}, where="algorithm.efficiency")
 Traceback (most recent call last):
-verl_efficiency.settings.SettingsError: algorithm.efficiency.wieght: unknown setting; did you mean 'weight'? Known: weight
+verl_efficiency.settings.SettingsError: algorithm.efficiency: unknown setting 'wieght'; did you mean 'weight'? Known: weight
 """
 
 import difflib
@@ -33,7 +33,8 @@ class SettingsError(ValueError):
 class MethodSettings:
     """What an adapter asks of the settings of every method; a method overrides what is not so for it."""
 
-    correct_threshold: float = 0.5
+    correct_threshold: float
+    advantage: str
 
     @property
     def columns(self) -> dict[str, str]:
@@ -63,6 +64,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """The message for a name that does not exist: the nearest right one, and all of them.
+
+    >>> unknown("fruit", "aple", ["apple", "pear"])
+    "unknown fruit 'aple'; did you mean 'apple'? Known: apple, pear"
+    """
+    names = sorted(known)
+    return f"unknown {what} {name!r}{nearest(str(name), names) or '.'} Known: {', '.join(names)}"
+
+
 def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) -> T:
     """Build ``cls`` from ``mapping``; every error names the full path ``where.key``.
 
@@ -79,8 +90,7 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) 
     values = {}
     for key, value in (mapping or {}).items():
         if key not in known:
-            hint = nearest(str(key), known)
-            raise SettingsError(f"{where}.{key}: unknown setting{hint or '.'} Known: {', '.join(sorted(known))}")
+            raise SettingsError(f"{where}: {unknown('setting', key, known)}")
         values[key] = _convert(value, hints[key], f"{where}.{key}")
     try:
         return cls(**values)
@@ -99,10 +109,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         choices = typing.get_args(hint)
         if value not in choices:
-            hint_text = nearest(str(value), [str(choice) for choice in choices])
-            raise SettingsError(
-                f"{where}: unknown value {value!r}{hint_text or '.'} Known: {', '.join(map(str, choices))}"
-            )
+            raise SettingsError(f"{where}: {unknown('value', value, map(str, choices))}")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -1,0 +1,1 @@
+"""Adapter for stock veRL: everything enters through its registries, configuration keys and subclasses."""

@@ -1,0 +1,90 @@
+"""verl's advantage estimators of our methods: ``algorithm.adv_estimator=<name>``, settings under ``algorithm.efficiency``.
+
+verl calls an estimator on the driver, at ``trainer/ppo/ray_trainer.py:280`` (0.9.1), with the token-level rewards (the score at
+the last token), the response mask, the ``algorithm`` node and the uids.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.settings import MethodSettings
+from verl_efficiency.verl import run
+
+logger = logging.getLogger("verl_efficiency")
+ALIAS = "efficiency."
+
+
+def register(core_algos: Any) -> None:
+    """Register every estimator of the catalog under its name and under ``efficiency.<name>``.
+
+    Where verl has an estimator of that name itself, only the second is ours, and a warning says so.
+    """
+    for method in ESTIMATORS:
+        estimator = make_estimator(method)
+        core_algos.register_adv_est(ALIAS + method.name)(estimator)
+        if method.name in core_algos.ADV_ESTIMATOR_REGISTRY:
+            logger.warning(
+                "verl has an advantage estimator %r of its own: algorithm.adv_estimator=%s is verl's, %s%s is ours.",
+                *(method.name, method.name, ALIAS, method.name),
+            )
+        else:
+            core_algos.register_adv_est(method.name)(estimator)
+
+
+def read_settings(method: Method, algorithm: Any) -> MethodSettings:
+    """The settings of ``method`` from verl's ``algorithm`` node.
+
+    verl's own switch counts too: with ``algorithm.norm_adv_by_std_in_grpo=False`` the group advantage ``grpo`` is ``dr_grpo``.
+    """
+    given = dict((algorithm.get("efficiency") if algorithm is not None else None) or {})
+    settings = method.build_settings(given, where="algorithm.efficiency")
+    if algorithm is not None and not algorithm.get("norm_adv_by_std_in_grpo", True) and settings.advantage == "grpo":
+        settings = method.build_settings({**given, "advantage": "dr_grpo"}, where="algorithm.efficiency")
+    return settings
+
+
+def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
+    """``method`` as verl calls it."""
+
+    @torch.no_grad()
+    def estimator(
+        token_level_rewards: Tensor, response_mask: Tensor, index: np.ndarray, config: Any = None, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
+        settings = read_settings(method, config)
+        lengths_B = response_mask.sum(-1)
+        rollouts = Rollouts.build(
+            token_level_rewards.sum(-1),
+            lengths_B,
+            index,
+            correct_threshold=settings.correct_threshold,
+            real_B=~_padding(index, lengths_B),
+        )
+        outcome = method.function()(run.with_columns(rollouts, settings), settings, run.state_of(method))
+        # verl has no way for an estimator to add to the step's metrics: one line per step in the driver's log instead.
+        print(f"[{method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in outcome.metrics.items()), flush=True)
+        advantages_BL = _spread(outcome.advantages_B, response_mask)
+        return advantages_BL, advantages_BL
+
+    return functools.update_wrapper(estimator, method.function, assigned=())
+
+
+def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:
+    """(B,) bool: the rows that ``trainer/ppo/padding_utils.py`` makes (empty mask, uid ``pad…``); other empty rows are real."""
+    padding_B = torch.zeros_like(lengths_B, dtype=torch.bool)
+    for row in (lengths_B == 0).nonzero().flatten().tolist():
+        padding_B[row] = str(index[row]).startswith("pad")
+    return padding_B
+
+
+def _spread(advantages_B: Tensor, response_mask: Tensor) -> Tensor:
+    """(B, L) float32: each rollout's advantage on its response tokens, 0 elsewhere."""
+    return response_mask.to(torch.float32, copy=True).mul_(advantages_B.float()[:, None])

@@ -1,0 +1,201 @@
+"""Refuse a wrong configuration on the driver, before Ray starts and a model is loaded.
+
+The one patch of verl outside ``cpu/``: ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1; also in 0.8.0) is wrapped.
+In a stock launch it is the only call that sees the whole configuration that early (main_ppo.py:177), and verl has no hook
+there. verl imports plugins before main_ppo binds the name. The wrapped function is called first and unchanged.
+"""
+
+import functools
+import inspect
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from verl_efficiency.methods.catalog import BY_NAME, ESTIMATORS, Method
+from verl_efficiency.settings import SettingsError, build_settings, unknown
+
+logger = logging.getLogger("verl_efficiency")
+
+
+def patch_validate_config(module: Any) -> None:
+    """Wrap ``module.validate_config`` so that :func:`check` runs after it."""
+    original = module.validate_config
+    if list(inspect.signature(original).parameters)[:1] != ["config"]:
+        raise RuntimeError(
+            "verl.utils.config.validate_config does not take `config` first any more, so settings cannot be checked at "
+            "start-up. This verl is newer than verl-efficiency knows: install verl>=0.8,<0.10."
+        )
+
+    @functools.wraps(original)
+    def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
+        original(config, *args, **kwargs)
+        problems = check(config)
+        if problems:
+            raise SettingsError("\n".join(["this run would not do what its configuration says:", *problems]))
+        prepare(config)
+
+    module.validate_config = validate_config
+
+
+def estimator_of(config: Any) -> Method | None:
+    """Our method behind ``algorithm.adv_estimator``, or None when it is somebody else's."""
+    return BY_NAME.get(str(config.algorithm.adv_estimator).removeprefix("efficiency."))
+
+
+def check(config: Any) -> list[str]:
+    """Every problem of a composed verl configuration that concerns us, one line each; empty when all is well."""
+    return [*_check_estimator(config), *_check_reward(config), *_check_dataset(config)]
+
+
+def prepare(config: Any) -> None:
+    """Have the state of the methods saved with the checkpoints, or say that it is not."""
+    method = estimator_of(config)
+    if method is None or not _settings(method, config).keeps_state:
+        return
+    ours = "verl_efficiency.verl.checkpoint.StateCallback"
+    trainer = config.trainer
+    if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):
+        logger.warning("%s keeps running averages, which this trainer has no place to save: a resumed run starts "
+                       "them anew (verl>=0.9 with trainer.use_v1=True saves them).", method.name)  # fmt: skip
+    elif trainer.checkpoint_callback_class is None:
+        trainer.checkpoint_callback_class = ours
+    elif trainer.checkpoint_callback_class != ours:
+        logger.warning("trainer.checkpoint_callback_class is %s: the running averages of %s are saved only if it "
+                       "derives from %s and calls super().", trainer.checkpoint_callback_class, method.name, ours)  # fmt: skip
+
+
+def _settings(method: Method, config: Any) -> Any:
+    from verl_efficiency.verl.estimators import read_settings
+
+    return read_settings(method, config.algorithm)
+
+
+def _check_estimator(config: Any) -> Iterator[str]:
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
+
+    algorithm = config.algorithm
+    name = str(algorithm.adv_estimator)
+    known = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
+    if name not in known:
+        yield f"algorithm.adv_estimator: {unknown('estimator', name, known)}"
+        return
+    method = estimator_of(config)
+    if method is None or method not in ESTIMATORS:
+        if algorithm.get("efficiency"):
+            yield (f"algorithm.efficiency: {', '.join(algorithm.efficiency)} would be ignored, since algorithm.adv_estimator="
+                   f"{name} is verl's; set it to one of {', '.join(m.name for m in ESTIMATORS)}")  # fmt: skip
+        return
+    try:
+        settings = _settings(method, config)
+    except SettingsError as error:
+        yield str(error)
+        return
+    if algorithm.get("use_kl_in_reward"):
+        yield (f"algorithm.use_kl_in_reward: {method.name} reads correctness from the score, which a KL penalty inside the "
+               "reward changes; use actor_rollout_ref.actor.use_kl_loss=True instead")  # fmt: skip
+    if (algorithm.get("rollout_correction") or {}).get("rollout_rs"):
+        yield (f"algorithm.rollout_correction.rollout_rs: {method.name} counts response tokens, and rejection sampling removes "
+               "rejected ones from the mask; leave it null")  # fmt: skip
+    needs_rows = settings.columns or settings.names_prompts
+    if needs_rows and not config.trainer.get("use_v1", False):
+        yield (f"algorithm.efficiency.difficulty: {settings.difficulty} reads the data set's columns at the advantage "
+               "step, which only the V1 trainer keeps (verl>=0.9 with trainer.use_v1=True); use difficulty=group")  # fmt: skip
+    for role, path in settings.columns.items():
+        yield from _check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
+
+
+def _check_column(files: Any, path: str, where: str) -> Iterator[str]:
+    """Every local training file has the column; a difficulty lies in [0, 1] everywhere."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    for file in [files] if isinstance(files, str) else list(files):
+        if Path(file).suffix != ".parquet" or not Path(file).exists():
+            logger.warning(
+                "%s: %s is not a local parquet file; its column %s is not checked at start-up.", where, file, path
+            )
+            continue
+        columns = [leaf for field in pq.read_schema(file) for leaf in _leaves(field)]
+        if path not in columns:
+            yield f"{where}: {unknown('column', path, columns)} (in {file})"
+        elif where.endswith("difficulty_column"):
+            root, *rest = path.split(".")
+            values = pq.read_table(file, columns=[root]).column(root).combine_chunks()
+            for part in rest:
+                values = pc.struct_field(values, part)
+            if values.null_count:
+                yield f"{where}: {values.null_count} rows of {file} have no {path}"
+            low, high = pc.min_max(values).as_py().values()
+            if not isinstance(low, int | float) or low < 0 or high > 1:
+                yield f"{where}: {path} must be a number in [0, 1] in every row, but {file} ranges from {low!r} to {high!r}"
+
+
+def _leaves(field: Any, prefix: str = "") -> list[str]:
+    import pyarrow as pa
+
+    name = prefix + field.name
+    if pa.types.is_struct(field.type):
+        return [leaf for child in field.type for leaf in _leaves(child, name + ".")]
+    return [name]
+
+
+def _check_reward(config: Any) -> Iterator[str]:
+    reward = config.get("reward")
+    old = (config.get("custom_reward_function") or {}).get("path")
+    function = (reward or {}).get("custom_reward_function") or {}
+    if old is not None and function.get("path") != old:
+        yield ("custom_reward_function.path: this verl ignores the key without a word; write "
+               "reward.custom_reward_function.path (and .name, .reward_kwargs)")  # fmt: skip
+    old_manager = (config.get("reward_model") or {}).get("reward_manager")
+    if old_manager is not None and reward is not None and reward.reward_manager.name != old_manager:
+        yield "reward_model.reward_manager: this verl ignores the key without a word; write reward.reward_manager.name"
+    if reward is None:
+        return
+    manager = reward.reward_manager
+    if manager.source == "register":
+        from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+
+        if manager.name not in REWARD_MANAGER:
+            yield f"reward.reward_manager.name: {unknown('manager', manager.name, REWARD_MANAGER)}"
+    yield from _check_reward_function(function)
+
+
+def _check_reward_function(function: Any) -> Iterator[str]:
+    """A reward of ours exists under the name given, and takes the keyword arguments given."""
+    path, name = function.get("path"), str(function.get("name"))
+    if path is None or not str(path).startswith("pkg://verl_efficiency.rewards"):
+        return
+    rewards = {method.name: method for method in BY_NAME.values() if method.hook == "reward"}
+    module = str(path).removeprefix("pkg://verl_efficiency.rewards").strip(".")
+    if module and module not in rewards:
+        yield f"reward.custom_reward_function.path: {unknown('reward', module, rewards)}"
+        return
+    if module and name not in (module, "compute_score"):
+        yield f"reward.custom_reward_function.name: {path} has {module} and compute_score, not {name!r}"
+        return
+    if not module and name not in rewards:
+        yield f"reward.custom_reward_function.name: {unknown('reward', name, rewards)}"
+        return
+    method = rewards[module or name]
+    try:
+        method.build_settings(dict(function.get("reward_kwargs") or {}), "reward.custom_reward_function.reward_kwargs")
+    except SettingsError as error:
+        yield str(error)
+
+
+def _check_dataset(config: Any) -> Iterator[str]:
+    """``data.efficiency`` is right, and read by a data set of ours."""
+    given = config.data.get("efficiency")
+    path = (config.data.get("custom_cls") or {}).get("path")
+    ours = "pkg://verl_efficiency.verl.dataset"
+    if given and path != ours:
+        yield (f"data.efficiency: {', '.join(given)} would be ignored; add data.custom_cls.path={ours} "
+               "data.custom_cls.name=PackedDataset")  # fmt: skip
+    elif path == ours:
+        from verl_efficiency.data.packing import PackingSettings
+
+        try:
+            build_settings(PackingSettings, dict(given or {}), "data.efficiency")
+        except SettingsError as error:
+            yield str(error)
