@@ -1,0 +1,1 @@
+"""Evaluate models, compare them, and draw what was saved."""

@@ -1,0 +1,137 @@
+"""Evaluate a model on problems whose answers are known: accuracy, tokens per problem, tokens over the shortest."""
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verl_efficiency import rewards
+from verl_efficiency.evaluation.checkpoint import resolve_model
+from verl_efficiency.evaluation.generate import Sampling, generate, load_model
+from verl_efficiency.evaluation.prompts import Prompt, load_prompts
+from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
+from verl_efficiency.settings import SettingsError, nearest, require
+
+REWARDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "accuracy": rewards.accuracy,
+    "batched_accuracy": rewards.batched_accuracy,
+}
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    sampling: Sampling | None = None,
+    reward: str = "accuracy",
+    samples: int = 1,
+    limit: int | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    chat_template: dict[str, Any] | None = None,
+    label: str | None = None,
+    rows_file: str | Path | None = None,
+) -> dict[str, Any]:
+    """Generate ``samples`` responses to every prompt, grade them and sum up; the result can be written as JSON.
+
+    Args:
+        model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step).
+        data: parquet file in verl's form. ``extra_info.shortest_tokens`` (of the whole response) and
+            ``extra_info.difficulty`` are used where they are there.
+        sampling: how to draw responses.
+        reward: which reward function grades: ``accuracy``, or ``batched_accuracy`` for prompts that pack problems.
+        samples: responses per prompt.
+        limit: only the first so many prompts.
+        device: a torch device or ``auto``, see :func:`load_model`.
+        dtype: a torch dtype by name or ``auto``, see :func:`load_model`.
+        chat_template: further arguments of the chat template, for example ``{"enable_thinking": False}``.
+        label: how reports call this evaluation; by default the model as given.
+        rows_file: where to write one JSON line per response, text included.
+
+    Raises:
+        SettingsError: a path, a column or a setting is wrong; nothing that can be seen early waits for the model.
+    """
+    sampling = sampling or Sampling()
+    require(samples >= 1, "samples", samples, "at least 1")
+    if reward not in REWARDS:
+        raise SettingsError(f"reward: unknown {reward!r}{nearest(reward, REWARDS) or '.'} Known: {', '.join(REWARDS)}")
+    prompts = load_prompts(data, limit)
+    # An empty response is graded first, so that a bad ground truth does not wait until all is generated.
+    problems = [_grade(reward, prompt, "", extra={}).get("problems", 1) for prompt in prompts]
+    path = resolve_model(model)
+    label = str(model) if label is None else label
+    network, tokenizer = load_model(path, device, dtype)
+    ids = [_encode(tokenizer, prompt, chat_template or {}) for prompt in prompts]
+
+    start = time.perf_counter()
+    drawn = [index for index in range(len(prompts)) for _ in range(samples)]
+    responses = generate(network, [ids[index] for index in drawn], sampling, title=label)
+    generated = time.perf_counter()
+    rows = []
+    for index, response in zip(drawn, responses, strict=True):
+        prompt, tokens = prompts[index], len(response.token_ids)
+        text = tokenizer.decode(response.token_ids, skip_special_tokens=True)
+        grade = _grade(reward, prompt, text, extra={"response_tokens": tokens, "truncated": response.truncated})
+        row = Row(
+            prompt=index,
+            key=prompt.key,
+            problems=int(problems[index]),
+            acc=grade["acc"],
+            score=grade["score"],
+            tokens=tokens,
+            truncated=response.truncated,
+            shortest_tokens=prompt.extra_info.get("shortest_tokens"),
+            difficulty=prompt.extra_info.get("difficulty"),
+            response=text,
+        )
+        rows.append(row)
+    graded = time.perf_counter()
+
+    if rows_file is not None:
+        lines = [json.dumps({"label": label, **asdict(row)}, ensure_ascii=False) + "\n" for row in rows]
+        Path(rows_file).write_text("".join(lines), encoding="utf-8")
+    return {
+        "label": label,
+        "model": path,
+        "data": str(data),
+        "reward": reward,
+        "samples": samples,
+        "limit": limit,
+        "sampling": asdict(sampling),
+        "chat_template": chat_template or {},
+        "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else str(network.device),
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("verl-efficiency", "torch", "transformers", "math-verify")},
+        "seconds": {"generate": round(generated - start, 3), "grade": round(graded - generated, 3)},
+        "summary": summarise(rows),
+        "by_difficulty": {name: summarise(stratum) for name, stratum in strata(rows).items()},
+        "per_prompt": per_prompt(rows),
+    }
+
+
+def _encode(tokenizer: Any, prompt: Prompt, chat_template: dict[str, Any]) -> list[int]:
+    if tokenizer.chat_template is None:
+        raise SettingsError(
+            f"model: the tokenizer of {tokenizer.name_or_path} has no chat template; give it one and save it"
+        )
+    text = tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False, **chat_template)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dict[str, Any]:
+    count = prompt.extra_info.get("n") or 1
+    if reward == "accuracy" and count > 1:
+        raise SettingsError(f"reward: accuracy grades one answer, but a prompt packs {count}; use batched_accuracy")
+    return REWARDS[reward](
+        data_source=prompt.data_source,
+        solution_str=text,
+        ground_truth=prompt.ground_truth,
+        extra_info=prompt.extra_info | extra,
+    )

@@ -1,0 +1,104 @@
+"""Compare evaluations: a table of before and after, and one picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from verl_efficiency.evaluation.plot import plot
+from verl_efficiency.evaluation.summary import compare
+from verl_efficiency.evaluation.training_log import TrainingLog
+from verl_efficiency.settings import SettingsError, require
+
+
+def report(
+    results: Sequence[str | Path], training_logs: Sequence[TrainingLog] = (), out: str | Path | None = None
+) -> list[dict[str, Any]]:
+    """Print the table of evaluations, the first being "before", and draw the picture into ``out`` if it is given.
+
+    Args:
+        results: JSON files written by ``verl-efficiency evaluate``, all on the same problems.
+        training_logs: what the right half of the picture shows.
+        out: the PNG to write.
+
+    Returns:
+        For each further evaluation its comparison with the first, see :func:`compare`, and its label.
+
+    Raises:
+        SettingsError: a file is missing or of another kind, or the evaluations are not on the same problems.
+    """
+    require(len(results) > 0, "results", list(results), "at least one JSON of `verl-efficiency evaluate`")
+    evaluations = [_load(Path(path)) for path in results]
+    labels = [evaluation["label"] for evaluation in evaluations]
+    require(len(set(labels)) == len(labels), "label", labels, "different for each evaluation (evaluate --label)")
+    changes = [{"label": after["label"]} | compare(evaluations[0], after) for after in evaluations[1:]]
+    Console().print(comparison_table(evaluations, changes))
+    if out is not None:
+        plot(evaluations, changes, training_logs, Path(out))
+        print(f"picture: {out}")
+    return changes
+
+
+def comparison_table(evaluations: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]) -> Table:
+    """One row per evaluation; ``changes`` belong to all but the first."""
+    problems, data = evaluations[0]["summary"]["problems"], Path(evaluations[0]["data"]).name
+    caption = "± one standard error; changes are paired, problem by problem"
+    table = _table(f"{problems} problems of {data}", caption)
+    table.add_column("model", overflow="fold")
+    for name in ("accuracy\n%", "change\npoints", "tokens per\nproblem", "change\n%", "tokens over\nthe shortest"):
+        table.add_column(name, justify="right")
+    for evaluation, change in zip(evaluations, [None, *changes], strict=True):
+        summary = evaluation["summary"]
+        table.add_row(
+            evaluation["label"],
+            _number(summary["accuracy"], summary["accuracy_se"], scale=100),
+            "" if change is None else _number(change["accuracy_change"], change["accuracy_change_se"], 100, sign="+"),
+            _number(summary["tokens_per_problem"], summary["tokens_per_problem_se"]),
+            "" if change is None else _number(change["tokens_ratio"] - 1, change["tokens_ratio_se"], 100, sign="+"),
+            _number(summary["over_shortest"], digits=2),
+        )
+    return table
+
+
+def evaluation_table(evaluation: dict[str, Any]) -> Table:
+    """One row per difficulty and one for all."""
+    table = _table(f"{evaluation['label']} on {Path(evaluation['data']).name}", "accuracy ± one standard error")
+    table.add_column("difficulty", overflow="fold")
+    names = ("problems", "accuracy\n%", "tokens per\nproblem", "median", "p90", "truncated\n%", "over the\nshortest")
+    for name in names:
+        table.add_column(name, justify="right")
+    for name, summary in {**evaluation["by_difficulty"], "all": evaluation["summary"]}.items():
+        table.add_row(
+            name,
+            str(summary["problems"]),
+            _number(summary["accuracy"], summary["accuracy_se"], scale=100),
+            _number(summary["tokens_per_problem"]),
+            _number(summary["tokens_median"]),
+            _number(summary["tokens_p90"]),
+            _number(summary["truncated_share"], scale=100),
+            _number(summary["over_shortest"], digits=2),
+        )
+    return table
+
+
+def _table(title: str, caption: str) -> Table:
+    return Table(title=title, caption=caption, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
+
+
+def _number(value: float | None, error: float | None = None, scale: float = 1, digits: int = 1, sign: str = "") -> str:
+    if value is None:
+        return "unknown"
+    text = f"{value * scale:{sign}.{digits}f}"
+    return text if error is None else f"{text} ± {error * scale:.{digits}f}"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    require(path.is_file(), "results", str(path), "a JSON of `verl-efficiency evaluate`")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    if not (isinstance(result, dict) and {"label", "summary", "per_prompt"} <= result.keys()):
+        raise SettingsError(f"results: {path} is not a result of `verl-efficiency evaluate`")
+    return result
