@@ -1,0 +1,75 @@
+r"""Reward of a single problem: 1 if the content of the last ``\boxed{…}`` equals the ground truth, else 0.
+
+>>> accuracy("sums", r"2+2 is \boxed{4}", "4")["score"]
+1.0
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from verl_efficiency.grading import extract_answer, grade
+from verl_efficiency.settings import MethodSettings, build_settings
+
+
+@dataclass(frozen=True)
+class AccuracySettings(MethodSettings):
+    """Settings of ``accuracy``.
+
+    Args:
+        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
+    """
+
+    strip_thinking: bool = False
+
+
+def accuracy(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    reward_router_address: str | None = None,
+    reward_model_tokenizer: Any = None,
+    **settings: Any,
+) -> dict[str, float | str]:
+    """Score one response, as verl calls it.
+
+    Args:
+        data_source: named in errors.
+        solution_str: the decoded response.
+        ground_truth: the answer.
+        extra_info: ``response_tokens`` (from our reward manager) is read where given.
+        reward_router_address: given by verl where a reward model is served, not used.
+        reward_model_tokenizer: given by verl where a reward model is served, not used.
+        settings: see :class:`AccuracySettings`.
+
+    Returns:
+        ``score`` and ``acc``, 1 or 0; ``finished``, 1 if there is an answer; ``tokens``, the response's tokens, or -1 where
+        they are not known; ``status``, see :class:`verl_efficiency.grading.Status`; ``answer``, empty if there is none.
+
+    Raises:
+        SettingsError: an unknown or wrong setting.
+        ValueError: a ground truth that is not a text.
+    """
+    chosen = build_settings(AccuracySettings, settings, where="reward.custom_reward_function.reward_kwargs")
+    extra_info = extra_info or {}
+    if not isinstance(ground_truth, str):
+        raise ValueError(
+            f"reward_model.ground_truth of data source {data_source!r}, index {extra_info.get('index')!r}: must be a text, "
+            f"got {type(ground_truth).__name__}: {ground_truth!r}"
+        )
+    answer = extract_answer(solution_str, strip_thinking=chosen.strip_thinking)
+    verdict = grade(answer, ground_truth)
+    tokens = extra_info.get("response_tokens")
+    return {
+        "score": float(verdict.correct),
+        "acc": float(verdict.correct),
+        "finished": float(answer is not None),
+        "tokens": -1.0 if tokens is None else float(tokens),
+        "status": verdict.status.value,
+        "answer": answer or "",
+    }
+
+
+compute_score = accuracy
