@@ -1,0 +1,19 @@
+# Sourced by quickstart.sh and tests/run.sh: `environment FOLDER EXTRAS` makes a virtual environment with this checkout and the
+# given extras installed, and activates it. A second call with the same pyproject.toml and extras installs nothing.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+environment() {
+  local folder=$1 extras=$2 python=${PYTHON:-python3}
+  local stamp
+  stamp="$extras $("$python" -V 2>&1) $(cksum < "$root/pyproject.toml")"
+  if [[ ! -f $folder/installed || $(< "$folder/installed") != "$stamp" ]]; then
+    echo "installing verl-efficiency[$extras] into $folder (a few minutes, about 2 GB)"
+    "$python" -m venv --clear "$folder"
+    # torch is named in the same call: otherwise a dependency may bring a newer build, with several GB of CUDA.
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e "$root[$extras]" \
+      2>&1 | { grep -v "is ignored: it is neither a file nor a directory" || true; }
+    echo "$stamp" > "$folder/installed"
+  fi
+  source "$folder/bin/activate"
+}

@@ -1,0 +1,65 @@
+# Sourced by every recipe: `train` is a stock launch of verl with the settings that all recipes share, the recipe's own after
+# them, and whatever you add on the command line last. Each of the variables below has a default or is asked for.
+#
+#   MODEL            the model to train: a folder or a hub name
+#   TRAIN, VAL       parquet files in verl's form (`verl-efficiency pack` turns .jsonl problems into such files)
+#   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
+#   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (the extra `cpu`; for tests and toy models)
+#   BATCH, GROUP     prompts per step and rollouts per prompt
+#   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
+#   LR, STEPS        learning rate; training steps (empty: one epoch)
+#   TOKENS_PER_GPU   tokens of one micro-batch on one GPU
+
+recipes_verl=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+train() {
+  : "${MODEL:?set MODEL to the model to train, a folder or a hub name}"
+  : "${TRAIN:?set TRAIN to a parquet file in the form of verl}"
+  : "${VAL:?set VAL to a parquet file in the form of verl}"
+  local gpus=${GPUS:-8} batch=${BATCH:-128} name=${NAME:-$(basename "${BASH_SOURCE[1]}" .sh)}
+  local prompt=${PROMPT_TOKENS:-2048} response=${RESPONSE_TOKENS:-8192}
+  local folder=${RUNS:-$PWD/runs}/$name
+  local tokens=${TOKENS_PER_GPU:-$(((prompt + response) * 2))}
+  local -a settings=(
+    algorithm.adv_estimator=grpo
+    data.train_files="$TRAIN"
+    data.val_files="$VAL"
+    data.train_batch_size="$batch"
+    data.max_prompt_length="$prompt"
+    data.max_response_length="$response"
+    data.filter_overlong_prompts=True
+    actor_rollout_ref.model.path="$MODEL"
+    actor_rollout_ref.actor.optim.lr="${LR:-1e-6}"
+    actor_rollout_ref.actor.ppo_mini_batch_size="$batch"
+    actor_rollout_ref.actor.use_dynamic_bsz=True
+    actor_rollout_ref.actor.ppo_max_token_len_per_gpu="$tokens"
+    actor_rollout_ref.rollout.n="${GROUP:-8}"
+    reward.custom_reward_function.path=pkg://verl_efficiency.rewards
+    reward.custom_reward_function.name=accuracy
+    reward.reward_manager.name=efficiency
+    trainer.project_name=verl_efficiency
+    trainer.experiment_name="$name"
+    trainer.default_local_dir="$folder"
+    trainer.logger=[console,file]
+    trainer.nnodes="${NODES:-1}"
+    trainer.n_gpus_per_node="$gpus"
+  )
+  if [[ -n ${STEPS:-} ]]; then
+    settings+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000000)
+  fi
+  if [[ $gpus == 0 ]]; then
+    source "$recipes_verl/_cpu.sh"
+    settings+=("${CPU_OVERRIDES[@]}")
+  else
+    settings+=(
+      actor_rollout_ref.rollout.name=vllm
+      actor_rollout_ref.model.use_remove_padding=True
+      actor_rollout_ref.model.enable_gradient_checkpointing=True
+    )
+  fi
+  mkdir -p "$folder"
+  # For verl < 0.9, which has no plugin entry points; the same module otherwise.
+  export VERL_USE_EXTERNAL_MODULES=${VERL_USE_EXTERNAL_MODULES:-verl_efficiency.verl.plugin}
+  export VERL_FILE_LOGGER_PATH=$folder/metrics.jsonl
+  python3 -m verl.trainer.main_ppo "${settings[@]}" "$@"
+}

@@ -1,0 +1,77 @@
+"""The command ``verl-efficiency``. Every command imports what it needs when it runs."""
+
+import dataclasses
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
+console = Console()
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="Show one method with its formula and settings.")] = None,
+) -> None:
+    """List the methods, or show one: formula, settings with defaults, paper, recipe."""
+    from verl_efficiency.methods.catalog import BY_NAME, METHODS
+    from verl_efficiency.settings import SettingsError, unknown
+
+    if name is None:
+        table = Table("method", "hook", "what it does", "paper")
+        for method in METHODS:
+            table.add_row(method.name, method.hook, method.summary, method.paper)
+        console.print(table)
+        return
+    if name not in BY_NAME:
+        raise SettingsError(unknown("method", name, BY_NAME))
+    import sys
+
+    method = BY_NAME[name]
+    module = sys.modules[method.function().__module__]
+    console.rule(method.name)
+    for text in (module.__doc__, method.function().__doc__, method.settings_class().__doc__):
+        console.print((text or "").strip() + "\n", markup=False, highlight=False)
+    table = Table("setting", "default")
+    for field in dataclasses.fields(method.settings_class()):
+        table.add_row(field.name, repr(field.default))
+    console.print(table)
+    console.print(f"paper:  {method.paper or '-'}\nrecipe: {method.recipe}", markup=False)
+
+
+@app.command()
+def doctor(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="YAML files and overrides (key=value) of your run.")
+    ] = None,
+    ray: Annotated[bool, typer.Option(help="Also look inside a Ray worker (starts a local Ray).")] = True,
+) -> None:
+    """Check verl, the plugin and a configuration; exits with 1 if a run would fail or silently do something else."""
+    from verl_efficiency.verl.doctor import examine
+
+    failed = False
+    marks = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
+    for finding in examine(arguments or [], ray_worker=ray):
+        failed |= finding.level == "fail"
+        console.print(marks[finding.level], end=" ")
+        console.print(finding.text, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if failed else 0)
+
+
+def main() -> None:
+    """Entry point: a wrong setting is one line on stderr and exit code 2, not a traceback."""
+    import sys
+
+    from verl_efficiency.settings import SettingsError
+
+    try:
+        app()
+    except SettingsError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, style="red", soft_wrap=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

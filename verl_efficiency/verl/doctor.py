@@ -1,0 +1,226 @@
+"""``verl-efficiency doctor``: would a run do what its configuration says? One line per finding, with the mend."""
+
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.settings import SettingsError
+
+PLUGIN = "verl_efficiency.verl.plugin"
+TESTED = ("0.8.0", "0.9.1")
+
+
+class Finding(NamedTuple):
+    """One line: ``fail`` stops a run or changes it silently, ``warn`` is worth knowing, ``ok`` was looked at and is well."""
+
+    level: Literal["ok", "warn", "fail"]
+    text: str
+
+
+def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
+    """Look at verl, at the plugin here and in a Ray worker, and at the configuration made of ``arguments``.
+
+    Args:
+        arguments: YAML files and Hydra overrides (``key=value``), as verl's own command line takes them.
+        ray_worker: also start a local Ray and look inside a worker of it (about 10 s).
+    """
+    if importlib.util.find_spec("verl") is None:
+        yield Finding(
+            "fail", "verl is not installed in this environment: pip install verl==0.9.1 'TransferQueue>=0.1.10'"
+        )
+        return
+    version = importlib.metadata.version("verl")
+    known = "" if version in TESTED else f" (not among the tested: {', '.join(TESTED)})"
+    yield Finding(
+        "warn" if known else "ok", f"verl {version}{known}, python {sys.version.split()[0]} at {sys.executable}"
+    )
+    if importlib.util.find_spec("transfer_queue") is None and version >= "0.9":
+        text = "TransferQueue is missing; verl's default trainer needs it: pip install 'TransferQueue>=0.1.10'"
+        yield Finding("fail", text)
+    yield from _loading(version)
+    here = list(_registered(_probe_here(), "in this interpreter"))
+    yield from here
+    if any(finding.level == "fail" for finding in here):
+        return
+    if ray_worker:
+        yield from _registered(_probe_ray(), "in a Ray worker")
+    yield from _configuration(arguments)
+
+
+def _loading(version: str) -> Iterator[Finding]:
+    """How verl will find the plugin."""
+    modules = [name.strip() for name in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")]
+    if PLUGIN in modules:
+        yield Finding(
+            "ok", f"VERL_USE_EXTERNAL_MODULES names {PLUGIN}; a running Ray cluster needs it in its own environment too"
+        )
+        return
+    if version < "0.9":
+        text = f"verl {version} has no plugin entry points: export VERL_USE_EXTERNAL_MODULES={PLUGIN} before the launch"
+        yield Finding("fail", text)
+        return
+    points = [point for point in importlib.metadata.entry_points(group="verl.plugins") if point.value == PLUGIN]
+    policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto").strip().lower()
+    if not points:
+        yield Finding(
+            "fail", "the entry point verl.plugins is missing: pip install verl-efficiency into this environment"
+        )
+    elif policy != "auto" and points[0].name not in [name.strip() for name in policy.split(",")]:
+        yield Finding(
+            "fail", f"VERL_USE_EXTERNAL_PLUGINS={policy} keeps the plugin out: unset it, or add {points[0].name} to it"
+        )
+    else:
+        yield Finding("ok", f"verl loads the plugin by its entry point ({points[0].name} = {PLUGIN})")
+
+
+PROBE = """
+import json, logging, sys
+logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+import verl
+from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as estimators
+import verl.experimental.reward_loop.reward_manager
+from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER as managers
+import verl.utils.config
+from verl_efficiency.verl import cpu
+ours = {name: fn.__module__ == "verl_efficiency.verl.estimators" for name, fn in estimators.items()}
+print(json.dumps({
+    "loaded": "verl_efficiency.verl.plugin" in sys.modules,
+    "estimators": [name for name, is_ours in ours.items() if is_ours],
+    "manager": "efficiency" in managers,
+    "checked": hasattr(verl.utils.config.validate_config, "__wrapped__"),
+    "cpu": cpu.wanted(),
+}))
+"""
+
+
+def _probe_here() -> dict[str, Any]:
+    """What a fresh interpreter like this one registers at ``import verl``."""
+    import json
+
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    warned = [line for line in done.stderr.splitlines() if "verl_efficiency plugin failed" in line]
+    return {**json.loads(lines[-1]), "warning": warned[-1] if warned else None}
+
+
+def _probe_ray() -> dict[str, Any]:
+    """The same, from inside a Ray worker."""
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        return ray.get(ray.remote(num_cpus=0)(_probe_here).remote(), timeout=300)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _registered(probe: dict[str, Any], where: str) -> Iterator[Finding]:
+    """Findings about what a probe saw."""
+    if "error" in probe:
+        yield Finding("fail", f"{where}: verl cannot be imported: {probe['error']}")
+        return
+    if not probe["loaded"]:
+        cause = probe["warning"] or "verl did not import it"
+        yield Finding("fail", f"{where}: the plugin is not loaded: {cause}")
+        return
+    names = probe["estimators"]
+    taken = [method.name for method in ESTIMATORS if method.name not in names]
+    yield Finding("ok", f"{where}: estimators {', '.join(name for name in names if '.' not in name)}")
+    if taken:
+        yield Finding(
+            "warn",
+            f"{where}: verl has {', '.join(taken)} of its own; ours are {', '.join('efficiency.' + n for n in taken)}",
+        )
+    if not probe["manager"]:
+        yield Finding("fail", f"{where}: the reward manager 'efficiency' is not registered")
+    if not probe["checked"]:
+        yield Finding("fail", f"{where}: settings would not be checked at start-up (validate_config is not wrapped)")
+    device = (
+        "no accelerator found: verl runs on the CPU here"
+        if probe["cpu"]
+        else "accelerator found: the CPU platform is off"
+    )
+    yield Finding("ok", f"{where}: {device}")
+
+
+def _configuration(arguments: list[str]) -> Iterator[Finding]:
+    """Compose the configuration as verl would and ask ``start_up.check``."""
+    files = [argument for argument in arguments if "=" not in argument]
+    overrides = [argument for argument in arguments if "=" in argument]
+    if not arguments:
+        return
+    try:
+        config = compose(files, overrides)
+    except SettingsError as error:
+        yield Finding("fail", str(error))
+        return
+    from verl_efficiency.verl import start_up
+
+    problems = start_up.check(config)
+    yield from (Finding("fail", problem) for problem in problems)
+    if problems:
+        return
+    method = start_up.estimator_of(config)
+    yield Finding("ok", f"configuration: algorithm.adv_estimator={config.algorithm.adv_estimator}")
+    if method is not None:
+        from verl_efficiency.verl.estimators import read_settings
+
+        yield Finding("ok", f"settings in force: {read_settings(method, config.algorithm)}")
+
+
+def compose(files: list[str], overrides: list[str]) -> Any:
+    """verl's own ``ppo_trainer`` configuration with the files merged in and the overrides applied.
+
+    Raises:
+        SettingsError: a file that is not there, or a key that verl's configuration does not have.
+    """
+    import verl
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+            config = hydra_compose("ppo_trainer", overrides)
+        for file in files:
+            if not Path(file).is_file():
+                raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
+            given = OmegaConf.load(file)
+            given.pop("defaults", None)
+            given.pop("hydra", None)
+            _refuse_unread(given, config, file)
+            OmegaConf.set_struct(config, False)
+            config = OmegaConf.merge(config, given)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingsError(f"verl refuses the configuration: {str(error).splitlines()[0]}") from None
+    return config
+
+
+def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:
+    """Every key of ``given`` is one of verl's, or below a node that takes keys of its own."""
+    from omegaconf import DictConfig
+
+    from verl_efficiency.settings import unknown
+
+    free = ("algorithm.efficiency", "data.efficiency", "reward.custom_reward_function.reward_kwargs", "ray_kwargs")
+    for key in given:
+        name = f"{path}{key}"
+        if name in free or (schema.get(key) is None and key in schema):
+            continue
+        if key not in schema:
+            raise SettingsError(f"{where}: {unknown('key', name, [path + str(k) for k in schema])}")
+        if isinstance(given[key], DictConfig) and isinstance(schema[key], DictConfig) and len(schema[key]):
+            _refuse_unread(given[key], schema[key], where, name + ".")
