@@ -1,0 +1,168 @@
+"""Batched sampling with Hugging Face ``generate``: seeds per request, log-probabilities, and finished rows dropped early.
+
+Knows neither verl nor Ray. Shapes: B rows, L prompt and response so far, T new tokens, V vocabulary.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw a token: ``temperature`` >= 0 (0 takes the likeliest), ``top_p`` in (0, 1], ``top_k`` (< 1: all)."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+
+
+@dataclass
+class Request:
+    """One prompt and, once :func:`generate` has filled it in, its response.
+
+    The response depends on the weights, the prompt, the sampling and ``seed``; not on which requests share the batch
+    (up to rounding: the shape of a batch changes the last bits of a logit).
+    """
+
+    prompt: list[int]
+    max_tokens: int
+    seed: Sequence[int]
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+    stopped: bool = False  # by an end-of-sequence token, which is then the last of `tokens`
+
+    @property
+    def done(self) -> bool:
+        return self.stopped or len(self.tokens) >= self.max_tokens
+
+
+@torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    requests: Sequence[Request],
+    sampling: Sampling,
+    *,
+    eos_ids: Collection[int],
+    pad_id: int,
+    segment: int = 32,
+) -> None:
+    """Fill in the responses of ``requests``, all in one batch.
+
+    A batch runs as long as its longest response. So it is run in segments of at most ``segment`` tokens, and after each one
+    the finished rows leave the batch and its key-value cache.
+
+    Args:
+        model: a decoder in eval mode.
+        requests: at least one; prompts may differ in length (they are padded on the left).
+        eos_ids: tokens that end a response; empty to always generate ``max_tokens``.
+        pad_id: any valid token id; padding is masked.
+    """
+    rows = list(requests)
+    width = max(len(row.prompt) for row in rows)
+    ids_BL = torch.full((len(rows), width), pad_id)
+    mask_BL = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids_BL[index, width - len(row.prompt) :] = torch.tensor(row.prompt)
+        mask_BL[index, width - len(row.prompt) :] = 1
+    uniforms_BT = torch.from_numpy(_uniforms(rows))
+
+    generate_tokens: Any = model.generate  # typed on a mixin that the class itself does not inherit
+    cache = None
+    step = 0
+    while rows:
+        steps = min(segment, max(row.max_tokens for row in rows) - step)
+        draw = _DrawToken(sampling, uniforms_BT[:, step : step + steps])
+        output: Any = generate_tokens(
+            input_ids=ids_BL,
+            attention_mask=mask_BL,
+            past_key_values=cache,
+            generation_config=GenerationConfig(
+                max_new_tokens=steps,
+                do_sample=False,  # the last processor has drawn already and leaves one token possible
+                eos_token_id=sorted(eos_ids) or None,
+                pad_token_id=pad_id,
+                return_dict_in_generate=True,
+                use_cache=True,
+            ),
+            logits_processor=LogitsProcessorList([draw]),
+        )
+        new_BT = output.sequences[:, ids_BL.shape[1] :]
+        _append(rows, new_BT.tolist(), torch.stack(draw.log_probs_TB, dim=1).tolist(), frozenset(eos_ids))
+        step += steps
+
+        keep = [index for index, row in enumerate(rows) if not row.done]
+        rows = [rows[index] for index in keep]
+        cache = output.past_key_values
+        if len(keep) < len(ids_BL):
+            cache.batch_select_indices(torch.tensor(keep, dtype=torch.long))
+        ids_BL = output.sequences[keep]
+        mask_BL = torch.cat([mask_BL, torch.ones_like(new_BT)], dim=1)[keep]
+        uniforms_BT = uniforms_BT[keep]
+
+
+def _uniforms(rows: Sequence[Request]) -> np.ndarray:
+    """One number in [0, 1) per row and step, from the row's own seed."""
+    uniforms_BT = np.zeros((len(rows), max(row.max_tokens for row in rows)))
+    for uniforms_T, row in zip(uniforms_BT, rows, strict=True):
+        uniforms_T[: row.max_tokens] = np.random.default_rng(row.seed).random(row.max_tokens)
+    return uniforms_BT
+
+
+def _append(
+    rows: Sequence[Request], tokens_BT: list[list[int]], log_probs_BT: list[list[float]], eos_ids: frozenset[int]
+) -> None:
+    for row, tokens_T, log_probs_T in zip(rows, tokens_BT, log_probs_BT, strict=True):
+        for token, log_prob in zip(tokens_T, log_probs_T, strict=True):
+            if row.done:
+                break
+            row.tokens.append(token)
+            row.log_probs.append(log_prob)
+            row.stopped = token in eos_ids
+
+
+class _DrawToken(LogitsProcessor):
+    """Draw each row's token from the processed scores, keep its log-probability, and leave only that token possible.
+
+    Drawing here and not in ``generate`` gives every row a random stream of its own, and the log-probability costs no
+    memory beyond one number per token. It is the one after temperature, top-k and top-p, as in vLLM's
+    ``processed_logprobs``, which verl asks for.
+    """
+
+    def __init__(self, sampling: Sampling, uniforms_BT: torch.Tensor) -> None:
+        self.greedy = sampling.temperature == 0
+        self.uniforms_BT = uniforms_BT
+        self.log_probs_TB: list[torch.Tensor] = []
+        self.warpers: list[Any] = []
+        if not self.greedy and sampling.temperature != 1:
+            self.warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
+        if sampling.top_k > 0:
+            self.warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            self.warpers.append(TopPLogitsWarper(sampling.top_p))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.float()
+        for warp in self.warpers:
+            scores = warp(input_ids, scores)
+        log_probs_BV = scores.log_softmax(dim=-1)
+        if self.greedy:
+            token_B1 = log_probs_BV.argmax(dim=-1, keepdim=True)
+        else:
+            cumulative_BV = log_probs_BV.exp().double().cumsum(dim=-1)
+            point_B1 = self.uniforms_BT[:, len(self.log_probs_TB), None] * cumulative_BV[:, -1:]
+            token_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
+        self.log_probs_TB.append(log_probs_BV.gather(1, token_B1).squeeze(1))
+        return torch.full_like(scores, float("-inf")).scatter(1, token_B1, 0.0)

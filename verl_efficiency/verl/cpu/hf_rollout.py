@@ -1,0 +1,110 @@
+"""The rollout ``hf`` for verl's agent loop: generation by Hugging Face transformers, for small models on a CPU.
+
+It starts in a second and needs nothing but transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``,
+see :class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. Only ``trainer.v1.trainer_mode=sync``, since requests
+cannot be aborted.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import ray
+import torch
+from verl.utils.fs import copy_to_local
+from verl.workers.rollout.base import BaseRollout
+from verl.workers.rollout.replica import RolloutReplica
+from verl.workers.rollout.utils import ensure_async_iterator
+
+from verl_efficiency.verl.cpu.hf_server import HFServer
+
+
+def server_name(replica_rank: int) -> str:
+    """The Ray name under which the trainer's workers find their server."""
+    return f"hf_server_{replica_rank}_0"
+
+
+class HFReplica(RolloutReplica):
+    """Starts the server; lives in the driver. There is no device memory to free, so sleeping and waking do nothing."""
+
+    async def launch_servers(self) -> None:
+        if self.is_reward_model or self.is_teacher_model:
+            raise NotImplementedError("rollout 'hf' serves the policy only; a reward or teacher model needs vllm")
+        path = copy_to_local(self.model_config.path)
+        server: Any = (
+            ray.remote(HFServer)
+            .options(name=server_name(self.replica_rank), num_cpus=0, max_concurrency=self.max_concurrency)
+            .remote(path, self.model_config.get("trust_remote_code", False), self.config, self.replica_rank)
+        )
+        await server.ready.remote()
+        self.servers = [server]
+        self._server_handle = server
+        self._server_address = server_name(self.replica_rank)
+
+    async def sleep(self) -> None:
+        pass
+
+    async def wake_up(self) -> None:
+        pass
+
+    async def clear_kv_cache(self) -> None:
+        pass
+
+    async def abort_all_requests(self, reject_request: bool = False) -> None:
+        raise NotImplementedError(
+            "rollout 'hf' cannot abort requests: use trainer.v1.trainer_mode=sync, or rollout.name=vllm"
+        )
+
+
+class HFServerAdapter(BaseRollout):
+    """Sends the policy's weights to the server; lives in the trainer's workers."""
+
+    def __init__(self, config: Any, model_config: Any, device_mesh: Any, replica_rank: int = -1) -> None:
+        super().__init__(config, model_config, device_mesh)
+        rank = int(os.environ["RANK"])
+        ranks_per_replica = (
+            self.config.tensor_model_parallel_size
+            * self.config.data_parallel_size
+            * self.config.pipeline_model_parallel_size
+        )
+        self.replica_rank = rank // ranks_per_replica if replica_rank == -1 else replica_rank
+        self.sends = rank % ranks_per_replica == 0
+
+    async def resume(self, tags: list[str]) -> None:
+        pass
+
+    async def release(self) -> None:
+        pass
+
+    @torch.no_grad()
+    async def update_weights(
+        self,
+        weights: Iterator[tuple[str, torch.Tensor]] | AsyncIterator[tuple[str, torch.Tensor]],
+        wire_format: str = "named_tensors",
+        global_steps: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Send all ``weights`` in buckets of ``checkpoint_engine.update_weights_bucket_megabytes``.
+
+        Every rank goes through the iterator, which gathers each weight from all ranks; the first of a replica sends.
+        """
+        if wire_format != "named_tensors":
+            raise NotImplementedError(f"rollout 'hf' takes wire_format='named_tensors', got {wire_format!r}")
+        if kwargs.get("peft_config") is not None:
+            raise NotImplementedError("rollout 'hf' has no LoRA adapters: set actor_rollout_ref.model.lora.merge=True")
+        server = ray.get_actor(server_name(self.replica_rank)) if self.sends else None
+        limit = self.config.checkpoint_engine.update_weights_bucket_megabytes * 2**20
+        bucket: dict[str, torch.Tensor] = {}
+        size = 0
+        async for name, value in ensure_async_iterator(weights):
+            if server is None:
+                continue
+            # A copy: for one rank the iterator gives the trainer's own tensor, which the next step changes.
+            bucket[name] = value.detach().to("cpu", copy=True).contiguous()
+            size += bucket[name].nbytes
+            if size >= limit:
+                await server.receive_weights.remote(bucket)
+                bucket, size = {}, 0
+        if server is not None:
+            await server.receive_weights.remote(bucket)
+            await server.finish_weights.remote(global_steps)

@@ -1,0 +1,212 @@
+"""The server of the rollout ``hf``: holds a Hugging Face model and answers verl's agent loop, many requests in a batch."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from verl.workers.config import RolloutConfig
+from verl.workers.rollout.replica import TokenOutput
+
+from verl_efficiency.settings import SettingsError, build_settings, require, unknown
+from verl_efficiency.verl.cpu.hf_generate import Request, Sampling, generate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HFRolloutSettings:
+    """``rollout.engine_kwargs.hf``."""
+
+    threads: int = 1
+    """torch threads of the server; more than the free cores makes it many times slower"""
+    segment: int = 32
+    """finished rows leave the batch every so many tokens"""
+    gather_seconds: float = 0.02
+    """a batch starts when no further request has come for so long"""
+
+    def __post_init__(self) -> None:
+        require(self.threads >= 1, "threads", self.threads, "at least 1")
+        require(self.segment >= 1, "segment", self.segment, "at least 1")
+        require(self.gather_seconds >= 0, "gather_seconds", self.gather_seconds, "at least 0")
+
+
+class HFServer:
+    """Generates for verl's agent loop; its methods are what verl calls on a rollout server."""
+
+    def __init__(self, model_path: str, trust_remote_code: bool, config: RolloutConfig, replica_rank: int) -> None:
+        self.config = config
+        self.settings = build_settings(
+            HFRolloutSettings, config.engine_kwargs.get("hf"), "actor_rollout_ref.rollout.engine_kwargs.hf"
+        )
+        torch.set_num_threads(self.settings.threads)
+        tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=trust_remote_code)
+        self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=config.dtype, trust_remote_code=trust_remote_code
+        ).eval()
+        self.eos_ids = _eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        # What a checkpoint suggests for sampling (Qwen: top_k 20, repetition_penalty 1.05) must not join in unasked.
+        self.model.generation_config = GenerationConfig()
+        self.pad_id = tokenizer.pad_token_id or 0
+        self.replica_rank = replica_rank
+        self.busy = asyncio.Lock()  # one batch at a time, and none while weights arrive
+        self.waiting: list[_Waiting] = []
+        self.received: set[str] = set()
+        self.global_steps: int | None = None
+        self.asked_before: Counter[tuple[int, ...]] = Counter()  # how often a prompt came since the last weights
+
+    async def ready(self) -> None:
+        """Returns once the model is loaded; raises what the constructor raised."""
+
+    async def generate(
+        self,
+        prompt_ids: list[int],
+        sampling_params: dict[str, Any],
+        request_id: str,
+        image_data: list[Any] | None = None,
+        video_data: list[Any] | None = None,
+    ) -> TokenOutput:
+        """One response; concurrent calls are served together, by whichever of them gets the lock first."""
+        if image_data or video_data:
+            raise NotImplementedError("rollout 'hf' generates from text only; images and videos need rollout.name=vllm")
+        prompt = [int(token) for token in prompt_ids]
+        sampling, max_tokens, ignore_eos = read_sampling_params(sampling_params, self.config, len(prompt))
+        occurrence = self.asked_before[tuple(prompt)]
+        self.asked_before[tuple(prompt)] += 1
+        seed = (self.config.seed, self.replica_rank, self.global_steps or 0, occurrence, *prompt)
+        mine = _Waiting(Request(prompt, max_tokens, seed), sampling, ignore_eos)
+        self.waiting.append(mine)
+        async with self.busy:
+            if not mine.served:
+                await self._serve_waiting()
+        if mine.error:
+            raise mine.error
+        request = mine.request
+        return TokenOutput(
+            token_ids=request.tokens,
+            log_probs=request.log_probs,
+            stop_reason="completed" if request.stopped else "length",
+            extra_fields={"global_steps": self.global_steps},
+        )
+
+    async def _serve_waiting(self) -> None:
+        """Run one batch: every waiting request with the sampling of the first, up to ``max_num_seqs``."""
+        seen = 0
+        while seen < len(self.waiting) < self.config.max_num_seqs:
+            seen = len(self.waiting)
+            await asyncio.sleep(self.settings.gather_seconds)
+        first = self.waiting[0]
+        batch = [one for one in self.waiting if one.like(first)][: self.config.max_num_seqs]
+        self.waiting = [one for one in self.waiting if one not in batch]
+        error = None
+        try:
+            await asyncio.to_thread(
+                generate,
+                self.model,
+                [one.request for one in batch],
+                first.sampling,
+                eos_ids=() if first.ignore_eos else self.eos_ids,
+                pad_id=self.pad_id,
+                segment=self.settings.segment,
+            )
+        except Exception as caught:  # raised again in every call of this batch, also in those that wait for the lock
+            logger.exception("rollout 'hf' failed for a batch of %d requests", len(batch))
+            error = caught
+        for one in batch:
+            one.served, one.error = True, error
+
+    async def receive_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Copy some of the new weights into the model, by name; :meth:`finish_weights` ends the sequence."""
+        async with self.busy:
+            load_weights(self.model, weights)
+            self.received.update(weights)
+
+    async def finish_weights(self, global_steps: int | None) -> None:
+        """Raises RuntimeError if a weight of the model has not come since the last call."""
+        check_complete(self.model, self.received)
+        self.received.clear()
+        self.asked_before.clear()
+        self.global_steps = global_steps
+
+
+@dataclass(eq=False)
+class _Waiting:
+    request: Request
+    sampling: Sampling
+    ignore_eos: bool
+    served: bool = False
+    error: Exception | None = None
+
+    def like(self, other: "_Waiting") -> bool:
+        return (self.sampling, self.ignore_eos) == (other.sampling, other.ignore_eos)
+
+
+def read_sampling_params(
+    params: Mapping[str, Any], config: RolloutConfig, prompt_length: int
+) -> tuple[Sampling, int, bool]:
+    """The sampling, the number of new tokens and ``ignore_eos`` that verl asks for; SettingsError for what we do not have."""
+    known = {
+        "temperature",
+        "top_p",
+        "top_k",
+        "max_tokens",
+        "max_new_tokens",
+        "ignore_eos",
+        "logprobs",
+        "repetition_penalty",
+    }
+    for name in params:
+        if name not in known:
+            raise SettingsError(f"rollout 'hf': {unknown('sampling parameter', name, known)}")
+    penalty = params.get("repetition_penalty", config.repetition_penalty)
+    if penalty != 1.0:
+        raise SettingsError(f"rollout 'hf': repetition_penalty must be 1.0, got {penalty}")
+    # verl's own rule for the default (workers/rollout/vllm_rollout/vllm_async_server.py:612).
+    default = min(config.response_length, config.prompt_length + config.response_length - prompt_length)
+    max_tokens = int(params.get("max_tokens", params.get("max_new_tokens", default)))
+    if max_tokens < 1:
+        raise ValueError(
+            f"rollout 'hf': no room to generate (prompt of {prompt_length} tokens, max_tokens={max_tokens})"
+        )
+    sampling = Sampling(
+        temperature=float(params.get("temperature", config.temperature)),
+        top_p=float(params.get("top_p", config.top_p)),
+        top_k=int(params.get("top_k", config.top_k)),
+    )
+    return sampling, max_tokens, bool(params.get("ignore_eos", config.ignore_eos))
+
+
+def _eos_ids(from_generation_config: int | list[int] | None, from_tokenizer: int | None) -> frozenset[int]:
+    eos = from_tokenizer if from_generation_config is None else from_generation_config
+    if eos is None:
+        raise ValueError(
+            "rollout 'hf': neither the model's generation_config.json nor its tokenizer names an eos token"
+        )
+    return frozenset([eos] if isinstance(eos, int) else eos)
+
+
+@torch.no_grad()
+def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
+    """Copy ``weights`` into ``model`` by name; RuntimeError for a name or a shape that the model does not have."""
+    own = model.state_dict()
+    if unexpected := sorted(set(weights) - set(own)):
+        raise RuntimeError(f"rollout 'hf': the trainer sent weights that the rollout model does not have: {unexpected}")
+    for name, value in weights.items():
+        if own[name].shape != value.shape:
+            raise RuntimeError(
+                f"rollout 'hf': weight {name} has shape {tuple(value.shape)} in the trainer "
+                f"and {tuple(own[name].shape)} in the rollout model"
+            )
+        own[name].copy_(value)
+
+
+def check_complete(model: PreTrainedModel, received: set[str]) -> None:
+    """RuntimeError unless ``received`` names every weight of ``model``; of tied weights one name is enough."""
+    own = model.state_dict()
+    filled = {own[name].data_ptr() for name in received}
+    if missing := sorted(name for name, value in own.items() if value.data_ptr() not in filled):
+        raise RuntimeError(f"rollout 'hf': the trainer did not send these weights of the rollout model: {missing}")

