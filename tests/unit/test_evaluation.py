@@ -249,6 +249,13 @@ def test_samples_of_one_prompt_count_as_one_draw():
     assert summary["over_shortest"] is None
 
 
+def test_equal_rows_are_one_prompt():
+    twice = summarise([row(0, 1, 10, key="a"), row(1, 1, 20, key="a"), row(2, 0, 40, key="b"), row(3, 1, 50, key="b")])
+    samples = summarise([row(0, 1, 10), row(0, 1, 20), row(1, 0, 40), row(1, 1, 50)])
+    assert (twice["prompts"], twice["problems"]) == (2, 4)
+    assert twice == samples | {"problems": 4}
+
+
 def test_packed_prompts_count_each_problem():
     rows = [
         row(0, 1 / 3, 90, problems=3, shortest_tokens=45),
@@ -296,13 +303,15 @@ def test_compare_is_paired():
     # differences 0, 0, 1, 0: mean .25, standard error .25; every response is half as long, so the ratio has no error
     assert change == pytest.approx(
         {
-            "problems": 4,
+            "prompts": 4,
             "accuracy_change": 0.25,
             "accuracy_change_se": 0.25,
             "tokens_ratio": 0.5,
             "tokens_ratio_se": 0.0,
         }
     )
+    shuffled = result("shuffled", [row(2, 1, 15), row(0, 1, 5), row(3, 0, 20), row(1, 1, 10)])
+    assert compare(before, shuffled) == change
     other = result("other", [row(0, 1, 10), row(9, 1, 20), row(2, 0, 30), row(3, 0, 40)])
     with pytest.raises(SettingsError, match=r"'before' \(4 prompts\) and 'other' \(4\).*3 prompts shared"):
         compare(before, other)
@@ -351,14 +360,11 @@ def test_evaluate_grades_packed_problems_one_by_one(tiny_model, tmp_path, monkey
         return [Response(tokenizer(text)["input_ids"] + [tokenizer.eos_token_id], False) for text in answers]
 
     monkeypatch.setattr(module, "generate", answer)
-    text = "### Problem 1:0f5.\n### Problem 2:0l7."
-    rows = [
-        data_row(text, json.dumps(["5", "7"]), shortest_tokens=11),
-        data_row(text, json.dumps(["5", "7"]), shortest_tokens=11),
-    ]
+    texts = ("### Problem 1:0f5.\n### Problem 2:0l7.", "### Problem 1:0r5.\n### Problem 2:0l7.")
+    rows = [data_row(text, json.dumps(["5", "7"]), shortest_tokens=11) for text in texts]
     data = write_parquet(tmp_path / "pack.parquet", rows)
     summary = evaluate(tiny_model, data, reward="batched_accuracy")["summary"]
-    # Two packs of two: all four answers but one are right.
+    # Two packs of two: of the four answers one is missing.
     assert (summary["prompts"], summary["problems"], summary["accuracy"]) == (2, 4, 0.75)
     lengths = [len(tokenizer(text)["input_ids"]) + 1 for text in answers]
     assert summary["tokens_per_problem"] == sum(lengths) / 4
@@ -373,7 +379,7 @@ def test_evaluate_refuses_wrong_data_before_it_loads_a_model(tmp_path):
     with pytest.raises(SettingsError, match="packs 2; use batched_accuracy"):
         evaluate("no/model", packed, reward="accuracy")
     broken = write_parquet(tmp_path / "broken.parquet", [data_row("1:", "5", n=2)])
-    with pytest.raises(ValueError, match=r"JSON list of 2 texts"):
+    with pytest.raises(SettingsError, match="JSON list of 2 texts"):
         evaluate("no/model", broken, reward="batched_accuracy")
     with pytest.raises(SettingsError, match="a parquet file"):
         load_prompts(tmp_path / "absent.parquet")

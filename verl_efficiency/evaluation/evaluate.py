@@ -63,7 +63,10 @@ def evaluate(
         raise SettingsError(f"reward: unknown {reward!r}{nearest(reward, REWARDS) or '.'} Known: {', '.join(REWARDS)}")
     prompts = load_prompts(data, limit)
     # An empty response is graded first, so that a bad ground truth does not wait until all is generated.
-    problems = [_grade(reward, prompt, "", extra={}).get("problems", 1) for prompt in prompts]
+    try:
+        problems = [int(_grade(reward, prompt, "", extra={}).get("problems", 1)) for prompt in prompts]
+    except ValueError as error:
+        raise SettingsError(f"data: {data}: {error}") from None
     path = resolve_model(model)
     label = str(model) if label is None else label
     network, tokenizer = load_model(path, device, dtype)
@@ -81,7 +84,7 @@ def evaluate(
         row = Row(
             prompt=index,
             key=prompt.key,
-            problems=int(problems[index]),
+            problems=problems[index],
             acc=grade["acc"],
             score=grade["score"],
             tokens=tokens,

@@ -16,8 +16,8 @@ class Row:
     """One graded response.
 
     Args:
-        prompt: which row of the data; several samples of one prompt share it.
-        key: names the content of that row, so that two evaluations can be matched.
+        prompt: which row of the data.
+        key: names the content of that row, so that equal prompts, and two evaluations, can be matched.
         problems: how many problems the prompt asks (1, or N of a pack).
         acc: the share of them answered correctly, in [0, 1].
         score: what the reward function would pay.
@@ -59,18 +59,18 @@ def ratio(above_P: np.ndarray, below_P: np.ndarray) -> tuple[float, float | None
 
 
 def per_prompt(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Sums over the samples of each prompt, as columns in the order of the data: what :func:`compare` needs.
+    """Sums over all responses to the same prompt, as columns sorted by key: what :func:`compare` needs.
 
-    ``shortest_tokens`` is empty unless every row knows it.
+    Rows of equal content are the same prompt. ``shortest_tokens`` is empty unless every row knows it.
     """
-    indices, first_P, prompt_B = np.unique([row.prompt for row in rows], return_index=True, return_inverse=True)
+    keys, prompt_B = np.unique([row.key for row in rows], return_inverse=True)
 
     def total(values: list[float]) -> list[float]:
-        return np.bincount(prompt_B, weights=values, minlength=len(indices)).tolist()
+        return np.bincount(prompt_B, weights=values).tolist()
 
     shortest = [row.shortest_tokens for row in rows if row.shortest_tokens is not None]
     return {
-        "key": [rows[first].key for first in first_P],
+        "key": keys.tolist(),
         "problems": total([row.problems for row in rows]),
         "correct": total([row.acc * row.problems for row in rows]),
         "tokens": total([row.tokens for row in rows]),
@@ -79,10 +79,11 @@ def per_prompt(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
-    """Accuracy, tokens and truncation; standard errors (``…_se``) treat the samples of a prompt as one draw.
+    """Accuracy, tokens and truncation; standard errors (``…_se``) treat the responses to a prompt as one draw.
 
-    ``accuracy`` is per problem; ``over_shortest`` is mean tokens / mean shortest tokens, None unless every row knows it;
-    median and 90th percentile are over responses, each divided by its number of problems.
+    ``prompts`` counts the different ones; ``accuracy`` is per problem; ``over_shortest`` is mean tokens / mean shortest
+    tokens, None unless every row knows it; median and 90th percentile are over responses, each divided by its number of
+    problems.
     """
     sums = {name: np.array(column) for name, column in per_prompt(rows).items()}
     accuracy, accuracy_se = ratio(sums["correct"], sums["problems"])
@@ -152,13 +153,13 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float | 
         shared = len(set(a["key"]) & set(b["key"]))
         raise SettingsError(
             f"compare: {before['label']!r} ({len(a['key'])} prompts) and {after['label']!r} ({len(b['key'])}) are not on the "
-            f"same problems in the same order with the same samples ({shared} prompts shared); evaluate both on one file"
+            f"same problems with as many samples ({shared} prompts shared); evaluate both on one file"
         )
     change_P = np.array(b["correct"]) - np.array(a["correct"])
     accuracy_change, accuracy_change_se = ratio(change_P, np.array(a["problems"]))
     tokens_ratio, tokens_ratio_se = ratio(np.array(b["tokens"]), np.array(a["tokens"]))
     return {
-        "problems": len(a["key"]),
+        "prompts": len(a["key"]),
         "accuracy_change": accuracy_change,
         "accuracy_change_se": accuracy_change_se,
         "tokens_ratio": tokens_ratio,
