@@ -96,9 +96,9 @@ def _running(run_id: str, seen: set[psutil.Process]) -> set[psutil.Process]:
     found = set()
     for process in psutil.process_iter(["ppid"]):
         try:
-            if process in seen or process.info["ppid"] in parents or process.environ().get(MARKER) == run_id:
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.add(process)
+            ours = process in seen or process.info["ppid"] in parents or process.environ().get(MARKER) == run_id
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue  # it ended meanwhile, or it belongs to somebody else
     return found
@@ -119,7 +119,7 @@ def _wait_for_end(run_id: str, tree: set[psutil.Process], grace: float) -> None:
 
 def _end(run_id: str, tree: set[psutil.Process]) -> list[str]:
     """Kill what is left until nothing is, since a process may start another one before it ends; returns what was killed."""
-    ended = {}
+    ended: dict[psutil.Process, str] = {}
     while alive := _running(run_id, tree):
         tree |= alive
         for process in alive:

@@ -58,9 +58,9 @@ def test_an_interrupt_ends_the_tree_and_is_raised_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tests.e2e.run_tree._memory", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_tree([sys.executable, "-c", DAEMON.format(stay=600, code=0)], timeout=30, log=tmp_path / "log")
+        run_tree([sys.executable, "-c", DAEMON.format(stay=611, code=0)], timeout=30, log=tmp_path / "log")
     assert seen
-    assert not any("time.sleep(600)" in " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"]))
+    assert not any("time.sleep(611)" in " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"]))
 
 
 def test_a_command_that_does_not_exist_raises(tmp_path):
