@@ -1,13 +1,18 @@
 """The command ``verl-efficiency``. Every command imports what it needs when it runs."""
 
 import dataclasses
+import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from verl_efficiency.evaluation.cli import evaluate_command, report_command
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
+app.command("evaluate")(evaluate_command)
+app.command("report")(report_command)
 console = Console()
 
 
@@ -27,8 +32,6 @@ def methods(
         return
     if name not in BY_NAME:
         raise SettingsError(unknown("method", name, BY_NAME))
-    import sys
-
     method = BY_NAME[name]
     module = sys.modules[method.function().__module__]
     console.rule(method.name)
@@ -62,8 +65,6 @@ def doctor(
 
 def main() -> None:
     """Entry point: a wrong setting is one line on stderr and exit code 2, not a traceback."""
-    import sys
-
     from verl_efficiency.settings import SettingsError
 
     try:
