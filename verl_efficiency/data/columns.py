@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from verl_efficiency.settings import SettingsError, nearest
+from verl_efficiency.settings import SettingsError, unknown
 
 Row = Mapping[str, Any]
 
@@ -28,17 +28,13 @@ def column(rows: Sequence[Row], path: str, setting: str) -> list[Any]:
     [3]
     >>> column([{"extra_info": {"level": 3}}], "extra_info.lvel", "difficulty")
     Traceback (most recent call last):
-    verl_efficiency.settings.SettingsError: difficulty: column 'extra_info.lvel' is missing in row 0; did you mean \
-'extra_info.level'? Columns: extra_info.level
+    verl_efficiency.settings.SettingsError: difficulty: unknown column 'extra_info.lvel'; did you mean 'extra_info.level'? \
+Known: extra_info.level (row 0)
     """
     values = [_value(row, path) for row in rows]
     for number, value in enumerate(values):
         if value is None:
-            columns = _paths(rows[number])
-            hint = nearest(path, columns) or "."
-            raise SettingsError(
-                f"{setting}: column '{path}' is missing in row {number}{hint} Columns: {', '.join(sorted(columns))}"
-            )
+            raise SettingsError(f"{setting}: {unknown('column', path, _paths(rows[number]))} (row {number})")
     return values
 
 

@@ -89,11 +89,10 @@ def _group(
         return ordered.reshape(n_packs, size)
     ordered = ordered[np.argsort(difficulty_n[ordered], kind="stable")]
     if settings.grouping == "easy_hard":
-        n_easy = n_packs * ((size + 1) // 2)
-        halves = [
-            rng.permutation(half).reshape(n_packs, -1) for half in (ordered[:n_easy], ordered[n_easy:]) if half.size
-        ]
-        return np.concatenate(halves, axis=1)
+        n_easy = (size + 1) // 2
+        easy_PK = rng.permutation(ordered[: n_packs * n_easy]).reshape(n_packs, n_easy)
+        hard_PK = rng.permutation(ordered[n_packs * n_easy :]).reshape(n_packs, size - n_easy)
+        return np.concatenate([easy_PK, hard_PK], axis=1)
     grid_PN = rng.permuted(ordered.reshape(size, n_packs), axis=1).T.copy()
     if size > 1:
         block_P = np.arange(n_packs) // MATCHED_PACKS

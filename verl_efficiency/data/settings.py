@@ -32,6 +32,8 @@ class PackingSettings:
         answer_template: how one answer is asked for, with ``{index}``; doubled braces are literal.
             ``batched_accuracy`` finds answers by ``Answer{index}::\boxed{…}``, so other forms are refused.
         separator: text between the instruction and the problems.
+        split: verl's ``PackedDataset`` packs a file whose ``extra_info.split`` says so, and leaves others as they are. Packing
+            from file to file does not ask.
     """
 
     problems: int = 3
@@ -44,6 +46,7 @@ class PackingSettings:
     problem_template: str = "### Problem {index}\n{problem}"
     answer_template: str = "Answer{index}::\\boxed{{…}}"
     separator: str = "\n\n"
+    split: str = "train"
 
     def __post_init__(self) -> None:
         require(self.problems >= 1, "problems", self.problems, "a whole number of at least 1")

@@ -1,0 +1,186 @@
+"""The rewards: which answers are found, what they are worth, and what is refused."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from verl_efficiency.rewards import AccuracySettings, accuracy, batched_accuracy
+from verl_efficiency.settings import SettingsError
+
+TRUTHS = '["4", "9", "\\\\frac{1}{2}"]'  # three answers
+IN_FORMAT = r"Answer1::\boxed{4} so Answer2::\boxed{9} and Answer3::\boxed{\frac{1}{2}}"
+KEYS = ["score", "acc", "format", "finished", "problems", "tokens_per_problem", "correct_by_problem", "answers"]
+
+
+def reward(text, truths=TRUTHS, extra_info=None, **settings):
+    return batched_accuracy("sums", text, truths, extra_info, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "correct", "in_format", "finished"),
+    [
+        (IN_FORMAT, "111", 1, 3),
+        (r"Answer1::\boxed{4} Answer2::\boxed{8} Answer3::\boxed{0.5}", "101", 1, 3),
+        (r"Answer1::\boxed{4} Answer2::\boxed{9} Answer3::\boxed{\frac{1", "110", 0, 2),  # cut off in the last answer
+        (r"Answer1::\boxed{4} Answer2::\boxed{9", "100", 0, 1),
+        (r"Answer1::\boxed{4", "000", 0, 0),
+        ("", "000", 0, 0),
+        (r"Answer2::\boxed{9} Answer1::\boxed{4} Answer3::\boxed{1/2}", "111", 0, 3),  # out of order
+        (r"Answer1::\boxed{4} Answer3::\boxed{1/2}", "101", 0, 2),  # one left out
+        (IN_FORMAT + r" Answer4::\boxed{1}", "111", 0, 3),  # a problem that does not exist
+        (r"Answer0::\boxed{4} " + IN_FORMAT, "111", 0, 3),
+        (IN_FORMAT + r" Answer1::\boxed{5}", "011", 0, 3),  # the last one counts
+        (r"\boxed{4} \boxed{9} \boxed{1/2}", "000", 0, 0),  # no tags
+        (r"Answer1: \boxed{4} Answer2:\boxed{9}", "000", 0, 0),
+        (r"Answer1:: $\boxed{4}$ **Answer2::** $\boxed{9}$ Answer 3 ::\boxed{ 1/2 }", "111", 1, 3),  # dressed up
+        (r"Answer1::\boxed{} Answer2::\boxed{ } Answer3::\boxed{1/2}", "001", 0, 1),  # empty boxes
+        (r"Answer1:: which is long to explain, and ends in \boxed{4}", "000", 0, 0),  # the box does not follow its tag
+        (r"Answer1::\boxed{4 Answer2::\boxed{9} Answer3::\boxed{1/2}", "011", 0, 2),  # the first never closes
+        (r"Answer11::\boxed{4}", "000", 0, 0),
+    ],
+)
+def test_answers_by_index(text, correct, in_format, finished):
+    result = reward(text)
+    assert list(result) == KEYS
+    assert result["correct_by_problem"] == correct
+    assert result["acc"] == pytest.approx(correct.count("1") / 3)
+    assert result["format"] == in_format
+    assert result["finished"] == pytest.approx(finished / 3)
+    assert result["score"] == pytest.approx(correct.count("1") / 3 + 0.1 * in_format)
+    assert result["problems"] == 3
+    assert sum(answer is not None for answer in json.loads(result["answers"])) == finished
+
+
+def test_answers_are_reported_as_written():
+    result = reward(r"Answer1::\boxed{\{4\}} Answer3::\boxed{数}")
+    assert json.loads(result["answers"]) == [r"\{4\}", None, "数"]
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "correct", "answers"),
+    [("last", "010", ["3", "9", None]), ("first", "110", ["4", "9", None]), ("none", "010", [None, "9", None])],
+)
+def test_duplicates(duplicates, correct, answers):
+    result = reward(r"Answer1::\boxed{4} Answer2::\boxed{9} Answer1::\boxed{3}", duplicates=duplicates)
+    assert result["correct_by_problem"] == correct
+    assert json.loads(result["answers"]) == answers
+    assert result["format"] == 0
+
+
+def test_weights():
+    assert reward(IN_FORMAT, accuracy_weight=2, format_weight=0.5)["score"] == 2.5
+    assert reward(r"Answer1::\boxed{4}", accuracy_weight=3, format_weight=1)["score"] == 1
+    assert reward(IN_FORMAT, format_weight=0)["score"] == 1
+
+
+def test_a_response_known_to_be_truncated_is_not_in_format_and_keeps_its_credit():
+    result = reward(IN_FORMAT, extra_info={"truncated": True, "response_tokens": 60, "n": 3})
+    assert (result["acc"], result["format"], result["score"], result["tokens_per_problem"]) == (1, 0, 1, 20)
+    assert reward(IN_FORMAT, extra_info={"truncated": False})["format"] == 1
+
+
+def test_token_count_is_unknown_without_our_reward_manager():
+    assert reward(IN_FORMAT)["tokens_per_problem"] == -1
+    assert reward(IN_FORMAT, extra_info={"response_tokens": 0})["tokens_per_problem"] == 0
+
+
+def test_a_single_problem_is_answered_by_its_last_box():
+    for truth in ("4", "[1, 2]", '{"a": 1}', "[]"):
+        result = reward(rf"maybe \boxed{{7}}, no, \boxed{{{truth}}}", truth)
+        assert list(result) == KEYS
+        assert (result["acc"], result["problems"], result["correct_by_problem"]) == (1, 1, "1")
+        assert result["score"] == pytest.approx(1.1)
+    assert reward("the answer is 4", "4")["score"] == 0
+    assert reward(r"Answer1::\boxed{4}", "4", {"n": 1})["acc"] == 1
+
+
+def test_a_pack_of_one_is_answered_by_its_tag():
+    assert reward(r"Answer1::\boxed{4}", '["4"]', {"n": 1})["score"] == pytest.approx(1.1)
+    assert reward(r"\boxed{4}", '["4"]', {"n": 1})["score"] == 0
+
+
+def test_answers_inside_thinking_count_unless_told_otherwise():
+    text = r"<think>Answer1::\boxed{4} Answer2::\boxed{9} Answer3::\boxed{1/2}</think>Answer1::\boxed{4}"
+    assert reward(text)["correct_by_problem"] == "111"
+    assert reward(text, strip_thinking=True)["correct_by_problem"] == "100"
+    assert accuracy("sums", r"<think>\boxed{4}</think>", "4")["score"] == 1
+    assert accuracy("sums", r"<think>\boxed{4}</think>", "4", strip_thinking=True)["score"] == 0
+
+
+@pytest.mark.parametrize(
+    ("truth", "extra_info", "message"),
+    [
+        (["4", "9"], {"index": 5}, r"data source 'sums', index 5: must be a text .* got list"),
+        (None, {}, r"index None: must be a text .* got NoneType"),
+        (4, {}, "got int"),
+        ("4", {"n": 3, "index": 7}, r"index 7: must be a JSON list of 3 texts \(extra_info.n\), got '4'"),
+        ('["4", "9"]', {"n": 3}, "must be a JSON list of 3 texts"),
+        ("[4, 9, 1]", {"n": 3}, "must be a JSON list of 3 texts"),
+    ],
+)
+def test_a_bad_ground_truth_names_its_row(truth, extra_info, message):
+    with pytest.raises(ValueError, match=message):
+        reward("", truth, extra_info)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"format_wieght": 0.2}, "did you mean 'format_weight'"),
+        ({"duplicates": "lst"}, "did you mean 'last'"),
+        ({"duplicates": ["last"]}, "unknown value ['last']"),
+        ({"format_weight": -1}, "reward_kwargs.format_weight: must be a number of at least 0"),
+        ({"accuracy_weight": 0}, "must be a number above 0"),
+        ({"accuracy_weight": "1"}, "must be float, got '1' (str)"),
+    ],
+)
+def test_settings_are_refused_by_name(settings, message):
+    with pytest.raises(SettingsError) as caught:
+        reward("", **settings)
+    assert str(caught.value).startswith("reward.custom_reward_function.reward_kwargs")
+    assert message in str(caught.value)
+
+
+def test_settings_of_accuracy_are_refused_by_name():
+    with pytest.raises(SettingsError, match="did you mean 'strip_thinking'"):
+        accuracy("sums", "", "4", strip_thinkng=True)
+
+
+def test_what_verl_adds_itself_is_accepted():
+    added = {"reward_router_address": "host:1", "reward_model_tokenizer": object()}
+    assert reward(IN_FORMAT, **added)["acc"] == 1
+    assert accuracy("sums", r"\boxed{4}", "4", **added)["acc"] == 1
+
+
+def test_long_and_hostile_responses_take_linear_time():
+    started_tags = r"Answer1::\boxed{" * 10_000
+    assert reward(started_tags)["finished"] == 0
+    assert reward(started_tags + IN_FORMAT)["correct_by_problem"] == "111"
+    assert reward(r"Answer1::\boxed{4}" * 10_000 + "Answer" + " " * 50_000)["correct_by_problem"] == "100"
+
+
+def test_accuracy():
+    result = accuracy("sums", r"\boxed{3} \boxed{4}", "4", {"response_tokens": 12})
+    assert result == {"score": 1, "acc": 1, "finished": 1, "tokens": 12, "status": "correct", "answer": "4"}
+    assert accuracy("sums", r"\boxed{3}", "4")["status"] == "wrong"
+    assert accuracy("sums", "4", "4") == {
+        "score": 0, "acc": 0, "finished": 0, "tokens": -1, "status": "no_answer", "answer": "",
+    }  # fmt: skip
+    assert AccuracySettings().strip_thinking is False
+    with pytest.raises(ValueError, match="data source 'sums', index 3: must be a text, got float"):
+        accuracy("sums", "", 4.0, {"index": 3})
+
+
+def test_every_reward_module_has_verls_default_name():
+    import importlib
+
+    for name in ("accuracy", "batched_accuracy"):
+        module = importlib.import_module(f"verl_efficiency.rewards.{name}")
+        assert module.compute_score is getattr(module, name)
+
+
+def test_importing_the_rewards_loads_neither_torch_nor_sympy():
+    code = "import sys, verl_efficiency.rewards; print([name for name in ('torch', 'sympy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,114 @@
+"""``data.custom_cls``: verl's data set, with N problems packed into every prompt, anew in every epoch.
+
+    data.custom_cls.path=pkg://verl_efficiency.verl.dataset data.custom_cls.name=PackedDataset
+    data.dataloader_num_workers=0 +data.efficiency.problems=3
+
+verl builds this class for the training and for the validation files and does not say which is which. So the files do:
+a file whose ``extra_info.split`` is ``data.efficiency.split`` (``train``) is packed, any other is left as it is.
+"""
+
+from typing import Any
+
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.tokenizer import normalize_token_ids
+
+from verl_efficiency.data.dataset import RepackedRows
+from verl_efficiency.data.packing import prompt_text
+from verl_efficiency.data.problems import read_problems
+from verl_efficiency.data.settings import PackingSettings
+from verl_efficiency.settings import SettingsError, build_settings
+
+
+class PackedDataset(RLHFDataset):
+    """verl's ``RLHFDataset`` over packed rows; built as verl builds it.
+
+    Settings are read from ``data.efficiency`` (:class:`PackingSettings`), the seed from ``data.seed`` (null counts as 0, as
+    verl's own order is fixed then too). The state that verl's loader saves in ``data.pt`` names the epoch, so a resumed run
+    serves the packs that the uninterrupted one would have. ``data.train_max_samples`` counts problems, not packs.
+
+    With ``data.filter_overlong_prompts``, the longest problems are left out until the N longest that remain fit into one
+    prompt of ``data.max_prompt_length`` tokens: so every pack of every epoch does, and all epochs have the same length.
+
+    Raises:
+        SettingsError: see ``read_problems``; no ``extra_info.split``, or packed and other rows in one file;
+            ``data.dataloader_num_workers`` above 0; no problem short enough.
+    """
+
+    def __init__(self, data_files: Any, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1):
+        self.settings = build_settings(PackingSettings, config.get("efficiency"), "data.efficiency")
+        super().__init__(data_files, tokenizer, config, processor=processor, max_samples=max_samples)
+
+    def _read_files_and_tokenize(self) -> None:
+        super()._read_files_and_tokenize()
+        if not self._is_packed_split():
+            return
+        if self.config.get("dataloader_num_workers", 0) > 0:
+            raise SettingsError(
+                f"data.dataloader_num_workers: must be 0 with {type(self).__name__}, got "
+                f"{self.config.dataloader_num_workers}: loader workers do not see where an epoch ends (a row costs "
+                "microseconds, so workers gain nothing)"
+            )
+        rows = self.dataframe.to_list()
+        if self.filter_overlong_prompts:
+            rows = self._without_longest(rows)
+        self.dataframe = RepackedRows(rows, self.settings, seed=self.config.get("seed") or 0)
+        print(f"packed dataset len: {len(self.dataframe)} packs of {self.settings.problems} of {len(rows)} problems")
+
+    def _is_packed_split(self) -> bool:
+        splits = {(info or {}).get("split") for info in self.dataframe["extra_info"]}
+        if None in splits or (self.settings.split in splits and len(splits) > 1):
+            raise SettingsError(
+                f"data.efficiency.split: every row of {', '.join(self.data_files)} must say in extra_info.split whether it is "
+                f"packed ({self.settings.split!r}) or not, and all alike; found {sorted(map(str, splits))}"
+            )
+        return splits == {self.settings.split}
+
+    def _without_longest(self, rows: list[dict]) -> list[dict]:
+        """Leave out the longest problems until the N longest that remain fit into one prompt together."""
+        size = self.settings.problems
+        problem_set = read_problems(rows, self.settings)
+        questions = [problem.question for problem in problem_set.problems]
+        tokens = [len(ids) for ids in self.tokenizer(questions, add_special_tokens=False)["input_ids"]]
+        longest_first = sorted(range(len(rows)), key=lambda number: -tokens[number])
+
+        def fits(left_out: int) -> bool:
+            pack = [questions[number] for number in longest_first[left_out : left_out + size]]
+            return self._prompt_tokens(problem_set.system, prompt_text(pack, self.settings)) <= self.max_prompt_length
+
+        fewest, most = 0, max(len(rows) - size, 0)
+        if not fits(most):
+            raise SettingsError(
+                f"data.max_prompt_length: even the {size} shortest problems take more than {self.max_prompt_length} tokens "
+                "together; raise it or lower data.efficiency.problems"
+            )
+        while fewest < most:
+            middle = (fewest + most) // 2
+            fewest, most = (fewest, middle) if fits(middle) else (middle + 1, most)
+        kept = set(longest_first[fewest:])
+        print(
+            f"packing leaves out the {fewest} longest of {len(rows)} problems, so that {size} problems always fit into "
+            f"data.max_prompt_length={self.max_prompt_length}"
+        )
+        return [row for number, row in enumerate(rows) if number in kept]
+
+    def _prompt_tokens(self, system: str | None, text: str) -> int:
+        messages = [{"role": "user", "content": text}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        options = dict(self.apply_chat_template_kwargs)
+        if self.tool_schemas is not None:
+            options["tools"] = self.tool_schemas
+        options |= {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+        return len(normalize_token_ids(self.tokenizer.apply_chat_template(messages, **options)))
+
+    def __getitems__(self, numbers: list[int]) -> list[dict]:
+        if isinstance(self.dataframe, RepackedRows):
+            self.dataframe.count_batch(len(numbers))
+        return [self[number] for number in numbers]
+
+    def state_dict(self) -> dict:
+        return self.dataframe.state_dict() if isinstance(self.dataframe, RepackedRows) else {}
+
+    def load_state_dict(self, state: dict) -> None:
+        if isinstance(self.dataframe, RepackedRows):
+            self.dataframe.load_state_dict(state)
