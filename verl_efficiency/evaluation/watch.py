@@ -1,0 +1,50 @@
+"""Follow a running training by its metrics file: ``python -m verl_efficiency.evaluation.watch metrics.jsonl --steps 25 --pid 123``.
+
+The file is verl's (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``). Ends when all steps are there or the process is
+gone; the exit code says nothing about the training.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+POLL_SECONDS = 0.5
+
+
+def watch(
+    metrics: Annotated[Path, typer.Argument(help="The metrics file; it may not exist yet.")],
+    steps: Annotated[int, typer.Option(help="Steps of the training.")],
+    pid: Annotated[int, typer.Option(help="Process of the training.")],
+) -> None:
+    """Show a bar of the steps with score and response length."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns) as progress:
+        bar = progress.add_task("starting (Ray, model, rollout server)", total=steps)
+        while True:
+            alive = _alive(pid)  # asked before reading, so that the last lines of a process that ends are read
+            done = metrics.read_text().split("\n")[:-1] if metrics.exists() else []  # whole lines only
+            if done:
+                data = json.loads(done[-1])["data"]
+                text = f"score {data['critic/score/mean']:.2f}, {data['response_length/mean']:.0f} tokens a response"
+                progress.update(bar, completed=len(done), description=text)
+            if len(done) >= steps or not alive:
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process runs; a finished one that nobody has waited for yet does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+if __name__ == "__main__":
+    typer.run(watch)
