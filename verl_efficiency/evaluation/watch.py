@@ -1,7 +1,7 @@
-"""Follow a running training by its metrics file: ``python -m verl_efficiency.evaluation.watch metrics.jsonl --steps 25 --pid 123``.
+"""Follow a running training by its metrics file: ``python -m verl_efficiency.evaluation.watch FILE --steps 25 --pid 123``.
 
-The file is verl's (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``). Ends when all steps are there or the process is
-gone; the exit code says nothing about the training.
+The file is verl's (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``). Ends when all steps are there or the process
+is gone; the exit code says nothing about the training.
 """
 
 import json

@@ -1,0 +1,68 @@
+"""A real training run on the CPU: launch a recipe, read what verl wrote."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.run_tree import CompletedRun, run_tree
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a run left behind: its console log, metrics per step and the rollouts of each step."""
+
+    run: CompletedRun
+    metrics: dict[int, dict[str, float]]
+    rollouts: dict[int, list[dict]]
+
+    def lines(self, word: str) -> list[str]:
+        """The log lines that hold ``word``."""
+        return [line for line in self.run.log.splitlines() if word in line]
+
+
+def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **variables: object) -> Training:
+    """Run ``recipes/verl/<recipe>.sh`` on the CPU in ``folder``; every rollout is dumped.
+
+    Args:
+        overrides: appended to the recipe's own.
+        variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {name: str(value) for name, value in variables.items()}
+    environment |= {"GPUS": "0", "RUNS": str(folder), "NAME": "run", "HF_HUB_OFFLINE": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [
+        *("bash", str(ROOT / "recipes" / "verl" / f"{recipe}.sh")),
+        *("trainer.val_before_train=False", "trainer.test_freq=-1", "data.seed=0"),
+        f"trainer.rollout_data_dir={folder / 'rollouts'}",
+        f"hydra.run.dir={folder / 'hydra'}",
+        *overrides,
+    ]
+    run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment)
+    metrics_file = folder / "run" / "metrics.jsonl"
+    records = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []
+    return Training(
+        run=run,
+        metrics={record["step"]: record["data"] for record in records},
+        rollouts={int(file.stem): read_jsonl(file) for file in (folder / "rollouts").glob("*.jsonl")},
+    )
+
+
+def read_jsonl(file: Path) -> list[dict]:
+    """One object per line."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def testbed(folder: Path) -> dict[str, object]:
+    """The testbed's model and data in ``folder``, as variables for :func:`train`."""
+    subprocess.run(
+        [sys.executable, "-m", "verl_efficiency.testbed.prepare", "--out", folder, "--train", "192", "--test", "24"],
+        check=True,
+        timeout=120,
+    )
+    return {"MODEL": folder / "model", "TRAIN": folder / "train.parquet", "VAL": folder / "test.parquet"}
