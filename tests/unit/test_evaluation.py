@@ -356,7 +356,7 @@ def test_evaluate_grades_packed_problems_one_by_one(tiny_model, tmp_path, monkey
     tokenizer = build_tokenizer()
     answers = [r"1:0Answer1::\boxed{5}" + "\n" + r"2:0Answer2::\boxed{7}", r"1:0Answer1::\boxed{5}"]
 
-    def answer(model, prompts, sampling, title):
+    def answer(model, prompts, sampling):
         return [Response(tokenizer(text)["input_ids"] + [tokenizer.eos_token_id], False) for text in answers]
 
     monkeypatch.setattr(module, "generate", answer)

@@ -4,16 +4,18 @@ import json
 import platform
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.progress import track
 
 from verl_efficiency import rewards
 from verl_efficiency.evaluation.checkpoint import resolve_model
-from verl_efficiency.evaluation.generate import Sampling, generate, load_model
+from verl_efficiency.evaluation.generate import Response, Sampling, generate, load_model
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
 from verl_efficiency.settings import SettingsError, nearest, require
@@ -74,26 +76,15 @@ def evaluate(
 
     start = time.perf_counter()
     drawn = [index for index in range(len(prompts)) for _ in range(samples)]
-    responses = generate(network, [ids[index] for index in drawn], sampling, title=label)
+    responses = generate(network, [ids[index] for index in drawn], sampling)
     generated = time.perf_counter()
-    rows = []
-    for index, response in zip(drawn, responses, strict=True):
-        prompt, tokens = prompts[index], len(response.token_ids)
-        text = tokenizer.decode(response.token_ids, skip_special_tokens=True)
-        grade = _grade(reward, prompt, text, extra={"response_tokens": tokens, "truncated": response.truncated})
-        row = Row(
-            prompt=index,
-            key=prompt.key,
-            problems=problems[index],
-            acc=grade["acc"],
-            score=grade["score"],
-            tokens=tokens,
-            truncated=response.truncated,
-            shortest_tokens=prompt.extra_info.get("shortest_tokens"),
-            difficulty=prompt.extra_info.get("difficulty"),
-            response=text,
+    with ThreadPoolExecutor() as threads:  # the processes of the grading pool do the work
+        jobs = threads.map(
+            lambda index, response: _grade_row(reward, prompts[index], index, problems[index], response, tokenizer),
+            drawn,
+            responses,
         )
-        rows.append(row)
+        rows = list(track(jobs, total=len(drawn), description="grade"))
     graded = time.perf_counter()
 
     if rows_file is not None:
@@ -137,4 +128,22 @@ def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dic
         solution_str=text,
         ground_truth=prompt.ground_truth,
         extra_info=prompt.extra_info | extra,
+    )
+
+
+def _grade_row(reward: str, prompt: Prompt, index: int, problems: int, response: Response, tokenizer: Any) -> Row:
+    tokens = len(response.token_ids)
+    text = tokenizer.decode(response.token_ids, skip_special_tokens=True)
+    grade = _grade(reward, prompt, text, extra={"response_tokens": tokens, "truncated": response.truncated})
+    return Row(
+        prompt=index,
+        key=prompt.key,
+        problems=problems,
+        acc=grade["acc"],
+        score=grade["score"],
+        tokens=tokens,
+        truncated=response.truncated,
+        shortest_tokens=prompt.extra_info.get("shortest_tokens"),
+        difficulty=prompt.extra_info.get("difficulty"),
+        response=text,
     )

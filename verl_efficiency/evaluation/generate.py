@@ -69,9 +69,7 @@ def load_model(path: str, device: str = "auto", dtype: str = "auto") -> tuple[An
 
 
 @torch.inference_mode()
-def generate(
-    model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling, title: str = "generate"
-) -> list[Response]:
+def generate(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Response]:
     """Draw one response for each prompt, in the order of ``prompts``, with a progress bar.
 
     Prompts of similar length share a batch, padded on the left, the longest first so that a lack of memory shows at once.
@@ -81,7 +79,6 @@ def generate(
         model: from :func:`load_model`.
         prompts: token ids, chat template applied; none may be empty.
         sampling: how to draw.
-        title: stands before the progress bar.
 
     Raises:
         SettingsError: the longest prompt and ``max_new_tokens`` together exceed the positions that the model knows.
@@ -99,7 +96,7 @@ def generate(
     torch.manual_seed(sampling.seed)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
     responses: dict[int, Response] = {}
-    for start in track(range(0, len(order), sampling.batch_size), description=title):
+    for start in track(range(0, len(order), sampling.batch_size), description="generate"):
         batch = order[start : start + sampling.batch_size]
         width = len(prompts[batch[0]])
         ids_BL = torch.full((len(batch), width), pad_id)

@@ -57,7 +57,7 @@ def comparison_table(evaluations: Sequence[dict[str, Any]], changes: Sequence[di
             evaluation["label"],
             _number(summary["accuracy"], summary["accuracy_se"], scale=100),
             "" if change is None else _number(change["accuracy_change"], change["accuracy_change_se"], 100, sign="+"),
-            _number(summary["tokens_per_problem"], summary["tokens_per_problem_se"]),
+            _tokens(summary["tokens_per_problem"], summary["tokens_per_problem_se"]),
             "" if change is None else _number(change["tokens_ratio"] - 1, change["tokens_ratio_se"], 100, sign="+"),
             _number(summary["over_shortest"], digits=2),
         )
@@ -76,9 +76,9 @@ def evaluation_table(evaluation: dict[str, Any]) -> Table:
             name,
             str(summary["problems"]),
             _number(summary["accuracy"], summary["accuracy_se"], scale=100),
-            _number(summary["tokens_per_problem"]),
-            _number(summary["tokens_median"]),
-            _number(summary["tokens_p90"]),
+            _tokens(summary["tokens_per_problem"]),
+            _tokens(summary["tokens_median"]),
+            _tokens(summary["tokens_p90"]),
             _number(summary["truncated_share"], scale=100),
             _number(summary["over_shortest"], digits=2),
         )
@@ -91,9 +91,13 @@ def _table(title: str, caption: str) -> Table:
 
 def _number(value: float | None, error: float | None = None, scale: float = 1, digits: int = 1, sign: str = "") -> str:
     if value is None:
-        return "unknown"
+        return "-"
     text = f"{value * scale:{sign}.{digits}f}"
     return text if error is None else f"{text} ± {error * scale:.{digits}f}"
+
+
+def _tokens(value: float, error: float | None = None) -> str:
+    return _number(value, error, digits=1 if value < 100 else 0)
 
 
 def _load(path: Path) -> dict[str, Any]:
