@@ -30,6 +30,7 @@ def runs(tmp_path_factory):
     overrides = [
         f"reward.custom_reward_function.path={Path(__file__).parent / 'recording_reward.py'}",
         "reward.custom_reward_function.name=compute_score",
+        "+reward.custom_reward_function.reward_kwargs.reward=accuracy",
         f"+reward.custom_reward_function.reward_kwargs.record={folder / 'rewards.jsonl'}",
     ]
     first = train("token_budget", folder, "trainer.save_freq=2", *overrides, STEPS=2, **common)
@@ -78,11 +79,14 @@ def test_each_part_runs_in_its_process(runs):
 def test_the_reward_is_told_what_the_response_cost(runs, count_tokens):
     records = read_jsonl(runs[2] / "rewards.jsonl")
     assert len(records) == 3 * BATCH * GROUP
+    names = set()
     for record in records:
-        assert record["response_tokens"] == count_tokens(record["solution"])
-        assert record["truncated"] == (record["response_tokens"] == RESPONSE_TOKENS)
-    assert len({(record["index"], record["prompt_id"]) for record in records}) == len(
-        {record["index"] for record in records}
+        told = record["extra_info"]
+        assert told["response_tokens"] == count_tokens(record["solution"])
+        assert told["truncated"] == (told["response_tokens"] == RESPONSE_TOKENS)
+        names.add((told["index"], told["prompt_id"]))
+    assert len(names) == len({index for index, _ in names}) == len({name for _, name in names}), (
+        "a name for each prompt"
     )
 
 
