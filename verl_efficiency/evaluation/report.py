@@ -68,7 +68,7 @@ def evaluation_table(evaluation: dict[str, Any]) -> Table:
     """One row per difficulty and one for all."""
     table = _table(f"{evaluation['label']} on {Path(evaluation['data']).name}", "accuracy ± one standard error")
     table.add_column("difficulty", overflow="fold")
-    names = ("problems", "accuracy\n%", "tokens per\nproblem", "median", "p90", "truncated\n%", "over the\nshortest")
+    names = ("problems", "accuracy\n%", "tokens per\nproblem", "median", "p90", "cut off\n%", "over the\nshortest")
     for name in names:
         table.add_column(name, justify="right")
     for name, summary in {**evaluation["by_difficulty"], "all": evaluation["summary"]}.items():

@@ -83,7 +83,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
 
     ``prompts`` counts the different ones; ``accuracy`` is per problem; ``over_shortest`` is mean tokens / mean shortest
     tokens, None unless every row knows it; median and 90th percentile are over responses, each divided by its number of
-    problems.
+    problems. A standard error of 0 says only that all prompts agree.
     """
     sums = {name: np.array(column) for name, column in per_prompt(rows).items()}
     accuracy, accuracy_se = ratio(sums["correct"], sums["problems"])
