@@ -95,3 +95,12 @@ METHODS = (
 
 BY_NAME = {method.name: method for method in METHODS}
 ESTIMATORS = tuple(method for method in METHODS if method.hook == "estimator")
+
+
+def markdown_table() -> str:
+    """The table of methods for the README; a test keeps the two equal."""
+    rows = ["| name | where | what it does | paper |", "|---|---|---|---|"]
+    where = {"estimator": "`algorithm.adv_estimator`", "reward": "`reward.custom_reward_function.name`"}
+    for method in METHODS:
+        rows.append(f"| [`{method.name}`]({method.recipe}) | {where[method.hook]} | {method.summary} | {method.paper or '–'} |")
+    return "\n".join(rows)
