@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -154,11 +155,20 @@ def test_what_verl_adds_itself_is_accepted():
     assert accuracy("sums", r"\boxed{4}", "4", **added)["acc"] == 1
 
 
-def test_long_and_hostile_responses_take_linear_time():
-    started_tags = r"Answer1::\boxed{" * 10_000
-    assert reward(started_tags)["finished"] == 0
-    assert reward(started_tags + IN_FORMAT)["correct_by_problem"] == "111"
-    assert reward(r"Answer1::\boxed{4}" * 10_000 + "Answer" + " " * 50_000)["correct_by_problem"] == "100"
+@pytest.mark.parametrize(
+    ("text", "correct"),
+    [
+        (r"Answer1::\boxed{" * 30_000, "000"),
+        (r"Answer1::\boxed{" * 30_000 + IN_FORMAT, "111"),
+        (r"Answer1::\boxed{4}" * 30_000, "100"),
+        (r"\boxed{4}" * 30_000 + r"Answer2::\boxed{9}", "010"),
+        ("Answer" + " " * 500_000 + r"1::\boxed{4}", "000"),
+    ],
+)
+def test_long_and_hostile_responses_take_linear_time(text, correct):
+    started = time.process_time()
+    assert reward(text)["correct_by_problem"] == correct
+    assert time.process_time() - started < 5  # about 0.3 s; minutes if every box looked at all the text before it
 
 
 def test_accuracy():
