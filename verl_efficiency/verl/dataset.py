@@ -25,6 +25,8 @@ class PackedDataset(RLHFDataset):
     Settings are read from ``data.efficiency`` (:class:`PackingSettings`), the seed from ``data.seed`` (null counts as 0, as
     verl's own order is fixed then too). The state that verl's loader saves in ``data.pt`` names the epoch, so a resumed run
     serves the packs that the uninterrupted one would have. ``data.train_max_samples`` counts problems, not packs.
+    The V0 trainer (verl 0.8, or ``trainer.use_v1=False``) throws ``data.pt`` away when it resumes exactly between two epochs:
+    there the order and the packs of the first epoch come again.
 
     With ``data.filter_overlong_prompts``, the longest problems are left out until the N longest that remain fit into one
     prompt of ``data.max_prompt_length`` tokens: so every pack of every epoch does, and all epochs have the same length.
