@@ -8,9 +8,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from verl_efficiency.data.cli import pack_command
 from verl_efficiency.evaluation.cli import evaluate_command, report_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
+app.command("pack")(pack_command)
 app.command("evaluate")(evaluate_command)
 app.command("report")(report_command)
 console = Console()

@@ -193,9 +193,17 @@ def _check_dataset(config: Any) -> Iterator[str]:
         yield (f"data.efficiency: {', '.join(given)} would be ignored; add data.custom_cls.path={ours} "
                "data.custom_cls.name=PackedDataset")  # fmt: skip
     elif path == ours:
-        from verl_efficiency.data.packing import PackingSettings
+        from verl_efficiency.data.settings import PackingSettings
 
         try:
-            build_settings(PackingSettings, dict(given or {}), "data.efficiency")
+            settings = build_settings(PackingSettings, dict(given or {}), "data.efficiency")
         except SettingsError as error:
             yield str(error)
+            return
+        if config.data.get("dataloader_num_workers", 0) > 0:
+            yield ("data.dataloader_num_workers: must be 0 with PackedDataset, whose packs change with the epoch; loader workers "
+                   "do not see where an epoch ends")  # fmt: skip
+        if settings.grouping != "random":
+            yield from _check_column(config.data.train_files, settings.difficulty, "data.efficiency.difficulty")
+        if settings.distinct_by is not None:
+            yield from _check_column(config.data.train_files, settings.distinct_by, "data.efficiency.distinct_by")

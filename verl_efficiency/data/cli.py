@@ -1,0 +1,53 @@
+"""The command ``verl-efficiency pack``, as typer wants it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verl_efficiency.data.settings import PackingSettings
+from verl_efficiency.settings import SettingsError, build_settings
+
+
+def pack_command(
+    source: Annotated[Path, typer.Argument(help="Single problems: .parquet in verl's form, or .jsonl.")],
+    target: Annotated[Path, typer.Argument(help="The .parquet file to write.")],
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A packing setting, name=value; see PackingSettings. May be repeated."),
+    ] = None,
+    problems: Annotated[int, typer.Option(help="Problems in one prompt; 1 only converts.")] = 3,
+    grouping: Annotated[str, typer.Option(help="stratified (needs a difficulty), random or easy_hard.")] = "stratified",
+    seed: Annotated[int, typer.Option(help="The packs are a function of it.")] = 0,
+    question: Annotated[str, typer.Option(help=".jsonl: column of the problem's text.")] = "question",
+    answer: Annotated[str, typer.Option(help=".jsonl: column of the answer.")] = "answer",
+    answer_after: Annotated[
+        str | None, typer.Option(help=".jsonl: the answer is what follows this mark (GSM8K: ####).")
+    ] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option(help=".jsonl: columns to keep in extra_info, for example difficulty.")
+    ] = None,
+    split: Annotated[str, typer.Option(help=".jsonl: written to extra_info.split.")] = "train",
+) -> None:
+    """Pack N problems into each prompt (or, with --problems 1, turn .jsonl into single problems in verl's form)."""
+    # Here, so that the other commands start without numpy and pyarrow.
+    from verl_efficiency.data.parquet import load_problems, pack_parquet, read_rows, write_rows
+
+    given = dict(_pair(text) for text in setting or [])
+    settings = build_settings(PackingSettings, given | {"problems": problems, "grouping": grouping}, "--set")
+    if source.suffix == ".jsonl":
+        rows = load_problems(source, question, answer, answer_after, split=split, keep=keep or ())
+    else:
+        rows = read_rows(source)
+    if problems == 1:
+        write_rows(target, rows)
+        print(f"{len(rows)} single problems: {target}")
+    else:
+        print(f"{pack_parquet(rows, target, settings, seed)}\n{target}")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise SettingsError(f"--set {text}: must be name=value")
+    return name, value
