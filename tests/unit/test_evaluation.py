@@ -276,10 +276,10 @@ def test_strata_by_value_by_quarter_or_none():
     assert list(named) == ["2", "10"]
     quarters = strata([row(i, 1, 1, difficulty=i / 20) for i in range(20)])
     assert {name: len(rows) for name, rows in quarters.items()} == {
-        "0 to 0.2": 5,
-        "0.25 to 0.45": 5,
-        "0.5 to 0.7": 5,
-        "0.75 to 0.95": 5,
+        "0..0.2": 5,
+        "0.25..0.45": 5,
+        "0.5..0.7": 5,
+        "0.75..0.95": 5,
     }
     assert strata([row(0, 1, 5, difficulty=1), row(1, 1, 5)]) == {}
     with pytest.raises(SettingsError, match="different names"):

@@ -34,7 +34,7 @@ def pack_command(
     from verl_efficiency.data.parquet import load_problems, pack_parquet, read_rows, write_rows
 
     given = dict(_pair(text) for text in setting or [])
-    settings = build_settings(PackingSettings, given | {"problems": problems, "grouping": grouping}, "--set")
+    settings = build_settings(PackingSettings, given | {"problems": problems, "grouping": grouping}, "pack")
     if source.suffix == ".jsonl":
         rows = load_problems(source, question, answer, answer_after, split=split, keep=keep or ())
     else:

@@ -70,13 +70,10 @@ def _trade_off(
         bend = f"arc3,rad={0.12 * (-1) ** i * ((i + 1) // 2)}"  # alternately to either side: ends often lie together
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "connectionstyle": bend, "shrinkA": 7, "shrinkB": 7}
         axes.annotate("", places[i], xytext=places[0], arrowprops=arrow)
-    if summaries[0]["shortest_tokens_per_problem"] is not None:
-        limit = summaries[0]["shortest_tokens_per_problem"]
-        axes.axvline(limit, **LIMIT_LINE)
+    limit = summaries[0]["shortest_tokens_per_problem"]
+    if limit is not None:
+        axes.axvline(limit, label=f"shortest correct trace: {limit:.1f}", **LIMIT_LINE)
         axes.axvspan(0, limit, color="black", alpha=0.06, lw=0)
-        axes.text(
-            limit, 0.76, _limit_text(limit), transform=axes.get_xaxis_transform(), rotation=90, ha="right", va="top"
-        )
     high, low = max(place[1] for place in places) + 3, min(place[1] for place in places)
     axes.set_ylim(max(0.0, low - max(LEAST_RANGE, high - low)), high)  # the lower half stays free for the legend
     axes.set_xlim(0, 1.15 * max(place[0] for place in places))
@@ -116,14 +113,9 @@ def _training(
         axes.plot(steps, [length / log.problems for length in lengths], color=colour, lw=2, label=name)
     limit = before["shortest_tokens_per_problem"]
     if limit is not None:
-        axes.axhline(limit, **LIMIT_LINE)
-        axes.text(0.02, limit, _limit_text(limit), transform=axes.get_yaxis_transform(), va="top")
+        axes.axhline(limit, label=f"shortest correct trace, held-out mean: {limit:.1f}", **LIMIT_LINE)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("training step")
     axes.set_ylabel("tokens per problem in the batch")
     axes.set_title("Training")
-    axes.legend(frameon=False)
-
-
-def _limit_text(limit: float) -> str:
-    return f" shortest correct trace: {limit:.1f} "
+    axes.legend(framealpha=1, edgecolor="none")

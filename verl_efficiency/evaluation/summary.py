@@ -135,7 +135,7 @@ def strata(rows: Sequence[Row]) -> dict[str, list[Row]]:
         inside = np.flatnonzero(quarter_B == quarter).tolist()
         if inside:
             low, high = min(numbers[i] for i in inside), max(numbers[i] for i in inside)
-            split[f"{low:.3g} to {high:.3g}"] = [rows[i] for i in inside]
+            split[f"{low:.3g}..{high:.3g}"] = [rows[i] for i in inside]
     return split
 
 

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
 from verl_efficiency.testbed.task import PACKED_ANSWER, SINGLE_ANSWER, Problem, prompt, sample_pack, shortest_tokens
 
@@ -27,17 +27,17 @@ def count_correct(problems: Sequence[Problem], response: str) -> int:
     return sum(template.format(index=i, answer=p.answer) in response for i, p in enumerate(problems, start=1))
 
 
-def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, size: int, samples: int, seed: int) -> Score:
+def evaluate(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, size: int, samples: int, seed: int) -> Score:
     """Sample one response to each of ``samples`` prompts of ``size`` held-out problems."""
     rng = random.Random(seed)
     packs = [sample_pack(rng, size, test=True) for _ in range(samples)]
     chats = [[{"role": "user", "content": prompt(pack)}] for pack in packs]
-    batch = tokenizer.apply_chat_template(
+    batch: Any = tokenizer.apply_chat_template(
         chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"
     )
     torch.manual_seed(seed)
     with torch.no_grad():
-        output_BL = model.generate(
+        output_BL: Any = model.generate(
             **batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS * size
         )
     response_BL = output_BL[:, batch["input_ids"].shape[1] :]

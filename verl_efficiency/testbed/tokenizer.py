@@ -30,7 +30,7 @@ def build_tokenizer() -> Qwen2Tokenizer:
     tokenizer = Qwen2Tokenizer(
         vocab={character: index for index, character in enumerate(alphabet)},
         merges=[],
-        unk_token=None,  # transformers would take the end of text
+        unk_token=None,  # type: ignore[arg-type]  # its default is the end of text
         eos_token=IM_END,
         pad_token=PAD,
         extra_special_tokens=[IM_START],

@@ -201,8 +201,7 @@ def _check_dataset(config: Any) -> Iterator[str]:
             yield str(error)
             return
         if config.data.get("dataloader_num_workers", 0) > 0:
-            yield ("data.dataloader_num_workers: must be 0 with PackedDataset, whose packs change with the epoch; loader workers "
-                   "do not see where an epoch ends")  # fmt: skip
+            yield "data.dataloader_num_workers: must be 0 with PackedDataset: loader workers do not see where an epoch ends"
         if settings.grouping != "random":
             yield from _check_column(config.data.train_files, settings.difficulty, "data.efficiency.difficulty")
         if settings.distinct_by is not None:
