@@ -1,6 +1,7 @@
 """The process in which math-verify runs: one grading at a time, in the main thread, under a deadline.
 
-Started by :mod:`verl_efficiency.grading.pool`; talks length-prefixed JSON over one socket and ends when the socket does.
+Started by :mod:`verl_efficiency.grading.pool`; reads and writes JSON over one socket and ends when the socket does. Nothing
+of the caller is imported here.
 """
 
 import faulthandler
@@ -10,10 +11,14 @@ import os
 import resource
 import signal
 import sys
+from functools import lru_cache
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 
-# After its deadline plus this many seconds a grading that Python cannot interrupt (one huge integer power) ends the process.
+from verl_efficiency.grading.magnitude import too_large
+
+# After its deadline plus this many seconds, a grading that Python cannot interrupt (one huge power) ends the process, even
+# when the parent that would have killed it is gone.
 SELF_KILL_AFTER = 0.4
 LOOK_FOR_PARENT_EVERY = 1.0
 
@@ -26,29 +31,38 @@ def _out_of_time(signum: int, frame: Any) -> None:
     raise OutOfTime
 
 
-def judge(answer: str, gold: str) -> str:
-    """Status of one grading by math-verify, without a time limit."""
-    from math_verify import parse, verify
+def _read(text: str) -> list[Any]:
+    """What math-verify reads in a box that holds ``text``: the expression, if any, and the normalised text."""
+    from math_verify import parse
     from math_verify.parser import LatexExtractionConfig
 
     # Box first and nothing else: the other patterns would pick some number out of an answer that is not mathematics.
-    config = [LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)]
-    golds, answers = (
-        parse(f"\\boxed{{{text}}}", config, extraction_mode="first_match", parsing_timeout=None)
-        for text in (gold, answer)
-    )
-    # Reversed: the strings that parse() appends are compared first, since that is cheap.
+    config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
+    return parse(f"\\boxed{{{text}}}", [config], extraction_mode="first_match", parsing_timeout=None)
+
+
+_read_gold = lru_cache(maxsize=256)(_read)  # one reference, many answers
+
+
+def judge(answer: str, gold: str) -> str:
+    """Status of one grading by math-verify, without a time limit."""
+    from math_verify import verify
+
+    golds, answers = _read_gold(gold), _read(answer)
+    expressions = [item for item in golds + answers if not isinstance(item, str)]
+    if any(too_large(expression) for expression in expressions):
+        return "unparsable"
+    # Reversed: parse() appends the text to the expression, and equal texts need no mathematics.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):
         return "correct"
-    both_read = all(any(not isinstance(item, str) for item in side) for side in (golds, answers))
-    return "wrong" if both_read else "unparsable"
+    return "wrong" if len(expressions) >= 2 else "unparsable"
 
 
-def judge_within(deadline: float, answer: str, gold: str) -> str:
+def judge_within(deadline: float, answer: str, gold: str, nowhere: IO[str]) -> str:
     """Status of one grading that ends after ``deadline`` seconds."""
     try:
         signal.setitimer(signal.ITIMER_REAL, deadline)
-        faulthandler.dump_traceback_later(deadline + SELF_KILL_AFTER, exit=True, file=sys.stderr)
+        faulthandler.dump_traceback_later(deadline + SELF_KILL_AFTER, exit=True, file=nowhere)
         try:
             return judge(answer, gold)
         finally:
@@ -60,33 +74,35 @@ def judge_within(deadline: float, answer: str, gold: str) -> str:
         return "unparsable"
 
 
-def serve(connection: Connection, parent: int) -> None:
+def serve(connection: Connection, parent: int, nowhere: IO[str]) -> None:
     """Answer requests until the parent is gone."""
     while True:
         while not connection.poll(LOOK_FOR_PARENT_EVERY):
-            if os.getppid() != parent:
+            if os.getppid() != parent:  # a process forked from the parent may hold the socket open
                 return
         request = json.loads(connection.recv_bytes())
-        status = judge_within(request["deadline"], request["answer"], request["gold"])
+        status = judge_within(request["deadline"], request["answer"], request["gold"], nowhere)
         peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
         connection.send_bytes(json.dumps({"status": status, "peak_mib": peak_mib}).encode())
 
 
 def main(socket: int, parent: int, memory_mib: int) -> None:
-    """Load math-verify, say so, and serve."""
+    """Load math-verify, try it, say so, and serve."""
     connection = Connection(socket)
     try:
         resource.setrlimit(resource.RLIMIT_AS, (memory_mib * 2**20, memory_mib * 2**20))
-        signal.signal(signal.SIGALRM, _out_of_time)
-        logging.disable()
-        judge("x", "y")
-    except Exception as error:  # noqa: BLE001 - reported to the parent, which raises it there
-        connection.send_bytes(json.dumps({"error": f"{type(error).__name__}: {error}"}).encode())
+        logging.disable()  # math-verify warns that its own alarms are off
+        tried = judge("x + 1", "1 + x")
+        problem = None if tried == "correct" else f"x + 1 = 1 + x came out as {tried}"
+    except Exception as error:  # noqa: BLE001 - sent to the parent, which raises it
+        problem = f"{type(error).__name__}: {error}"
+    connection.send_bytes(json.dumps({"problem": problem}).encode())
+    if problem:
         return
+    signal.signal(signal.SIGALRM, _out_of_time)
     with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # the parser prints every odd character that it meets
-    connection.send_bytes(json.dumps({"ready": True}).encode())
-    try:
-        serve(connection, parent)
-    except (EOFError, ConnectionError):
-        return
+        os.dup2(nowhere.fileno(), 2)  # the parser prints every character that it does not know
+        try:
+            serve(connection, parent, nowhere)
+        except (EOFError, ConnectionError):
+            return

@@ -1,53 +1,76 @@
-"""Decide the easy comparisons without symbolic work: same string, or two plain numbers."""
+"""Decide the easy comparisons without symbolic work: the same text, or two plain numbers."""
 
 import re
 from fractions import Fraction
 
-_NUMBER = re.compile(
-    r"(?P<sign>[-+]?)\s*(?:"
-    r"(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,15})(?P<decimals>\.[0-9]{1,12})?"
-    r"|\\frac\s*\{\s*(?P<top>-?[0-9]{1,6})\s*\}\s*\{\s*(?P<bottom>[0-9]{1,6})\s*\}"
-    r"|(?P<over>[0-9]{1,6})/(?P<under>[0-9]{1,6})"
-    r")"
-)
-_COMMAND = re.compile(r"\\[a-zA-Z]+")
-_ALNUM = re.compile(r"[0-9A-Za-z]")
+from verl_efficiency.grading.numbers import Number, read_number
+
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
+_COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")
+_CONTENT = re.compile(r"[0-9A-Za-z]")
+_IN_BASE = re.compile(r"([0-9A-Za-z]+)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")
+_LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")
+_SPACE = re.compile(r"(?:\s|~|\\[,;: ])+")
+_LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")
 
 
 def quick_equal(answer: str, gold: str) -> bool | None:
-    """``True`` or ``False`` where the answer is plain to see, ``None`` where math-verify has to decide.
+    r"""``True`` or ``False`` where the answer is plain to see, ``None`` where math-verify has to decide.
 
     >>> quick_equal("1,000", "1000"), quick_equal("0.5", "1/2"), quick_equal("41", "42"), quick_equal("x + 1", "1 + x")
     (True, True, False, None)
+    >>> quick_equal(r"\left( 3, \dfrac{\pi}{2} \right)", r"(3,\frac{\pi}{2})"), quick_equal("52_8", "52_{9}")
+    (True, False)
     """
     answer, gold = answer.strip(), gold.strip()
-    if answer == gold and _ALNUM.search(_COMMAND.sub("", answer)):
+    if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
+        return int(answer) == int(gold)
+    if answer == gold or _same_layout(answer) == _same_layout(gold):
+        return True if _CONTENT.search(_COMMAND.sub("", gold)) else None
+    left, right = read_number(answer), read_number(gold)
+    if left and right:
+        return _same_number(left, right)
+    return _same_in_base(answer, gold)
+
+
+def _same_layout(text: str) -> str:
+    """``text`` without what only moves ink; spaces stay where they part two letters or digits."""
+    text = re.sub(r"\\[dtc]frac", r"\\frac", _LAYOUT.sub("", text))
+    return _LOOSE_SPACE.sub("", _SPACE.sub(" ", text).strip())
+
+
+def _same_number(answer: Number, gold: Number) -> bool | None:
+    if answer.percent != gold.percent:
+        return _same_percentage(answer, gold)
+    difference, scale = abs(answer.value - gold.value), max(abs(answer.value), abs(gold.value))
+    if difference == 0:
         return True
-    left, right = _number(answer), _number(gold)
-    if left is None or right is None:
-        return None
-    (left_value, left_decimal), (right_value, right_decimal) = left, right
-    if left_value == right_value:
-        return True
-    # math-verify rounds to six decimals as soon as one side is a decimal.
-    if (left_decimal or right_decimal) and abs(left_value - right_value) < Fraction(2, 10**6):
-        return None
+    # Where one side is a decimal, math-verify compares six decimals. That is too coarse below about 1e-6.
+    if (answer.decimal or gold.decimal) and difference < max(Fraction(2, 10**6), scale / 10**12):
+        return None if difference < scale / 1000 else False
     return False
 
 
-def _number(text: str) -> tuple[Fraction, bool] | None:
-    """Value of a plain number, and whether it is written as a decimal."""
-    text = text.removeprefix("$").removesuffix("$").removeprefix("\\$")
-    match = _NUMBER.fullmatch(text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
-    if match is None:
-        return None
-    sign = -1 if match["sign"] == "-" else 1
-    if match["whole"]:
-        digits = match["whole"].replace(",", "") + (match["decimals"] or "")
-        if len(digits) > 15:
-            return None
-        return sign * Fraction(digits), match["decimals"] is not None
-    bottom = int(match["bottom"] or match["under"])
-    if bottom == 0:
-        return None
-    return sign * Fraction(int(match["top"] or match["over"]), bottom), False
+def _same_percentage(answer: Number, gold: Number) -> bool:
+    """50% is 0.5; it is also 50, unless only the answer has the sign and a decimal stands against it (0.5% is not 0.5)."""
+    part, plain = (answer, gold) if answer.percent else (gold, answer)
+    if part.value == 100 * plain.value:
+        return True
+    return part.value == plain.value and (gold.percent or not plain.decimal)
+
+
+def _same_in_base(answer: str, gold: str) -> bool | None:
+    """Digits with their base as subscript; a base that the reference leaves out must be one in which the digits exist."""
+    left, right = _IN_BASE.fullmatch(answer), _IN_BASE.fullmatch(gold)
+    if left and right:
+        same_base = int(left[2] or left[3]) == int(right[2] or right[3])
+        return same_base and left[1] == right[1]
+    if left and _INTEGER.fullmatch(gold):
+        return left[1] == gold and _is_number_in_base(left[1], int(left[2] or left[3]))
+    if right and _INTEGER.fullmatch(answer):
+        return right[1] == answer
+    return None
+
+
+def _is_number_in_base(digits: str, base: int) -> bool:
+    return 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits)

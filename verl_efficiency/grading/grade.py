@@ -1,4 +1,4 @@
-"""Grade one answer, or many: the fast path here, the rest in the pool."""
+"""Grade one answer, or many: the easy ones here, the others in the pool."""
 
 import asyncio
 import time
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.equality import quick_equal
+from verl_efficiency.grading.numbers import spell_out
+from verl_efficiency.grading.screen import misread
 from verl_efficiency.grading.verdict import Status, Verdict
+from verl_efficiency.settings import require
 
 DEADLINE = 5.0
 MAX_CHARS = 1_000
@@ -17,61 +20,68 @@ def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdi
 
     Args:
         answer: what the model gave, without ``\boxed{}``; ``None`` if it gave nothing.
-        gold: the reference answer.
-        deadline: seconds a comparison may take once a worker has it.
+        gold: the reference answer. Beyond ``MAX_CHARS`` characters, only the same text counts as equal.
+        deadline: seconds that a comparison may take once a worker has it; above 0.
 
     Raises:
+        ValueError: ``gold`` is empty or no string.
         GradingError: math-verify cannot be run here. A pool that does not work never counts as a wrong answer.
 
     >>> grade("0.5", "1/2").status.value
     'correct'
     """
-    started = time.perf_counter()
-    status = _without_pool(answer, gold)
-    if status is None:
-        assert answer is not None
-        started, status = _in_pool(answer, gold, deadline)
-    return Verdict(status, answer, time.perf_counter() - started)
+    return _quick_verdict(answer, gold, deadline) or _pool_verdict(str(answer), gold, deadline)
 
 
 async def grade_async(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdict:
     """:func:`grade` without blocking the event loop."""
-    if _without_pool(answer, gold) is not None:
-        return grade(answer, gold)
+    verdict = _quick_verdict(answer, gold, deadline)
+    if verdict:
+        return verdict
     threads = pool.get_pool().threads
-    return await asyncio.get_running_loop().run_in_executor(threads, lambda: grade(answer, gold, deadline=deadline))
+    return await asyncio.get_running_loop().run_in_executor(threads, _pool_verdict, str(answer), gold, deadline)
 
 
 def grade_batch(answers: Sequence[str | None], golds: Sequence[str], *, deadline: float = DEADLINE) -> list[Verdict]:
-    """:func:`grade` for every pair, in parallel over the workers of the pool."""
-    verdicts = {}
-    waiting = {}
-    for index, (answer, gold) in enumerate(zip(answers, golds, strict=True)):
-        started = time.perf_counter()
-        status = _without_pool(answer, gold)
-        if status is None:
-            waiting[index] = pool.get_pool().threads.submit(grade, answer, gold, deadline=deadline)
-        else:
-            verdicts[index] = Verdict(status, answer, time.perf_counter() - started)
+    """:func:`grade` for every pair, in parallel over the workers of the pool; in the order given."""
+    verdicts = [_quick_verdict(answer, gold, deadline) for answer, gold in zip(answers, golds, strict=True)]
+    if all(verdicts):
+        return [verdict for verdict in verdicts if verdict]
+    threads = pool.get_pool().threads
+    waiting = {
+        index: threads.submit(_pool_verdict, str(answers[index]), golds[index], deadline)
+        for index, verdict in enumerate(verdicts)
+        if verdict is None
+    }
     try:
-        verdicts.update({index: future.result() for index, future in waiting.items()})
+        return [verdict or waiting[index].result() for index, verdict in enumerate(verdicts)]
     finally:
-        for future in waiting.values():
+        for future in waiting.values():  # after an interrupt
             future.cancel()
-    return [verdicts[index] for index in range(len(answers))]
 
 
-def _without_pool(answer: str | None, gold: str) -> Status | None:
-    if answer is None or not answer.strip():
-        return Status.no_answer
-    equal = quick_equal(answer, gold)
-    if equal is not None:
-        return Status.correct if equal else Status.wrong
-    if max(len(answer), len(gold)) > MAX_CHARS:
-        return Status.unparsable
-    return None
-
-
-def _in_pool(answer: str, gold: str, deadline: float) -> tuple[float, Status]:
+def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | None:
     started = time.perf_counter()
-    return started, Status(pool.get_pool().grade(answer, gold, deadline))
+    if not isinstance(gold, str) or not gold.strip():
+        raise ValueError(f"gold: the reference answer must be a string with something in it, got {gold!r}")
+    require(deadline > 0, "deadline", deadline, "above 0 seconds")
+    if answer is None or not answer.strip():
+        status = Status.no_answer
+    else:
+        equal = quick_equal(answer, gold)
+        if equal is not None:
+            status = Status.correct if equal else Status.wrong
+        elif max(len(answer), len(gold)) > MAX_CHARS or _misread(answer, gold):
+            status = Status.unparsable
+        else:
+            return None
+    return Verdict(status, answer, time.perf_counter() - started)
+
+
+def _misread(answer: str, gold: str) -> bool:
+    return misread(spell_out(answer)) and not misread(spell_out(gold))
+
+
+def _pool_verdict(answer: str, gold: str, deadline: float) -> Verdict:
+    status, seconds = pool.get_pool().grade(spell_out(answer), spell_out(gold), deadline)
+    return Verdict(Status(status), answer, seconds)

@@ -6,17 +6,20 @@ with the process that started them, however it ends: their socket closes.
 
 import atexit
 import json
+import logging
 import os
-import queue
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from typing import Any
 
 from verl_efficiency.settings import require
+
+logger = logging.getLogger(__name__)
 
 # Seconds between a worker's own deadline and the moment its parent kills it.
 GRACE = 0.25
@@ -74,17 +77,17 @@ class Worker:
         self.ready = False
 
     def wait_until_ready(self) -> None:
-        if self.ready:
-            return
         try:
-            said = json.loads(self.connection.recv_bytes()) if self.connection.poll(START_SECONDS) else {}
-        except (EOFError, ConnectionError):
-            said = {"error": f"it ended with exit code {self.process.wait()}"}
-        if "ready" not in said:
+            problem = (
+                json.loads(self.connection.recv_bytes())["problem"] if self.connection.poll(START_SECONDS) else "silent"
+            )
+        except (EOFError, OSError):
+            problem = f"it ended with exit code {self.process.wait()}"
+        if problem:
             raise GradingError(
-                f"grading: math-verify does not start in a child process ({said.get('error', 'no sign of life')}). "
-                f"Try `{sys.executable} -c 'import math_verify'`; "
-                "if that fails, `pip install 'math-verify[antlr4_9_3]>=0.9,<0.10'`."
+                f"grading: math-verify does not work in a child process ({problem}). "
+                f"See `{sys.executable} -c 'import math_verify'`; most often the mend is "
+                "`pip install 'math-verify[antlr4_9_3]>=0.9,<0.10'`."
             )
         self.ready = True
 
@@ -95,7 +98,7 @@ class Worker:
             if not self.connection.poll(deadline + GRACE):
                 return None
             return json.loads(self.connection.recv_bytes())
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             raise WorkerDied from error
 
     def kill(self) -> None:
@@ -110,7 +113,7 @@ class Worker:
 
 
 class Pool:
-    """Workers handed from thread to thread; the calling thread does the talking, so there is no supervisor that could die."""
+    """Workers handed from thread to thread; whoever wants a grading talks to the worker, so no supervisor can die."""
 
     def __init__(self, settings: PoolSettings):
         self.settings = settings
@@ -118,56 +121,66 @@ class Pool:
         self.closed = False
         self.failure: GradingError | None = None
         self.alive: set[Worker] = set()
-        # Last in, first out: a worker is only started when all that run are busy.
-        self.idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
-        for _ in range(settings.workers):
-            self.idle.put(None)
+        self.idle: list[Worker] = []  # last in, first out: a worker is only started when all that run are busy
+        self.places = threading.Semaphore(settings.workers)
 
-    def grade(self, answer: str, gold: str, deadline: float) -> str:
-        """Status of one grading by a worker; waits for a free one."""
-        worker = self.idle.get()
+    def grade(self, answer: str, gold: str, deadline: float) -> tuple[str, float]:
+        """Status of one grading by a worker and the seconds it took; waits for a free worker first."""
+        with self.places:
+            try:
+                return self.grade_once(answer, gold, deadline)
+            except WorkerDied:
+                logger.warning("grading: a worker process ended by itself; its answer is graded once more")
+            try:
+                return self.grade_once(answer, gold, deadline)
+            except WorkerDied:
+                return "unparsable", deadline  # math-verify brings the interpreter down
+
+    def grade_once(self, answer: str, gold: str, deadline: float) -> tuple[str, float]:
+        worker = self.take()
+        started = time.perf_counter()
         healthy = False
         try:
-            for _ in range(2):  # a worker that was killed from outside deserves a second try
-                worker = worker or self.start()
-                try:
-                    reply = worker.ask(answer, gold, deadline)
-                except WorkerDied:
-                    self.drop(worker)
-                    worker = None
-                    continue
-                healthy = reply is not None and reply["peak_mib"] <= self.settings.retire_mib
-                return reply["status"] if reply else "timed_out"
-            return "unparsable"
-        finally:
-            if worker and not healthy:  # also when an interrupt left it in an unknown state
-                self.drop(worker)
-            self.idle.put(worker if healthy else None)
+            reply = worker.ask(answer, gold, deadline)
+            healthy = reply is not None and reply["peak_mib"] <= self.settings.retire_mib
+        finally:  # after an interrupt, too: what the worker says next would be taken for another answer's verdict
+            self.give_back(worker, healthy)
+        return reply["status"] if reply else "timed_out", time.perf_counter() - started
 
-    def start(self) -> Worker:
-        if self.closed:
-            raise GradingError("grading: the pool was shut down while this answer was being graded; grade it again.")
+    def take(self) -> Worker:
         if self.failure:
             raise self.failure
-        worker = Worker(self.settings)
+        if self.closed:
+            raise GradingError("grading: the pool was shut down while this answer was being graded; grade it again.")
+        try:
+            return self.idle.pop()
+        except IndexError:  # all that run are busy
+            worker = Worker(self.settings)
         self.alive.add(worker)
         try:
             worker.wait_until_ready()
         except GradingError as error:
             self.failure = error
-            self.drop(worker)
             raise
+        finally:
+            if not worker.ready:
+                self.give_back(worker, healthy=False)
         return worker
 
-    def drop(self, worker: Worker) -> None:
-        self.alive.discard(worker)
-        worker.kill()
+    def give_back(self, worker: Worker, healthy: bool) -> None:
+        if healthy and not self.closed:
+            self.idle.append(worker)
+        else:
+            self.alive.discard(worker)
+            worker.kill()
 
     def close(self) -> None:
         self.closed = True
         self.threads.shutdown(wait=False, cancel_futures=True)
+        while self.idle:
+            self.give_back(self.idle.pop(), healthy=False)
         for worker in list(self.alive):
-            self.drop(worker)
+            worker.process.kill()  # the thread that talks to it notices and cleans up
 
 
 _settings = PoolSettings()
