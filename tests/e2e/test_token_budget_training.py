@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.training import read_jsonl, testbed, train
+from tests.e2e.training import read_jsonl, small_testbed, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -25,7 +25,7 @@ def runs(tmp_path_factory):
     pytest.importorskip("verl")
     folder = tmp_path_factory.mktemp("token_budget")
     common = dict(
-        BATCH=BATCH, GROUP=GROUP, PROMPT_TOKENS=64, RESPONSE_TOKENS=RESPONSE_TOKENS, LR=5e-4, **testbed(folder / "data")
+        BATCH=BATCH, GROUP=GROUP, PROMPT_TOKENS=64, RESPONSE_TOKENS=RESPONSE_TOKENS, LR=5e-4, **small_testbed(folder / "data")
     )
     overrides = [
         f"reward.custom_reward_function.path={Path(__file__).parent / 'recording_reward.py'}",

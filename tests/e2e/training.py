@@ -58,7 +58,7 @@ def read_jsonl(file: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def testbed(folder: Path) -> dict[str, object]:
+def small_testbed(folder: Path) -> dict[str, object]:
     """The testbed's model and data in ``folder``, as variables for :func:`train`."""
     subprocess.run(
         [sys.executable, "-m", "verl_efficiency.testbed.prepare", "--out", folder, "--train", "192", "--test", "24"],

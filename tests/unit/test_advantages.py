@@ -95,7 +95,7 @@ def test_equal_rewards_that_are_no_round_numbers_give_nothing(name):
 
 def test_an_unknown_name_is_refused():
     rollouts = build(ROWS)
-    with pytest.raises(ValueError, match="unknown group advantage 'gae'.*grpo, dr_grpo, rloo"):
+    with pytest.raises(ValueError, match=r"unknown group advantage 'gae'.*grpo, dr_grpo, rloo"):
         group_advantage("gae", rollouts.scores_B, rollouts)
 
 

@@ -31,11 +31,13 @@ def test_by_hand():
     ]
     outcome = run(rows, VarianceRoutingSettings(advantage="rloo", reference_weight=0.5))
     assert outcome.advantages_B.tolist() == pytest.approx(
-        [0, 0.5, 0, 0]  # everybody right: the first of the two shortest
-        + [0, 0]  # nobody right: skipped
-        + [1, -1 / 3, -1 / 3, -1 / 3]  # variance ¼ · ¾ = 0.1875: each against the mean of the others
-        + [0.5]  # a group of one has no variance
-        + [0]
+        [
+            *(0, 0.5, 0, 0),  # everybody right: the first of the two shortest
+            *(0, 0),  # nobody right: skipped
+            *(1, -1 / 3, -1 / 3, -1 / 3),  # variance ¼ · ¾ = 0.1875: each against the mean of the others
+            0.5,  # a group of one has no variance
+            0,
+        ]
     )
     assert outcome.metrics == {"grpo_groups": 0.25, "reference_groups": 0.5, "skipped_groups": 0.25}
 

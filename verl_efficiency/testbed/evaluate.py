@@ -37,7 +37,7 @@ def evaluate(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, size: 
     )
     torch.manual_seed(seed)
     with torch.no_grad():
-        output_BL: Any = model.generate(
+        output_BL: Any = model.generate(  # type: ignore[misc]  # typed for a protocol that no model class of transformers meets
             **batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=MAX_NEW_TOKENS * size
         )
     response_BL = output_BL[:, batch["input_ids"].shape[1] :]

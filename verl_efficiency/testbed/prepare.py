@@ -1,5 +1,6 @@
 """Write the testbed's model and data: ``python -m verl_efficiency.testbed.prepare --out DIR``."""
 
+import itertools
 import random
 import shutil
 from collections.abc import Iterator
@@ -62,9 +63,8 @@ def prepare(out: Path, seed: int, train: int, test: int) -> None:
 def _cycle(rng: random.Random, depth: int, test: bool) -> Iterator[Problem]:
     total = SEGMENTS * 10**depth  # every problem of this depth has a number
     numbers = rng.sample(range(total), min(total, 100_000))
-    found = [problem for problem in (_numbered(number, depth) for number in numbers) if problem.is_test == test]
-    while True:
-        yield from found
+    drawn = (_numbered(number, depth) for number in numbers)
+    return itertools.cycle(problem for problem in drawn if problem.is_test == test)
 
 
 def _numbered(number: int, depth: int) -> Problem:
