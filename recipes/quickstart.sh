@@ -35,6 +35,8 @@ toy=(
   actor_rollout_ref.actor.use_dynamic_bsz=False
   actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=128
   actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=128
+  actor_rollout_ref.actor.optim.lr_warmup_steps=3
+  actor_rollout_ref.actor.optim.lr_scheduler_type=cosine
   actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]
   trainer.val_before_train=False
   trainer.test_freq=-1
@@ -66,14 +68,14 @@ run() {
 }
 
 say "3/5 training: batched_accuracy (3 problems share 130 tokens)"
-run batched_accuracy batched_accuracy 25 130 \
+run batched_accuracy batched_accuracy 30 130 \
   "+data.efficiency.instruction=''" \
   "+data.efficiency.problem_template='### Problem {index}:{problem}'" \
   $'+data.efficiency.separator="\n"' \
   +data.efficiency.distinct_by=extra_info.segment
 
 say "4/5 training: token_budget (11 tokens for the easiest, 41 for the hardest problems)"
-run token_budget token_budget 25 190 \
+run token_budget token_budget 30 190 \
   +algorithm.efficiency.difficulty=data \
   +algorithm.efficiency.b_min=11 \
   +algorithm.efficiency.b_max=41
