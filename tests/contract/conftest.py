@@ -1,0 +1,55 @@
+"""What several contract tests need: a fresh interpreter, and verl's own configuration."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# What verl asks of every launch, for one process without a GPU. No model lies there: nothing may try to load it.
+LAUNCH = (
+    "data.train_batch_size=8",
+    "actor_rollout_ref.model.path=/nowhere/model",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
+    "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",
+    "trainer.n_gpus_per_node=1",
+)
+
+
+@pytest.fixture(scope="session")
+def compose():
+    """verl's ``ppo_trainer`` configuration with these overrides, composed by Hydra as ``main_ppo`` does."""
+    import verl
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    def composed(*overrides):
+        folder = str(Path(verl.__file__).parent / "trainer" / "config")
+        with initialize_config_dir(folder, version_base=None):
+            return hydra_compose("ppo_trainer", [*LAUNCH, *overrides])
+
+    return composed
+
+
+@pytest.fixture(scope="session")
+def fresh():
+    """Run Python in an interpreter of its own: ``fresh("code")`` or ``fresh("-m", "module", …)``, with more environment."""
+
+    def run(*arguments, timeout=240, **environment):
+        arguments = ("-c", *arguments) if len(arguments) == 1 else arguments
+        names = ("VERL_USE_EXTERNAL_MODULES", "VERL_USE_EXTERNAL_PLUGINS", "VERL_PLATFORM")
+        inherited = {
+            name: value for name, value in os.environ.items() if name not in names or "PYTEST_VERL_080" in os.environ
+        }
+        return subprocess.run(
+            [sys.executable, *arguments],
+            env={**inherited, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0", **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
