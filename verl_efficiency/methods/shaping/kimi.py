@@ -1,0 +1,52 @@
+"""Kimi k1.5: a bonus for the shorter half of a group and a malus for the longer half; wrong answers only get the malus.
+
+With score ``s``, length ``L`` (generated tokens), and the shortest and longest length of the group's rollouts, right or wrong::
+
+    λ = ½ − (L − L_min) / (L_max − L_min)      0 where all lengths are equal
+    r = s + w · λ                              correct
+    r = s + w · min(0, λ)                      wrong
+
+Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the value in
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it. A long wrong answer
+scores below a short wrong one: the paper says so.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class KimiSettings(ShapingSettings):
+    """Settings of ``kimi``.
+
+    Attributes:
+        weight: w, the weight of the length reward; the shortest gains and the longest loses half of it.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
+        correct_threshold: a score of at least this is correct.
+    """
+
+    weight: float = 0.4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.weight >= 0, "weight", self.weight, "a number of at least 0")
+
+
+def kimi(rollouts: Rollouts, settings: KimiSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. Lengths 10, 20, 30 give λ = ½, 0, −½, so rewards 1.2, 1.0 and −0.2 (mean ⅔):
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 20, 30]), ["a", "a", "a"])
+    >>> [round(a, 4) for a in kimi(r, KimiSettings(advantage="dr_grpo")).advantages_B.tolist()]
+    [0.5333, 0.3333, -0.8667]
+    """
+    shortest_B = rollouts.smallest(rollouts.lengths_B)[rollouts.groups_B]
+    span_B = rollouts.largest(rollouts.lengths_B)[rollouts.groups_B] - shortest_B
+    term_B = torch.where(span_B > 0, 0.5 - (rollouts.lengths_B - shortest_B) / span_B, 0.0)
+    term_B = torch.where(rollouts.correct_B, term_B, term_B.clamp_max(0))
+    return shaped_outcome(rollouts, rollouts.scores_B + settings.weight * term_B, settings)

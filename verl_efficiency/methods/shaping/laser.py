@@ -1,0 +1,53 @@
+"""LASER: a correct answer within the target length gets a fixed bonus.
+
+With score ``s`` and length ``L`` (generated tokens)::
+
+    r = s + bonus     correct and L ≤ target_length
+    r = s             otherwise
+
+Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). Bonus 0.5 as there; its
+scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class LaserSettings(ShapingSettings):
+    """Settings of ``laser``.
+
+    Attributes:
+        target_length: generated tokens up to which a correct answer gets the bonus.
+        bonus: what it gets.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
+        correct_threshold: a score of at least this is correct.
+    """
+
+    target_length: float = 4096
+    bonus: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.target_length > 0, "target_length", self.target_length, "a number of tokens above 0")
+        require(self.bonus >= 0, "bonus", self.bonus, "a number of at least 0")
+
+
+def laser(rollouts: Rollouts, settings: LaserSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. With a target of 20 the rewards are 1.5, 1.0 and 0 (mean 0.8333):
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])
+    >>> [round(a, 4) for a in laser(r, LaserSettings(target_length=20.0, advantage="dr_grpo")).advantages_B.tolist()]
+    [0.6667, 0.1667, -0.8333]
+    """
+    within_B = rollouts.correct_B & (rollouts.lengths_B <= settings.target_length)
+    shaped_B = rollouts.scores_B + settings.bonus * within_B.double()
+    within = within_B.sum().item() / max(int(rollouts.correct_B.sum()), 1)
+    return shaped_outcome(rollouts, shaped_B, settings, within_target=within)
