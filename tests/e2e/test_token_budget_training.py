@@ -25,7 +25,12 @@ def runs(tmp_path_factory):
     pytest.importorskip("verl")
     folder = tmp_path_factory.mktemp("token_budget")
     common = dict(
-        BATCH=BATCH, GROUP=GROUP, PROMPT_TOKENS=64, RESPONSE_TOKENS=RESPONSE_TOKENS, LR=5e-4, **small_testbed(folder / "data")
+        BATCH=BATCH,
+        GROUP=GROUP,
+        PROMPT_TOKENS=64,
+        RESPONSE_TOKENS=RESPONSE_TOKENS,
+        LR=5e-4,
+        **small_testbed(folder / "data"),
     )
     overrides = [
         f"reward.custom_reward_function.path={Path(__file__).parent / 'recording_reward.py'}",
