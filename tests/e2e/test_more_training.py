@@ -31,8 +31,12 @@ def test_running_difficulty_knows_a_prompt_in_the_next_epoch(tmp_path):
         "+algorithm.efficiency.difficulty=running",
         "+algorithm.efficiency.running_decay=0.5",
         "trainer.save_freq=3",
-        **data
-        | dict(TRAIN=tmp_path / "eight.parquet", BATCH=8, GROUP=4, PROMPT_TOKENS=64, RESPONSE_TOKENS=60, STEPS=3),
+        **data | {"TRAIN": tmp_path / "eight.parquet"},
+        BATCH=8,
+        GROUP=4,
+        PROMPT_TOKENS=64,
+        RESPONSE_TOKENS=60,
+        STEPS=3,
     )
     assert training.run.returncode == 0, training.run.log[-3000:]
     rates: dict[str, float] = {}
@@ -60,7 +64,12 @@ def test_variance_routing_on_two_ranks_with_padding_rows(tmp_path):
         "ray_kwargs.ray_init.num_gpus=2",
         "trainer.save_freq=-1",
         "algorithm.norm_adv_by_std_in_grpo=False",
-        **small_testbed(tmp_path / "data") | dict(BATCH=5, GROUP=3, PROMPT_TOKENS=64, RESPONSE_TOKENS=70, STEPS=1),
+        **small_testbed(tmp_path / "data"),
+        BATCH=5,
+        GROUP=3,
+        PROMPT_TOKENS=64,
+        RESPONSE_TOKENS=70,
+        STEPS=1,
     )
     assert training.run.returncode == 0, training.run.log[-3000:]
     rows = [row for row in training.rollouts[1] if not row["uid"].startswith("pad")]

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from omegaconf import open_dict
+
 from verl_efficiency.methods.catalog import BY_NAME, ESTIMATORS, Method
 from verl_efficiency.settings import SettingsError, build_settings, unknown
 
@@ -49,20 +51,36 @@ def check(config: Any) -> list[str]:
 
 
 def prepare(config: Any) -> None:
-    """Have the state of the methods saved with the checkpoints, or say that it is not."""
+    """Hand a method what it needs of the rest of the configuration: the token limit, a place to save its state."""
     method = estimator_of(config)
-    if method is None or not _settings(method, config).keeps_state:
+    if method is None:
         return
+    settings = _settings(method, config)
+    if getattr(settings, "max_response_length", 0) is None:
+        given = dict(config.algorithm.get("efficiency") or {})
+        with open_dict(config.algorithm):
+            config.algorithm.efficiency = {**given, "max_response_length": config.data.max_response_length}
+    if settings.keeps_state:
+        _save_state(method, config.trainer)
+
+
+def _save_state(method: Method, trainer: Any) -> None:
+    """Have the state saved with the checkpoints, or say that it is not."""
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
-    trainer = config.trainer
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):
-        logger.warning("%s keeps running averages, which this trainer has no place to save: a resumed run starts "
-                       "them anew (verl>=0.9 with trainer.use_v1=True saves them).", method.name)  # fmt: skip
+        logger.warning(
+            "%s keeps running averages, which this trainer has no place to save: a resumed run starts them anew "
+            "(verl>=0.9 with trainer.use_v1=True saves them).",
+            method.name,
+        )
     elif trainer.checkpoint_callback_class is None:
         trainer.checkpoint_callback_class = ours
     elif trainer.checkpoint_callback_class != ours:
-        logger.warning("trainer.checkpoint_callback_class is %s: the running averages of %s are saved only if it "
-                       "derives from %s and calls super().", trainer.checkpoint_callback_class, method.name, ours)  # fmt: skip
+        logger.warning(
+            "trainer.checkpoint_callback_class is %s: the running averages of %s are saved only if it derives from %s "
+            "and calls super().",
+            *(trainer.checkpoint_callback_class, method.name, ours),
+        )
 
 
 def _settings(method: Method, config: Any) -> Any:
