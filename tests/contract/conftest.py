@@ -9,6 +9,7 @@ import pytest
 
 # What verl asks of every launch, for one process without a GPU. No model lies there: nothing may try to load it.
 LAUNCH = (
+    "algorithm.adv_estimator=grpo",
     "data.train_batch_size=8",
     "actor_rollout_ref.model.path=/nowhere/model",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
@@ -37,15 +38,12 @@ def compose():
 def fresh():
     """Run Python in an interpreter of its own: ``fresh("code")`` or ``fresh("-m", "module", …)``, with more environment."""
 
-    def run(*arguments, timeout=240, **environment):
+    def run(*arguments, cwd=None, timeout=240, **environment):
         arguments = ("-c", *arguments) if len(arguments) == 1 else arguments
-        names = ("VERL_USE_EXTERNAL_MODULES", "VERL_USE_EXTERNAL_PLUGINS", "VERL_PLATFORM")
-        inherited = {
-            name: value for name, value in os.environ.items() if name not in names or "PYTEST_VERL_080" in os.environ
-        }
         return subprocess.run(
             [sys.executable, *arguments],
-            env={**inherited, "OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "0", **environment},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_efficiency.grading import extract_answer, grade
-from verl_efficiency.settings import MethodSettings, build_settings
+from verl_efficiency.rewards.inputs import RewardSettings, read_settings, row_name
 
 
 @dataclass(frozen=True)
-class AccuracySettings(MethodSettings):
+class AccuracySettings(RewardSettings):
     """Settings of ``accuracy``.
 
     Args:
@@ -28,9 +28,6 @@ def accuracy(
     solution_str: str,
     ground_truth: str,
     extra_info: Mapping[str, Any] | None = None,
-    *,
-    reward_router_address: str | None = None,
-    reward_model_tokenizer: Any = None,
     **settings: Any,
 ) -> dict[str, float | str]:
     """Score one response, as verl calls it.
@@ -40,8 +37,6 @@ def accuracy(
         solution_str: the decoded response.
         ground_truth: the answer.
         extra_info: ``response_tokens`` (from our reward manager) is read where given.
-        reward_router_address: given by verl where a reward model is served, not used.
-        reward_model_tokenizer: given by verl where a reward model is served, not used.
         settings: see :class:`AccuracySettings`.
 
     Returns:
@@ -50,18 +45,17 @@ def accuracy(
 
     Raises:
         SettingsError: an unknown or wrong setting.
-        ValueError: a ground truth that is not a text.
+        ValueError: a ground truth that is no text, or an empty one.
     """
-    chosen = build_settings(AccuracySettings, settings, where="reward.custom_reward_function.reward_kwargs")
-    extra_info = extra_info or {}
-    if not isinstance(ground_truth, str):
+    chosen = read_settings(AccuracySettings, settings)
+    if not isinstance(ground_truth, str) or not ground_truth.strip():
         raise ValueError(
-            f"reward_model.ground_truth of data source {data_source!r}, index {extra_info.get('index')!r}: must be a text, "
+            f"reward_model.ground_truth of {row_name(data_source, extra_info)}: must be a text with something in it, "
             f"got {type(ground_truth).__name__}: {ground_truth!r}"
         )
     answer = extract_answer(solution_str, strip_thinking=chosen.strip_thinking)
     verdict = grade(answer, ground_truth)
-    tokens = extra_info.get("response_tokens")
+    tokens = (extra_info or {}).get("response_tokens")
     return {
         "score": float(verdict.correct),
         "acc": float(verdict.correct),
