@@ -1,5 +1,6 @@
 """What several contract tests need: a fresh interpreter, and verl's own configuration."""
 
+import copy
 import os
 import subprocess
 import sys
@@ -21,15 +22,24 @@ LAUNCH = (
 
 @pytest.fixture(scope="session")
 def compose():
-    """verl's ``ppo_trainer`` configuration with these overrides, composed by Hydra as ``main_ppo`` does."""
+    """verl's ``ppo_trainer`` configuration, composed by Hydra as ``main_ppo`` does, with these overrides.
+
+    Hydra takes half a second, so it composes once; the overrides follow by its own grammar.
+    """
     import verl
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+        base = hydra_compose("ppo_trainer", list(LAUNCH))
 
     def composed(*overrides):
-        folder = str(Path(verl.__file__).parent / "trainer" / "config")
-        with initialize_config_dir(folder, version_base=None):
-            return hydra_compose("ppo_trainer", [*LAUNCH, *overrides])
+        config = copy.deepcopy(base)
+        for override in OverridesParser.create().parse_overrides(list(overrides)):
+            OmegaConf.update(config, override.key_or_group, override.value(), force_add=override.is_add())
+        return config
 
     return composed
 
