@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.util
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -79,62 +81,66 @@ def _loading(version: str) -> Iterator[Finding]:
         yield Finding("ok", f"verl loads the plugin by its entry point ({points[0].name} = {PLUGIN})")
 
 
-PROBE = """
-import json, logging, sys
-logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-import verl
-from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY as estimators
-import verl.experimental.reward_loop.reward_manager
-from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER as managers
-import verl.utils.config
-from verl_efficiency.verl import cpu
-ours = {name: fn.__module__ == "verl_efficiency.verl.estimators" for name, fn in estimators.items()}
-print(json.dumps({
-    "loaded": "verl_efficiency.verl.plugin" in sys.modules,
-    "estimators": [name for name, is_ours in ours.items() if is_ours],
-    "manager": "efficiency" in managers,
-    "checked": hasattr(verl.utils.config.validate_config, "__wrapped__"),
-    "cpu": cpu.wanted(),
-}))
-"""
+def probe() -> dict[str, Any]:
+    """Import verl in this process and say what the plugin registered; run in a fresh interpreter and in a Ray worker."""
+    warned: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warned.append(record.getMessage())
+
+    logging.getLogger("verl_efficiency").addHandler(Collect())
+    import verl.experimental.reward_loop.reward_manager.registry as managers
+    import verl.trainer.ppo.core_algos as core_algos
+    import verl.utils.config
+
+    from verl_efficiency.verl import cpu
+
+    functions = core_algos.ADV_ESTIMATOR_REGISTRY
+    return {
+        "loaded": PLUGIN in sys.modules,
+        "warnings": warned,
+        "estimators": [name for name, fn in functions.items() if fn.__module__ == "verl_efficiency.verl.estimators"],
+        "manager": "efficiency" in managers.REWARD_MANAGER,
+        "checked": hasattr(verl.utils.config.validate_config, "__wrapped__"),
+        "cpu": cpu.wanted(),
+    }
 
 
 def _probe_here() -> dict[str, Any]:
-    """What a fresh interpreter like this one registers at ``import verl``."""
-    import json
-
-    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=300, check=False)
+    code = f"import json; from {__name__} import probe; print(json.dumps(probe()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
         return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
-    warned = [line for line in done.stderr.splitlines() if "verl_efficiency plugin failed" in line]
-    return {**json.loads(lines[-1]), "warning": warned[-1] if warned else None}
+    return json.loads(lines[-1])
 
 
 def _probe_ray() -> dict[str, Any]:
-    """The same, from inside a Ray worker."""
     import ray
 
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if "RAY_ADDRESS" not in os.environ:
+        options |= {"num_cpus": 1, "include_dashboard": False}
+    ray.init(**options)
     try:
-        return ray.get(ray.remote(num_cpus=0)(_probe_here).remote(), timeout=300)
+        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=300)
+    except ray.exceptions.RayError as error:  # the finding is that the worker cannot; the command goes on
+        return {"error": str(error).strip().splitlines()[-1]}
     finally:
-        if started:
-            ray.shutdown()
+        ray.shutdown()
 
 
-def _registered(probe: dict[str, Any], where: str) -> Iterator[Finding]:
+def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
     """Findings about what a probe saw."""
-    if "error" in probe:
-        yield Finding("fail", f"{where}: verl cannot be imported: {probe['error']}")
+    if "error" in seen:
+        yield Finding("fail", f"{where}: verl cannot be imported: {seen['error']}")
         return
-    if not probe["loaded"]:
-        cause = probe["warning"] or "verl did not import it"
+    if not seen["loaded"]:
+        cause = " ".join(seen["warnings"]) or "verl did not import it"
         yield Finding("fail", f"{where}: the plugin is not loaded: {cause}")
         return
-    names = probe["estimators"]
+    names = seen["estimators"]
     taken = [method.name for method in ESTIMATORS if method.name not in names]
     yield Finding("ok", f"{where}: estimators {', '.join(name for name in names if '.' not in name)}")
     if taken:
@@ -142,13 +148,13 @@ def _registered(probe: dict[str, Any], where: str) -> Iterator[Finding]:
             "warn",
             f"{where}: verl has {', '.join(taken)} of its own; ours are {', '.join('efficiency.' + n for n in taken)}",
         )
-    if not probe["manager"]:
+    if not seen["manager"]:
         yield Finding("fail", f"{where}: the reward manager 'efficiency' is not registered")
-    if not probe["checked"]:
+    if not seen["checked"]:
         yield Finding("fail", f"{where}: settings would not be checked at start-up (validate_config is not wrapped)")
     device = (
         "no accelerator found: verl runs on the CPU here"
-        if probe["cpu"]
+        if seen["cpu"]
         else "accelerator found: the CPU platform is off"
     )
     yield Finding("ok", f"{where}: {device}")
@@ -198,12 +204,11 @@ def compose(files: list[str], overrides: list[str]) -> Any:
         for file in files:
             if not Path(file).is_file():
                 raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
-            given = OmegaConf.load(file)
-            given.pop("defaults", None)
-            given.pop("hydra", None)
-            _refuse_unread(given, config, file)
+            loaded: Any = OmegaConf.load(file)
+            given = {key: loaded[key] for key in loaded if key not in ("defaults", "hydra")}
+            _refuse_unread(OmegaConf.create(given), config, file)
             OmegaConf.set_struct(config, False)
-            config = OmegaConf.merge(config, given)
+            config.merge_with(given)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(f"verl refuses the configuration: {str(error).splitlines()[0]}") from None
     return config
