@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 POLL_SECONDS = 0.5
+LINES = 5  # of progress, in a log file or a pipe
 
 
 def watch(
@@ -25,6 +26,7 @@ def watch(
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns) as progress:
         bar = progress.add_task("starting (Ray, model, rollout server)", total=steps)
+        printed = 0
         while True:
             alive = _alive(pid)  # asked before reading, so that the last lines of a process that ends are read
             done = metrics.read_text().split("\n")[:-1] if metrics.exists() else []  # whole lines only
@@ -32,6 +34,9 @@ def watch(
                 data = json.loads(done[-1])["data"]
                 text = f"score {data['critic/score/mean']:.2f}, {data['response_length/mean']:.0f} tokens a response"
                 progress.update(bar, completed=len(done), description=text)
+                if not progress.console.is_terminal and len(done) >= printed + max(steps // LINES, 1):
+                    printed = len(done)
+                    print(f"step {printed} of {steps}: {text}", flush=True)
             if len(done) >= steps or not alive:
                 return
             time.sleep(POLL_SECONDS)
