@@ -1,0 +1,376 @@
+"""``verl-efficiency calibrate``: fit the budget of ``token_budget`` to stored rollouts.
+
+The lengths L of the correct answers are regressed on the difficulty d of their problems, at one quantile q::
+
+    b_min, b_max = argmin  Σ ρ_q(L − b_min − (b_max − b_min) · d)     over b_max ≥ b_min ≥ 1
+    ρ_q(r) = q · r  for r ≥ 0,  (q − 1) · r  for r < 0                tokens
+
+so that about a share q of the correct answers is within budget at every difficulty. That the budget is a quantile of what
+correct answers cost, and that it is the median by default, is our choice. The intervals come from a bootstrap over problems.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from verl_efficiency.evaluation.plot import AFTER, BEFORE
+from verl_efficiency.settings import SettingsError, nearest, require, unknown
+
+EVALUATED = ("key", "acc", "tokens")  # columns of `evaluate --rows`: problem, score, tokens
+DUMPED = ("input", "score", "output")  # columns of verl's rollout dumps: problem, score, text
+UID_SUFFIX = re.compile(
+    r"_\d+_\d+$"
+)  # verl's V1 trainer writes "{uid}_{session}_{index}", V0 no uid: one prompt, one group
+SOURCES = ("auto", "data", "group")
+SMOOTHING = 1.0  # token_budget's default, see TokenBudgetSettings
+LEAST_BUDGET = 1.0  # tokens
+TOLERANCE = 1e-3  # tokens
+RESAMPLES = 200
+MAX_BOXES = 12
+
+
+@dataclass(frozen=True)
+class StoredRollout:
+    """One stored response: the group it was drawn in, its problem's text or key, its tokens (None where it is wrong)."""
+
+    group: tuple[str, str]
+    problem: str
+    correct: bool
+    tokens: int | None
+    difficulty: Any
+
+
+@dataclass(frozen=True)
+class CorrectAnswers:
+    """The ``C`` correct answers of all files.
+
+    Attributes:
+        lengths_C: tokens, at least 1.
+        difficulty_C: in [0, 1].
+        problems_C: number of the problem, equal for equal ones in different groups and files.
+        source: where the difficulty comes from, ``data`` or ``group``.
+        group_sizes: smallest and largest number of rollouts in a group.
+        rollouts: how many there are with the wrong ones.
+    """
+
+    lengths_C: np.ndarray
+    difficulty_C: np.ndarray
+    problems_C: np.ndarray
+    source: str
+    group_sizes: tuple[int, int]
+    rollouts: int
+
+
+def calibrate_command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Rows of `evaluate --rows`, dumps of verl's trainer.rollout_data_dir, or folders of them."),
+    ],
+    quantile: Annotated[
+        float, typer.Option(help="Share of the correct answers that is to be within budget. The median is our choice.")
+    ] = 0.5,
+    threshold: Annotated[float, typer.Option(help="A score (acc) of at least this is correct.")] = 0.5,
+    difficulty: Annotated[
+        str,
+        typer.Option(help="data (the rows' own), group (1 - smoothed solve rate of the group), auto (data if there)."),
+    ] = "auto",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Model folder whose tokenizer counts the tokens of a dump, which has texts only.")
+    ] = None,
+    max_response_length: Annotated[
+        int | None, typer.Option(help="The limit of the dumped run: a response of that length has no EOS to count.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = Path("calibration.png"),
+) -> None:
+    """Fit b_min and b_max of token_budget to stored rollouts: a quantile of the lengths of correct answers."""
+    require(0 < quantile < 1, "quantile", quantile, "between 0 and 1")
+    require(0 < threshold <= 1, "threshold", threshold, "above 0 and at most 1")
+    if difficulty not in SOURCES:
+        raise SettingsError(f"difficulty: {unknown('source', difficulty, SOURCES)}")
+    require(max_response_length is None or max_response_length >= 1, "max_response_length", max_response_length, "≥ 1")
+    rollouts = [
+        rollout for path in _expand(files) for rollout in read_rollouts(path, threshold, tokenizer, max_response_length)
+    ]
+    answers = correct_answers(rollouts, difficulty)
+    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
+    if np.ptp(difficulty_C) < 1e-9:
+        flat = max(LEAST_BUDGET, float(np.quantile(lengths_C, quantile)))
+        raise SettingsError(
+            f"difficulty: every correct answer has {difficulty_C[0]:.3g} ({answers.source}) and a line needs two; use one "
+            f"flat budget: +algorithm.efficiency.b_min={flat:.1f} +algorithm.efficiency.b_max={flat:.1f}"
+        )
+    b_min, b_max = fit_budget(lengths_C, difficulty_C, quantile)
+    fits_R2 = bootstrap(answers, quantile)
+    plot_fit(answers, (b_min, b_max), fits_R2, quantile, out)
+    _print_fit(answers, (b_min, b_max), fits_R2, quantile, threshold)
+    print(f"picture: {out}")
+
+
+def read_rollouts(
+    path: Path, threshold: float, tokenizer: str | None, max_response_length: int | None
+) -> list[StoredRollout]:
+    """Read one file of either kind, told apart by its columns.
+
+    A dump holds texts without special tokens. Its lengths are the tokens of the text, and one more for EOS unless that
+    would exceed ``max_response_length``; where the model wrote special tokens, or spelled a text in an unusual way, the
+    count is a few tokens off.
+
+    Raises:
+        SettingsError: the file is not JSON lines, lacks a column, has a score outside [0, 1], or needs a tokenizer.
+    """
+    rows: list[dict[str, Any]] = []
+    columns = EVALUATED
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise SettingsError(f"files: {path} line {number} is not JSON ({error})") from None
+            require(isinstance(row, dict), f"files: {path} line {number}", row, "an object with columns")
+            if number == 1:
+                columns = max(EVALUATED, DUMPED, key=lambda names: len(row.keys() & set(names)))
+            for name in columns:
+                if name not in row:
+                    raise SettingsError(
+                        f"files: {path} line {number} has no column {name!r}{nearest(name, row) or '.'} "
+                        f"`evaluate --rows` writes {', '.join(EVALUATED)}; trainer.rollout_data_dir {', '.join(DUMPED)}"
+                    )
+            score = row[columns[1]]
+            if not (isinstance(score, int | float) and 0 <= score <= 1):
+                raise SettingsError(
+                    f"files: {path} line {number}: {columns[1]} must be in [0, 1], got {score!r}; give rollouts that were "
+                    "scored by accuracy alone"
+                )
+            if not isinstance(row[columns[2]], str if columns is DUMPED else int):
+                raise SettingsError(f"files: {path} line {number}: {columns[2]} is {row[columns[2]]!r}")
+            if score < threshold:
+                row[columns[2]] = None  # texts of wrong answers are not needed, and are most of the memory
+            rows.append(row)
+    correct = [row for row in rows if row[columns[2]] is not None]
+    if correct and columns is DUMPED:
+        if tokenizer is None:
+            raise SettingsError(f"tokenizer: {path} has texts only; give --tokenizer MODEL_FOLDER to count tokens")
+        counts = _count_tokens(tokenizer, [row["output"] for row in correct])
+        for row, count in zip(correct, counts, strict=True):
+            row["output"] = count + 1 if max_response_length is None else min(count + 1, max_response_length)
+    problem, score, tokens = columns
+    return [
+        StoredRollout(
+            group=(str(path), UID_SUFFIX.sub("", row["uid"]) if "uid" in row else str(row.get("prompt", row[problem]))),
+            problem=row[problem],
+            correct=row[score] >= threshold,
+            tokens=row[tokens],
+            difficulty=row.get("difficulty"),
+        )
+        for row in rows
+    ]
+
+
+def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAnswers:
+    """Keep the correct rollouts, with the difficulty from ``source``: ``data``, ``group`` or ``auto``.
+
+    ``group`` is d = 1 − (k + ½) / (n + 1) for k correct of the n rollouts of a group, as in ``token_budget``.
+
+    Raises:
+        SettingsError: nothing is correct, or ``data`` and a difficulty is missing or outside [0, 1].
+    """
+    correct = [rollout for rollout in rollouts if rollout.correct]
+    if not correct:
+        raise SettingsError(f"files: none of {len(rollouts)} rollouts is correct; nothing to fit (see --threshold)")
+    if source == "auto":
+        source = "data" if all(rollout.difficulty is not None for rollout in rollouts) else "group"
+    groups = {group: number for number, group in enumerate(dict.fromkeys(rollout.group for rollout in rollouts))}
+    problems = {text: number for number, text in enumerate(dict.fromkeys(rollout.problem for rollout in correct))}
+    group_B = np.array([groups[rollout.group] for rollout in rollouts])
+    correct_B = np.array([rollout.correct for rollout in rollouts])
+    size_G, solved_G = np.bincount(group_B), np.bincount(group_B, weights=correct_B)
+    if source == "group":
+        difficulty_C = (1 - (solved_G + SMOOTHING / 2) / (size_G + SMOOTHING))[group_B[correct_B]]
+    else:
+        for rollout in correct:
+            value = rollout.difficulty
+            if not (isinstance(value, int | float) and 0 <= value <= 1):
+                raise SettingsError(
+                    f"difficulty: must be a number in [0, 1] in every row, as token_budget needs it, got {value!r} in "
+                    f"{rollout.group[0]}; mend the column, or use --difficulty group"
+                )
+        difficulty_C = np.array([rollout.difficulty for rollout in correct], dtype=float)
+    return CorrectAnswers(
+        lengths_C=np.array([rollout.tokens for rollout in correct], dtype=float).clip(min=1),
+        difficulty_C=difficulty_C,
+        problems_C=np.array([problems[rollout.problem] for rollout in correct]),
+        source=source,
+        group_sizes=(int(size_G.min()), int(size_G.max())),
+        rollouts=len(rollouts),
+    )
+
+
+def fit_budget(lengths_C: np.ndarray, difficulty_C: np.ndarray, quantile: float) -> tuple[float, float]:
+    """``(b_min, b_max)`` of the quantile regression above, to within 0.001 tokens; where it has several, one of them.
+
+    For a given slope the best b_min is a quantile of L − slope · d, which leaves a convex function of the slope alone; its
+    minimum is found by halving on the sign of a subgradient. 100 000 rows take some 50 ms, a linear programme (HiGHS) 9 s.
+
+    >>> [round(b, 1) for b in fit_budget(np.array([8.0, 10, 90, 20, 50, 60]), np.array([0.0, 0, 0, 1, 1, 1]), 0.5)]
+    [10.0, 50.0]
+    """
+    count, total = len(lengths_C), difficulty_C.sum()
+    rank = min(count - 1, max(0, int(np.ceil(quantile * count)) - 1))
+
+    def at(slope: float) -> tuple[float, float]:
+        """The best b_min for this slope, and a subgradient of the loss with respect to the slope."""
+        rest_C = lengths_C - slope * difficulty_C
+        b_min = max(LEAST_BUDGET, float(np.partition(rest_C, rank)[rank]))
+        above_C, on_C = rest_C > b_min, rest_C == b_min
+        # An answer above the line pulls it up by q, one below down by 1 − q. One on the line may do anything between; what it
+        # does is chosen so that all pulls on b_min add up to 0, as they do at its optimum.
+        on = float(np.clip(((1 - quantile) * count - above_C.sum()) / max(1, on_C.sum()), 0, 1))
+        return b_min, float((1 - quantile) * total - above_C @ difficulty_C - on * (on_C @ difficulty_C))
+
+    rounding = 1e-9 * count
+    b_min, gradient = at(0.0)
+    if gradient >= -rounding:
+        return b_min, b_min
+    low, high = 0.0, float(lengths_C.max())
+    while at(high)[1] < -rounding:
+        low, high = high, 2 * high
+    while high - low > TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle)[1] < 0 else (low, middle)
+    b_min = at(high)[0]
+    return b_min, b_min + high
+
+
+def bootstrap(answers: CorrectAnswers, quantile: float, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """(R, 2) fits of ``b_min, b_max`` to problems drawn with replacement, each with all of its answers."""
+    problems = int(answers.problems_C.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn_RP = rng.multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+    fits = []
+    for drawn_P in drawn_RP:
+        times_C = drawn_P[answers.problems_C]
+        lengths, difficulty = np.repeat(answers.lengths_C, times_C), np.repeat(answers.difficulty_C, times_C)
+        fits.append(fit_budget(lengths, difficulty, quantile))
+    return np.array(fits)
+
+
+def plot_fit(
+    answers: CorrectAnswers, fit: tuple[float, float], fits_R2: np.ndarray, quantile: float, out: Path
+) -> None:
+    """Write a PNG: lengths of correct answers against difficulty, the fitted budget, and what an unset budget follows.
+
+    Raises:
+        SettingsError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"picture: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
+
+    figure = Figure(figsize=(7.5, 5.4), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
+    levels = np.unique(difficulty_C)
+    gap = float(np.diff(levels).min()) if len(levels) <= MAX_BOXES else 0.0
+    shift_C = np.random.default_rng(0).uniform(-0.3, 0.3, len(lengths_C)) * min(gap, 0.15)
+    alpha = float(np.clip(200 / len(lengths_C), 0.04, 0.5))
+    axes.plot(difficulty_C + shift_C, lengths_C, ".", color=BEFORE, alpha=alpha, ms=4, mew=0, zorder=1)
+    axes.plot([], [], ".", color=BEFORE, label="a correct answer")
+    if gap:
+        axes.boxplot(
+            [lengths_C[difficulty_C == level] for level in levels],
+            positions=levels.tolist(),
+            widths=min(gap, 0.15) * 0.6,
+            showfliers=False,
+            manage_ticks=False,
+            boxprops={"color": BEFORE},
+            whiskerprops={"color": BEFORE},
+            capprops={"color": BEFORE},
+            medianprops={"color": AFTER[1], "lw": 2},
+        )
+    grid = np.linspace(0, 1, 51)
+    lines_RX = fits_R2[:, :1] + (fits_R2[:, 1:] - fits_R2[:, :1]) * grid
+    band = np.quantile(lines_RX, [0.025, 0.975], axis=0)
+    axes.fill_between(grid, *band, color=AFTER[0], alpha=0.2, lw=0, label="95 % of the fits to redrawn problems")
+    label = f"budget, quantile {quantile:g}: {fit[0]:.1f} + {fit[1] - fit[0]:.1f} d"
+    axes.plot([0, 1], fit, color=AFTER[0], lw=1.5, ls="--", zorder=5)  # beyond what was seen
+    seen = np.array([levels[0], levels[-1]])
+    axes.plot(seen, fit[0] + (fit[1] - fit[0]) * seen, color=AFTER[0], lw=2.5, label=label, zorder=5)
+    for share, style, name in ((0.1, ":", "b_min"), (0.9, "-.", "b_max")):
+        value = float(np.quantile(lengths_C, share))
+        label = f"{100 * share:.0f}th percentile: {value:.1f} ({name} if unset)"
+        axes.axhline(value, color="black", ls=style, lw=1.2, label=label)
+    axes.set_ylim(0, 1.15 * max(float(np.quantile(lengths_C, 0.995)), fit[1]))
+    axes.set_xlim(-0.09, 1.09)
+    axes.set_xlabel(f"difficulty ({answers.source})")
+    axes.set_ylabel("tokens of a correct answer")
+    axes.set_title(f"{len(lengths_C)} correct of {answers.rollouts} rollouts")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
+
+
+def _print_fit(
+    answers: CorrectAnswers, fit: tuple[float, float], fits_R2: np.ndarray, quantile: float, threshold: float
+) -> None:
+    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
+    problems = int(answers.problems_C.max()) + 1
+    low, high = np.quantile(lengths_C, [0.1, 0.9])
+    smallest, largest = answers.group_sizes
+    sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    source = "extra_info.difficulty" if answers.source == "data" else f"1 - smoothed solve rate, groups of {sizes}"
+    within = np.mean(lengths_C <= fit[0] + (fit[1] - fit[0]) * difficulty_C + TOLERANCE)
+    print(f"answers:    {len(lengths_C)} correct of {answers.rollouts} rollouts, {problems} problems")
+    easiest, hardest = difficulty_C.min(), difficulty_C.max()
+    beyond = "; beyond, the line is extrapolated" if easiest > 0 or hardest < 1 else ""
+    print(f"difficulty: {answers.source} ({source}), seen from {easiest:.3g} to {hardest:.3g}{beyond}")
+    print(
+        f"fit:        quantile {quantile:g} of the lengths of correct answers (our choice), {within:.1%} within budget"
+    )
+    bounds_22 = np.quantile(fits_R2, [0.025, 0.975], axis=0)
+    for name, value, (lower, upper) in zip(("b_min", "b_max"), fit, bounds_22.T, strict=True):
+        interval = f"95 % interval {lower:.1f} to {upper:.1f}" if problems > 1 else "no interval from one problem"
+        print(f"  {name} = {value:.1f} tokens, {interval}")
+    print(f"unset, they follow the 10th and 90th percentile: {low:.1f} and {high:.1f} here")
+    if fit[0] == fit[1]:
+        print("note: correct answers do not become longer with this difficulty; the best budget is flat")
+    if fit[0] == LEAST_BUDGET:
+        print(f"note: b_min is at its bound of {LEAST_BUDGET:g} token; a straight line fits these lengths badly")
+    settings = {"difficulty": answers.source, "b_min": f"{fit[0]:.1f}", "b_max": f"{fit[1]:.1f}"}
+    if threshold != 0.5:
+        settings["correct_threshold"] = f"{threshold:g}"
+    print("overrides:  " + " ".join(f"+algorithm.efficiency.{name}={value}" for name, value in settings.items()))
+
+
+def _expand(files: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in files:
+        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        require(
+            bool(inside) and all(file.is_file() for file in inside),
+            "files",
+            str(path),
+            "JSON lines, or a folder of them",
+        )
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _count_tokens(tokenizer: str, texts: list[str]) -> list[int]:
+    from transformers import AutoTokenizer  # seconds, and only dumps need it
+
+    try:
+        encode = AutoTokenizer.from_pretrained(tokenizer)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"tokenizer: cannot load {tokenizer!r}: {str(error).splitlines()[0]}") from None
+    return [len(ids) for ids in encode(texts, add_special_tokens=False)["input_ids"]]
