@@ -9,11 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from verl_efficiency.data.cli import pack_command
+from verl_efficiency.evaluation.calibrate import calibrate_command
 from verl_efficiency.evaluation.cli import evaluate_command, report_command
+from verl_efficiency.methods.catalog import METHODS, Method
+from verl_efficiency.settings import SettingsError, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 app.command("pack")(pack_command)
 app.command("evaluate")(evaluate_command)
+app.command("calibrate")(calibrate_command)
 app.command("report")(report_command)
 console = Console()
 
@@ -23,20 +27,22 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show one method with its formula and settings.")] = None,
 ) -> None:
     """List the methods, or show one: formula, settings with defaults, paper, recipe."""
-    from verl_efficiency.methods.catalog import BY_NAME, METHODS
-    from verl_efficiency.settings import SettingsError, unknown
-
     if name is None:
         table = Table("method", "hook", "what it does", "paper")
         for method in METHODS:
             table.add_row(method.name, method.hook, method.summary, method.paper)
         console.print(table)
         return
-    if name not in BY_NAME:
-        raise SettingsError(unknown("method", name, BY_NAME))
-    method = BY_NAME[name]
+    found = [method for method in METHODS if method.name == name]
+    if not found:
+        raise SettingsError(unknown("method", name, {method.name for method in METHODS}))
+    for method in found:
+        _show(method)
+
+
+def _show(method: Method) -> None:
     module = sys.modules[method.function().__module__]
-    console.rule(method.name)
+    console.rule(f"{method.name} ({method.hook})")
     for text in (module.__doc__, method.function().__doc__, method.settings_class().__doc__):
         console.print((text or "").strip() + "\n", markup=False, highlight=False)
     table = Table("setting", "default")
@@ -67,8 +73,6 @@ def doctor(
 
 def main() -> None:
     """Entry point: a wrong setting is one line on stderr and exit code 2, not a traceback."""
-    from verl_efficiency.settings import SettingsError
-
     try:
         app()
     except SettingsError as error:

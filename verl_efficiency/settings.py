@@ -17,6 +17,7 @@ verl_efficiency.settings.SettingsError: algorithm.efficiency: unknown setting 'w
 """
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -111,7 +112,9 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         if value not in choices:
             raise SettingsError(f"{where}: {unknown('value', value, map(str, choices))}")
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise SettingsError(f"{where}: must be a finite number, got {value!r}")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise SettingsError(f"{where}: must be {hint.__name__}, got {value!r} ({type(value).__name__})")

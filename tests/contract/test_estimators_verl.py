@@ -107,7 +107,7 @@ def test_token_budget(call, name, mask_dtype):
         )
         expected, _ = reference.token_budget(rows, TokenBudgetSettings(penalty=0.5), expected_state)
         assert advantages_of(data) == pytest.approx(without_empty(expected, rows), abs=FLOAT32)
-    assert vars(run.state_of(estimators.ESTIMATORS[0])) == {
+    assert vars(run.state_of(estimators.ESTIMATORS["token_budget"])) == {
         "low": pytest.approx(expected_state["low"]),
         "high": pytest.approx(expected_state["high"]),
         "solve_rates": {},
@@ -268,7 +268,7 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
 
 
 def test_verl_knows_our_names():
-    for method in estimators.ESTIMATORS:
+    for method in estimators.ESTIMATORS.values():
         plain, alias = (core_algos.get_adv_estimator_fn(name) for name in (method.name, f"efficiency.{method.name}"))
         assert plain is alias
         assert plain.__module__ == "verl_efficiency.verl.estimators"
@@ -443,7 +443,7 @@ def test_running_difficulty_recognises_prompts_across_steps(queue, compose, colu
         ours = train_step(queue, compose, step, *BUDGET, "+algorithm.efficiency.difficulty=running", *overrides)
         expected, _ = reference.token_budget(QUEUE_ROWS, settings, expected_state, prompts=prompts)
         assert ours == pytest.approx(expected, abs=FLOAT32)
-    rates = run.state_of(estimators.ESTIMATORS[0]).solve_rates
+    rates = run.state_of(estimators.ESTIMATORS["token_budget"]).solve_rates
     assert sorted(rates.values()) == pytest.approx(sorted(expected_state["rates"].values()))
     if column is not None:
         assert set(rates) == {"0", "1", "2"}

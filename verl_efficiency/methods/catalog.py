@@ -43,7 +43,8 @@ class Method:
 
     def build_settings(self, mapping: Any, where: str) -> MethodSettings:
         """Its settings from what the user wrote; see :func:`verl_efficiency.settings.build_settings`."""
-        return build_settings(self.settings_class(), mapping, where)
+        cls = self.settings_class()
+        return cls.build(mapping, where) if hasattr(cls, "build") else build_settings(cls, mapping, where)
 
     def new_state(self) -> Any:
         """A fresh state, or None for a method that keeps none."""
@@ -72,6 +73,216 @@ METHODS = (
         recipe="recipes/verl/variance_routing.sh",
     ),
     Method(
+        name="length_shaped",
+        hook="estimator",
+        summary="Any of the length-shaped methods below (kimi … truncation), named by the setting `shaper`.",
+        paper="see each",
+        module="verl_efficiency.methods.shaping.length_shaped",
+        settings="LengthShapedSettings",
+        state="LengthShapedState",
+        recipe="recipes/verl/length_shaped.sh",
+    ),
+    Method(
+        name="kimi",
+        hook="estimator",
+        summary="A bonus for the shorter half of a group, a malus for the longer; wrong answers only get the malus.",
+        paper="Kimi k1.5, arXiv 2501.12599",
+        module="verl_efficiency.methods.shaping.kimi",
+        settings="KimiSettings",
+        state=None,
+        recipe="recipes/verl/kimi.sh",
+    ),
+    Method(
+        name="arora",
+        hook="estimator",
+        summary="A correct answer loses a share of its reward, by how its length compares with its correct siblings.",
+        paper="arXiv 2502.04463",
+        module="verl_efficiency.methods.shaping.arora",
+        settings="AroraSettings",
+        state=None,
+        recipe="recipes/verl/arora.sh",
+    ),
+    Method(
+        name="laser",
+        hook="estimator",
+        summary="A correct answer within the target length gets a bonus.",
+        paper="LASER, arXiv 2505.15612",
+        module="verl_efficiency.methods.shaping.laser",
+        settings="LaserSettings",
+        state=None,
+        recipe="recipes/verl/laser.sh",
+    ),
+    Method(
+        name="laser_d",
+        hook="estimator",
+        summary="LASER with a target length per band of difficulty, chosen anew from the rollouts.",
+        paper="LASER-D, arXiv 2505.15612",
+        module="verl_efficiency.methods.shaping.laser_d",
+        settings="LaserDSettings",
+        state="LaserDState",
+        recipe="recipes/verl/laser_d.sh",
+    ),
+    Method(
+        name="laser_de",
+        hook="estimator",
+        summary="LASER-D, where a wrong answer beyond its target gets the bonus too, for exploring.",
+        paper="LASER-DE, arXiv 2505.15612",
+        module="verl_efficiency.methods.shaping.laser_de",
+        settings="LaserDeSettings",
+        state="LaserDeState",
+        recipe="recipes/verl/laser_de.sh",
+    ),
+    Method(
+        name="short_rl",
+        hook="estimator",
+        summary="Kimi's term for correct answers only, with a tolerance, paused while accuracy is below its best.",
+        paper="Short-RL, arXiv 2505.12284",
+        module="verl_efficiency.methods.shaping.short_rl",
+        settings="ShortRlSettings",
+        state="ShortRlState",
+        recipe="recipes/verl/short_rl.sh",
+    ),
+    Method(
+        name="alp",
+        hook="estimator",
+        summary="Every token costs, and costs more the oftener the problem is solved.",
+        paper="ALP, arXiv 2506.05256",
+        module="verl_efficiency.methods.shaping.alp",
+        settings="AlpSettings",
+        state=None,
+        recipe="recipes/verl/alp.sh",
+    ),
+    Method(
+        name="dast",
+        hook="estimator",
+        summary="The reward compares the length with a budget between the group's mean and the limit.",
+        paper="DAST, arXiv 2503.04472",
+        module="verl_efficiency.methods.shaping.dast",
+        settings="DastSettings",
+        state=None,
+        recipe="recipes/verl/dast.sh",
+    ),
+    Method(
+        name="shorter_better",
+        hook="estimator",
+        summary="Every answer is drawn towards the length of the shortest correct one of its group.",
+        paper="ShorterBetter, arXiv 2504.21370",
+        module="verl_efficiency.methods.shaping.shorter_better",
+        settings="ShorterBetterSettings",
+        state=None,
+        recipe="recipes/verl/shorter_better.sh",
+    ),
+    Method(
+        name="grpo_lead",
+        hook="estimator",
+        summary="Shorter correct answers score higher, wrong ones minus 1, and hard problems count more.",
+        paper="GRPO-LEAD, arXiv 2504.09696",
+        module="verl_efficiency.methods.shaping.grpo_lead",
+        settings="GrpoLeadSettings",
+        state=None,
+        recipe="recipes/verl/grpo_lead.sh",
+    ),
+    Method(
+        name="gr3",
+        hook="estimator",
+        summary="The reward is divided by a factor that grows with the length relative to the group's mean.",
+        paper="GR³, arXiv 2603.10535",
+        module="verl_efficiency.methods.shaping.gr3",
+        settings="Gr3Settings",
+        state=None,
+        recipe="recipes/verl/gr3.sh",
+    ),
+    Method(
+        name="hapo",
+        hook="estimator",
+        summary="An answer is compared with the shortest correct one that its problem has ever had.",
+        paper="HAPO, arXiv 2505.11225",
+        module="verl_efficiency.methods.shaping.hapo",
+        settings="HapoSettings",
+        state="HapoState",
+        recipe="recipes/verl/hapo.sh",
+    ),
+    Method(
+        name="leash",
+        hook="estimator",
+        summary="Tokens over a target cost, at a price that rises while the mean length is over the target.",
+        paper="Leash, arXiv 2512.21540",
+        module="verl_efficiency.methods.shaping.leash",
+        settings="LeashSettings",
+        state="LeashState",
+        recipe="recipes/verl/leash.sh",
+    ),
+    Method(
+        name="a_dlp",
+        hook="estimator",
+        summary="Every token costs, at a price that rises while accuracy is above a reference.",
+        paper="A-DLP, arXiv 2505.18298",
+        module="verl_efficiency.methods.shaping.a_dlp",
+        settings="ADlpSettings",
+        state="ADlpState",
+        recipe="recipes/verl/a_dlp.sh",
+    ),
+    Method(
+        name="drpo",
+        hook="estimator",
+        summary="Correct rollouts compare by length with each other only, and with the wrong ones by correctness only.",
+        paper="DRPO, arXiv 2510.04474",
+        module="verl_efficiency.methods.shaping.drpo",
+        settings="DrpoSettings",
+        state=None,
+        recipe="recipes/verl/drpo.sh",
+    ),
+    Method(
+        name="cosine",
+        hook="estimator",
+        summary="A reward between two values over the length, falling for correct and rising for wrong answers.",
+        paper="arXiv 2502.03373",
+        module="verl_efficiency.methods.shaping.cosine",
+        settings="CosineSettings",
+        state=None,
+        recipe="recipes/verl/cosine.sh",
+    ),
+    Method(
+        name="truncation",
+        hook="estimator",
+        summary="A cut-off answer keeps a fraction of its reward; correct ones get a little advantage on top.",
+        paper="DLER, arXiv 2510.15110",
+        module="verl_efficiency.methods.shaping.truncation",
+        settings="TruncationSettings",
+        state=None,
+        recipe="recipes/verl/truncation.sh",
+    ),
+    Method(
+        name="gfpo",
+        hook="estimator",
+        summary="Learns from the shortest rollouts of a group, or those with the most score per token.",
+        paper="GFPO, arXiv 2508.09726",
+        module="verl_efficiency.methods.selection",
+        settings="GfpoSettings",
+        state=None,
+        recipe="recipes/verl/gfpo.sh",
+    ),
+    Method(
+        name="grpo_roc",
+        hook="estimator",
+        summary="Learns from the shortest correct rollouts of a group and from any of the wrong ones, in proportion.",
+        paper="rStar2-Agent, arXiv 2508.20722",
+        module="verl_efficiency.methods.selection",
+        settings="GrpoRocSettings",
+        state=None,
+        recipe="recipes/verl/grpo_roc.sh",
+    ),
+    Method(
+        name="s_grpo",
+        hook="estimator",
+        summary="GRPO that learns from a random part of the tokens of each rollout.",
+        paper="arXiv 2504.20834",
+        module="verl_efficiency.methods.token_selection",
+        settings="SGrpoSettings",
+        state=None,
+        recipe="recipes/verl/s_grpo.sh",
+    ),
+    Method(
         name="batched_accuracy",
         hook="reward",
         summary="N problems share one prompt and one token limit; the reward is the mean accuracy over the problems.",
@@ -93,8 +304,15 @@ METHODS = (
     ),
 )
 
-BY_NAME = {method.name: method for method in METHODS}
-ESTIMATORS = tuple(method for method in METHODS if method.hook == "estimator")
+# By name. A method may be both an estimator and a reward: the name is the same, the table has a row for each.
+ESTIMATORS = {method.name: method for method in METHODS if method.hook == "estimator"}
+REWARDS = {method.name: method for method in METHODS if method.hook == "reward"}
+SHAPERS = tuple(  # what ``length_shaped`` can be
+    method.name
+    for method in ESTIMATORS.values()
+    if method.module.startswith("verl_efficiency.methods.shaping.")
+    and method.name not in ("token_budget", "length_shaped")
+)
 
 
 def markdown_table() -> str:
@@ -102,5 +320,7 @@ def markdown_table() -> str:
     rows = ["| name | where | what it does | paper |", "|---|---|---|---|"]
     where = {"estimator": "`algorithm.adv_estimator`", "reward": "`reward.custom_reward_function.name`"}
     for method in METHODS:
-        rows.append(f"| [`{method.name}`]({method.recipe}) | {where[method.hook]} | {method.summary} | {method.paper or '–'} |")
+        rows.append(
+            f"| [`{method.name}`]({method.recipe}) | {where[method.hook]} | {method.summary} | {method.paper or '–'} |"
+        )
     return "\n".join(rows)

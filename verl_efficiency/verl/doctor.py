@@ -141,7 +141,7 @@ def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("fail", f"{where}: the plugin is not loaded: {cause}")
         return
     names = seen["estimators"]
-    taken = [method.name for method in ESTIMATORS if method.name not in names]
+    taken = [name for name in ESTIMATORS if name not in names]
     yield Finding("ok", f"{where}: estimators {', '.join(name for name in names if '.' not in name)}")
     if taken:
         yield Finding(

@@ -27,7 +27,7 @@ def register(core_algos: Any) -> None:
 
     Where verl has an estimator of that name itself, only the second is ours, and a warning says so.
     """
-    for method in ESTIMATORS:
+    for method in ESTIMATORS.values():
         estimator = make_estimator(method)
         core_algos.register_adv_est(ALIAS + method.name)(estimator)
         if method.name in core_algos.ADV_ESTIMATOR_REGISTRY:
@@ -72,6 +72,8 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
         # verl has no way for an estimator to add to the step's metrics: one line per step in the driver's log instead.
         print(f"[{method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in outcome.metrics.items()), flush=True)
         advantages_BL = _spread(outcome.advantages_B, response_mask)
+        if outcome.token_weights is not None:
+            advantages_BL *= outcome.token_weights(response_mask)
         return advantages_BL, advantages_BL
 
     return functools.update_wrapper(estimator, method.function, assigned=())

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from verl_efficiency.methods.catalog import BY_NAME, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, Method
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 
@@ -34,7 +34,7 @@ def dump_states() -> dict[str, dict]:
 def load_states(saved: dict[str, dict]) -> None:
     """Replace the states by saved ones."""
     for name, values in saved.items():
-        _states[name] = dataclasses.replace(BY_NAME[name].new_state(), **values)
+        _states[name] = dataclasses.replace(ESTIMATORS[name].new_state(), **values)
 
 
 def reset_states() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import open_dict
 
-from verl_efficiency.methods.catalog import BY_NAME, ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
 from verl_efficiency.settings import SettingsError, build_settings, unknown
 
 logger = logging.getLogger("verl_efficiency")
@@ -42,7 +42,7 @@ def patch_validate_config(module: Any) -> None:
 
 def estimator_of(config: Any) -> Method | None:
     """Our method behind ``algorithm.adv_estimator``, or None when it is somebody else's."""
-    return BY_NAME.get(str(config.algorithm.adv_estimator).removeprefix("efficiency."))
+    return ESTIMATORS.get(str(config.algorithm.adv_estimator).removeprefix("efficiency."))
 
 
 def check(config: Any) -> list[str]:
@@ -99,10 +99,10 @@ def _check_estimator(config: Any) -> Iterator[str]:
         yield f"algorithm.adv_estimator: {unknown('estimator', name, known)}"
         return
     method = estimator_of(config)
-    if method is None or method not in ESTIMATORS:
+    if method is None:
         if algorithm.get("efficiency"):
             yield (f"algorithm.efficiency: {', '.join(algorithm.efficiency)} would be ignored, since algorithm.adv_estimator="
-                   f"{name} is verl's; set it to one of {', '.join(m.name for m in ESTIMATORS)}")  # fmt: skip
+                   f"{name} is verl's; set it to one of {', '.join(ESTIMATORS)}")  # fmt: skip
         return
     try:
         settings = _settings(method, config)
@@ -184,18 +184,17 @@ def _check_reward_function(function: Any) -> Iterator[str]:
     path, name = function.get("path"), str(function.get("name"))
     if path is None or not str(path).startswith("pkg://verl_efficiency.rewards"):
         return
-    rewards = {method.name: method for method in BY_NAME.values() if method.hook == "reward"}
     module = str(path).removeprefix("pkg://verl_efficiency.rewards").strip(".")
-    if module and module not in rewards:
-        yield f"reward.custom_reward_function.path: {unknown('reward', module, rewards)}"
+    if module and module not in REWARDS:
+        yield f"reward.custom_reward_function.path: {unknown('reward', module, REWARDS)}"
         return
     if module and name not in (module, "compute_score"):
         yield f"reward.custom_reward_function.name: {path} has {module} and compute_score, not {name!r}"
         return
-    if not module and name not in rewards:
-        yield f"reward.custom_reward_function.name: {unknown('reward', name, rewards)}"
+    if not module and name not in REWARDS:
+        yield f"reward.custom_reward_function.name: {unknown('reward', name, REWARDS)}"
         return
-    method = rewards[module or name]
+    method = REWARDS[module or name]
     try:
         method.build_settings(dict(function.get("reward_kwargs") or {}), "reward.custom_reward_function.reward_kwargs")
     except SettingsError as error:
