@@ -1,5 +1,6 @@
 """What a method gives back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -12,7 +13,10 @@ class Outcome:
     Attributes:
         advantages_B: float64, 0 for padding; an adapter spreads it over the response tokens.
         metrics: scalars of this step, for example the budget in force.
+        token_weights: from a response mask (B, L) to the weights (B, L) that the advantages of its tokens are multiplied by;
+            None: a rollout's tokens all have its advantage.
     """
 
     advantages_B: Tensor
     metrics: dict[str, float]
+    token_weights: Callable[[Tensor], Tensor] | None = None

@@ -1,16 +1,18 @@
-"""Arora and Zanette: a correct answer loses up to α of its reward, by how its length compares with the group's correct ones.
+"""Arora and Zanette: a correct answer loses up to α of its reward, by how its length compares with the group's correct
+ones.
 
-With score ``s``, length ``L`` (generated tokens), and mean μ and population standard deviation σ_L of the lengths of the group's
-correct rollouts::
+With score ``s``, length ``L`` (generated tokens), and mean μ and population standard deviation σ_L of the lengths of
+the group's correct rollouts::
 
     z = (L − μ) / (σ_L + 1e-7)
     r = s · (1 − α · sigmoid(z))     correct
     r = s                            wrong
     r = min(s, 0)                    correct, but stopped by the limit on generated tokens (no end of sequence)
 
-Paper: "Training Language Models to Reason Efficiently", arXiv 2502.04463; code: github.com/Zanette-Labs/efficient-reasoning at
-e3611e4, ``reward_server/math_server.py``. Advantage ``rloo`` and α = 0.1 as its ``run_rloo_1.5B.sh`` (the paper varies α).
-Our choice: where rewards are not 0/1, the score takes the place of the indicator.
+Paper: "Training Language Models to Reason Efficiently", arXiv 2502.04463; code:
+github.com/Zanette-Labs/efficient-reasoning at e3611e4, ``reward_server/math_server.py``. Advantage ``rloo`` and α = 0.1
+as its ``run_rloo_1.5B.sh`` (the paper varies α). Our choice: where rewards are not 0/1, the score takes the place of
+the indicator.
 """
 
 from dataclasses import dataclass

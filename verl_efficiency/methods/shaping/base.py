@@ -5,8 +5,8 @@ With scores ``s`` and shaped rewards ``r`` of the rollouts of a group::
     grpo, dr_grpo, rloo   A = group_advantage(r)
     decoupled             A = grpo(s) + length_weight · grpo of (r − s) among the correct
 
-``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long rollout from falling below
-the wrong ones. It reads what a method does to correct rollouts only; a term for wrong ones is left out.
+``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long rollout from
+falling below the wrong ones. It reads what a method does to correct rollouts only; a term for wrong ones is left out.
 """
 
 from dataclasses import dataclass

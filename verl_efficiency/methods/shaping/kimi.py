@@ -1,14 +1,15 @@
 """Kimi k1.5: a bonus for the shorter half of a group and a malus for the longer half; wrong answers only get the malus.
 
-With score ``s``, length ``L`` (generated tokens), and the shortest and longest length of the group's rollouts, right or wrong::
+With score ``s``, length ``L`` (generated tokens), and the shortest and longest length of the group's rollouts, right or
+wrong::
 
     λ = ½ − (L − L_min) / (L_max − L_min)      0 where all lengths are equal
     r = s + w · λ                              correct
     r = s + w · min(0, λ)                      wrong
 
-Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the value in
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it. A long wrong answer
-scores below a short wrong one: the paper says so.
+Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the value
+in github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it. A long
+wrong answer scores below a short wrong one: the paper says so.
 """
 
 from dataclasses import dataclass

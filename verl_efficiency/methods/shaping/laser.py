@@ -6,13 +6,11 @@ With score ``s`` and length ``L`` (generated tokens)::
     r = s             otherwise
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). Bonus 0.5 as there; its
-scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). Bonus 0.5 as
+there; its scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
 """
 
 from dataclasses import dataclass
-
-import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
@@ -43,6 +41,7 @@ class LaserSettings(ShapingSettings):
 def laser(rollouts: Rollouts, settings: LaserSettings, state: None = None) -> Outcome:
     """Advantages, (B,) float64. With a target of 20 the rewards are 1.5, 1.0 and 0 (mean 0.8333):
 
+    >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])
     >>> [round(a, 4) for a in laser(r, LaserSettings(target_length=20.0, advantage="dr_grpo")).advantages_B.tolist()]
     [0.6667, 0.1667, -0.8333]

@@ -1,0 +1,74 @@
+"""A-DLP (adaptive direct length penalty): every token costs, at a price that rises while accuracy is above a reference.
+
+With score ``s``, length ``L`` (generated tokens) and price λ per token::
+
+    r = s − λ · L
+    λ ← max(0, λ + step · (accuracy of the batch − reference_accuracy))      after the rewards
+
+Paper: "Thinking Fast and Right: Balancing Accuracy and Reasoning Length with Adaptive Rewards", arXiv 2505.18298; code:
+github.com/JinyanSu1/A-DLP at afbc411 (``verl/verl/trainer/main_ppo.py``, ``…/ppo/ray_trainer.py``); λ from 0.001, step
+0.001 and reference accuracy 0.62 as its ``scripts/train.sh``: give the accuracy of your own model before training.
+Wrong answers pay too, so a short wrong answer scores above a long wrong one, and at this price above a correct one of
+1000 tokens more.
+"""
+
+from dataclasses import dataclass
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class ADlpSettings(ShapingSettings):
+    """Settings of ``a_dlp``.
+
+    Attributes:
+        reference_accuracy: accuracy above which tokens get dearer and below which cheaper, in [0, 1].
+        initial_price: λ of the first step, score per token.
+        step: how fast λ follows, score per token and step, at a difference of 1.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+    """
+
+    reference_accuracy: float = 0.62
+    initial_price: float = 1e-3
+    step: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.reference_accuracy <= 1, "reference_accuracy", self.reference_accuracy, "in [0, 1]")
+        for name in ("initial_price", "step"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+
+    @property
+    def keeps_state(self) -> bool:
+        return True
+
+
+@dataclass
+class ADlpState:
+    """price: λ of the next step; None before the first."""
+
+    price: float | None = None
+
+
+def a_dlp(rollouts: Rollouts, settings: ADlpSettings, state: ADlpState) -> Outcome:
+    """Advantages, (B,) float64; ``state`` moves on afterwards.
+
+    At λ = 0.01 the rewards are 0.9, 0.7 and −0.1; accuracy ⅔ against 0.5 makes tokens dearer:
+
+    >>> import torch
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 30, 10]), ["a", "a", "a"])
+    >>> s, state = ADlpSettings(reference_accuracy=0.5, initial_price=0.01, step=0.03, advantage="dr_grpo"), ADlpState()
+    >>> [round(a, 4) for a in a_dlp(r, s, state).advantages_B.tolist()], round(state.price, 4)
+    ([0.4, 0.2, -0.6], 0.015)
+    """
+    price = settings.initial_price if state.price is None else state.price
+    shaped_B = rollouts.scores_B - price * rollouts.lengths_B
+    state.price = price
+    if bool(rollouts.real_B.any()):
+        accuracy = rollouts.correct_B.sum().item() / int(rollouts.real_B.sum())
+        state.price = max(0.0, price + settings.step * (accuracy - settings.reference_accuracy))
+    return shaped_outcome(rollouts, shaped_B, settings, price=price)

@@ -1,0 +1,49 @@
+"""ALP (adaptive length penalty): every token costs, and costs more the oftener the problem is solved.
+
+With score ``s``, length ``L`` (generated tokens), solve rate p of the group and its number of rollouts K::
+
+    r = s − β · L · max(p, 1/K)
+
+Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv
+2506.05256. The abstract states the penalty per token and its scaling with the solve rate; the floor 1/K and β = 1e-7
+are as we remember the paper's text and not verified. Wrong answers pay too, so a short wrong answer scores above a long
+wrong one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class AlpSettings(ShapingSettings):
+    """Settings of ``alp``.
+
+    Attributes:
+        beta: β, score lost per token of a problem that is always solved.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+    """
+
+    beta: float = 1e-7
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
+
+
+def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. Half are right; at β = 0.01 a token costs 0.005: rewards 0.9, 0.8, 0 − 0.2, 0 − 0.1:
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([20, 40, 40, 20]), ["a"] * 4)
+    >>> [round(a, 4) for a in alp(r, AlpSettings(beta=0.01, advantage="dr_grpo")).advantages_B.tolist()]
+    [0.55, 0.45, -0.55, -0.45]
+    """
+    price_G = torch.maximum(rollouts.solve_rate(), 1 / rollouts.count().clamp_min(1))
+    shaped_B = rollouts.scores_B - settings.beta * rollouts.lengths_B * price_G[rollouts.groups_B]
+    return shaped_outcome(rollouts, shaped_B, settings)

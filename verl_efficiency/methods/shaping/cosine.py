@@ -1,0 +1,68 @@
+"""Cosine reward: between two values over the length, falling for correct answers and rising for wrong ones.
+
+With length ``L`` (generated tokens) and the limit L_max::
+
+    r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))      with (shortest, longest) of correct or of wrong
+    answers r = exceed                                                       L + margin ≥ L_max, right or wrong
+
+The reward takes the place of the score. Paper: "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv
+2502.03373; code: github.com/eddycmu/demystify-long-cot at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16
+tokens as there, values 2 → 1, −10 → 0 as its ``openrlhf/scripts/section_4.2…cosine.sh``; −10 for exceeding as in the
+design notes. Our choice: L_max is the limit of the run (there a number of its own). Not here: its repetition penalties,
+which need the text. A wrong answer gains from being long, never from being short.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class CosineSettings(LimitedShapingSettings):
+    """Settings of ``cosine``.
+
+    Attributes:
+        correct_shortest, correct_longest: reward of a correct answer at length 0 and at the limit.
+        wrong_shortest, wrong_longest: reward of a wrong one.
+        exceed: reward of an answer that reaches the limit.
+        margin: tokens before the limit that count as reaching it.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+        max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
+        unset.
+    """
+
+    correct_shortest: float = 2.0
+    correct_longest: float = 1.0
+    wrong_shortest: float = -10.0
+    wrong_longest: float = 0.0
+    exceed: float = -10.0
+    margin: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.margin >= 0, "margin", self.margin, "a number of tokens of at least 0")
+
+
+def cosine(rollouts: Rollouts, settings: CosineSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. Half the limit is half-way: rewards 1.5, −5, and −10 for reaching it (mean −4.5):
+
+    >>> r = Rollouts.build(torch.tensor([1., 0., 1.]), torch.tensor([50, 50, 100]), ["a", "a", "a"])
+    >>> s = CosineSettings(max_response_length=100, advantage="dr_grpo")
+    >>> [round(a, 4) for a in cosine(r, s).advantages_B.tolist()]
+    [6.0, -0.5, -5.5]
+    """
+    lengths_B = rollouts.lengths_B.double()
+    early_B = (1 + torch.cos(math.pi * lengths_B / settings.limit)) / 2  # 1 at no tokens, 0 at the limit
+    right_B = settings.correct_longest + (settings.correct_shortest - settings.correct_longest) * early_B
+    wrong_B = settings.wrong_longest + (settings.wrong_shortest - settings.wrong_longest) * early_B
+    shaped_B = torch.where(rollouts.correct_B, right_B, wrong_B)
+    exceeded_B = lengths_B + settings.margin >= settings.limit
+    exceeded = (exceeded_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
+    return shaped_outcome(rollouts, torch.where(exceeded_B, settings.exceed, shaped_B), settings, exceeded=exceeded)

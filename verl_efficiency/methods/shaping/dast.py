@@ -1,0 +1,55 @@
+"""DAST: a reward between the problem's token budget and the length; correct answers under it gain, wrong ones over it
+lose less.
+
+With length ``L`` (generated tokens), solve rate p of the group, mean length of its correct rollouts, and the limit
+L_max::
+
+    B = p · mean correct length + (1 − p) · L_max     budget, tokens; L_max where nobody is right
+    λ = (L − B) / B
+    r = max(½ − ½ λ, 0.1)           correct
+    r = min(0.9 λ − 0.1, −0.1)      wrong
+
+Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472. The abstract states
+budget and penalty in words; the formula is the one third parties re-implement and not verified against the paper, which
+builds preference pairs with it. Our choice: in reinforcement learning r takes the place of the score (a
+re-implementation adds it). A wrong answer gains from being long, never from being short; every correct one scores at
+least 0.2 above every wrong one.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+
+
+@dataclass(frozen=True)
+class DastSettings(LimitedShapingSettings):
+    """Settings of ``dast``.
+
+    Attributes:
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+        max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
+        unset.
+    """
+
+
+def dast(rollouts: Rollouts, settings: DastSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. Half are right with 20 tokens on average and the limit is 60: B = 40; λ = −¾, −¼, ½, −½:
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([10, 30, 60, 20]), ["a"] * 4)
+    >>> s = DastSettings(max_response_length=60, advantage="dr_grpo")
+    >>> [round(a, 4) for a in dast(r, s).advantages_B.tolist()]  # rewards 0.875, 0.625, −0.1, −0.55
+    [0.6625, 0.4125, -0.3125, -0.7625]
+    """
+    rate_G = rollouts.solve_rate()
+    budget_G = rate_G * rollouts.mean(rollouts.lengths_B, rollouts.correct_B) + (1 - rate_G) * settings.limit
+    budget_B = budget_G.clamp_min(1)[rollouts.groups_B]  # nothing but empty correct answers: no budget of zero
+    overrun_B = (rollouts.lengths_B - budget_B) / budget_B
+    right_B, wrong_B = (0.5 - 0.5 * overrun_B).clamp_min(0.1), (0.9 * overrun_B - 0.1).clamp_max(-0.1)
+    shaped_B = torch.where(rollouts.correct_B, right_B, wrong_B)
+    budget = budget_B[rollouts.real_B].mean().item() if bool(rollouts.real_B.any()) else float("nan")
+    return shaped_outcome(rollouts, shaped_B, settings, budget=budget)

@@ -1,0 +1,75 @@
+"""DRPO: correct rollouts are compared with each other by length only, and with the wrong ones by correctness only.
+
+Per group of n rollouts with right and wrong ones, length ``L`` (generated tokens) and the limit L_max::
+
+    A_i = n · w_i,   w = softmax of (1 − L / L_max) / temperature over the right ones       right
+    A_i = −n / number of wrong ones                                                         wrong
+    A_i = 0                                                                                 all right, or all wrong
+
+Paper: "DRPO: Efficient Reasoning via Decoupled Reward Policy Optimization", arXiv 2510.04474; code:
+github.com/Optimization-AI/DRPO at 405f702 (``compute_policy_loss_drpo`` in ``verl/verl/trainer/ppo/core_algos.py``);
+temperature 0.1 (its λ) and weights as there. This is the gradient of its loss at the policy that sampled, with
+``loss_agg_mode=seq-mean-token-mean`` (the recipe sets it): the loss scores a rollout by its mean token log-probability,
+and each group counts 1. What differs: there, wrong rollouts are weighted by a softmax of their log-probabilities over τ
+= 10, here equally (τ → ∞; an estimator sees no log-probabilities, and at τ = 10 a difference of 0.5 in mean
+log-probability changes a weight by 5 %); there, a penalty holds the KL divergence below 1e-4, here verl's clipping and
+``use_kl_loss`` do.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.settings import MethodSettings, SettingsError, require
+
+
+@dataclass(frozen=True)
+class DrpoSettings(MethodSettings):
+    """Settings of ``drpo``, which has an advantage of its own.
+
+    Attributes:
+        temperature: how little length counts among the right ones; → ∞ weighs them equally.
+        correct_threshold: a score of at least this is correct.
+        max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
+        unset.
+    """
+
+    advantage: ClassVar[str] = "drpo"  # type: ignore[misc]
+    temperature: float = 0.1
+    correct_threshold: float = 0.5
+    max_response_length: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
+        limit = self.max_response_length
+        require(limit is None or limit > 0, "max_response_length", limit, "a number of tokens above 0, or null")
+
+
+def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. Weights ∝ exp(0.5), exp(0.25) at a temperature of 1; the two wrong ones share −4:
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([50, 75, 9, 99]), ["a"] * 4)
+    >>> [round(a, 4) for a in drpo(r, DrpoSettings(temperature=1.0, max_response_length=100)).advantages_B.tolist()]
+    [2.2487, 1.7513, -2.0, -2.0]
+    """
+    if settings.max_response_length is None:
+        raise SettingsError("max_response_length: drpo needs the limit on generated tokens; set "
+                            "algorithm.efficiency.max_response_length to the value of data.max_response_length")  # fmt: skip
+    count_G, right_G, wrong_G = (
+        rollouts.count(),
+        rollouts.count(rollouts.correct_B),
+        rollouts.count(~rollouts.correct_B),
+    )
+    excess_B = rollouts.lengths_B / settings.max_response_length / settings.temperature
+    shortest_G = rollouts.smallest(excess_B, rollouts.correct_B)
+    weight_B = torch.exp(shortest_G[rollouts.groups_B] - excess_B)  # relative to the shortest right one: at most 1
+    share_B = weight_B / rollouts.total(weight_B, rollouts.correct_B)[rollouts.groups_B]
+    blame_B = 1 / wrong_G.clamp_min(1)[rollouts.groups_B]
+    mixed_B = ((right_G > 0) & (wrong_G > 0))[rollouts.groups_B] & rollouts.real_B
+    advantages_B = count_G[rollouts.groups_B] * torch.where(rollouts.correct_B, share_B, -blame_B)
+    real = max(int(rollouts.real_B.sum()), 1)
+    metrics = {"solve_rate": rollouts.correct_B.sum().item() / real, "mixed": mixed_B.sum().item() / real}
+    return Outcome(torch.where(mixed_B, advantages_B, 0.0), metrics)

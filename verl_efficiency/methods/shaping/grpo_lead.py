@@ -1,0 +1,93 @@
+"""GRPO-LEAD: among correct answers shorter ones score higher, wrong ones score −1, and hard problems count more.
+
+With length ``L`` (generated tokens), mean μ and sample standard deviation σ of the lengths of the group's correct
+rollouts, and solve rate ρ of the group::
+
+    r = exp(−α · (L − μ) / (σ + 1e-6))                         correct; σ = 1 for a sole one
+    r = wrong_reward                                           wrong
+    A = group advantage of r
+    A ← A · w(ρ) if A > 0, else A · w(1 − ρ),   w(x) = 0.4 + 1.1 / (1 + exp(10 (x − 0.75)))
+
+Paper: "GRPO-LEAD: A Difficulty-Aware Reinforcement Learning Approach for Concise Mathematical Reasoning in Language
+Models", arXiv 2504.09696; code: github.com/aeroplanepaper/GRPO-LEAD at 9344bef (``verl/verl/trainer/main_ppo.py``,
+``…/ppo/core_algos.py``), with α = 0.05, the wrong reward −1 and the weights as there. That code leaves lengths alone
+where the three shortest rollouts of a group average at most 4000 tokens; ``shape_above`` does so, and is off by default
+(our choice: the number suits its 8k–14k runs only).
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.selection import place_in_group
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class GrpoLeadSettings(ShapingSettings):
+    """Settings of ``grpo_lead``.
+
+    Attributes:
+        alpha: α, how much length counts.
+        wrong_reward: reward of a wrong answer.
+        shape_above: lengths count only where the three shortest rollouts of a group average more tokens than this; 0:
+        always. lightest, heaviest: limits of the weight w, of easy and of hard problems. midpoint: solve rate at which
+        w is half-way. steepness: how sharply w changes there. advantage: grpo, dr_grpo, rloo, or decoupled with
+        ``length_weight`` (which reads the score of wrong answers). correct_threshold: a score of at least this is
+        correct.
+    """
+
+    alpha: float = 0.05
+    wrong_reward: float = -1.0
+    shape_above: float = 0.0
+    lightest: float = 0.4
+    heaviest: float = 1.5
+    midpoint: float = 0.75
+    steepness: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("alpha", "shape_above", "lightest", "heaviest"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require(self.wrong_reward <= 0, "wrong_reward", self.wrong_reward, "a number of at most 0")
+
+
+def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. μ = 20, σ = 14.14, z = ∓0.7071; at α = 0 they score 1, 1, −1, −1; ρ = ½, w(½) = 1.4166:
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([10, 30, 5, 50]), ["a"] * 4)
+    >>> s = GrpoLeadSettings(alpha=0.0, advantage="dr_grpo")
+    >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
+    [1.4166, 1.4166, -1.4166, -1.4166]
+    >>> s = GrpoLeadSettings(advantage="dr_grpo")  # exp(±0.0354) = 1.036, 0.9653, mean 0.0003
+    >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
+    [1.4671, 1.3669, -1.417, -1.417]
+    """
+    correct_B, lengths_B = rollouts.correct_B, rollouts.lengths_B
+    deviation_G = rollouts.variance(lengths_B, correct_B, correction=1).sqrt()
+    deviation_G = torch.where(rollouts.count(correct_B) > 1, deviation_G, 1.0)
+    z_B = (lengths_B - rollouts.mean(lengths_B, correct_B)[rollouts.groups_B]) / (
+        deviation_G[rollouts.groups_B] + EPSILON
+    )
+    if settings.shape_above:
+        three_G = rollouts.mean(lengths_B, place_in_group(rollouts, [lengths_B]) < 3)
+        z_B = torch.where((three_G > settings.shape_above)[rollouts.groups_B], z_B, 0.0)
+    shaped_B = torch.where(correct_B, torch.exp(-settings.alpha * z_B), settings.wrong_reward)
+    outcome = shaped_outcome(rollouts, shaped_B, settings)
+
+    rate_B = rollouts.solve_rate()[rollouts.groups_B]
+    up_B = outcome.advantages_B > 0
+    weight_B = _weight(torch.where(up_B, rate_B, 1 - rate_B), settings)
+    return replace(outcome, advantages_B=outcome.advantages_B * weight_B)
+
+
+def _weight(rate_B: Tensor, settings: GrpoLeadSettings) -> Tensor:
+    """w: from ``heaviest`` at a low rate to ``lightest`` at a high one."""
+    fall_B = torch.sigmoid(-settings.steepness * (rate_B - settings.midpoint))
+    return settings.lightest + (settings.heaviest - settings.lightest) * fall_B

@@ -1,0 +1,63 @@
+"""LASER-DE: LASER-D, which also lets wrong answers explore: one that is longer than its target gets the bonus too.
+
+With score ``s``, length ``L`` (generated tokens) and the target T of the problem's band as in ``laser_d``::
+
+    r = s + bonus     correct and L ≤ T
+    r = s + bonus     wrong, L > T, and not cut off by the limit
+    r = s             otherwise
+
+Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). There the bonus of a wrong answer
+is withheld when its text repeats itself; an estimator sees no text, so here (our choice) when it ran into the limit,
+which is how most repetitions end. A wrong answer gains from being long, never from being short. With 0/1 scores a long
+wrong answer gets the bonus 0.5 and stays below every correct one.
+"""
+
+from dataclasses import dataclass
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import shaped_outcome
+from verl_efficiency.methods.shaping.laser_d import LaserDSettings, LaserDState, target_lengths, target_metrics
+
+
+@dataclass(frozen=True)
+class LaserDeSettings(LaserDSettings):
+    """Settings of ``laser_de``, the same as those of ``laser_d``.
+
+    Attributes:
+        bonus: what a correct answer within its target, and a wrong one beyond it, gets.
+        update_every: steps between two choices of the targets.
+        grid_points: the targets are multiples of max_response_length / grid_points.
+        min_target: the lowest target allowed, tokens.
+        expected_correct: right answers that must still be expected within a target.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
+    """
+
+
+@dataclass
+class LaserDeState(LaserDState):
+    """steps, targets, counts: see :class:`verl_efficiency.methods.shaping.laser_d.LaserDState`."""
+
+
+def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState) -> Outcome:
+    """Advantages, (B,) float64; ``state`` is brought up to date first.
+
+    The target is 10 as in the example of ``laser_d``; the wrong ones of 30, 40 (cut off) and 5 tokens score 0.5, 0 and
+    0:
+
+    >>> import torch
+    >>> lengths = torch.tensor([6, 10, 8, 9, 30, 40, 5])
+    >>> r = Rollouts.build(torch.tensor([1., 1., 1., 1., 0., 0., 0.]), lengths, ["a"] * 7)
+    >>> s = LaserDeSettings(max_response_length=40, grid_points=4, advantage="dr_grpo")
+    >>> [round(a, 4) for a in laser_de(r, s, LaserDeState()).advantages_B.tolist()]  # mean 6.5 / 7
+    [0.5714, 0.5714, 0.5714, 0.5714, -0.4286, -0.9286, -0.9286]
+    """
+    targets_B = target_lengths(rollouts, settings, state)
+    within_B = rollouts.lengths_B <= targets_B
+    explores_B = ~rollouts.correct_B & ~within_B & (rollouts.lengths_B < settings.limit) & rollouts.real_B
+    shaped_B = rollouts.scores_B + settings.bonus * ((rollouts.correct_B & within_B) | explores_B).double()
+    exploring = explores_B.sum().item() / max(int(rollouts.real_B.sum()), 1)
+    return shaped_outcome(rollouts, shaped_B, settings, exploring=exploring, **target_metrics(state))

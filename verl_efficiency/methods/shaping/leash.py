@@ -1,0 +1,77 @@
+"""Leash: tokens over a target length cost, at a price that rises while the mean length is over the target and falls
+otherwise.
+
+With score ``s``, length ``L`` (generated tokens), target length T and price λ::
+
+    r = clip(s − λ · max(0, L / T − 1), −1, 1)
+    λ ← clip(λ + step · (mean L of the batch / T − 1), 0, max_price)      after the rewards (dual ascent)
+
+Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540; code:
+github.com/YanhaoLi-Cc/verl at b03e677 (its first author's), ``verl/recipe/constraint/constraint_reward_manager.py``,
+whose defaults are ours: T = 4096, λ from 0.01, step 0.02, at most 2. Its scores are ±1. Wrong answers pay too, so a
+short wrong answer scores above a long wrong one.
+"""
+
+from dataclasses import dataclass
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class LeashSettings(ShapingSettings):
+    """Settings of ``leash``.
+
+    Attributes:
+        target_length: T, the mean length that the run is led to, generated tokens.
+        initial_price: λ of the first step.
+        step: how fast λ follows, per step, at a mean length of twice the target.
+        max_price: the highest λ.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+    """
+
+    target_length: float = 4096
+    initial_price: float = 0.01
+    step: float = 0.02
+    max_price: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.target_length > 0, "target_length", self.target_length, "a number of tokens above 0")
+        for name in ("initial_price", "step", "max_price"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+
+    @property
+    def keeps_state(self) -> bool:
+        return True
+
+
+@dataclass
+class LeashState:
+    """price: λ of the next step; None before the first."""
+
+    price: float | None = None
+
+
+def leash(rollouts: Rollouts, settings: LeashSettings, state: LeashState) -> Outcome:
+    """Advantages, (B,) float64; ``state`` moves on afterwards.
+
+    At λ = 0.4 and a target of 20, 30 tokens cost 0.2: rewards 1, 0.8, 0. The mean of 20 leaves λ as it is:
+
+    >>> import torch
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 30, 20]), ["a", "a", "a"])
+    >>> s, state = LeashSettings(target_length=20.0, initial_price=0.4, advantage="dr_grpo"), LeashState()
+    >>> [round(a, 4) for a in leash(r, s, state).advantages_B.tolist()], state.price
+    ([0.4, 0.2, -0.6], 0.4)
+    """
+    price = settings.initial_price if state.price is None else state.price
+    over_B = rollouts.lengths_B / settings.target_length - 1
+    shaped_B = (rollouts.scores_B - price * over_B.clamp_min(0)).clamp(-1, 1)
+    state.price = price
+    if bool(rollouts.real_B.any()):
+        state.price += settings.step * over_B[rollouts.real_B].mean().item()
+        state.price = min(max(state.price, 0.0), settings.max_price)
+    return shaped_outcome(rollouts, shaped_B, settings, price=price)

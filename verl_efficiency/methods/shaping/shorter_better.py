@@ -1,0 +1,54 @@
+"""ShorterBetter: every answer is drawn towards the length of the shortest correct one of its group.
+
+With score ``s`` and length ``L`` (generated tokens)::
+
+    L* = shortest correct length of the group, or its mean length where nobody is right
+    r  = alpha · s − beta · |L − L*|
+
+Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv
+2504.21370; code: github.com/JingyangYi/ShorterBetter at 6399366 (``verl/verl/workers/reward_manager/naive.py``), where
+alpha = 2 and beta = 0.001. Our choice: where rewards are not 0/1, the score takes the place of the indicator. Wrong
+answers pay too: beside a correct sibling, one of its length scores above a longer one (the paper says so).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class ShorterBetterSettings(ShapingSettings):
+    """Settings of ``shorter_better``.
+
+    Attributes:
+        alpha: weight of the score.
+        beta: reward lost per token away from the group's best length.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
+        correct_threshold: a score of at least this is correct.
+    """
+
+    alpha: float = 2.0
+    beta: float = 0.001
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.alpha > 0, "alpha", self.alpha, "a number above 0")
+        require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
+
+
+def shorter_better(rollouts: Rollouts, settings: ShorterBetterSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. The best length is 100; rewards 2, 2 − 0.1 and 0 − 0.02 (mean 1.2933):
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([100, 200, 80]), ["a", "a", "a"])
+    >>> [round(a, 4) for a in shorter_better(r, ShorterBetterSettings(advantage="dr_grpo")).advantages_B.tolist()]
+    [0.7067, 0.6067, -1.3133]
+    """
+    shortest_G = rollouts.smallest(rollouts.lengths_B, rollouts.correct_B)
+    best_G = torch.where(shortest_G.isfinite(), shortest_G, rollouts.mean(rollouts.lengths_B))
+    away_B = (rollouts.lengths_B - best_G[rollouts.groups_B]).abs()
+    return shaped_outcome(rollouts, settings.alpha * rollouts.scores_B - settings.beta * away_B, settings)

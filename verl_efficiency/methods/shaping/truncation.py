@@ -1,0 +1,71 @@
+"""Truncation: an answer that was cut off keeps a fraction of its reward, and correct ones get a little advantage on
+top.
+
+With score ``s`` and length ``L`` (generated tokens)::
+
+    r = truncated_factor · s      cut off: L ≥ max_response_length
+    r = truncated_value           cut off, where that is set
+    r = s                         otherwise
+    A = group advantage of r  +  correct_boost where r ≥ 1
+
+These are the two parts of DLER that verl lacks: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code:
+github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``; factor
+and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly", which
+OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28``,
+``filter_groups``. It normalises over the batch (reinforce_plus_plus_baseline); on top of one group ``dr_grpo`` is what
+comes nearest, and our default. Our choice: cut off is read from the length; a negative reward is not multiplied, since
+that would reward being cut off.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class TruncationSettings(LimitedShapingSettings):
+    """Settings of ``truncation``.
+
+    Attributes:
+        truncated_factor: in [0, 1], what a cut-off answer keeps of its reward.
+        truncated_value: its reward instead; null: the factor decides.
+        correct_boost: added to the advantage of an answer whose reward is at least 1 after that.
+        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
+        correct_threshold: a score of at least this is correct.
+        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
+    """
+
+    advantage: Literal["grpo", "dr_grpo", "rloo", "decoupled"] = "dr_grpo"
+    truncated_factor: float = 0.1
+    truncated_value: float | None = None
+    correct_boost: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.truncated_factor <= 1, "truncated_factor", self.truncated_factor, "in [0, 1]")
+        require(self.correct_boost >= 0, "correct_boost", self.correct_boost, "a number of at least 0")
+
+
+def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. The second is cut off: rewards 1, 0.1, 0 (mean 0.3667), and 0.1 more for the first:
+
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([30, 50, 20]), ["a", "a", "a"])
+    >>> s = TruncationSettings(max_response_length=50)
+    >>> [round(a, 4) for a in truncation(r, s).advantages_B.tolist()]
+    [0.7333, -0.2667, -0.3667]
+    """
+    scores_B, cut_B = rollouts.scores_B, rollouts.lengths_B >= settings.limit
+    kept_B = torch.where(scores_B > 0, settings.truncated_factor * scores_B, scores_B)
+    if settings.truncated_value is not None:
+        kept_B = torch.full_like(scores_B, settings.truncated_value)
+    shaped_B = torch.where(cut_B, kept_B, scores_B)
+    truncated = (cut_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
+    outcome = shaped_outcome(rollouts, shaped_B, settings, truncated=truncated)
+    boost_B = settings.correct_boost * ((shaped_B >= 1 - 1e-5) & rollouts.real_B)
+    return replace(outcome, advantages_B=outcome.advantages_B + boost_B)
