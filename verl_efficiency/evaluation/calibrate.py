@@ -215,7 +215,7 @@ def fit_budget(lengths_C: np.ndarray, difficulty_C: np.ndarray, quantile: float)
     """``(b_min, b_max)`` of the quantile regression above, to within 0.001 tokens; where it has several, one of them.
 
     For a given slope the best b_min is a quantile of L − slope · d, which leaves a convex function of the slope alone; its
-    minimum is found by halving on the sign of a subgradient. 100 000 rows take some 50 ms, a linear programme (HiGHS) 9 s.
+    minimum is found by halving on the sign of a subgradient. 100 000 rows take some 50 ms, a linear programme (HiGHS) 4 to 9 s.
 
     >>> [round(b, 1) for b in fit_budget(np.array([8.0, 10, 90, 20, 50, 60]), np.array([0.0, 0, 0, 1, 1, 1]), 0.5)]
     [10.0, 50.0]
