@@ -19,7 +19,10 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 from verl_efficiency.data import PackingSettings, pack_rows
 from verl_efficiency.settings import SettingsError
 
-KEYS = {"score", "acc", "format", "finished", "problems", "tokens_per_problem", "correct_by_problem", "answers"}
+KEYS = {
+    *("score", "acc", "acc_first", "acc_last", "format", "finished", "strays", "problems", "tokens_per_problem"),
+    *("correct_by_problem", "answers"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,10 @@ from verl_efficiency.settings import SettingsError
 
 TRUTHS = '["4", "9", "\\\\frac{1}{2}"]'  # three answers
 IN_FORMAT = r"Answer1::\boxed{4} so Answer2::\boxed{9} and Answer3::\boxed{\frac{1}{2}}"
-KEYS = ["score", "acc", "format", "finished", "problems", "tokens_per_problem", "correct_by_problem", "answers"]
+KEYS = [
+    *("score", "acc", "acc_first", "acc_last", "format", "finished", "strays", "problems", "tokens_per_problem"),
+    *("correct_by_problem", "answers"),
+]
 
 
 def reward(text, truths=TRUTHS, extra_info=None, **settings):
@@ -47,6 +50,7 @@ def test_answers_by_index(text, correct, in_format, finished):
     assert list(result) == KEYS
     assert result["correct_by_problem"] == correct
     assert result["acc"] == pytest.approx(correct.count("1") / 3)
+    assert (result["acc_first"], result["acc_last"]) == (int(correct[0]), int(correct[-1]))
     assert result["format"] == in_format
     assert result["finished"] == pytest.approx(finished / 3)
     assert result["score"] == pytest.approx(correct.count("1") / 3 + 0.1 * in_format)
@@ -68,6 +72,118 @@ def test_duplicates(duplicates, correct, answers):
     assert result["correct_by_problem"] == correct
     assert json.loads(result["answers"]) == answers
     assert result["format"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "correct", "strays"),
+    [
+        (r"Answer4::\boxed{4} Answer0::\boxed{4} Answer9999::\boxed{4}", "000", 3),
+        (IN_FORMAT + r" Answer4::\boxed{1}", "111", 1),
+        (
+            r"Answer12345::\boxed{4} Answer-1::\boxed{4} Answer1.0::\boxed{4} Answer" + "\u0661" + r"::\boxed{4}",
+            "000",
+            0,
+        ),
+    ],
+)
+def test_answers_to_problems_that_do_not_exist_are_counted_and_worth_nothing(text, correct, strays):
+    result = reward(text)
+    assert (result["correct_by_problem"], result["strays"], result["format"]) == (correct, strays, 0)
+
+
+def test_under_a_header_the_tag_decides_and_boxes_without_a_tag_are_no_answers():
+    text = r"""### Problem 1
+    first \boxed{7}, then \boxed{8}. Answer1::\boxed{4} which is \boxed{5}
+    ### Problem 2
+    Answer1::\boxed{9}
+    ### Problem 3
+    \boxed{1/2}"""
+    result = reward(text)
+    assert json.loads(result["answers"]) == ["9", None, None]
+    assert json.loads(reward(text, duplicates="first")["answers"]) == ["4", None, None]
+
+
+def test_the_instruction_copied_is_no_answer():
+    copied = r"I answer in the form Answer1::\boxed{…}, Answer2::\boxed{...}, Answer3::\boxed{\dots}. "
+    assert reward(copied)["finished"] == 0
+    assert reward(copied + IN_FORMAT)["score"] == pytest.approx(1.1)
+    assert reward(IN_FORMAT + copied)["score"] == pytest.approx(1.1)
+
+
+def test_a_box_in_the_box_is_opened():
+    assert reward(r"Answer1::\boxed{\boxed{4}}")["acc_first"] == 1
+    assert reward(r"\boxed{Answer1::\boxed{4}}")["acc_first"] == 0, "the answer is a box right after its tag"
+
+
+@pytest.mark.parametrize(
+    ("template", "text", "correct"),
+    [
+        (
+            "<answer{index}>…</answer{index}>",
+            "<answer1>4</answer1> <answer2> 9 </answer2> <answer3>1/2</answer3>",
+            "111",
+        ),
+        ("<answer{index}>…</answer{index}>", "<answer1>4 <answer2>9</answer2> <answer3>1/2</answer2>", "010"),
+        ("[[{index}: …]]", "[[1: 4]] [[2: 9 [[3: 1/2]]", "101"),
+        ("Answer {index}: …", "Answer 1: 4\nAnswer 2:9 \nAnswer 3: 1/2", "111"),
+        ("Answer {index}: …", "Answer 1: 4 and Answer 2: 9\n", "010"),
+        ("Answer {index}: …", r"Answer 1: $\boxed{4}$", "100"),
+        ("Answer {index}: …", "Answer 10: 4\nAnswer 1", "000"),
+        ("({index}) …", "(1) 4\n(2) 9\n (3)\n1/2", "110"),
+        (r"Answer {index} = \boxed{{…}}", r"Answer 1 = \boxed{4} Answer 2= $\boxed{9}$ Answer3::\boxed{1/2}", "110"),
+        (r"\[ a_{index} = \boxed{{…}} \]", r"\[ a_1 = \boxed{4} \] \[a_2=\boxed{9}\]", "110"),
+        ("第{index}题…。", "第1题4。第2题 9。第3题1/2", "110"),
+    ],
+)
+def test_a_users_own_template(template, text, correct):
+    result = reward(text, answer_template=template)
+    assert list(result) == KEYS
+    assert result["correct_by_problem"] == correct
+    assert result["format"] == (correct == "111")
+
+
+def test_a_line_that_runs_to_the_end_of_a_truncated_response_is_not_finished():
+    template, text = "Answer {index}: …", "Answer 1: 4\nAnswer 2: 9"
+    assert reward(text, answer_template=template)["correct_by_problem"] == "110"
+    assert reward(text, extra_info={"truncated": True}, answer_template=template)["correct_by_problem"] == "100"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "text", "correct"),
+    [
+        ("none", r"\boxed{4} \boxed{9} \boxed{1/2}", "000"),
+        ("order", r"\boxed{4} \boxed{9} \boxed{1/2}", "111"),
+        ("order", r"\boxed{4} \boxed{9}", "110"),
+        ("order", r"\boxed{9} \boxed{4}", "000"),
+        (
+            "order",
+            r"\boxed{3} \boxed{4} \boxed{9} \boxed{1/2}",
+            "000",
+        ),  # four boxes for three problems: any could be meant
+        ("order", r"Answer2::\boxed{9} \boxed{4}", "010"),  # one answer in the form, so the other box is none
+        ("order", r"\boxed{4} \boxed{ } \boxed{1/2}", "101"),
+        (
+            "section",
+            "### Problem 1\n\\boxed{3} \\boxed{4}\n### Problem 2\n\\boxed{9}\n### Problem 3\n\\boxed{1/2}",
+            "111",
+        ),
+        ("section", "### Problem 2\n\\boxed{9}\n### Problem 1\n\\boxed{4}", "110"),
+        ("section", "### Problem 1\nAnswer1::\\boxed{5} \\boxed{4}\n### Problem 2\n\\boxed{9}", "010"),  # the tag first
+        ("section", "### Problem 1\n\\boxed{4}\n### Problem 12\n\\boxed{9}\n### Problem 21\n\\boxed{9}", "100"),
+        ("section", "see ### Problem 1\n\\boxed{4}", "000"),  # a header opens a line
+        ("section", r"\boxed{4} \boxed{9} \boxed{1/2}", "000"),
+    ],
+)
+def test_answers_out_of_form_count_only_when_asked_for(fallback, text, correct):
+    result = reward(text, fallback=fallback)
+    assert result["correct_by_problem"] == correct
+    assert result["format"] == 0, "a fall-back is never in the form"
+    assert list(result) == KEYS
+
+
+def test_a_users_own_header():
+    text = "Task 1) \\boxed{4}\nTask 2) \\boxed{9}"
+    assert reward(text, fallback="section", problem_header="Task {index})")["correct_by_problem"] == "110"
 
 
 def test_weights():
@@ -119,6 +235,8 @@ def test_answers_inside_thinking_count_unless_told_otherwise():
         ("4", {"n": 3, "index": 7}, r"index 7: must be a JSON list of 3 texts \(extra_info.n\), got '4'"),
         ('["4", "9"]', {"n": 3}, "must be a JSON list of 3 texts"),
         ("[4, 9, 1]", {"n": 3}, "must be a JSON list of 3 texts"),
+        (" ", {"index": 2}, r"index 2: must be a text with something in it"),
+        ('["4", " "]', {"n": 2, "index": 2}, r"index 2: an answer of the list is empty"),
     ],
 )
 def test_a_bad_ground_truth_names_its_row(truth, extra_info, message):
@@ -135,6 +253,16 @@ def test_a_bad_ground_truth_names_its_row(truth, extra_info, message):
         ({"format_weight": -1}, "reward_kwargs.format_weight: must be a number of at least 0"),
         ({"accuracy_weight": 0}, "must be a number above 0"),
         ({"accuracy_weight": "1"}, "must be float, got '1' (str)"),
+        ({"fallback": "sections"}, "did you mean 'section'"),
+        ({"answer_template": "Answer: …"}, "reward_kwargs.answer_template: must be a text with {index} before one …"),
+        ({"answer_template": "Answer{index}"}, "must be a text with {index} before one …"),
+        ({"answer_template": "Answer{index}: … or …"}, "must be a text with {index} before one …"),
+        ({"answer_template": "…{index}"}, "must be a text with {index} before one …"),
+        ({"answer_template": "Answer{number}: …"}, "must be a text with {index} before one …"),
+        ({"answer_template": r"Answer{index}::\boxed{…}"}, "must be a text with {index} before one …"),
+        ({"answer_template": "Answer{index}::{"}, "a literal brace is written twice"),
+        ({"answer_template": "{index} …"}, "the index needs a text beside it"),
+        ({"problem_header": "### Problem"}, "reward_kwargs.problem_header: must be a text with one {index}"),
     ],
 )
 def test_settings_are_refused_by_name(settings, message):
@@ -162,13 +290,19 @@ def test_what_verl_adds_itself_is_accepted():
         (r"Answer1::\boxed{" * 30_000 + IN_FORMAT, "111"),
         (r"Answer1::\boxed{4}" * 30_000, "100"),
         (r"\boxed{4}" * 30_000 + r"Answer2::\boxed{9}", "010"),
-        ("Answer" + " " * 500_000 + r"1::\boxed{4}", "000"),
+        ("Answer" + " " * 500_000 + r"1::\boxed{5}", "000"),
+        (r"Answer1::\boxed{" * 30_000 + "}" * 30_000, "000"),
+        ("<a1>" * 50_000 + "<a1>4</a1>", "100"),
+        ("### Problem 1\n" * 40_000 + r"Answer1::\boxed{4}", "100"),
     ],
 )
-def test_long_and_hostile_responses_take_linear_time(text, correct):
+@pytest.mark.parametrize("settings", [{}, {"fallback": "section"}, {"fallback": "order"}])
+def test_long_and_hostile_responses_take_linear_time(text, correct, settings):
+    if "<a1>" in text:
+        settings = settings | {"answer_template": "<a{index}>…</a{index}>"}
     started = time.process_time()
-    assert reward(text)["correct_by_problem"] == correct
-    assert time.process_time() - started < 5  # about 0.3 s; minutes if every box looked at all the text before it
+    assert reward(text, **settings)["correct_by_problem"] == correct
+    assert time.process_time() - started < 5  # 0.5 s; minutes if every box looked at all the text before it
 
 
 def test_accuracy():
@@ -179,7 +313,7 @@ def test_accuracy():
         "score": 0, "acc": 0, "finished": 0, "tokens": -1, "status": "no_answer", "answer": "",
     }  # fmt: skip
     assert AccuracySettings().strip_thinking is False
-    with pytest.raises(ValueError, match="data source 'sums', index 3: must be a text, got float"):
+    with pytest.raises(ValueError, match="data source 'sums', index 3: must be a text with something in it, got float"):
         accuracy("sums", "", 4.0, {"index": 3})
 
 

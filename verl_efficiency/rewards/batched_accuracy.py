@@ -2,8 +2,10 @@ r"""Reward of batched contextual reinforcement: how many of the N problems of a 
 
     score = accuracy_weight · (1/N) Σ_i 1[answer_i = truth_i] + format_weight · format
 
-Answer i is the content of ``Answer{i}::\boxed{…}``. There is no length term: the pressure comes from the token limit that
-the problems share (``data.max_response_length``). A response cut off by it keeps the credit of the answers it finished.
+Answer i is the content of ``Answer{i}::\boxed{…}``, or of your own template. There is no length term: the pressure comes from
+the token limit that the problems share (``data.max_response_length``). A response cut off by it keeps the credit of the
+answers it finished. The tag alone says which problem an answer belongs to: under ``### Problem 2`` an ``Answer1::`` is an
+answer to problem 1, and a box without a tag is none, however many there are.
 
 Paper: arXiv 2604.02322. It publishes neither the weights nor what the format asks for: both are our choice.
 
@@ -13,38 +15,53 @@ Paper: arXiv 2604.02322. It publishes neither the weights nor what the format as
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from verl_efficiency.grading import drop_thinking, extract_answer, extract_boxed, grade_batch
-from verl_efficiency.settings import MethodSettings, build_settings, require
-
-_TAG = re.compile(r"Answer\s*([0-9]{1,4})\s*::[\s$*]*$")  # `$` and `**` are how models dress a box up
-_LOOK_BACK = 40  # characters before a box in which its tag must stand; keeps the search linear in the text
+from verl_efficiency.grading import drop_thinking, extract_answer, grade_batch
+from verl_efficiency.rewards.answer_form import (
+    PAPER_FORM,
+    PAPER_HEADER,
+    find_answers,
+    find_in_order,
+    find_in_sections,
+    read_form,
+)
+from verl_efficiency.rewards.inputs import RewardSettings, read_settings, row_name
+from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class BatchedAccuracySettings(MethodSettings):
+class BatchedAccuracySettings(RewardSettings):
     r"""Settings of ``batched_accuracy``.
 
     Args:
         accuracy_weight: weight of the mean correctness, above 0.
         format_weight: weight of the format (1 or 0), at least 0. Small beside a problem's share accuracy_weight / N, so
-            that the format is learnt early and is never worth an answer.
+            that the format is learnt early and is never worth an answer; 0 trains on the accuracy alone.
+        answer_template: how an answer is written, see :mod:`verl_efficiency.rewards.answer_form`; what the prompt asks for.
         duplicates: which answer counts when an index is answered more than once: ``last``, ``first`` or ``none``.
+        fallback: where a response leaves the form, problems without an answer in it take: ``none``, nothing; ``section``, the
+            last box under their own ``problem_header``; ``order``, box k for problem k, if no answer of the response is in
+            the form and it has no more than N boxes. A box that quotes the problem then counts like any other.
+        problem_header: the line that opens the section of a problem, with ``{index}``; for ``fallback=section``.
         strip_thinking: whether answers inside ``<think>…</think>`` do not count.
     """
 
     accuracy_weight: float = 1.0
     format_weight: float = 0.1
+    answer_template: str = PAPER_FORM
     duplicates: Literal["last", "first", "none"] = "last"
+    fallback: Literal["none", "section", "order"] = "none"
+    problem_header: str = PAPER_HEADER
     strip_thinking: bool = False
 
     def __post_init__(self) -> None:
         require(self.accuracy_weight > 0, "accuracy_weight", self.accuracy_weight, "a number above 0")
         require(self.format_weight >= 0, "format_weight", self.format_weight, "a number of at least 0")
+        read_form(self.answer_template)
+        find_in_sections("", self.problem_header)
 
 
 def batched_accuracy(
@@ -52,9 +69,6 @@ def batched_accuracy(
     solution_str: str,
     ground_truth: str,
     extra_info: Mapping[str, Any] | None = None,
-    *,
-    reward_router_address: str | None = None,
-    reward_model_tokenizer: Any = None,
     **settings: Any,
 ) -> dict[str, float | str]:
     r"""Score one response, as verl calls it.
@@ -66,44 +80,57 @@ def batched_accuracy(
             ``\boxed{…}`` is the answer, so that single problems validate with the same function.
         extra_info: ``n`` (N, from ``pack_rows``), ``response_tokens`` and ``truncated`` (from our reward manager) are read
             where given.
-        reward_router_address: given by verl where a reward model is served, not used.
-        reward_model_tokenizer: given by verl where a reward model is served, not used.
         settings: see :class:`BatchedAccuracySettings`.
 
     Returns:
         ``score``, from 0 to accuracy_weight + format_weight; ``acc``, the share of problems answered right, 0..1;
-        ``format``, 1 if each of the N answers stands there exactly once, in order and without others, and the response is not
-        known to be truncated, else 0 (N = 1 with a plain answer: if there is an answer); ``finished``, the share of problems
-        with an answer; ``problems``, N; ``tokens_per_problem``, response tokens / N, or -1 where the token count is not known
-        (verl's own reward managers do not give it); ``correct_by_problem``, one ``1`` or ``0`` for each problem;
-        ``answers``, a JSON list with null for a missing answer.
+        ``acc_first`` and ``acc_last``, 1 if the first and if the last problem is answered right (the last ones suffer from a
+        tight limit); ``format``, 1 if each of the N answers stands there in the form exactly once, in order and without
+        others, and the response is not known to be truncated, else 0 (N = 1 with a plain answer: if there is an answer);
+        ``finished``, the share of problems with an answer; ``strays``, the number of answers to problems that do not exist;
+        ``problems``, N; ``tokens_per_problem``, response tokens / N, or -1 where the token count is not known (verl's own
+        reward managers do not give it); ``correct_by_problem``, one ``1`` or ``0`` for each problem; ``answers``, a JSON list
+        with null for a missing answer.
 
     Raises:
         SettingsError: an unknown or wrong setting.
         ValueError: a ground truth that is not a text, or not a list of N answers.
     """
-    chosen = build_settings(BatchedAccuracySettings, settings, where="reward.custom_reward_function.reward_kwargs")
+    chosen = read_settings(BatchedAccuracySettings, settings)
     extra_info = extra_info or {}
     truths = read_truths(ground_truth, extra_info, data_source)
     text = drop_thinking(solution_str) if chosen.strip_thinking else solution_str
+    truncated = bool(extra_info.get("truncated", False))
     answers: list[str | None]
+    strays = 0
     if truths is None:
         truths = [ground_truth]
         answers = [extract_answer(text)]
         complete = answers != [None]
     else:
-        found = find_answers(text)
-        answers = pick_answers(found, len(truths), chosen.duplicates)
-        complete = [index for index, _ in found] == list(range(1, len(truths) + 1))
+        count = len(truths)
+        found = find_answers(text, read_form(chosen.answer_template), truncated=truncated)
+        answers = pick_answers(found, count, chosen.duplicates)
+        complete = [index for index, _ in found] == list(range(1, count + 1))
+        strays = sum(not 1 <= index <= count for index, _ in found)
+        if chosen.fallback == "section":
+            spare = pick_answers(find_in_sections(text, chosen.problem_header), count, chosen.duplicates)
+            tagged = {index for index, _ in found}
+            answers = [answers[k] if k + 1 in tagged else spare[k] for k in range(count)]
+        elif chosen.fallback == "order" and not found:
+            answers = pick_answers(find_in_order(text, count), count, chosen.duplicates)
     correct = [verdict.correct for verdict in grade_batch(answers, truths)]
     accuracy = sum(correct) / len(truths)
-    in_format = float(complete and not extra_info.get("truncated", False))
+    in_format = float(complete and not truncated)
     tokens = extra_info.get("response_tokens")
     return {
         "score": chosen.accuracy_weight * accuracy + chosen.format_weight * in_format,
         "acc": accuracy,
+        "acc_first": float(correct[0]),
+        "acc_last": float(correct[-1]),
         "format": in_format,
         "finished": sum(answer is not None for answer in answers) / len(truths),
+        "strays": float(strays),
         "problems": float(len(truths)),
         "tokens_per_problem": -1.0 if tokens is None else tokens / len(truths),
         "correct_by_problem": "".join("1" if right else "0" for right in correct),
@@ -122,15 +149,17 @@ def read_truths(ground_truth: Any, extra_info: Mapping[str, Any], data_source: s
     >>> read_truths("[4, 5]", {}, "intervals") is None
     True
     """
-    row = f"reward_model.ground_truth of data source {data_source!r}, index {extra_info.get('index')!r}"
-    if not isinstance(ground_truth, str):
+    row = f"reward_model.ground_truth of {row_name(data_source, extra_info)}"
+    if not isinstance(ground_truth, str) or not ground_truth.strip():
         raise ValueError(
-            f"{row}: must be a text (for a packed row a JSON list, as verl-efficiency pack writes it), "
+            f"{row}: must be a text with something in it (for a packed row a JSON list, as verl-efficiency pack writes it), "
             f"got {type(ground_truth).__name__}: {ground_truth!r}"
         )
     count = extra_info.get("n")
     truths = _texts(ground_truth)
     if truths and count in (None, len(truths)):
+        if not all(truth.strip() for truth in truths):
+            raise ValueError(f"{row}: an answer of the list is empty, got {ground_truth!r}")
         return truths
     if count in (None, 1):
         return None
@@ -143,20 +172,6 @@ def _texts(text: str) -> list[str] | None:
     except ValueError:  # most plain answers are no JSON
         return None
     return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else None
-
-
-def find_answers(text: str) -> list[tuple[int, str]]:
-    r"""Every ``Answer{i}::\boxed{…}`` with balanced braces and some content, as (i, content) in order of appearance.
-
-    >>> find_answers(r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$ \boxed{9} Answer3::\boxed{4")
-    [(1, '\\frac{1}{2}'), (2, '3')]
-    """
-    found = []
-    for box in extract_boxed(text):
-        tag = _TAG.search(text[max(0, box.start - _LOOK_BACK) : box.start])
-        if tag and box.content.strip():
-            found.append((int(tag[1]), box.content.strip()))
-    return found
 
 
 def pick_answers(found: list[tuple[int, str]], count: int, duplicates: str) -> list[str | None]:
