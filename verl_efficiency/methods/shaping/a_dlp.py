@@ -66,7 +66,7 @@ def a_dlp(rollouts: Rollouts, settings: ADlpSettings, state: ADlpState) -> Outco
     ([0.4, 0.2, -0.6], 0.015)
     """
     price = settings.initial_price if state.price is None else state.price
-    shaped_B = rollouts.scores_B - price * rollouts.lengths_B
+    shaped_B = rollouts.scores_B - price * rollouts.lengths_B.double()
     state.price = price
     if bool(rollouts.real_B.any()):
         accuracy = rollouts.correct_B.sum().item() / int(rollouts.real_B.sum())

@@ -45,5 +45,5 @@ def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcom
     [0.55, 0.45, -0.55, -0.45]
     """
     price_G = torch.maximum(rollouts.solve_rate(), 1 / rollouts.count().clamp_min(1))
-    shaped_B = rollouts.scores_B - settings.beta * rollouts.lengths_B * price_G[rollouts.groups_B]
+    shaped_B = rollouts.scores_B - settings.beta * rollouts.lengths_B.double() * price_G[rollouts.groups_B]
     return shaped_outcome(rollouts, shaped_B, settings)

@@ -63,7 +63,7 @@ def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outc
         rollouts.count(rollouts.correct_B),
         rollouts.count(~rollouts.correct_B),
     )
-    excess_B = rollouts.lengths_B / settings.max_response_length / settings.temperature
+    excess_B = rollouts.lengths_B.double() / settings.max_response_length / settings.temperature
     shortest_G = rollouts.smallest(excess_B, rollouts.correct_B)
     weight_B = torch.exp(shortest_G[rollouts.groups_B] - excess_B)  # relative to the shortest right one: at most 1
     share_B = weight_B / rollouts.total(weight_B, rollouts.correct_B)[rollouts.groups_B]

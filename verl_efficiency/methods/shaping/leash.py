@@ -68,7 +68,7 @@ def leash(rollouts: Rollouts, settings: LeashSettings, state: LeashState) -> Out
     ([0.4, 0.2, -0.6], 0.4)
     """
     price = settings.initial_price if state.price is None else state.price
-    over_B = rollouts.lengths_B / settings.target_length - 1
+    over_B = rollouts.lengths_B.double() / settings.target_length - 1
     shaped_B = (rollouts.scores_B - price * over_B.clamp_min(0)).clamp(-1, 1)
     state.price = price
     if bool(rollouts.real_B.any()):

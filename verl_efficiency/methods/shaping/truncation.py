@@ -67,5 +67,5 @@ def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = N
     shaped_B = torch.where(cut_B, kept_B, scores_B)
     truncated = (cut_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
     outcome = shaped_outcome(rollouts, shaped_B, settings, truncated=truncated)
-    boost_B = settings.correct_boost * ((shaped_B >= 1 - 1e-5) & rollouts.real_B)
+    boost_B = settings.correct_boost * ((shaped_B >= 1 - 1e-5) & rollouts.real_B).double()
     return replace(outcome, advantages_B=outcome.advantages_B + boost_B)

@@ -1,0 +1,75 @@
+"""Every method equals its formula in plain loops: ties, all right, all wrong, groups of one, empty answers, padding."""
+
+import random
+
+import pytest
+
+from tests.unit.reference import Row
+from tests.unit.shaping.batches import NAMES, advantages, random_rows, settings_of
+from tests.unit.shaping.formulas import FORMULAS
+from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+
+TINY = 1e-9
+VARIANTS = {  # other values of the settings that change the formula
+    "arora": [{"alpha": 0.4}, {"alpha": 0.0}],
+    "kimi": [{"weight": 0.1}],
+    "laser": [{"target_length": 30.0, "bonus": 0.25}],
+    "laser_d": [{"grid_points": 5, "expected_correct": 2}, {"min_target": 150, "update_every": 1}],
+    "laser_de": [{"grid_points": 5, "expected_correct": 2}, {"min_target": 150, "update_every": 1}],
+    "short_rl": [{"accuracy_tolerance": 0.0, "length_tolerance": 0.0}, {"weight": 0.3}],
+    "shorter_better": [{"alpha": 1.0, "beta": 0.01}],
+    "grpo_lead": [{"shape_above": 60.0}, {"alpha": 0.5, "wrong_reward": 0.0, "steepness": 3.0}],
+    "gr3": [{"alpha": 2.0}],
+    "hapo": [{"weight": 0.5}],
+    "leash": [{"max_price": 0.31}],
+    "drpo": [{"temperature": 1.0}, {"temperature": 0.01}],
+    "cosine": [{"margin": 0, "exceed": -3.0}, {"correct_shortest": 6.0, "correct_longest": 5.0}],
+    "truncation": [{"truncated_value": -0.3}, {"truncated_factor": 0.0, "correct_boost": 0.0}],
+    "gfpo": [{"keep": 3}, {"metric": "token_efficiency"}, {"keep": 1, "metric": "token_efficiency"}],
+    "grpo_roc": [{"keep": 4}, {"keep": 5, "min_correct": 1, "min_wrong": 3}, {"min_correct": 0, "min_wrong": 0}],
+}
+
+
+def test_every_method_is_compared():
+    assert set(NAMES) == set(FORMULAS)
+    assert set(SHAPERS) <= set(NAMES)
+
+
+def of_each_advantage(name):
+    if name == "drpo":  # has its own
+        return [{}]
+    given = [{"advantage": advantage} for advantage in ("grpo", "dr_grpo", "rloo")]
+    if name in SHAPERS:
+        given += [{"advantage": "decoupled"}, {"advantage": "decoupled", "length_weight": 0.3}]
+    return given
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("graded", [False, True], ids=["0/1 scores", "graded scores"])
+def test_equal_to_the_formula(name, graded):
+    rng = random.Random(f"{name}{graded}")
+    for given in [*of_each_advantage(name), *VARIANTS.get(name, [])]:
+        for _ in range(6):
+            chosen = settings_of(name, **given)
+            state, reference_state = ESTIMATORS[name].new_state(), {}
+            for _ in range(4):  # four steps in a row, for those that keep a state
+                rows = random_rows(rng, graded=graded)
+                expected = FORMULAS[name](rows, chosen, reference_state)
+                assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY), given
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_threshold(name):
+    rng = random.Random(7)
+    chosen, state, reference_state = settings_of(name, correct_threshold=0.6), ESTIMATORS[name].new_state(), {}
+    for _ in range(4):
+        rows = random_rows(rng, graded=True)
+        expected = FORMULAS[name](rows, chosen, reference_state)
+        assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_but_padding_and_nothing_at_all(name):
+    chosen = settings_of(name)
+    assert advantages(name, [Row(0.0, 0, "pad", real=False)] * 2, chosen) == [0.0, 0.0]
+    assert advantages(name, [], chosen) == []
