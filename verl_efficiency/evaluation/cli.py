@@ -65,7 +65,7 @@ def report_command(
         list[str] | None,
         typer.Option(help="LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT, a log of verl's file or console logger."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Picture (PNG) to draw; needs verl-efficiency[evaluation].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = None,
 ) -> None:
     """Print accuracy and tokens before and after, and draw the picture."""
     from verl_efficiency.evaluation.report import report
