@@ -8,7 +8,6 @@ MAX_TEXT_CHARS = 200_000
 # One token per place where the depth of braces changes. A doubled backslash is a line break, except that a model which escapes
 # twice writes \\boxed{…}: that still opens a box. Escaped braces are print, not structure.
 _TOKEN = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\\\(?!(?:boxed|fbox)\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
-_WHOLE_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 
 
 @dataclass(frozen=True)
@@ -28,18 +27,26 @@ def extract_boxed(text: str) -> list[Box]:
     >>> [box.content for box in extract_boxed(r"\boxed{1} or \boxed{\frac{1}{2}} or \boxed{3")]
     ['1', '\\frac{1}{2}']
     """
-    found: list[tuple[int, int, int]] = []
-    open_braces: list[re.Match[str]] = []
+    outermost: list[tuple[int, int, int]] = []
+    for span in _spans(text):
+        while outermost and outermost[-1][0] > span[0]:
+            outermost.pop()
+        outermost.append(span)
+    return [Box(start, end, text[inner : end - 1]) for start, inner, end in outermost]
+
+
+def _spans(text: str) -> list[tuple[int, int, int]]:
+    """(start, start of the content, end) of every balanced box, nested ones too, in the order in which they close."""
+    closed: list[tuple[int, int, int]] = []
+    waiting: list[re.Match[str]] = []
     for token in _TOKEN.finditer(text):
         if token["box"] or token["open"]:
-            open_braces.append(token)
-        elif token["close"] and open_braces:
-            opening = open_braces.pop()
+            waiting.append(token)
+        elif token["close"] and waiting:
+            opening = waiting.pop()
             if opening["box"]:
-                while found and found[-1][0] > opening.start():
-                    found.pop()
-                found.append((opening.start(), token.end(), opening.end()))
-    return [Box(start, end, text[inner : end - 1]) for start, end, inner in found]
+                closed.append((opening.start(), opening.end(), token.end()))
+    return closed
 
 
 def drop_thinking(text: str) -> str:
@@ -54,29 +61,36 @@ def drop_thinking(text: str) -> str:
     return text[text.rfind("</think>") + len("</think>") if "</think>" in text else 0 :].split("<think>", 1)[0]
 
 
-def extract_answer(text: str, *, strip_thinking: bool = False, max_chars: int = MAX_TEXT_CHARS) -> str | None:
-    r"""Content of the last balanced ``\boxed{}`` (a box that holds nothing but a box is opened), or ``None``.
+def extract_answer(
+    text: str, *, strip_thinking: bool = False, marker: str | None = None, max_chars: int = MAX_TEXT_CHARS
+) -> str | None:
+    r"""The answer that a response gives, or ``None``: what its last balanced ``\boxed{}`` holds.
+
+    A box that holds nothing but a box is opened. A box that never closes (a response cut off) is no answer.
 
     Args:
         text: the response.
         strip_thinking: leave ``<think>`` blocks out, see :func:`drop_thinking`.
+        marker: read what follows the last ``marker`` on its line instead, as in GSM8K's ``#### 42``.
         max_chars: only so many characters at the end of ``text`` are read.
 
     >>> extract_answer(r"first \boxed{3}, then \boxed{\boxed{ 4 }}")
     '4'
     >>> extract_answer("the answer is 4") is None
     True
+    >>> extract_answer("6 * 7 = 42\n#### 42", marker="####")
+    '42'
     """
     text = text[-max_chars:]
     if strip_thinking:
         text = drop_thinking(text)
-    boxes = extract_boxed(text)
-    if not boxes:
+    if marker is not None:
+        _, found, after = text.rpartition(marker)
+        return (after.split("\n", 1)[0].strip() if found else "") or None
+    spans = _spans(text)
+    if not spans:
         return None
-    content = boxes[-1].content.strip()
-    while _WHOLE_BOX.match(content):
-        inner = extract_boxed(content)
-        if len(inner) != 1 or inner[0].end - inner[0].start != len(content):
-            break
-        content = inner[0].content.strip()
-    return content or None
+    _, left, right = spans.pop()
+    while spans and not text[left : spans[-1][0]].strip() and not text[spans[-1][2] : right - 1].strip():
+        _, left, right = spans.pop()
+    return text[left : right - 1].strip() or None

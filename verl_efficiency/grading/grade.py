@@ -12,7 +12,7 @@ from verl_efficiency.grading.verdict import Status, Verdict
 from verl_efficiency.settings import require
 
 DEADLINE = 5.0
-MAX_CHARS = 1_000
+MAX_CHARS = 500
 
 
 def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdict:

@@ -102,9 +102,9 @@ class Worker:
             raise WorkerDied from error
 
     def kill(self) -> None:
+        """End the process without waiting for it to be gone: one that holds much memory takes its time."""
         self.connection.close()
         self.process.kill()
-        self.process.wait()
 
     def forget(self) -> None:
         """Let go of a process that belongs to the process we were forked from."""
@@ -120,7 +120,9 @@ class Pool:
         self.threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="grading")
         self.closed = False
         self.failure: GradingError | None = None
+        self.peak_mib = 0.0  # of any child so far
         self.alive: set[Worker] = set()
+        self.ending: set[subprocess.Popen[bytes]] = set()  # killed, not yet reaped
         self.idle: list[Worker] = []  # last in, first out: a worker is only started when all that run are busy
         self.places = threading.Semaphore(settings.workers)
 
@@ -142,7 +144,9 @@ class Pool:
         healthy = False
         try:
             reply = worker.ask(answer, gold, deadline)
-            healthy = reply is not None and reply["peak_mib"] <= self.settings.retire_mib
+            if reply:
+                self.peak_mib = max(self.peak_mib, reply["peak_mib"])
+                healthy = reply["peak_mib"] <= self.settings.retire_mib
         finally:  # after an interrupt, too: what the worker says next would be taken for another answer's verdict
             self.give_back(worker, healthy)
         return reply["status"] if reply else "timed_out", time.perf_counter() - started
@@ -170,17 +174,24 @@ class Pool:
     def give_back(self, worker: Worker, healthy: bool) -> None:
         if healthy and not self.closed:
             self.idle.append(worker)
-        else:
-            self.alive.discard(worker)
-            worker.kill()
+            return
+        self.alive.discard(worker)
+        worker.kill()
+        self.ending.add(worker.process)
+        for process in list(self.ending):
+            if process.poll() is not None:
+                self.ending.discard(process)
 
     def close(self) -> None:
         self.closed = True
         self.threads.shutdown(wait=False, cancel_futures=True)
         while self.idle:
             self.give_back(self.idle.pop(), healthy=False)
-        for worker in list(self.alive):
-            worker.process.kill()  # the thread that talks to it notices and cleans up
+        busy = [worker.process for worker in list(self.alive)]
+        for process in busy:
+            process.kill()  # the thread that talks to it notices and lets go
+        for process in busy + list(self.ending):
+            process.wait()
 
 
 _settings = PoolSettings()

@@ -1,0 +1,170 @@
+"""How fast is grading, and is it right? Ours against math-verify called directly and against verl's own wrapper.
+
+    python benchmarks/grading.py [folder with the data sets]
+
+Real completions: 5,276 answers of four models to GSM8K (OpenAI's grade-school-math), their last line put in a box. Symbolic
+pairs: reference answers of MATH-500, OlympiadBench and Minerva, each graded against another one, where the fast path does not
+decide. Every contestant runs alone, one process, one call after the other; the batch runs on one and on two workers.
+"""
+
+import json
+import logging
+import os
+import platform
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from verl_efficiency.grading import PoolSettings, configure, extract_answer, grade, grade_batch, quick_equal, shutdown
+
+HERE = Path(__file__).resolve().parent
+MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+
+
+def read(data: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (data / name).read_text(encoding="utf-8").splitlines()]
+
+
+def real_completions(data: Path) -> list[tuple[str, str]]:
+    """(response, reference) with the last line ``A: 42`` rewritten as a box."""
+    pairs = []
+    for row in read(data, "gsm8k_model_solutions.jsonl"):
+        gold = row["ground_truth"].rsplit("A:", 1)[1].strip()
+        for model in MODELS:
+            reasoning, mark, answer = row[model]["solution"].rpartition("\nA:")
+            box = f"{reasoning}\nThe answer is \\boxed{{{answer.strip()}}}"
+            pairs.append((box if mark else row[model]["solution"], gold))
+    return pairs
+
+
+def symbolic_pairs(data: Path) -> list[tuple[str, str]]:
+    """(answer, reference) that need symbolic work, about one in five of them equal."""
+    golds = [row["answer"] for row in read(data, "math500_test.jsonl")]
+    golds += [", ".join(row["final_answer"]) for row in read(data, "olympiadbench_test.jsonl")]
+    golds += [extract_answer(row["solution"]) or "" for row in read(data, "minerva_test.jsonl")]
+    golds = [gold for gold in golds if gold]
+    generator = random.Random(0)
+    others = generator.sample(golds, len(golds))
+    pairs = list(zip(others, golds, strict=True))
+    pairs += [(f"{gold} + 0", gold) for gold in generator.sample(golds, len(golds) // 4)]
+    return [(answer, gold) for answer, gold in pairs if quick_equal(answer, gold) is None]
+
+
+def timed(call: Callable[[str, str], bool], pairs: Iterable[tuple[str, str]]) -> tuple[list[bool], list[float]]:
+    """Verdicts, and milliseconds per call."""
+    verdicts, milliseconds = [], []
+    for answer, gold in pairs:
+        started = time.perf_counter()
+        verdicts.append(call(answer, gold))
+        milliseconds.append(1000 * (time.perf_counter() - started))
+    return verdicts, milliseconds
+
+
+def summary(milliseconds: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(milliseconds, n=100, method="inclusive")
+    return {
+        "n": len(milliseconds),
+        "mean_ms": round(statistics.fmean(milliseconds), 4),
+        "p50_ms": round(cuts[49], 4),
+        "p99_ms": round(cuts[98], 4),
+        "max_ms": round(max(milliseconds), 3),
+    }
+
+
+def ours(response: str, gold: str) -> bool:
+    return grade(extract_answer(response), gold).correct
+
+
+def ours_boxed(answer: str, gold: str) -> bool:
+    return grade(answer, gold).correct
+
+
+def math_verify_direct(response: str, gold: str) -> bool:
+    from math_verify import parse, verify
+
+    return verify(parse(f"\\boxed{{{gold}}}"), parse(response))
+
+
+def math_verify_boxed(answer: str, gold: str) -> bool:
+    return math_verify_direct(f"\\boxed{{{answer}}}", gold)
+
+
+def in_batch(pairs: list[tuple[str, str]], workers: int) -> float:
+    """Seconds for all ``pairs`` in one call on warm workers."""
+    configure(PoolSettings(workers=workers))
+    grade_batch(["x + 1"] * 8 * workers, ["1 + x"] * 8 * workers)
+    started = time.perf_counter()
+    grade_batch([answer for answer, _ in pairs], [gold for _, gold in pairs])
+    return time.perf_counter() - started
+
+
+def main(data: Path) -> dict:
+    logging.disable()
+    completions, symbolic = real_completions(data), symbolic_pairs(data)
+    verdicts: dict[str, list[bool]] = {}
+    table: dict[str, dict[str, float]] = {}
+
+    def run(name: str, call: Callable[[str, str], bool], pairs: list[tuple[str, str]]) -> None:
+        call("\\boxed{x + 1}", "1 + x")  # start-up is not what is compared
+        verdicts[name], milliseconds = timed(call, pairs)
+        table[name] = summary(milliseconds)
+        print(f"{name:38}", *(f"{key} {value:<9}" for key, value in table[name].items()), flush=True)
+
+    run("completions, ours", ours, completions)
+    run("completions, math-verify", math_verify_direct, completions)
+    if find_spec("verl"):
+        from verl.utils.reward_score.math_verify import compute_score
+
+        run("completions, verl", lambda response, gold: compute_score(response, gold) > 0, completions)
+    boxed = [(answer, gold) for response, gold in completions if (answer := extract_answer(response))]
+    run("bare answers, ours", ours_boxed, boxed)
+    run("bare answers, math-verify", math_verify_boxed, boxed)
+    configure(PoolSettings(workers=1))
+    run("symbolic, ours", ours_boxed, symbolic)
+    run("symbolic, math-verify", math_verify_boxed, symbolic)
+
+    batch = (symbolic * 4)[:1024]
+    seconds = {workers: in_batch(batch, workers) for workers in (1, 2)}
+    shutdown()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+    def ratio(slow: str, fast: str) -> float | None:
+        return round(table[slow]["mean_ms"] / table[fast]["mean_ms"], 2) if slow in table else None
+
+    def differences(kind: str) -> int:
+        return sum(a != b for a, b in zip(verdicts[f"{kind}, ours"], verdicts[f"{kind}, math-verify"], strict=True))
+
+    result = {
+        "question": "How fast is grading, and does it agree with math-verify?",
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_1min": round(os.getloadavg()[0], 1),
+            "python": platform.python_version(),
+            "math-verify": metadata.version("math-verify"),
+            "verl": metadata.version("verl") if find_spec("verl") else None,
+        },
+        "latency": table,
+        "math_verify_over_ours": ratio("completions, math-verify", "completions, ours"),
+        "verl_over_ours": ratio("completions, verl", "completions, ours"),
+        "math_verify_over_ours_bare_answers": ratio("bare answers, math-verify", "bare answers, ours"),
+        "ours_over_math_verify_symbolic": ratio("symbolic, ours", "symbolic, math-verify"),
+        "batch_1024_seconds": {str(workers): round(value, 2) for workers, value in seconds.items()},
+        "batch_speedup_2_workers": round(seconds[1] / seconds[2], 2),
+        "verdicts_that_differ": {kind: differences(kind) for kind in ("bare answers", "symbolic")},
+        "peak_mib_of_a_child": round(peak),
+    }
+    print(json.dumps({key: value for key, value in result.items() if key != "latency"}, indent=1))
+    return result
+
+
+if __name__ == "__main__":
+    default = os.environ.get("VERL_EFFICIENCY_DATA", HERE.parents[1] / "shared" / "data")
+    result = main(Path(sys.argv[1] if len(sys.argv) > 1 else default))
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "grading.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
