@@ -10,6 +10,7 @@ plain correctness. A higher ``score`` is always better. They are plain functions
 
 from verl_efficiency.rewards.accuracy import AccuracySettings, accuracy
 from verl_efficiency.rewards.batched_accuracy import BatchedAccuracySettings, batched_accuracy
+from verl_efficiency.rewards.composition import CompositionSettings, composition
 from verl_efficiency.rewards.cosine import CosineRewardSettings, cosine
 from verl_efficiency.rewards.lcpo_exact import LcpoExactSettings, lcpo_exact
 from verl_efficiency.rewards.lcpo_max import LcpoMaxSettings, lcpo_max
@@ -21,6 +22,7 @@ from verl_efficiency.rewards.token_budget import TokenBudgetRewardSettings, toke
 __all__ = [
     "AccuracySettings",
     "BatchedAccuracySettings",
+    "CompositionSettings",
     "CosineRewardSettings",
     "LcpoExactSettings",
     "LcpoMaxSettings",
@@ -30,6 +32,7 @@ __all__ = [
     "TokenBudgetRewardSettings",
     "accuracy",
     "batched_accuracy",
+    "composition",
     "cosine",
     "lcpo_exact",
     "lcpo_max",
