@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 
 pytest.importorskip("verl")
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from omegaconf import OmegaConf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -18,6 +21,8 @@ from verl.trainer.ppo.reward import get_custom_reward_fn
 
 from verl_efficiency.data import PackingSettings, pack_rows
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.verl.reward_manager import EfficiencyRewardManager
+from verl_efficiency.verl.start_up import check
 
 KEYS = {
     *("score", "acc", "acc_first", "acc_last", "format", "finished", "strays", "problems", "tokens_per_problem"),
@@ -140,3 +145,232 @@ def test_real_math_is_graded_from_verls_threads(tokenizer):
         sample(tokenizer, r"\boxed{x^2+2x+1}", row),
     )
     assert result["reward_extra_info"]["status"] == "correct"
+
+
+# What our reward manager does with a reward that raises
+
+
+FAULTY = """
+import asyncio
+
+def faulty(data_source, solution_str, ground_truth, extra_info, **_):
+    "Raises what the response says."
+    if solution_str == "bug":
+        return undefined
+    if solution_str == "stop":
+        return next(iter([]))
+    if solution_str == "base":
+        raise type("TimeoutException", (BaseException,), {})("five seconds")
+    if solution_str == "exit":
+        raise SystemExit("leave")
+    if solution_str == "cancel":
+        raise asyncio.CancelledError
+    if solution_str in ("nan", "inf"):
+        return {"score": float(solution_str), "acc": 1.0}
+    if solution_str == "none":
+        return None
+    if solution_str == "keyless":
+        return {"acc": 1.0}
+    return {"score": 0.5, "acc": 1.0, "note": "fine"}
+
+
+async def faulty_later(**arguments):
+    await asyncio.sleep(0)
+    return faulty(**arguments)
+
+
+def plain(solution_str, **_):
+    return 1 / len(solution_str)
+"""
+ROW = {"data_source": "sums", "reward_model": {"ground_truth": "4"}, "extra_info": {"index": 7}}
+GOOD = {"score": 0.5, "acc": 1.0, "note": "fine", "reward_error": 0.0}
+KEPT = {"score": 0.0, "acc": 0.0, "note": "", "reward_error": 1.0}
+
+
+@pytest.fixture
+def manage(tokenizer, tmp_path, caplog):
+    """Responses through one EfficiencyRewardManager: (score, extras) of each; the log is in ``caplog``."""
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    caplog.set_level(logging.INFO, logger="verl_efficiency")
+
+    def managed(*responses, name="faulty", row=ROW):
+        cfg = config(str(tmp_path / "faulty.py"), name)
+        cfg.actor_rollout_ref = {"rollout": {"response_length": 1000}}
+
+        async def call():
+            manager = EfficiencyRewardManager(cfg, tokenizer, get_custom_reward_fn(cfg))
+            results = [
+                await asyncio.wait_for(manager.run_single(sample(tokenizer, text, row)), 30) for text in responses
+            ]
+            return [(result["reward_score"], result["reward_extra_info"]) for result in results]
+
+        return asyncio.run(call())
+
+    return managed
+
+
+@pytest.mark.parametrize("name", ["faulty", "faulty_later"])
+@pytest.mark.parametrize(
+    ("response", "words"),
+    [
+        ("bug", "NameError: name 'undefined' is not defined"),
+        ("stop", "StopIteration"),
+        ("base", "TimeoutException: five seconds"),
+        ("nan", "ValueError: the score must be a finite number, got nan"),
+        ("inf", "ValueError: the score must be a finite number, got inf"),
+        ("none", "TypeError"),
+        ("keyless", "KeyError: 'score'"),
+    ],
+)
+def test_a_sample_whose_reward_raises_stays_and_the_cause_is_logged_once(manage, caplog, name, response, words):
+    good, *failed, last = manage("fine", response, response, response, "fine", name=name)
+    assert good == last == (0.5, GOOD)
+    assert failed == [(0.0, KEPT)] * 3
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    message = record.getMessage()
+    assert words in message
+    assert f"faulty.py:{name} raised" in message
+    assert "(data_source 'sums', index 7)" in message
+    assert record.exc_info[1].__traceback__ is not None
+
+
+def test_what_every_reward_has_stands_for_keys_that_are_not_known_yet(manage):
+    failed, good = manage("bug", "fine")
+    assert failed == (0.0, {"score": 0.0, "acc": 0.0, "reward_error": 1.0})
+    assert good == (0.5, GOOD)
+
+
+def test_every_kind_of_error_is_logged_and_then_their_count(manage, caplog):
+    manage(*["fine"] * 5, *["bug"] * 7, *["none"] * 8)
+    first, second, count = (record.getMessage() for record in caplog.records)
+    assert "raised NameError" in first
+    assert "raised TypeError" in second
+    assert "has raised for 10 of 15 samples in this worker (NameError: 7, TypeError: 3)" in count
+
+
+def test_a_plain_number_is_a_reward_too(manage):
+    good, failed = manage("four", "", name="plain")
+    assert good == (0.25, {"acc": 0.25, "reward_error": 0.0})
+    assert failed == (0.0, {"acc": 0.0, "reward_error": 1.0})
+
+
+@pytest.mark.parametrize("column", ["data_source", "reward_model"])
+def test_a_row_that_lacks_a_column_of_verl_is_kept_too(manage, caplog, column):
+    ((score, extras),) = manage("fine", row=ROW | {column: None})
+    if column == "reward_model":
+        assert (score, extras["reward_error"]) == (0.0, 1.0)
+        assert "raised TypeError" in caplog.text
+    else:
+        assert extras == GOOD
+
+
+@pytest.mark.parametrize("name", ["faulty", "faulty_later"])
+@pytest.mark.parametrize(("response", "error"), [("exit", SystemExit), ("cancel", asyncio.CancelledError)])
+def test_an_order_to_stop_passes_through(manage, caplog, name, response, error):
+    with pytest.raises(error):
+        manage(response, name=name)
+    assert not caplog.records
+
+
+def test_a_reward_of_ours_under_our_manager(tokenizer):
+    cfg = config("pkg://verl_efficiency.rewards", "cosine")
+    cfg.actor_rollout_ref = {"rollout": {"response_length": 20}}
+
+    async def call():
+        return await EfficiencyRewardManager(cfg, tokenizer, get_custom_reward_fn(cfg)).run_single(
+            sample(tokenizer, r"\boxed{4}", ROW)
+        )
+
+    result = asyncio.run(call())
+    assert result["reward_score"] == pytest.approx(1.5)  # 9 bytes and the end: half of the limit
+    assert (result["reward_extra_info"]["tokens"], result["reward_extra_info"]["reward_error"]) == (10, 0)
+
+
+# What the start-up check says of a reward
+
+
+REWARD = "reward.custom_reward_function.path=pkg://verl_efficiency.rewards"
+NAME = "reward.custom_reward_function.name"
+KWARGS = "+reward.custom_reward_function.reward_kwargs"
+OURS = "reward.reward_manager.name=efficiency"
+BUDGET = (f"{KWARGS}.b_min=100", f"{KWARGS}.b_max=200")
+
+
+@pytest.fixture
+def problems(compose, tmp_path):
+    """The lines of the start-up check, with training and validation files whose rows have this ``extra_info``."""
+
+    def said(*overrides, extra_info=None, validation=None):
+        files = []
+        for split, row in (("train", extra_info), ("val", validation or extra_info)):
+            rows = [{"data_source": "sums", "extra_info": row or {"index": 1}}]
+            pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+            files.append(f"data.{split}_files={tmp_path / split}.parquet")
+        return check(compose(REWARD, *files, *overrides))
+
+    return said
+
+
+def test_good_rewards_pass(problems):
+    row = {"difficulty": 0.5, "target_tokens": 100, "length_level": "short"}
+    for name in ("accuracy", "batched_accuracy", "composition"):
+        assert problems(f"{NAME}={name}") == []
+    for name in ("cosine", "lcpo_exact", "lcpo_max", "length_levels", "stop_properly"):
+        assert problems(f"{NAME}={name}", OURS, extra_info=row) == []
+    assert problems(f"{NAME}=token_budget", OURS, *BUDGET, extra_info=row) == []
+
+
+@pytest.mark.parametrize("name", ["cosine", "stop_properly", "lcpo_max", "length_levels"])
+def test_a_reward_that_needs_the_token_count_needs_our_manager(problems, name):
+    row = {"target_tokens": 100, "length_level": "short"}
+    (line,) = problems(f"{NAME}={name}", extra_info=row)
+    assert line.startswith("reward.reward_manager.name: ")
+    assert name in line
+    assert "set it to efficiency" in line
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "column"),
+    [("token_budget", BUDGET, "difficulty"), ("lcpo_max", (), "target"), ("length_levels", (), "level")],
+)
+def test_a_column_that_is_not_in_the_data_stops_the_start(problems, name, overrides, column):
+    lines = problems(f"{NAME}={name}", OURS, *overrides)
+    assert len(lines) == 2, "training and validation"
+    assert all(line.startswith(f"{KWARGS[1:]}.{column}_column: unknown column 'extra_info.") for line in lines)
+
+
+def test_a_difficulty_out_of_range_stops_the_start(problems):
+    (line,) = problems(
+        f"{NAME}=token_budget", OURS, *BUDGET, extra_info={"difficulty": 0.5}, validation={"difficulty": 2.0}
+    )
+    assert "must be a number in [0, 1] in every row" in line
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ((f"{NAME}=token_budget", OURS), "reward_kwargs.b_min: must be a number of tokens above 0"),
+        ((f"{NAME}=repetition",), "repetition alone would teach the empty response"),
+        (
+            (f"{NAME}=composition", f"{KWARGS}.terms=[{{name: acuracy, weight: 1}}]"),
+            "terms[0].name: unknown reward 'acuracy'",
+        ),
+        (
+            (f"{NAME}=composition", f"{KWARGS}.terms=[{{name: accuracy, weight: 1, n: 4}}]"),
+            "terms[0]: unknown setting 'n'",
+        ),
+        ((f"{NAME}=composition", f"{KWARGS}.terms=[{{name: stop_properly, weight: 1}}]"), "set it to efficiency"),
+    ],
+)
+def test_a_wrong_reward_stops_the_start(problems, overrides, words):
+    (line,) = problems(*overrides)
+    assert words in line
+
+
+def test_a_composition_from_the_command_line_is_called(tokenizer, compose):
+    terms = "[{name: accuracy, weight: 1.0}, {name: repetition, weight: 0.1, n: 1}]"
+    cfg = compose(REWARD, f"{NAME}=composition", f"{KWARGS}.terms={terms}")
+    extra = run(tokenizer, cfg, sample(tokenizer, r"so so \boxed{4}", ROW))["reward_extra_info"]
+    assert extra["term_accuracy"] == 1
+    assert extra["term_repetition"] == pytest.approx(-0.1 / 7)

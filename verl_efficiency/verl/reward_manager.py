@@ -5,32 +5,159 @@ verl hands a reward function the decoded text only. Here ``extra_info`` carries,
 * ``response_tokens``  int, tokens of the response (EOS included; in a tool-using rollout also the tool's, since verl does not
   hand the mask to reward managers),
 * ``truncated``        bool, the response ended because it reached ``rollout.response_length``,
+* ``response_limit``   int, ``rollout.response_length``,
 * ``prompt_id``        str, a name of the prompt that is the same in every epoch.
+
+**A reward that raises.** verl's trainers either die of it (V0) or log it and go on without the sample (V1): its group is
+marked as failed, trained on with fewer rollouts than ``rollout.n``, and gone from validation, so that a bug in a reward looks
+like a harder data set. Here the sample stays, with ``score`` 0.0 and the extra ``reward_error`` 1.0 (0.0 for all others), the
+other extras zero or empty. The first error of each kind is logged in full, with the function, the row and the traceback; the
+count is logged again at 10, 100, 1000 … A score that is no finite number counts as an error too: it would spoil the
+advantages of its whole group.
+
+There is no limit at which errors stop the run, because a reward worker has no way to stop one: whatever it raises, verl
+swallows as above, and then the samples are gone. What is wrong with the settings or columns of our own rewards is refused
+before the start, and ``trainer.val_before_train`` (verl's default) shows ``reward_error`` before the first step; the extras of
+training steps are not among verl's metrics, so there the log is the place to look.
+
+>>> outcomes = Outcomes("my_reward")
+>>> outcomes.filled({"score": 0.5, "text": "x"}), outcomes.blank()
+({'score': 0.5, 'text': 'x', 'reward_error': 0.0}, {'score': 0.0, 'text': '', 'reward_error': 1.0})
 """
 
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
 from verl_efficiency.verl.run import prompt_name
+
+logger = logging.getLogger("verl_efficiency")
+_NOT_OURS_TO_CATCH = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 @register("efficiency")
 class EfficiencyRewardManager(NaiveRewardManager):
     """See the module."""
 
+    def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        function = config.reward.get("custom_reward_function") or {}
+        name = f"{function['path']}:{function['name']}" if function.get("path") else "verl's default_compute_score"
+        self.outcomes = Outcomes(name)
+        if not self.is_async_reward_score and self.compute_score is not None:
+            self.compute_score = _without_stop_iteration(self.compute_score)
+
     async def run_single(self, data: Any) -> dict:
         last = data[-1:]  # of several sequences verl rewards the last
-        tensors, row = last.batch, last.non_tensor_batch
+        try:
+            result = await super().run_single(self._with_cost(last))
+            score = result["reward_score"]
+            if not math.isfinite(float(score)):
+                raise ValueError(f"the score must be a finite number, got {score!r}")
+        except _NOT_OURS_TO_CATCH:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            # verl would drop the sample, see the module. BaseException, since math-verify's TimeoutException is no Exception.
+            self.outcomes.failed(error, last.non_tensor_batch)
+            return {"reward_score": 0.0, "reward_extra_info": self.outcomes.blank()}
+        return {"reward_score": score, "reward_extra_info": self.outcomes.filled(result["reward_extra_info"])}
+
+    def _with_cost(self, sample: Any) -> DataProto:
+        tensors, row = _unpadded(sample.batch, sample.non_tensor_batch), dict(sample.non_tensor_batch)
         prompt_length = tensors["prompts"].shape[-1]
         ids = tensors["responses"][0][tensors["attention_mask"][0][prompt_length:].bool()]
         ended = len(ids) > 0 and int(ids[-1]) == self.tokenizer.eos_token_id  # type: ignore[attr-defined]
+        limit = self.config.actor_rollout_ref.rollout.response_length
         extra_info = dict(row["extra_info"][0]) if "extra_info" in row else {}
         extra_info["response_tokens"] = len(ids)
-        extra_info["truncated"] = len(ids) >= self.config.actor_rollout_ref.rollout.response_length and not ended
+        extra_info["response_limit"] = limit
+        extra_info["truncated"] = len(ids) >= limit and not ended
         if "raw_prompt" in row:
             extra_info["prompt_id"] = prompt_name(row["raw_prompt"][0])
         row["extra_info"] = np.array([extra_info], dtype=object)
-        return await super().run_single(last)
+        return DataProto.from_dict(tensors=tensors, non_tensors=row, meta_info=sample.meta_info)
+
+
+def _unpadded(tensors: Any, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Prompt and response of one row, without padding where the lengths are known.
+
+    The agent loop pads the outputs of one rollout to a common length on the right, prompts, responses and masks each for
+    themselves, so that the masks fit neither where the prompts differ (verl 0.9.1); it hands their lengths over beside them.
+    """
+    if "prompt_len" not in row or "response_len" not in row:
+        return {key: tensors[key] for key in ("prompts", "responses", "attention_mask")}
+    prompts = tensors["prompts"][:, : int(row["prompt_len"][0])]
+    responses = tensors["responses"][:, : int(row["response_len"][0])]
+    mask = torch.ones((1, prompts.shape[1] + responses.shape[1]), dtype=torch.int64)
+    return {"prompts": prompts, "responses": responses, "attention_mask": mask}
+
+
+def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` with StopIteration as a RuntimeError: out of an executor's thread, asyncio would wait for it for ever."""
+
+    def call(**arguments: Any) -> Any:
+        try:
+            return function(**arguments)
+        except StopIteration as error:
+            raise RuntimeError("StopIteration, from a next() that found nothing") from error
+
+    return call
+
+
+class Outcomes:
+    """What the reward function of this process has returned and raised so far.
+
+    Args:
+        function: its name, for the log.
+    """
+
+    def __init__(self, function: str) -> None:
+        self.function = function
+        self.scored = 0
+        self.errors: dict[str, int] = {}  # kind of error → how many
+        self._blank: dict[str, Any] = {}
+
+    def filled(self, extras: dict[str, Any]) -> dict[str, Any]:
+        """The extras of a sample that was scored; their keys are kept for one that cannot be."""
+        self.scored += 1
+        self._blank |= {key: "" if isinstance(value, str) else 0.0 for key, value in extras.items()}
+        return extras | {"reward_error": 0.0}
+
+    def blank(self) -> dict[str, Any]:
+        """The extras of a sample that could not be scored; before the first that could, only what every reward has."""
+        return (self._blank or {"score": 0.0, "acc": 0.0}) | {"reward_error": 1.0}
+
+    def failed(self, error: BaseException, row: Any) -> None:
+        """Count the error, and log it if it is the first of its kind or the count is a power of ten."""
+        kind = type(error).__name__
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+        total = sum(self.errors.values())
+        extra_info = row.get("extra_info", [None])[0]
+        if self.errors[kind] == 1:
+            logger.error(
+                "REWARD ERROR: %s raised %s: %s (data_source %r, index %r). The sample is kept with score 0 and "
+                "reward_error=1; further errors of this kind are counted.",
+                self.function,
+                kind,
+                error,
+                row.get("data_source", [None])[0],
+                extra_info.get("index") if isinstance(extra_info, Mapping) else None,
+                exc_info=error,
+            )
+        elif math.log10(total).is_integer():
+            logger.error(
+                "REWARD ERROR: %s has raised for %d of %d samples in this worker (%s); they are kept with score 0 and "
+                "reward_error=1.",
+                self.function,
+                total,
+                total + self.scored,
+                ", ".join(f"{name}: {count}" for name, count in self.errors.items()),
+            )

@@ -176,11 +176,11 @@ def _check_reward(config: Any) -> Iterator[str]:
 
         if manager.name not in REWARD_MANAGER:
             yield f"reward.reward_manager.name: {unknown('manager', manager.name, REWARD_MANAGER)}"
-    yield from _check_reward_function(function)
+    yield from _check_reward_function(function, config)
 
 
-def _check_reward_function(function: Any) -> Iterator[str]:
-    """A reward of ours exists under the name given, and takes the keyword arguments given."""
+def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
+    """A reward of ours exists under the name given, takes the keyword arguments given, and will be told what it needs."""
     path, name = function.get("path"), str(function.get("name"))
     if path is None or not str(path).startswith("pkg://verl_efficiency.rewards"):
         return
@@ -194,11 +194,22 @@ def _check_reward_function(function: Any) -> Iterator[str]:
     if not module and name not in REWARDS:
         yield f"reward.custom_reward_function.name: {unknown('reward', name, REWARDS)}"
         return
-    method = REWARDS[module or name]
+    method, where = REWARDS[module or name], "reward.custom_reward_function.reward_kwargs"
     try:
-        method.build_settings(dict(function.get("reward_kwargs") or {}), "reward.custom_reward_function.reward_kwargs")
+        settings: Any = method.build_settings(dict(function.get("reward_kwargs") or {}), where)
     except SettingsError as error:
         yield str(error)
+        return
+    if method.name == "repetition":
+        yield ("reward.custom_reward_function.name: repetition alone would teach the empty response; make it a term of "
+               "composition, which by default is accuracy with a little of it")  # fmt: skip
+    manager = config.reward.reward_manager
+    if settings.needs_cost and manager.source == "register" and manager.name != "efficiency":
+        yield (f"reward.reward_manager.name: {method.name} must be told what a response cost, which {manager.name} does not "
+               "do; set it to efficiency")  # fmt: skip
+    for role, column in settings.columns.items():
+        for files in (config.data.train_files, config.data.val_files):
+            yield from _check_column(files, column, f"{where}.{role}_column")
 
 
 def _check_dataset(config: Any) -> Iterator[str]:
