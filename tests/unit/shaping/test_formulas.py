@@ -49,7 +49,7 @@ def of_each_advantage(name):
 def test_equal_to_the_formula(name, graded):
     rng = random.Random(f"{name}{graded}")
     for given in [*of_each_advantage(name), *VARIANTS.get(name, [])]:
-        for _ in range(6):
+        for _ in range(2):
             chosen = settings_of(name, **given)
             state, reference_state = ESTIMATORS[name].new_state(), {}
             for _ in range(4):  # four steps in a row, for those that keep a state

@@ -1,0 +1,160 @@
+"""State: carried from step to step, the same whether or not a run was interrupted."""
+
+import dataclasses
+import json
+import random
+
+import pytest
+
+from tests.unit.reference import Row
+from tests.unit.shaping.batches import NAMES, advantages, random_rows, run, settings_of
+from tests.unit.test_rollouts import build
+from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+
+STATEFUL = [name for name in NAMES if ESTIMATORS[name].state]
+
+
+def test_which_methods_keep_a_state():
+    assert sorted(STATEFUL) == ["a_dlp", "hapo", "laser_d", "laser_de", "leash", "short_rl"]
+    for name in NAMES:
+        assert settings_of(name).keeps_state == (name in STATEFUL)
+    assert [name for name in NAMES if settings_of(name).names_prompts] == ["hapo"]
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("shaped_by_name", [False, True], ids=["", "length_shaped"])
+def test_a_state_that_was_saved_and_loaded_goes_on_as_if_nothing_had_happened(name, shaped_by_name):
+    rng = random.Random(name)
+    steps, chosen, method = [random_rows(rng) for _ in range(6)], settings_of(name), ESTIMATORS[name]
+    if shaped_by_name:
+        method, shaper, name = ESTIMATORS["length_shaped"], name, "length_shaped"
+        given = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+        chosen = method.build_settings({"shaper": shaper, **given}, "here")
+
+    whole = method.new_state()
+    uninterrupted = [advantages(name, rows, chosen, whole) for rows in steps]
+    first = method.new_state()
+    resumed = [advantages(name, rows, chosen, first) for rows in steps[:3]]
+    saved = json.dumps(dataclasses.asdict(first))
+    second = dataclasses.replace(method.new_state(), **json.loads(saved))  # as verl/run.py restores it
+    resumed += [advantages(name, rows, chosen, second) for rows in steps[3:]]
+    assert resumed == uninterrupted
+    assert second == whole
+    assert json.dumps(dataclasses.asdict(first)) == saved  # what is saved does not change with the run that goes on
+    assert second != method.new_state()
+
+
+def test_padding_alone_moves_no_price():
+    for name in ("leash", "a_dlp"):
+        state = ESTIMATORS[name].new_state()
+        outcome = run(name, [Row(0.0, 0, "pad", real=False)], settings_of(name), state)
+        assert state.price == outcome.metrics["price"] == settings_of(name).initial_price
+
+
+def test_the_price_of_leash_by_hand():
+    state, chosen = (
+        ESTIMATORS["leash"].new_state(),
+        settings_of("leash", target_length=100.0, initial_price=0.5, step=0.4),
+    )
+    long, short = [Row(1.0, 150, "a"), Row(0.0, 150, "a")], [Row(1.0, 0, "a"), Row(0.0, 20, "a")]
+    run("leash", long, chosen, state)
+    assert state.price == pytest.approx(0.5 + 0.4 * 0.5)
+    run("leash", short, chosen, state)
+    assert state.price == pytest.approx(0.7 - 0.4 * 0.9)
+    run("leash", short, chosen, state)
+    assert state.price == 0.0  # 0.34 − 0.36 is held at 0
+    for _ in range(15):
+        run("leash", long, chosen, state)
+    assert state.price == 2.0  # max_price
+
+
+def test_the_price_of_a_dlp_by_hand():
+    state, chosen = ESTIMATORS["a_dlp"].new_state(), settings_of("a_dlp", reference_accuracy=0.75, step=0.01)
+    run("a_dlp", [Row(1.0, 5, "a"), Row(1.0, 5, "a")], chosen, state)
+    assert state.price == pytest.approx(0.001 + 0.01 * 0.25)
+    run("a_dlp", [Row(1.0, 5, "a"), Row(0.0, 5, "a")], chosen, state)
+    assert state.price == pytest.approx(0.001)
+    run("a_dlp", [Row(0.0, 5, "a"), Row(0.0, 5, "a")], chosen, state)
+    assert state.price == 0.0
+
+
+def test_the_history_of_hapo_by_hand():
+    """Step 1 knows nothing; a prompt that comes twice in a step is compared with what was known before it."""
+    state, chosen = ESTIMATORS["hapo"].new_state(), settings_of("hapo", advantage="dr_grpo")
+    first = [Row(1.0, 40, "a"), Row(0.0, 90, "a"), Row(0.0, 5, "b"), Row(0.0, 7, "b")]
+    assert advantages("hapo", first, chosen, state) == [0.5, -0.5, 0.0, 0.0]
+    assert state.shortest == {"a": 40}
+    # cos(½ π · 20/40) = 0.7071 for the right one; the wrong one at 40 loses nothing: rewards 1.7071 and 0
+    values = advantages("hapo", [Row(1.0, 20, "a"), Row(0.0, 40, "a")], chosen, state)
+    assert values == pytest.approx([0.8535534, -0.8535534])
+    assert state.shortest == {"a": 20}
+    run("hapo", [Row(1.0, 500, "a"), Row(1.0, 0, "a")], chosen, state)  # longer, or empty: nothing new
+    assert state.shortest == {"a": 20}
+
+
+def test_hapo_without_names_of_prompts_says_so():
+    with pytest.raises(ValueError, match="prompt_ids_G"):
+        ESTIMATORS["hapo"].function()(build([Row(1.0, 5, "a")]), settings_of("hapo"), ESTIMATORS["hapo"].new_state())
+
+
+def test_the_targets_of_laser_d_by_hand():
+    """Chosen at the first step, and after every second one from the rollouts since."""
+    chosen = settings_of("laser_d", max_response_length=100, grid_points=10, update_every=2)
+    state = ESTIMATORS["laser_d"].new_state()
+    easy = [Row(1.0, length, "a") for length in (15, 25, 35, 45, 55, 65)]  # n_right = 4: a quarter must be covered
+    run("laser_d", easy, chosen, state)
+    assert state.targets == [100, 100, 30]  # two of six within 30
+    longer = [dataclasses.replace(row, length=row.length + 30) for row in easy]
+    run("laser_d", longer, chosen, state)
+    assert state.targets == [100, 100, 30]
+    run("laser_d", longer, chosen, state)  # four of twelve within 60
+    assert state.targets == [100, 100, 60]
+    medium = [
+        Row(1.0, 90, "b"),
+        Row(1.0, 22, "b"),
+        Row(0.0, 11, "b"),
+        Row(0.0, 12, "b"),
+    ]  # n_right = 1: all must be covered
+    for _ in range(2):
+        run("laser_d", medium, chosen, state)
+    assert state.targets == [100, 90, 60]  # nothing easy was seen: that target stays
+
+
+def test_laser_d_goes_on_with_another_grid():
+    state = ESTIMATORS["laser_d"].new_state()
+    rows = [Row(1.0, 5, "a"), Row(1.0, 90, "a")]
+    run("laser_d", rows, settings_of("laser_d", max_response_length=100, grid_points=10, update_every=5), state)
+    run("laser_d", rows, settings_of("laser_d", max_response_length=100, grid_points=4, update_every=5), state)
+    assert [len(counts) for counts in state.counts] == [5, 5, 5]
+    assert sum(map(sum, state.counts)) == 2
+
+
+def test_short_rl_pauses_below_its_best_by_hand():
+    state, chosen = ESTIMATORS["short_rl"].new_state(), settings_of("short_rl", length_tolerance=0.0)
+    good = [Row(1.0, 10, "a"), Row(1.0, 20, "a")]
+    assert run("short_rl", good, chosen, state).metrics["shaping_on"] == 1
+    worse = [*good, Row(0.0, 5, "a"), Row(0.0, 5, "a")]
+    assert run("short_rl", worse, chosen, state).metrics["shaping_on"] == 0
+    assert state.best_accuracy == 1.0
+
+
+def test_length_shaped_is_the_method_that_it_names():
+    rng = random.Random(3)
+    for name in SHAPERS:
+        chosen, method = settings_of(name), ESTIMATORS["length_shaped"]
+        given = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+        through = method.build_settings({"shaper": name, **given}, "here")
+        assert (through.keeps_state, through.names_prompts) == (chosen.keeps_state, chosen.names_prompts)
+        state, own = method.new_state(), ESTIMATORS[name].new_state()
+        for _ in range(2):
+            rows = random_rows(rng)
+            assert advantages("length_shaped", rows, through, state) == advantages(name, rows, chosen, own)
+
+
+def test_length_shaped_with_another_shaper_starts_anew():
+    state, build = ESTIMATORS["length_shaped"].new_state(), ESTIMATORS["length_shaped"].build_settings
+    rows = [Row(1.0, 500, "a"), Row(0.0, 5, "a")]
+    run("length_shaped", rows, build({"shaper": "leash", "target_length": 10.0}, "here"), state)
+    assert state.values["price"] == pytest.approx(0.01 + 0.02 * (252.5 / 10 - 1))
+    run("length_shaped", rows, build({"shaper": "a_dlp"}, "here"), state)
+    assert state.values["price"] == pytest.approx(0.001 - 0.001 * 0.12)
