@@ -1,0 +1,145 @@
+"""The states of our methods travel with verl's checkpoints: a resumed run goes on as the uninterrupted one would have."""
+
+import json
+import logging
+import random
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("verl.trainer.ppo.checkpoint_callback", reason="verl 0.8 has no checkpoint callback")
+
+from omegaconf import OmegaConf
+from verl.trainer import main_ppo
+from verl.trainer.ppo import checkpoint_callback as callbacks
+from verl.trainer.ppo.ray_trainer import compute_advantage
+
+from tests.contract.test_estimators_verl import batch
+from tests.unit.test_token_budget import random_rows
+from verl_efficiency.methods.shaping.token_budget import TokenBudgetState
+from verl_efficiency.verl import run
+from verl_efficiency.verl.checkpoint import FILE_NAME, StateCallback
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    run.reset_states()
+
+
+@pytest.fixture
+def config(compose, tmp_path):
+    """A launch of ``token_budget`` that was checked at start-up, with checkpoints below a folder of its own."""
+
+    def launched(*overrides):
+        composed = compose(
+            "algorithm.adv_estimator=token_budget", f"trainer.default_local_dir={tmp_path / 'checkpoints'}", *overrides
+        )
+        main_ppo.validate_config(config=composed, use_reference_policy=False, use_critic=False)
+        OmegaConf.resolve(composed)
+        return composed
+
+    return launched
+
+
+def save(callback, config, step):
+    """As ``PPOTrainer._save_checkpoint`` does: the folder, the name of the latest, then the callback."""
+    folder = Path(config.trainer.default_local_dir) / f"global_step_{step}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder.parent / "latest_checkpointed_iteration.txt").write_text(str(step))
+    callback.on_save(trainer=None, global_step=step, checkpoint_dir=str(folder), async_save=False)
+    return folder
+
+
+def learn(config, rows):
+    data = compute_advantage(batch(rows), adv_estimator="token_budget", config=config.algorithm)
+    return data.batch["advantages"].tolist()
+
+
+STEPS = [random_rows(random.Random(seed)) for seed in range(5)]
+
+
+@pytest.mark.parametrize("mode", ["auto", "resume_path"])
+def test_a_resumed_run_goes_on_as_the_uninterrupted_one(config, mode):
+    whole = config("trainer.resume_mode=disable")
+    callbacks.build_checkpoint_callback(whole)
+    uninterrupted = [learn(whole, rows) for rows in STEPS]
+
+    first = config()
+    callback = callbacks.build_checkpoint_callback(first)
+    assert isinstance(callback, StateCallback)
+    resumed = [learn(first, rows) for rows in STEPS[:2]]
+    save(callback, first, 1)
+    resumed.append(learn(first, STEPS[2]))
+    folder = save(callback, first, 3)
+    learn(first, STEPS[0])  # after the checkpoint, and then the machine is lost
+
+    overrides = (
+        ["trainer.resume_mode=resume_path", f"trainer.resume_from_path={folder}"] if mode == "resume_path" else []
+    )
+    second = config(*overrides)
+    callbacks.build_checkpoint_callback(second)
+    resumed += [learn(second, rows) for rows in STEPS[3:]]
+    assert resumed == uninterrupted
+    assert resumed[3:] != [learn(second, rows) for rows in STEPS[3:]]  # the state does matter
+
+
+def test_solve_rates_are_saved_too(config):
+    callback = callbacks.build_checkpoint_callback(config())
+    state = run.state_of(run.ESTIMATORS["token_budget"])
+    state.low, state.high, state.solve_rates = 0.1 + 0.2, 1e300, {"ab12": 1 / 3, "Ünicode": 0.5}
+    folder = save(callback, callback.config, 7)
+    saved = json.loads((folder / FILE_NAME).read_text())
+    assert saved["token_budget"]["low"] == 0.1 + 0.2
+    callbacks.build_checkpoint_callback(config())
+    assert run.state_of(run.ESTIMATORS["token_budget"]) == TokenBudgetState(
+        low=0.1 + 0.2, high=1e300, solve_rates={"ab12": 1 / 3, "Ünicode": 0.5}
+    )
+
+
+def test_a_new_run_starts_anew(config, caplog):
+    launched = config()
+    callback = callbacks.build_checkpoint_callback(launched)
+    learn(launched, STEPS[0])
+    save(callback, launched, 1)
+    for overrides in (["trainer.resume_mode=disable"], ["trainer.default_local_dir=/nowhere/else"]):
+        learn(launched, STEPS[0])
+        callbacks.build_checkpoint_callback(config(*overrides))
+        assert run.dump_states() == {}
+    assert not [record for record in caplog.records if record.name == "verl_efficiency"]
+
+
+def test_a_relative_folder_is_found_from_where_verl_looks(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    launched = config("trainer.default_local_dir=relative/checkpoints")
+    callback = callbacks.build_checkpoint_callback(launched)
+    learn(launched, STEPS[0])
+    before = run.dump_states()
+    save(callback, launched, 1)
+    callbacks.build_checkpoint_callback(config("trainer.default_local_dir=relative/checkpoints"))
+    assert run.dump_states() == before
+
+
+def test_a_checkpoint_without_our_file_is_said(config, caplog):
+    launched = config()
+    folder = save(callbacks.build_checkpoint_callback(launched), launched, 4)
+    (folder / FILE_NAME).unlink()
+    with caplog.at_level(logging.WARNING):
+        callbacks.build_checkpoint_callback(config())
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "verl_efficiency"]
+    assert "global_step_4" in message
+    assert "start anew" in message
+
+
+def test_a_callback_derived_from_ours_saves_too(config, tmp_path):
+    calls = []
+
+    class Mine(StateCallback):
+        def on_save(self, trainer, global_step, checkpoint_dir, async_save=False, **kwargs):
+            super().on_save(trainer, global_step, checkpoint_dir, async_save, **kwargs)
+            calls.append(global_step)
+
+    launched = config()
+    learn(launched, STEPS[0])
+    folder = save(Mine(launched), launched, 2)
+    assert calls == [2]
+    assert (folder / FILE_NAME).exists()
