@@ -65,11 +65,13 @@ def generate(
     the finished rows leave the batch and its key-value cache.
 
     Args:
-        model: a decoder in eval mode.
+        model: a decoder in eval mode. Its ``generation_config`` is emptied: transformers would take from it whatever is not
+            said here, and what a checkpoint suggests (Qwen: top_k 20, repetition_penalty 1.05) must not join in unasked.
         requests: at least one; prompts may differ in length (they are padded on the left).
         eos_ids: tokens that end a response; empty to always generate ``max_tokens``.
         pad_id: any valid token id; padding is masked.
     """
+    model.generation_config = GenerationConfig()
     rows = list(requests)
     width = max(len(row.prompt) for row in rows)
     ids_BL = torch.full((len(rows), width), pad_id)

