@@ -86,8 +86,7 @@ def find_answers(text: str, form: AnswerForm, *, truncated: bool = False) -> lis
     [(1, '4')]
     """
     found = _boxed(text, form) if form.boxed else _delimited(text, form, truncated)
-    opened = ((index, extract_answer(content) or content.strip()) for index, content in found)
-    return [(index, answer) for index, answer in opened if answer and answer not in _PLACEHOLDERS]
+    return [(index, answer) for index, answer in found if answer and answer not in _PLACEHOLDERS]
 
 
 def _boxed(text: str, form: AnswerForm) -> list[tuple[int, str]]:
@@ -95,7 +94,7 @@ def _boxed(text: str, form: AnswerForm) -> list[tuple[int, str]]:
     for box in extract_boxed(text):
         tag = form.tag.search(text[max(0, box.start - form.look_back) : box.start])
         if tag:
-            found.append((int(tag[1]), box.content))
+            found.append((int(tag[1]), extract_answer(text[box.start : box.end]) or ""))
     return found
 
 
@@ -109,8 +108,18 @@ def _delimited(text: str, form: AnswerForm, truncated: bool) -> list[tuple[int, 
         if stop < 0 and not end and not truncated and len(text) - start <= _MAX_CHARS:
             stop = len(text)
         if 0 <= stop <= next_start:  # else it never closes, or swallows the next answer
-            found.append((int(tag[1]), text[start:stop]))
+            content = text[start:stop].strip()
+            found.append((int(tag[1]), extract_answer(content) or content))
     return found
+
+
+def find_headers(text: str, header: str) -> list[re.Match[str]]:
+    """Every line that opens the section of a problem; group 1 is the index."""
+    if header.count("{index}") != 1 or not header.replace("{index}", "").strip():
+        raise SettingsError(
+            f"problem_header: must be a text with one {{index}}, as in {PAPER_HEADER!r}, got {header!r}"
+        )
+    return list(re.finditer("(?m)^" + _pattern(header.replace("{index}", "\0")), text))
 
 
 def find_in_sections(text: str, header: str) -> list[tuple[int, str]]:
@@ -119,12 +128,8 @@ def find_in_sections(text: str, header: str) -> list[tuple[int, str]]:
     >>> find_in_sections("### Problem 1\n\\boxed{3} no, \\boxed{4}\n### Problem 2\nhard", PAPER_HEADER)
     [(1, '4')]
     """
-    if header.count("{index}") != 1 or not header.replace("{index}", "").strip():
-        raise SettingsError(
-            f"problem_header: must be a text with one {{index}}, as in {PAPER_HEADER!r}, got {header!r}"
-        )
-    headers = list(re.finditer("(?m)^" + _pattern(header.replace("{index}", "\0")), text))
-    stops = [header.start() for header in headers[1:]] + [len(text)]
+    headers = find_headers(text, header)
+    stops = [start.start() for start in headers[1:]] + [len(text)]
     answers = [
         (int(start[1]), extract_answer(text[start.end() : stop])) for start, stop in zip(headers, stops, strict=False)
     ]

@@ -24,6 +24,7 @@ from verl_efficiency.rewards.answer_form import (
     PAPER_FORM,
     PAPER_HEADER,
     find_answers,
+    find_headers,
     find_in_order,
     find_in_sections,
     read_form,
@@ -43,9 +44,9 @@ class BatchedAccuracySettings(RewardSettings):
         answer_template: how an answer is written, see :mod:`verl_efficiency.rewards.answer_form`; what the prompt asks for.
         duplicates: which answer counts when an index is answered more than once: ``last``, ``first`` or ``none``.
         fallback: where a response leaves the form, problems without an answer in it take: ``none``, nothing; ``section``, the
-            last box under their own ``problem_header``; ``order``, box k for problem k, if no answer of the response is in
-            the form and it has no more than N boxes. A box that quotes the problem then counts like any other.
-        problem_header: the line that opens the section of a problem, with ``{index}``; for ``fallback=section``.
+            last box under their own ``problem_header``; ``order``, box k for problem k, if the response has no answer in the
+            form, no such header, and no more than N boxes. A box that quotes the problem then counts like any other.
+        problem_header: how the line that opens the section of a problem begins, with ``{index}``; for the fall-backs.
         strip_thinking: whether answers inside ``<think>…</think>`` do not count.
     """
 
@@ -61,7 +62,7 @@ class BatchedAccuracySettings(RewardSettings):
         require(self.accuracy_weight > 0, "accuracy_weight", self.accuracy_weight, "a number above 0")
         require(self.format_weight >= 0, "format_weight", self.format_weight, "a number of at least 0")
         read_form(self.answer_template)
-        find_in_sections("", self.problem_header)
+        find_headers("", self.problem_header)
 
 
 def batched_accuracy(
@@ -117,7 +118,7 @@ def batched_accuracy(
             spare = pick_answers(find_in_sections(text, chosen.problem_header), count, chosen.duplicates)
             tagged = {index for index, _ in found}
             answers = [answers[k] if k + 1 in tagged else spare[k] for k in range(count)]
-        elif chosen.fallback == "order" and not found:
+        elif chosen.fallback == "order" and not found and not find_headers(text, chosen.problem_header):
             answers = pick_answers(find_in_order(text, count), count, chosen.duplicates)
     correct = [verdict.correct for verdict in grade_batch(answers, truths)]
     accuracy = sum(correct) / len(truths)
