@@ -74,7 +74,7 @@ def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> O
     [0.5, -0.5]
     >>> mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]])
     >>> out.token_weights(mask).tolist()  # the first two and one more of six, drawn by the seed: weight 6 / 3
-    [[2.0, 2.0, 0.0, 2.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]
+    [[2.0, 2.0, 2.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]
     """
     advantages_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
     metrics = {"solve_rate": rollouts.correct_B.sum().item() / max(int(rollouts.real_B.sum()), 1)}
@@ -98,14 +98,15 @@ def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoS
     the rows are cut into batches.
     """
     rows, columns = response_mask.shape
-    column_L = _scramble(np.arange(columns, dtype=np.uint32))
-    limit = np.uint32(round(settings.probability * 2**24))
+    pairs = _scramble(np.arange((columns + 1) // 2, dtype=np.uint32))  # one number serves two columns, 16 bits each
+    limit = round(settings.probability * 2**16)
     weights_BL = np.empty((rows, columns), dtype=np.float32)
     mask_BL = response_mask.cpu().numpy()
     for start in range(0, rows, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         mask = mask_BL[block] != 0
-        kept = _scramble(column_L ^ keys_B[block, None]) >> np.uint32(8) < limit
+        drawn = _scramble(pairs ^ keys_B[block, None]).astype("<u4", copy=False).view("<u2")[:, :columns]
+        kept = drawn < limit
         first = mask[:, : settings.first_tokens].sum(1)
         if (first == np.minimum(mask.sum(1), settings.first_tokens)).all():
             kept[:, : settings.first_tokens] = True

@@ -45,7 +45,9 @@ def reference_weights(rows, mask, *, probability, first_tokens, most_tokens, res
         for column, mark in enumerate(marks):
             if not mark:
                 continue
-            drawn = mixed(mixed(column) ^ key) // 2**8 < probability * 2**24
+            number = mixed(mixed(column // 2) ^ key)
+            number = number // 2**16 if column % 2 else number % 2**16
+            drawn = number < probability * 2**16
             room = most_tokens is None or len(kept) < most_tokens
             if position < first_tokens or (room and drawn):
                 kept.append(column)
