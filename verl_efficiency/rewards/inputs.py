@@ -38,7 +38,7 @@ def row_name(data_source: Any, extra_info: Mapping[str, Any] | None) -> str:
     >>> row_name("sums", {"index": 7})
     "data source 'sums', index 7"
     """
-    return f"data source {data_source!r}, index {(extra_info or {}).get('index')!r}"
+    return f"data source {str(data_source)!r}, index {(extra_info or {}).get('index')!r}"
 
 
 def response_cost(extra_info: Mapping[str, Any] | None, key: str, reward: str, row: str) -> Any:

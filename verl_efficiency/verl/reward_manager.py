@@ -148,7 +148,7 @@ class Outcomes:
                 self.function,
                 kind,
                 error,
-                row.get("data_source", [None])[0],
+                str(row.get("data_source", [None])[0]),  # numpy's texts call themselves np.str_('…')
                 extra_info.get("index") if isinstance(extra_info, Mapping) else None,
                 exc_info=error,
             )
