@@ -259,6 +259,15 @@ def model_dir(model, tmp_path_factory):
     return path
 
 
+def run(model, rows: list[Request], sampling: Sampling, **settings) -> None:
+    """Generate for all of ``rows``; each is yielded once, and complete."""
+    finished = []
+    for row in generate(model, rows, sampling, **settings):
+        assert row.done
+        finished.append(id(row))
+    assert sorted(finished) == sorted(id(row) for row in rows)
+
+
 def requests(count: int, max_tokens: int = 40) -> list[Request]:
     """Prompts of different lengths, so that there is padding."""
     return [
@@ -279,7 +288,7 @@ def forward_log_probs(model, request: Request, temperature: float) -> list[float
 @pytest.mark.parametrize("segment", [5, 100])
 def test_log_probs_equal_a_forward_pass(model, temperature, segment):
     rows = requests(24)
-    generate(model, rows, Sampling(temperature), eos_ids={EOS}, pad_id=0, segment=segment)
+    run(model, rows, Sampling(temperature), eos_ids={EOS}, pad_id=0, segment=segment)
     assert len({len(row.tokens) for row in rows}) > 5  # rows left the batch at different times
     for row in rows:
         assert row.log_probs == pytest.approx(forward_log_probs(model, row, temperature), abs=2e-5)
@@ -287,7 +296,7 @@ def test_log_probs_equal_a_forward_pass(model, temperature, segment):
 
 def test_a_response_ends_at_eos_or_at_its_own_max_tokens(model):
     rows = [Request(row.prompt, 3 + 5 * (index % 5), row.seed) for index, row in enumerate(requests(60))]
-    generate(model, rows, Sampling(), eos_ids={EOS}, pad_id=0, segment=4)
+    run(model, rows, Sampling(), eos_ids={EOS}, pad_id=0, segment=4)
     assert {row.stopped for row in rows} == {True, False}
     for row in rows:
         assert len(row.tokens) == len(row.log_probs) <= row.max_tokens
@@ -297,27 +306,27 @@ def test_a_response_ends_at_eos_or_at_its_own_max_tokens(model):
 
 def test_without_eos_ids_every_response_has_max_tokens(model):
     rows = requests(10, max_tokens=33)
-    generate(model, rows, Sampling(), eos_ids=(), pad_id=0)
+    run(model, rows, Sampling(), eos_ids=(), pad_id=0)
     assert [len(row.tokens) for row in rows] == [33] * 10
     assert any(EOS in row.tokens[:-1] for row in rows)
 
 
 def test_a_response_depends_on_its_seed_and_not_on_its_batch(model):
     together = requests(16)
-    generate(model, together, Sampling(), eos_ids={EOS}, pad_id=0)
+    run(model, together, Sampling(), eos_ids={EOS}, pad_id=0)
     alone = requests(16)
     for row in alone:
-        generate(model, [row], Sampling(), eos_ids={EOS}, pad_id=0, segment=3)
+        run(model, [row], Sampling(), eos_ids={EOS}, pad_id=0, segment=3)
     assert [row.tokens for row in alone] == [row.tokens for row in together]
     other = [Request(row.prompt, row.max_tokens, (8, *row.seed)) for row in together]
-    generate(model, other, Sampling(), eos_ids={EOS}, pad_id=0)
+    run(model, other, Sampling(), eos_ids={EOS}, pad_id=0)
     assert [row.tokens for row in other] != [row.tokens for row in together]
 
 
 def test_what_the_checkpoint_suggests_for_sampling_does_not_join_in(model):
     model.generation_config.update(repetition_penalty=1.5, top_k=2, eos_token_id=4)
     rows = requests(8)
-    generate(model, rows, Sampling(), eos_ids={EOS}, pad_id=0)
+    run(model, rows, Sampling(), eos_ids={EOS}, pad_id=0)
     assert any(4 in row.tokens[:-1] for row in rows)
     for row in rows:
         assert row.log_probs == pytest.approx(forward_log_probs(model, row, 1.0), abs=2e-5)
@@ -325,7 +334,7 @@ def test_what_the_checkpoint_suggests_for_sampling_does_not_join_in(model):
 
 def test_temperature_zero_takes_the_likeliest_token(model):
     rows = requests(8, max_tokens=10)
-    generate(model, rows, Sampling(temperature=0.0), eos_ids=(), pad_id=0)
+    run(model, rows, Sampling(temperature=0.0), eos_ids=(), pad_id=0)
     for row in rows:
         ids = torch.tensor([row.prompt + row.tokens])
         with torch.inference_mode():
@@ -336,7 +345,7 @@ def test_temperature_zero_takes_the_likeliest_token(model):
 def test_tokens_are_drawn_as_often_as_their_probability_says(model):
     prompt, draws = [3, 4, 5], 8_000
     rows = [Request(prompt, 1, (index,)) for index in range(draws)]
-    generate(model, rows, Sampling(temperature=1.5), eos_ids=(), pad_id=0)
+    run(model, rows, Sampling(temperature=1.5), eos_ids=(), pad_id=0)
     with torch.inference_mode():
         expected_V = (model(torch.tensor([prompt])).logits[0, -1] / 1.5).softmax(-1)
     drawn_V = torch.bincount(torch.tensor([row.tokens[0] for row in rows]), minlength=20) / draws
@@ -352,7 +361,7 @@ def test_top_k_and_top_p_leave_only_the_likeliest_tokens(model):
     assert 1 < kept_by_p < 20
     for sampling, kept in ((Sampling(top_k=3), 3), (Sampling(top_p=0.8), kept_by_p)):
         rows = [Request(prompt, 1, (index,)) for index in range(2000)]
-        generate(model, rows, sampling, eos_ids=(), pad_id=0)
+        run(model, rows, sampling, eos_ids=(), pad_id=0)
         assert {row.tokens[0] for row in rows} == set(order_V[:kept].tolist())
         expected = (probs_V[:kept] / probs_V[:kept].sum()).log().tolist()
         for row in rows[:100]:
@@ -387,7 +396,7 @@ def test_the_server_answers_many_calls_with_one_batch(server, monkeypatch):
 
     def counted(model, rows, *args, **kwargs):
         batches.append(len(rows))
-        generate(model, rows, *args, **kwargs)
+        return generate(model, rows, *args, **kwargs)
 
     monkeypatch.setattr("verl_efficiency.verl.cpu.hf_server.generate", counted)
     outputs = ask(server, [[2, 3], [4, 5, 6]] * 10)
@@ -425,6 +434,21 @@ def test_an_error_reaches_every_caller_and_the_server_lives_on(server):
     failed = ask(server, [[2, 3], [999]])
     assert all(isinstance(outcome, IndexError) for outcome in failed)
     assert len(ask(server, [[2, 3]])[0].token_ids) > 0
+
+
+def test_a_short_response_does_not_wait_for_a_long_one(server):
+    finished = []
+
+    async def one(prompt, max_tokens):
+        await server.generate(prompt, {**VERLS_PARAMS, "max_tokens": max_tokens, "ignore_eos": True}, "id")
+        finished.append((max_tokens, server.busy.locked()))
+
+    async def both():
+        await asyncio.gather(one([2, 3], 100), one([4, 5], 1))
+
+    asyncio.run(both())
+    assert finished[0] == (1, True)  # while the batch went on
+    assert finished[1][0] == 100
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 Knows neither verl nor Ray. Shapes: B rows, L prompt and response so far, T new tokens, V vocabulary.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Sampling:
 
 @dataclass
 class Request:
-    """One prompt and, once :func:`generate` has filled it in, its response.
+    """One prompt and, once :func:`generate` has yielded it, its response.
 
     The response depends on the weights, the prompt, the sampling and ``seed``; not on which requests share the batch
     (up to rounding: the shape of a batch changes the last bits of a logit).
@@ -58,8 +58,8 @@ def generate(
     eos_ids: Collection[int],
     pad_id: int,
     segment: int = 32,
-) -> None:
-    """Fill in the responses of ``requests``, all in one batch.
+) -> Iterator[Request]:
+    """Fill in the responses of ``requests``, all in one batch, and yield each request when its response is complete.
 
     A batch runs as long as its longest response. So it is run in segments of at most ``segment`` tokens, and after each one
     the finished rows leave the batch and its key-value cache.
@@ -105,6 +105,7 @@ def generate(
         _append(rows, new_BT.tolist(), torch.stack(draw.log_probs_TB, dim=1).tolist(), frozenset(eos_ids))
         step += steps
 
+        yield from (row for row in rows if row.done)
         keep = [index for index, row in enumerate(rows) if not row.done]
         rows = [rows[index] for index in keep]
         cache = output.past_key_values

@@ -53,6 +53,7 @@ class HFServer:
         self.replica_rank = replica_rank
         self.busy = asyncio.Lock()  # one batch at a time, and none while weights arrive
         self.waiting: list[_Waiting] = []
+        self.serving: asyncio.Task[None] | None = None
         self.received: set[str] = set()
         self.global_steps: int | None = None
         self.asked_before: Counter[tuple[int, ...]] = Counter()  # how often a prompt came since the last weights
@@ -68,7 +69,7 @@ class HFServer:
         image_data: list[Any] | None = None,
         video_data: list[Any] | None = None,
     ) -> TokenOutput:
-        """One response; concurrent calls are served together, by whichever of them gets the lock first."""
+        """One response. Concurrent calls share a batch, and each returns when its own response is complete."""
         if image_data or video_data:
             raise NotImplementedError("rollout 'hf' generates from text only; images and videos need rollout.name=vllm")
         prompt = [int(token) for token in prompt_ids]
@@ -76,14 +77,12 @@ class HFServer:
         occurrence = self.asked_before[tuple(prompt)]
         self.asked_before[tuple(prompt)] += 1
         seed = (self.config.seed, self.replica_rank, self.global_steps or 0, occurrence, *prompt)
-        mine = _Waiting(Request(prompt, max_tokens, seed), sampling, ignore_eos)
-        self.waiting.append(mine)
-        async with self.busy:
-            if not mine.served:
-                await self._serve_waiting()
-        if mine.error:
-            raise mine.error
-        request = mine.request
+        answered = asyncio.get_running_loop().create_future()
+        request = Request(prompt, max_tokens, seed)
+        self.waiting.append(_Waiting(request, sampling, ignore_eos, answered))
+        if self.serving is None or self.serving.done():
+            self.serving = asyncio.create_task(self._serve_all())
+        await answered
         return TokenOutput(
             token_ids=request.tokens,
             log_probs=request.log_probs,
@@ -91,31 +90,35 @@ class HFServer:
             extra_fields={"global_steps": self.global_steps},
         )
 
-    async def _serve_waiting(self) -> None:
-        """Run one batch: every waiting request with the sampling of the first, up to ``max_num_seqs``."""
-        seen = 0
-        while seen < len(self.waiting) < self.config.max_num_seqs:
-            seen = len(self.waiting)
-            await asyncio.sleep(self.settings.gather_seconds)
-        first = self.waiting[0]
-        batch = [one for one in self.waiting if one.like(first)][: self.config.max_num_seqs]
-        self.waiting = [one for one in self.waiting if one not in batch]
-        error = None
-        try:
-            await asyncio.to_thread(
-                generate,
-                self.model,
-                [one.request for one in batch],
-                first.sampling,
-                eos_ids=() if first.ignore_eos else self.eos_ids,
-                pad_id=self.pad_id,
-                segment=self.settings.segment,
-            )
-        except Exception as caught:  # raised again in every call of this batch, also in those that wait for the lock
-            logger.exception("rollout 'hf' failed for a batch of %d requests", len(batch))
-            error = caught
-        for one in batch:
-            one.served, one.error = True, error
+    async def _serve_all(self) -> None:
+        while self.waiting:
+            seen = 0
+            while seen < len(self.waiting) < self.config.max_num_seqs:
+                seen = len(self.waiting)
+                await asyncio.sleep(self.settings.gather_seconds)
+            batch = [one for one in self.waiting if one.like(self.waiting[0])][: self.config.max_num_seqs]
+            self.waiting = [one for one in self.waiting if one not in batch]
+            async with self.busy:
+                try:
+                    await asyncio.to_thread(self._run, batch, asyncio.get_running_loop())
+                except Exception as error:  # it is raised in every call that this batch has not answered
+                    logger.exception("rollout 'hf' failed for a batch of %d requests", len(batch))
+                    for one in batch:
+                        if not one.answered.done():
+                            one.answered.set_exception(error)
+
+    def _run(self, batch: list["_Waiting"], loop: asyncio.AbstractEventLoop) -> None:
+        """Generate in a thread, so that answered calls return and new ones come in meanwhile."""
+        answered = {id(one.request): one.answered for one in batch}
+        for request in generate(
+            self.model,
+            [one.request for one in batch],
+            batch[0].sampling,
+            eos_ids=() if batch[0].ignore_eos else self.eos_ids,
+            pad_id=self.pad_id,
+            segment=self.settings.segment,
+        ):
+            loop.call_soon_threadsafe(answered[id(request)].set_result, None)
 
     async def receive_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Copy some of the new weights into the model, by name; :meth:`finish_weights` ends the sequence."""
@@ -136,8 +139,7 @@ class _Waiting:
     request: Request
     sampling: Sampling
     ignore_eos: bool
-    served: bool = False
-    error: Exception | None = None
+    answered: asyncio.Future[None]
 
     def like(self, other: "_Waiting") -> bool:
         return (self.sampling, self.ignore_eos) == (other.sampling, other.ignore_eos)
