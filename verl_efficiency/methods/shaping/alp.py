@@ -5,9 +5,8 @@ With score ``s``, length ``L`` (generated tokens), solve rate p of the group and
     r = s − β · L · max(p, 1/K)
 
 Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv
-2506.05256. The abstract states the penalty per token and its scaling with the solve rate; the floor 1/K and β = 1e-7
-are as we remember the paper's text and not verified. Wrong answers pay too, so a short wrong answer scores above a long
-wrong one.
+2506.05256. Formula, floor 1/K and β = 1e-7 as in third-party notes on its text, which we have not seen ourselves; no
+official code. Wrong answers pay too, so a short wrong answer scores above a long wrong one.
 """
 
 from dataclasses import dataclass

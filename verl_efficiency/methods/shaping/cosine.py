@@ -2,14 +2,14 @@
 
 With length ``L`` (generated tokens) and the limit L_max::
 
-    r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))      with (shortest, longest) of correct or of wrong
-    answers r = exceed                                                       L + margin ≥ L_max, right or wrong
+    r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))      (shortest, longest) of correct or of wrong answers
+    r = exceed                                                       L + margin ≥ L_max, right or wrong
 
 The reward takes the place of the score. Paper: "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv
 2502.03373; code: github.com/eddycmu/demystify-long-cot at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16
-tokens as there, values 2 → 1, −10 → 0 as its ``openrlhf/scripts/section_4.2…cosine.sh``; −10 for exceeding as in the
-design notes. Our choice: L_max is the limit of the run (there a number of its own). Not here: its repetition penalties,
-which need the text. A wrong answer gains from being long, never from being short.
+tokens as there, values 2 → 1, −10 → 0 and −10 as its script ``section_4.2__active_scaling_of_cot_length__cosine.sh``.
+Our choice: L_max is the limit of the run (there a number of its own). Not here: its repetition penalties, which need
+the text. A wrong answer gains from being long, never from being short.
 """
 
 import math

@@ -9,11 +9,11 @@ L_max::
     r = max(½ − ½ λ, 0.1)           correct
     r = min(0.9 λ − 0.1, −0.1)      wrong
 
-Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472. The abstract states
-budget and penalty in words; the formula is the one third parties re-implement and not verified against the paper, which
-builds preference pairs with it. Our choice: in reinforcement learning r takes the place of the score (a
-re-implementation adds it). A wrong answer gains from being long, never from being short; every correct one scores at
-least 0.2 above every wrong one.
+Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472. The formula is that of
+third-party notes on its text and of re-implementations, and not checked against the paper itself, which builds
+preference pairs with it. Our choice: in reinforcement learning r takes the place of the score (a re-implementation adds
+it). A wrong answer gains from being long, never from being short; every correct one scores at least 0.2 above every
+wrong one.
 """
 
 from dataclasses import dataclass

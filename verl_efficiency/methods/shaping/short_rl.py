@@ -9,10 +9,10 @@ accuracy of this batch and its maximum over all batches so far::
     r = s + weight · λ      correct, and accuracy ≥ best accuracy − accuracy_tolerance
     r = s                   otherwise
 
-Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization", arXiv 2505.12284 (number not checked
-against the paper itself); code: github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``.
-Tolerances 100 tokens and 0.05 as its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The
-batch at hand counts for the best accuracy, as there.
+Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization", arXiv 2505.12284; code:
+github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. Tolerances 100 tokens and 0.05 as
+its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The batch at hand counts for the best
+accuracy, as there.
 """
 
 from dataclasses import dataclass
