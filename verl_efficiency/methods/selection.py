@@ -83,6 +83,10 @@ class GrpoRocSettings(MethodSettings):
         require(self.keep is None or self.keep >= 1, "keep", self.keep, "a whole number of at least 1, or null")
         for name in ("min_correct", "min_wrong"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number of at least 0")
+        least = self.min_correct + self.min_wrong
+        require(
+            self.keep is None or self.keep >= least, "keep", self.keep, f"at least min_correct + min_wrong = {least}"
+        )
 
 
 def grpo_roc(rollouts: Rollouts, settings: GrpoRocSettings, state: None = None) -> Outcome:
