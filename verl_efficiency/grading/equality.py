@@ -8,7 +8,7 @@ from verl_efficiency.grading.numbers import Number, read_number
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")
 _CONTENT = re.compile(r"[0-9A-Za-z]")
-_IN_BASE = re.compile(r"([0-9A-Za-z]+)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")
+_IN_BASE = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")
 _SPACE = re.compile(r"(?:\s|~|\\[,;: ])+")
 _LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")
@@ -64,7 +64,7 @@ def _same_in_base(answer: str, gold: str) -> bool | None:
     left, right = _IN_BASE.fullmatch(answer), _IN_BASE.fullmatch(gold)
     if left and right:
         same_base = int(left[2] or left[3]) == int(right[2] or right[3])
-        return same_base and left[1] == right[1]
+        return same_base and left[1].lower() == right[1].lower()
     if left and _INTEGER.fullmatch(gold):
         return left[1] == gold and _is_number_in_base(left[1], int(left[2] or left[3]))
     if right and _INTEGER.fullmatch(answer):

@@ -38,14 +38,13 @@ def extract_boxed(text: str) -> list[Box]:
 def _spans(text: str) -> list[tuple[int, int, int]]:
     """(start, start of the content, end) of every balanced box, nested ones too, in the order in which they close."""
     closed: list[tuple[int, int, int]] = []
-    waiting: list[re.Match[str]] = []
+    waiting: list[tuple[int, int] | None] = []  # None for a plain brace
     for token in _TOKEN.finditer(text):
-        if token["box"] or token["open"]:
-            waiting.append(token)
-        elif token["close"] and waiting:
-            opening = waiting.pop()
-            if opening["box"]:
-                closed.append((opening.start(), opening.end(), token.end()))
+        if token.lastgroup == "close":
+            if waiting and (opening := waiting.pop()):
+                closed.append((*opening, token.end()))
+        elif token.lastgroup:
+            waiting.append(token.span() if token.lastgroup == "box" else None)
     return closed
 
 

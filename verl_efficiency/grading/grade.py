@@ -11,7 +11,7 @@ from verl_efficiency.grading.screen import misread
 from verl_efficiency.grading.verdict import Status, Verdict
 from verl_efficiency.settings import require
 
-DEADLINE = 5.0
+DEADLINE = 3.0
 MAX_CHARS = 500
 
 
@@ -43,18 +43,14 @@ async def grade_async(answer: str | None, gold: str, *, deadline: float = DEADLI
 
 
 def grade_batch(answers: Sequence[str | None], golds: Sequence[str], *, deadline: float = DEADLINE) -> list[Verdict]:
-    """:func:`grade` for every pair, in parallel over the workers of the pool; in the order given."""
-    verdicts = [_quick_verdict(answer, gold, deadline) for answer, gold in zip(answers, golds, strict=True)]
-    if all(verdicts):
-        return [verdict for verdict in verdicts if verdict]
-    threads = pool.get_pool().threads
-    waiting = {
-        index: threads.submit(_pool_verdict, str(answers[index]), golds[index], deadline)
-        for index, verdict in enumerate(verdicts)
-        if verdict is None
-    }
+    """:func:`grade` for every pair, in the order given: parallel over the workers of the pool, equal pairs only once."""
+    pairs = list(zip(answers, golds, strict=True))
+    verdicts = [_quick_verdict(answer, gold, deadline) for answer, gold in pairs]
+    hard = dict.fromkeys(pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is None)
+    threads = pool.get_pool().threads if hard else None
+    waiting = {pair: threads.submit(_pool_verdict, str(pair[0]), pair[1], deadline) for pair in hard if threads}
     try:
-        return [verdict or waiting[index].result() for index, verdict in enumerate(verdicts)]
+        return [verdict or waiting[pair].result() for pair, verdict in zip(pairs, verdicts, strict=True)]
     finally:
         for future in waiting.values():  # after an interrupt
             future.cancel()

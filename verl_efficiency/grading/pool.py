@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 # Seconds between a worker's own deadline and the moment its parent kills it.
 GRACE = 0.25
 START_SECONDS = 120
-# Same import path as here, whatever the working directory holds: the child runs no module of the caller.
+# The same import path as here, whatever lies in the working directory; no module of the caller is run.
 _START = (
-    "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
+    "import sys; sys.path[:] = sys.argv[2].splitlines(); "
     "from verl_efficiency.grading.child import main; main(*map(int, sys.argv[3:]))"
 )
 
@@ -50,13 +50,13 @@ class PoolSettings:
     """
 
     workers: int = 2
-    memory_mib: int = 2048
-    retire_mib: int = 512
+    memory_mib: int = 1024
+    retire_mib: int = 256
 
     def __post_init__(self) -> None:
         require(self.workers >= 1, "workers", self.workers, "at least 1")
-        require(self.memory_mib >= 512, "memory_mib", self.memory_mib, "at least 512 (math-verify itself needs 300)")
-        require(self.retire_mib >= 128, "retire_mib", self.retire_mib, "at least 128 (math-verify itself needs 80)")
+        require(self.memory_mib >= 256, "memory_mib", self.memory_mib, "at least 256 (math-verify itself takes 145)")
+        require(self.retire_mib >= 100, "retire_mib", self.retire_mib, "at least 100 (math-verify itself takes 66)")
 
 
 class Worker:
@@ -64,7 +64,7 @@ class Worker:
 
     def __init__(self, settings: PoolSettings):
         self.connection, theirs = Pipe()
-        path = json.dumps([entry or os.getcwd() for entry in sys.path])
+        path = "\n".join(entry or os.getcwd() for entry in sys.path)
         numbers = [str(theirs.fileno()), str(os.getpid()), str(settings.memory_mib)]
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, "verl_efficiency.grading.child", path, *numbers],

@@ -8,9 +8,7 @@ import re
 
 from verl_efficiency.grading.numbers import read_number
 
-_LAYOUT = re.compile(
-    r"\\(?:[,;:!> ]|(?:q?quad|left|right|[lc]?dots|phantom|displaystyle)(?![a-zA-Z]))|\\?\$|[~\"']|\s+"
-)
+_LAYOUT = re.compile(r"\\(?:[,;:!> ]|(?:q?quad|left|right|[lc]?dots|displaystyle)(?![a-zA-Z]))|\\?\$|[~\"']|\s+")
 _AND_OR = re.compile(r",?\s*\\text\s*\{\s*(?:and|or)\s*\}")
 # The first two alternatives step over digits that belong to a command, an exponent or a subscript.
 _ADJACENT = re.compile(
@@ -26,7 +24,8 @@ _ADJACENT = re.compile(
 _SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*_")
 _UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")
 _CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")
-_SIDES = re.compile(r"(?<![\\<>!:])=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
+_SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
+_INVISIBLE = re.compile(r"\\[hv]?phantom(?![a-zA-Z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -43,6 +42,7 @@ def misread(text: str) -> bool:
         not _balanced(text)
         or "\\boxed" in text
         or "\\fbox" in text
+        or _INVISIBLE.search(text) is not None
         or _SUBSCRIPT.search(plain) is not None
         or any(match["bad"] for match in _ADJACENT.finditer(plain))
         or _hides_a_candidate(plain)

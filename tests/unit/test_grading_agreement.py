@@ -1,0 +1,161 @@
+"""Our verdicts against math-verify's own, and every kind of answer on which the two differ, with the reason.
+
+math-verify is called as its authors mean it to be: parse() and verify() with their default settings, in the main thread, on
+``\\boxed{answer}`` and ``\\boxed{gold}``, only with more time (the machine may be busy). The data sets are looked for in
+the folder that the environment variable VERL_EFFICIENCY_DATA names, else in ``../shared/data`` beside the repository;
+without them these tests cover the tables only.
+"""
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from math_verify import parse, verify
+
+from verl_efficiency.grading import Status, extract_answer, grade, grade_batch, quick_equal
+
+DATA = Path(os.environ.get("VERL_EFFICIENCY_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="data sets not found; set VERL_EFFICIENCY_DATA")
+
+
+def theirs(answer: str, gold: str) -> bool:
+    read = [parse(f"\\boxed{{{text}}}", parsing_timeout=60) for text in (gold, answer)]
+    return verify(*read, timeout_seconds=60)
+
+
+# (answer, gold, ours is correct, why ours is right). Theirs is the opposite, every time.
+DIFFERENCES = [
+    (r"50\%", "50%", True, "a percent sign in a box makes math-verify's parser fail"),
+    (r"50\%", "0.5", True, "the same"),
+    (r"50\%", "50", True, "the same; math-verify means to accept it, see get_pct_val in its grader"),
+    ("42.", "42", True, "a full stop makes the parser fail"),
+    ("3 1/2", "7/2", True, "a mixed number; read as 3·1/2"),
+    ("-2 1/2", "-3/2", False, "minus two and a half; read as -2 + 1/2"),
+    (r"1\,000", "1000", True, "a thin space parts thousands; read as 1·0"),
+    ("1 000", "0", False, "one thousand; read as 1·0"),
+    ("3e8", r"3 \times 10^{8}", True, "a power of ten; read as 3·e·8"),
+    ("2.5e3 \\text{ m}", "2500", True, "the same"),
+    ("0.0000001", "0.0000002", False, "twice as much, but equal to six decimals"),
+    ("52_8", "52_9", False, "different numbers; the subscript is dropped"),
+    ("5_000", "5", False, "the same"),
+    ("59_8", "59", False, "no such digit in base 8; the subscript is dropped"),
+    ("3 4", "7", False, "two numbers; read as the mixed number 3 + 4"),
+    ("(3)(4)", "7", False, "the same, and the product is 12"),
+    ("{3}{4}", "7", False, "the same"),
+    (r"3 \quad 4", "7", False, "the same"),
+    ("5.0.0", "0", False, "no number; read as 5.0·0"),
+    (r"3 \text{ or four}", "3", False, "two candidates; a trailing text is stripped as a unit whatever it says"),
+    (r"3 \text{, or } 4 \text{ perhaps}", "3", False, "the same, up to the last text"),
+    (r"3 \mathbf{4}", "3", False, "the same for bold print: the answer is 34"),
+    ("3c 4c 5", "3", False, "the same for bare letters that could be units"),
+    ("4 = 3", "3", False, "a contradiction; the last side is taken"),
+    ("1 = 2 = 3", "3", False, "the same"),
+    (r"4 \to 3", "3", False, "the same"),
+    (r"3 \approx 4", "3", False, "the same with the first side"),
+    (r"4 \boxed{3}", "3", False, "two candidates; of the boxes inside, the last is taken"),
+    ("3} + {4", "3", False, "unbalanced braces close math-verify's own box early"),
+    ("the answer is 5 @@ 7", "5", False, "no mathematics; some number in it is picked"),
+]
+
+
+@pytest.mark.parametrize(("answer", "gold", "correct", "reason"), DIFFERENCES)
+def test_where_we_differ_from_math_verify(answer, gold, correct, reason):
+    assert grade(answer, gold).correct is correct, reason
+    assert theirs(answer, gold) is not correct, f"math-verify has changed its mind; delete this row ({reason})"
+
+
+SYMBOLIC = [
+    ("1 + x", "x+1"),
+    (r"\frac{\sqrt{2}}{2}", r"\frac{1}{\sqrt{2}}"),
+    (r"2\sqrt{3}", r"\sqrt{12}"),
+    ("x = 5", "5"),
+    ("5", "x = 5"),
+    ("x = 5", "y = 5"),
+    (r"\{1,2\}", r"\{2,1\}"),
+    ("(1,2)", "(2,1)"),
+    ("(1,2)", "[1,2]"),
+    (r"(-\infty, 3)", "x < 3"),
+    ("x < 3", "3 > x"),
+    (r"\text{east}", "east"),
+    ("(C)", r"\text{(C)}"),
+    ("0.333333", "1/3"),
+    ("18 dollars", "18"),
+    (r"18 \text{ cm}^2", "18"),
+    (r"90^\circ", "90"),
+    (r"3 \text{ or } 4", "3"),
+    (r"3 \text{ and } 4", r"\{3,4\}"),
+    ("1,2,3", "3"),
+    (r"\pm 2", r"\{-2,2\}"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix} "),
+    ("10!", "3628800"),
+    (r"\sin^2 x + \cos^2 x", "1"),
+    ("4\N{FULLWIDTH DIGIT TWO}", "42"),
+    ("\N{ARABIC-INDIC DIGIT THREE}", "3"),
+    ("4\x002", "42"),
+    (r"\text{no}", r"\text{yes}"),
+    ("1/0", "2"),
+    (r"\frac{}{}", "2"),
+]
+
+
+@pytest.mark.parametrize(("answer", "gold"), SYMBOLIC)
+def test_where_math_verify_decides(answer, gold):
+    assert grade(answer, gold).correct is theirs(answer, gold)
+
+
+def read(name: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+
+
+def completions() -> list[tuple[str, str, bool]]:
+    """(solution, reference, recorded is_correct) of four models on the 1,319 test problems of GSM8K."""
+    models = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+    return [
+        (row[model]["solution"], row["ground_truth"].rsplit("A:", 1)[1].strip(), row[model]["is_correct"])
+        for row in read("gsm8k_model_solutions.jsonl")
+        for model in models
+    ]
+
+
+GOLDS: dict[str, Callable[[], list[str]]] = {
+    "MATH-500": lambda: [row["answer"] for row in read("math500_test.jsonl")],
+    "OlympiadBench": lambda: [", ".join(row["final_answer"]) for row in read("olympiadbench_test.jsonl")],
+    "Minerva": lambda: [extract_answer(row["solution"]) or "" for row in read("minerva_test.jsonl")],
+}
+
+
+@needs_data
+@pytest.mark.parametrize("step", [8, pytest.param(1, marks=pytest.mark.e2e)])
+def test_real_completions(step):
+    """5,276 answers to GSM8K: ours = the recorded is_correct = math-verify's (here for one in ``step``), no exception."""
+    rows = completions()
+    assert len(rows) == 5276
+    answers = [extract_answer(solution, marker="\nA:") for solution, _, _ in rows]
+    verdicts = grade_batch(answers, [gold for _, gold, _ in rows])
+    assert [verdict.correct for verdict in verdicts] == [is_correct for _, _, is_correct in rows]
+    assert sum(verdict.status is Status.no_answer for verdict in verdicts) == 11  # cut off before the answer
+    pairs = sorted({(answer, gold) for answer, (_, gold, _) in zip(answers, rows, strict=True) if answer})
+    assert [pair for pair in pairs[::step] if grade(*pair).correct is not theirs(*pair)] == []
+
+
+def pairs_of(name: str) -> list[tuple[str, str]]:
+    """Every reference with itself and with another one of the same set."""
+    golds = GOLDS[name]()
+    return list(zip(golds, golds, strict=True)) + list(
+        zip(random.Random(0).sample(golds, len(golds)), golds, strict=True)
+    )
+
+
+@needs_data
+@pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.e2e)])
+@pytest.mark.parametrize("name", GOLDS)
+def test_reference_answers(name, step):
+    """Each reference against itself and another, one pair in ``step``: the same verdict, no exception."""
+    pairs = pairs_of(name)[::step]
+    assert any(quick_equal(*pair) is None for pair in pairs)
+    verdicts = grade_batch([answer for answer, _ in pairs], [gold for _, gold in pairs], deadline=60)
+    assert not any(verdict.status is Status.timed_out for verdict in verdicts)
+    assert [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.correct is not theirs(*pair)] == []

@@ -1,0 +1,130 @@
+"""Where the final answer is."""
+
+import time
+
+import pytest
+
+from verl_efficiency.grading import Box, drop_thinking, extract_answer, extract_boxed
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"It is \boxed{42}.", "42"),
+        (r"\boxed{1} then \boxed{2}", "2"),
+        (r"\boxed{2} and the draft \boxed{3", "2"),  # cut off: the last box that closes counts
+        (r"\boxed{3", None),
+        (r"\boxed{", None),
+        (r"\boxed", None),
+        (r"\boxed{}", None),
+        (r"\boxed{  }", None),
+        (r"\boxed 5", None),
+        ("", None),
+        ("42", None),
+        (r"boxed{42}", None),
+        (r"\boxedx{42}", None),
+        (r"\boxed {42}", "42"),
+        ("\\boxed\n{42}", "42"),
+        (r"\fbox{42}", "42"),
+        (r"\\boxed{42}", "42"),  # escaped twice, as in JSON
+        (r"x \\ \boxed{42}", "42"),
+        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
+        (r"\boxed{\left\{1,2\right\}}", r"\left\{1,2\right\}"),  # escaped braces are print
+        (r"\boxed{\{1,2}", r"\{1,2"),
+        (r"\boxed{1\}}", r"1\}"),
+        (r"} \boxed{4} {", "4"),
+        (r"{ \boxed{4}", "4"),
+        (r"\text{so \boxed{4}", "4"),
+        (r"\boxed{ \boxed{4} }", "4"),
+        (r"\boxed{\boxed{\boxed{4}}}", "4"),
+        (r"\boxed{x = \boxed{4}}", r"x = \boxed{4}"),
+        (r"\boxed{\boxed{3}\boxed{4}}", r"\boxed{3}\boxed{4}"),
+        (r"\boxed{5 \boxed{3}", "3"),
+        ("\\boxed{4\x00}", "4\x00"),
+        ("\\boxed{\ud800}", "\ud800"),
+    ],
+)
+def test_the_last_balanced_box(text, answer):
+    assert extract_answer(text) == answer
+
+
+def test_every_box_with_its_place():
+    text = r"a \boxed{1} b \boxed{2 {\boxed{3}}} \boxed{4"
+    boxes = extract_boxed(text)
+    assert boxes == [Box(2, 11, "1"), Box(14, 35, r"2 {\boxed{3}}")]
+    assert [text[box.start : box.end] for box in boxes] == [r"\boxed{1}", r"\boxed{2 {\boxed{3}}}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("<think>a</think>b", "b"),
+        ("a</think>b", "b"),  # the template opened the block in the prompt
+        ("<think>a</think>b<think>c</think>d", "d"),
+        ("<think>a <think> b</think>c", "c"),
+        ("b<think>a", "b"),
+        ("<think>a", ""),
+        ("<think>a</think>b<think>c", "b"),
+        ("b", "b"),
+        ("", ""),
+    ],
+)
+def test_thinking_is_dropped(text, rest):
+    assert drop_thinking(text) == rest
+
+
+def test_a_box_in_the_thinking_counts_only_when_thinking_is_kept():
+    text = r"<think>perhaps \boxed{3}</think>I do not know."
+    assert extract_answer(text, strip_thinking=True) is None
+    assert extract_answer(text) == "3"
+    assert extract_answer(r"<think>\boxed{3} or \boxed{5}</think>\boxed{4}", strip_thinking=True) == "4"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("6 * 7\n#### 42", "42"),
+        ("#### 41\n#### 42\nThanks.", "42"),
+        ("#### ", None),
+        ("####\n42", None),
+        ("no mark, 42", None),
+    ],
+)
+def test_answer_after_a_marker(text, answer):
+    assert extract_answer(text, marker="####") == answer
+
+
+def test_only_the_end_of_a_long_text_is_read():
+    assert extract_answer(r"\boxed{1}" + "x" * 100, max_chars=50) is None
+    assert extract_answer("x" * 100 + r"\boxed{1}", max_chars=9) == "1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{" * 14_000,
+        "\\boxed{" * 14_000 + "}" * 14_000,
+        "\\boxed{ " * 12_000 + " }" * 12_000,
+        "{" * 100_000,
+        "\\" * 100_000,
+        "\\boxed" + " " * 100_000,
+        ("\\boxed" + " " * 100) * 1_000,
+        "\\boxed{1}" * 11_000,
+        "<think>" * 14_000,
+        "</think>" * 14_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_time_grows_linearly_with_the_text(text):
+    """Four times the text may take eight times as long, not sixteen times and more (best of three each)."""
+
+    def seconds(part: str) -> float:
+        times = []
+        for _ in range(3):
+            started = time.process_time()
+            extract_boxed(part)
+            extract_answer(part, strip_thinking=True)
+            times.append(time.process_time() - started)
+        return min(times)
+
+    assert seconds(text) < 8 * seconds(text[: len(text) // 4]) + 0.02
