@@ -19,8 +19,8 @@ from verl_efficiency.evaluation.calibrate import (
     calibrate_command,
     correct_answers,
     fit_budget,
-    read_rollouts,
 )
+from verl_efficiency.evaluation.stored_rollouts import read_rollouts
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.settings import SettingsError

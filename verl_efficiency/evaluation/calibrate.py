@@ -9,41 +9,23 @@ so that about a share q of the correct answers is within budget at every difficu
 correct answers cost, and that it is the median by default, is our choice. The intervals come from a bootstrap over problems.
 """
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 
-from verl_efficiency.evaluation.plot import AFTER, BEFORE
-from verl_efficiency.settings import SettingsError, nearest, require, unknown
+from verl_efficiency.evaluation.plot_fit import plot_fit
+from verl_efficiency.evaluation.stored_rollouts import StoredRollout, find_files, read_rollouts
+from verl_efficiency.settings import SettingsError, require, unknown
 
-EVALUATED = ("key", "acc", "tokens")  # columns of `evaluate --rows`: problem, score, tokens
-DUMPED = ("input", "score", "output")  # columns of verl's rollout dumps: problem, score, text
-UID_SUFFIX = re.compile(
-    r"_\d+_\d+$"
-)  # verl's V1 trainer writes "{uid}_{session}_{index}", V0 no uid: one prompt, one group
 SOURCES = ("auto", "data", "group")
 SMOOTHING = 1.0  # token_budget's default, see TokenBudgetSettings
 LEAST_BUDGET = 1.0  # tokens
 TOLERANCE = 1e-3  # tokens
 RESAMPLES = 200
-MAX_BOXES = 12
-
-
-@dataclass(frozen=True)
-class StoredRollout:
-    """One stored response: the group it was drawn in, its problem's text or key, its tokens (None where it is wrong)."""
-
-    group: tuple[str, str]
-    problem: str
-    correct: bool
-    tokens: int | None
-    difficulty: Any
 
 
 @dataclass(frozen=True)
@@ -95,7 +77,9 @@ def calibrate_command(
         raise SettingsError(f"difficulty: {unknown('source', difficulty, SOURCES)}")
     require(max_response_length is None or max_response_length >= 1, "max_response_length", max_response_length, "≥ 1")
     rollouts = [
-        rollout for path in _expand(files) for rollout in read_rollouts(path, threshold, tokenizer, max_response_length)
+        rollout
+        for path in find_files(files)
+        for rollout in read_rollouts(path, threshold, tokenizer, max_response_length)
     ]
     answers = correct_answers(rollouts, difficulty)
     lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
@@ -110,66 +94,6 @@ def calibrate_command(
     plot_fit(answers, (b_min, b_max), fits_R2, quantile, out)
     _print_fit(answers, (b_min, b_max), fits_R2, quantile, threshold)
     print(f"picture: {out}")
-
-
-def read_rollouts(
-    path: Path, threshold: float, tokenizer: str | None, max_response_length: int | None
-) -> list[StoredRollout]:
-    """Read one file of either kind, told apart by its columns.
-
-    A dump holds texts without special tokens. Its lengths are the tokens of the text, and one more for EOS unless that
-    would exceed ``max_response_length``; where the model wrote special tokens, or spelled a text in an unusual way, the
-    count is a few tokens off.
-
-    Raises:
-        SettingsError: the file is not JSON lines, lacks a column, has a score outside [0, 1], or needs a tokenizer.
-    """
-    rows: list[dict[str, Any]] = []
-    columns = EVALUATED
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SettingsError(f"files: {path} line {number} is not JSON ({error})") from None
-            require(isinstance(row, dict), f"files: {path} line {number}", row, "an object with columns")
-            if number == 1:
-                columns = max(EVALUATED, DUMPED, key=lambda names: len(row.keys() & set(names)))
-            for name in columns:
-                if name not in row:
-                    raise SettingsError(
-                        f"files: {path} line {number} has no column {name!r}{nearest(name, row) or '.'} "
-                        f"`evaluate --rows` writes {', '.join(EVALUATED)}; trainer.rollout_data_dir {', '.join(DUMPED)}"
-                    )
-            score = row[columns[1]]
-            if not (isinstance(score, int | float) and 0 <= score <= 1):
-                raise SettingsError(
-                    f"files: {path} line {number}: {columns[1]} must be in [0, 1], got {score!r}; give rollouts that were "
-                    "scored by accuracy alone"
-                )
-            if not isinstance(row[columns[2]], str if columns is DUMPED else int):
-                raise SettingsError(f"files: {path} line {number}: {columns[2]} is {row[columns[2]]!r}")
-            if score < threshold:
-                row[columns[2]] = None  # texts of wrong answers are not needed, and are most of the memory
-            rows.append(row)
-    correct = [row for row in rows if row[columns[2]] is not None]
-    if correct and columns is DUMPED:
-        if tokenizer is None:
-            raise SettingsError(f"tokenizer: {path} has texts only; give --tokenizer MODEL_FOLDER to count tokens")
-        counts = _count_tokens(tokenizer, [row["output"] for row in correct])
-        for row, count in zip(correct, counts, strict=True):
-            row["output"] = count + 1 if max_response_length is None else min(count + 1, max_response_length)
-    problem, score, tokens = columns
-    return [
-        StoredRollout(
-            group=(str(path), UID_SUFFIX.sub("", row["uid"]) if "uid" in row else str(row.get("prompt", row[problem]))),
-            problem=row[problem],
-            correct=row[score] >= threshold,
-            tokens=row[tokens],
-            difficulty=row.get("difficulty"),
-        )
-        for row in rows
-    ]
 
 
 def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAnswers:
@@ -260,66 +184,6 @@ def bootstrap(answers: CorrectAnswers, quantile: float, resamples: int = RESAMPL
     return np.array(fits)
 
 
-def plot_fit(
-    answers: CorrectAnswers, fit: tuple[float, float], fits_R2: np.ndarray, quantile: float, out: Path
-) -> None:
-    """Write a PNG: lengths of correct answers against difficulty, the fitted budget, and what an unset budget follows.
-
-    Raises:
-        SettingsError: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"picture: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
-
-    figure = Figure(figsize=(7.5, 5.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
-    levels = np.unique(difficulty_C)
-    gap = float(np.diff(levels).min()) if len(levels) <= MAX_BOXES else 0.0
-    shift_C = np.random.default_rng(0).uniform(-0.3, 0.3, len(lengths_C)) * min(gap, 0.15)
-    alpha = float(np.clip(200 / len(lengths_C), 0.04, 0.5))
-    axes.plot(difficulty_C + shift_C, lengths_C, ".", color=BEFORE, alpha=alpha, ms=4, mew=0, zorder=1)
-    axes.plot([], [], ".", color=BEFORE, label="a correct answer")
-    if gap:
-        axes.boxplot(
-            [lengths_C[difficulty_C == level] for level in levels],
-            positions=levels.tolist(),
-            widths=min(gap, 0.15) * 0.6,
-            showfliers=False,
-            manage_ticks=False,
-            boxprops={"color": BEFORE},
-            whiskerprops={"color": BEFORE},
-            capprops={"color": BEFORE},
-            medianprops={"color": AFTER[1], "lw": 2},
-        )
-    grid = np.linspace(0, 1, 51)
-    lines_RX = fits_R2[:, :1] + (fits_R2[:, 1:] - fits_R2[:, :1]) * grid
-    band = np.quantile(lines_RX, [0.025, 0.975], axis=0)
-    axes.fill_between(grid, *band, color=AFTER[0], alpha=0.2, lw=0, label="95 % of the fits to redrawn problems")
-    label = f"budget, quantile {quantile:g}: {fit[0]:.1f} + {fit[1] - fit[0]:.1f} d"
-    axes.plot([0, 1], fit, color=AFTER[0], lw=1.5, ls="--", zorder=5)  # beyond what was seen
-    seen = np.array([levels[0], levels[-1]])
-    axes.plot(seen, fit[0] + (fit[1] - fit[0]) * seen, color=AFTER[0], lw=2.5, label=label, zorder=5)
-    for share, style, name in ((0.1, ":", "b_min"), (0.9, "-.", "b_max")):
-        value = float(np.quantile(lengths_C, share))
-        label = f"{100 * share:.0f}th percentile: {value:.1f} ({name} if unset)"
-        axes.axhline(value, color="black", ls=style, lw=1.2, label=label)
-    axes.set_ylim(0, 1.15 * max(float(np.quantile(lengths_C, 0.995)), fit[1]))
-    axes.set_xlim(-0.09, 1.09)
-    axes.set_xlabel(f"difficulty ({answers.source})")
-    axes.set_ylabel("tokens of a correct answer")
-    axes.set_title(f"{len(lengths_C)} correct of {answers.rollouts} rollouts")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
-
-
 def _print_fit(
     answers: CorrectAnswers, fit: tuple[float, float], fits_R2: np.ndarray, quantile: float, threshold: float
 ) -> None:
@@ -350,27 +214,3 @@ def _print_fit(
     if threshold != 0.5:
         settings["correct_threshold"] = f"{threshold:g}"
     print("overrides:  " + " ".join(f"+algorithm.efficiency.{name}={value}" for name, value in settings.items()))
-
-
-def _expand(files: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in files:
-        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-        require(
-            bool(inside) and all(file.is_file() for file in inside),
-            "files",
-            str(path),
-            "JSON lines, or a folder of them",
-        )
-        found += inside
-    return list(dict.fromkeys(found))
-
-
-def _count_tokens(tokenizer: str, texts: list[str]) -> list[int]:
-    from transformers import AutoTokenizer  # seconds, and only dumps need it
-
-    try:
-        encode = AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"tokenizer: cannot load {tokenizer!r}: {str(error).splitlines()[0]}") from None
-    return [len(ids) for ids in encode(texts, add_special_tokens=False)["input_ids"]]
