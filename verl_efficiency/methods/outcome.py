@@ -13,8 +13,8 @@ class Outcome:
     Attributes:
         advantages_B: float64, 0 for padding; an adapter spreads it over the response tokens.
         metrics: scalars of this step, for example the budget in force.
-        token_weights: from a response mask (B, L) to the weights (B, L) that the advantages of its tokens are multiplied by;
-            None: a rollout's tokens all have its advantage.
+        token_weights: from a response mask (B, L) to new weights (B, L), float32 and 0 outside the mask, that the advantages
+            of its tokens are multiplied by; None: a rollout's tokens all have its advantage.
     """
 
     advantages_B: Tensor

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
@@ -71,9 +72,7 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
         outcome = method.function()(run.with_columns(rollouts, settings), settings, run.state_of(method))
         # verl has no way for an estimator to add to the step's metrics: one line per step in the driver's log instead.
         print(f"[{method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in outcome.metrics.items()), flush=True)
-        advantages_BL = _spread(outcome.advantages_B, response_mask)
-        if outcome.token_weights is not None:
-            advantages_BL *= outcome.token_weights(response_mask)
+        advantages_BL = _spread(outcome, response_mask)
         return advantages_BL, advantages_BL
 
     return functools.update_wrapper(estimator, method.function, assigned=())
@@ -87,6 +86,10 @@ def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:
     return padding_B
 
 
-def _spread(advantages_B: Tensor, response_mask: Tensor) -> Tensor:
-    """(B, L) float32: each rollout's advantage on its response tokens, 0 elsewhere."""
-    return response_mask.to(torch.float32, copy=True).mul_(advantages_B.float()[:, None])
+def _spread(outcome: Outcome, response_mask: Tensor) -> Tensor:
+    """(B, L) float32: each rollout's advantage on its response tokens, times their weights if it has any, 0 elsewhere."""
+    if outcome.token_weights is None:
+        weights_BL = response_mask.to(torch.float32, copy=True)
+    else:
+        weights_BL = outcome.token_weights(response_mask)
+    return weights_BL.mul_(outcome.advantages_B.float()[:, None])
