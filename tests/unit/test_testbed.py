@@ -4,6 +4,7 @@ import json
 import math
 import random
 import statistics
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed import train_warm_start
 from verl_efficiency.testbed.evaluate import count_correct, evaluate
 from verl_efficiency.testbed.prepare import WARM_START, prepare
 from verl_efficiency.testbed.task import (
@@ -24,6 +26,7 @@ from verl_efficiency.testbed.task import (
 )
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
+ROOT = Path(__file__).parents[2]
 STATED = json.loads((WARM_START / "warm_start.json").read_text())["held_out_at_temperature_1_by_pack_size"]
 PAIR = [Problem(segment=0, operands=(4, 2, 8, 1)), Problem(segment=7, operands=(9,))]
 
@@ -141,10 +144,15 @@ def test_data_row_by_hand(tmp_path):
         assert info["segment"] == "flrxDJPV".index(text[-3])
 
 
-def test_stated_accuracy_meets_the_targets():
-    for size, target in (("1", 0.97), ("2", 0.96), ("3", 0.93)):
-        assert STATED[size]["samples"] >= 300
-        assert STATED[size]["accuracy"] >= target
+def test_two_seeds_reach_the_stated_accuracy():
+    results = json.loads((ROOT / "benchmarks" / "results" / "warm_start.json").read_text())["results"]
+    assert len({result["seed"] for result in results}) >= 2
+    for result in results:
+        for size, target in train_warm_start.REACHED.items():
+            score = result["held_out_at_temperature_1_by_pack_size"][str(size)]
+            assert score["samples"] >= 300
+            assert score["accuracy"] >= target
+    assert json.loads((WARM_START / "warm_start.json").read_text()) in results
 
 
 @pytest.mark.parametrize(("size", "samples"), [(1, 240), (3, 60)])
