@@ -2,7 +2,8 @@
 
 Times every estimator of the catalog as verl calls it (rewards, mask and uids in, advantages out), on one batch of 16,384
 rollouts by 2,048 tokens in groups of 8, beside verl's ``grpo_vectorized`` on the same tensors. The figures of one run are
-comparable; the promise is at most 1.5 × for methods without state. Times are medians over the repeats, which take turns.
+comparable; the promise is at most 1.5 × for methods without state. Times are processor time of the one process
+(all its threads), so that other programs hardly matter; medians over the repeats, which take turns.
 
     python benchmarks/shaping.py [--rows 16384] [--tokens 2048] [--repeats 7] [--threads 1]
 """
@@ -68,10 +69,10 @@ def main() -> None:
     for _ in range(options.repeats + 1):  # the first round warms up
         for name, function in functions.items():
             run.reset_states()
-            start = time.perf_counter()
+            start = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
                 function(**given)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
 
     medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
     base = medians[VERLS]
@@ -86,7 +87,7 @@ def main() -> None:
     worst = max(row["ratio"] for row in rows if row["stateless"])
     print(f"worst without state: {worst:.2f} x grpo_vectorized")
     result = {
-        "question": "seconds per call of an advantage estimator, beside verl's grpo_vectorized on the same batch",
+        "question": "processor time per call of an advantage estimator, beside verl's grpo_vectorized on the same batch",
         "rows": options.rows,
         "tokens": options.tokens,
         "group": GROUP,
