@@ -4,7 +4,8 @@
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 
+terms='[{name: stop_properly, weight: 1.0}, {name: repetition, weight: 0.1}]'
 train \
   reward.custom_reward_function.name=composition \
-  +reward.custom_reward_function.reward_kwargs.terms="${TERMS:-[{name: stop_properly, weight: 1.0}, {name: repetition, weight: 0.1}]}" \
+  +reward.custom_reward_function.reward_kwargs.terms="${TERMS:-$terms}" \
   "$@"
