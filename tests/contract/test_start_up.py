@@ -114,7 +114,7 @@ def train_file(tmp_path):
         ),
         pytest.param(
             (BUDGET, "trainer.use_v1=False", "+algorithm.efficiency.difficulty=running"),
-            ["algorithm.efficiency.difficulty:", "trainer.use_v1=True", "use difficulty=group"],
+            ["trainer.use_v1:", "trainer.use_v1=True", "difficulty=group does without"],
             marks=needs_v1,
         ),
         (

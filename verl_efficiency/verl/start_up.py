@@ -117,8 +117,9 @@ def _check_estimator(config: Any) -> Iterator[str]:
                "rejected ones from the mask; leave it null")  # fmt: skip
     needs_rows = settings.columns or settings.names_prompts
     if needs_rows and not config.trainer.get("use_v1", False):
-        yield (f"algorithm.efficiency.difficulty: {settings.difficulty} reads the data set's columns at the advantage "
-               "step, which only the V1 trainer keeps (verl>=0.9 with trainer.use_v1=True); use difficulty=group")  # fmt: skip
+        other = "; difficulty=group does without" if hasattr(settings, "difficulty") else ""
+        yield (f"trainer.use_v1: {method.name} with these settings reads the data set's columns at the advantage step, which "
+               f"only the V1 trainer keeps (verl>=0.9 with trainer.use_v1=True){other}")  # fmt: skip
     for role, path in settings.columns.items():
         yield from _check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
 

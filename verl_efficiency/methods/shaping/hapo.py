@@ -13,7 +13,7 @@ before::
 Paper: "HAPO: Training Language Models to Reason Concisely via History-Aware Policy Optimization", arXiv 2505.11225;
 code: github.com/HCY123902/HAPO at c91ae3b (``utils.py``, ``grpo_trainer.py``, types "cosine" and "min"), weight 1 as
 there. Our choice: empty answers do not become h. A wrong answer gains nothing, but one longer than h loses, so it
-scores below a short wrong one (the paper says so).
+scores below a short wrong one, as in that code.
 """
 
 import math

@@ -8,7 +8,7 @@ With score ``s`` and length ``L`` (generated tokens)::
 Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv
 2504.21370; code: github.com/JingyangYi/ShorterBetter at 6399366 (``verl/verl/workers/reward_manager/naive.py``), where
 alpha = 2 and beta = 0.001. Our choice: where rewards are not 0/1, the score takes the place of the indicator. Wrong
-answers pay too: beside a correct sibling, one of its length scores above a longer one (the paper says so).
+answers pay too: beside a correct sibling, one of its length scores above a longer one, as in that code.
 """
 
 from dataclasses import dataclass
