@@ -129,6 +129,7 @@ def test_a_box_in_the_box_is_opened():
         ("Answer {index}: …", "Answer 1: 4 and Answer 2: 9\n", "010"),
         ("Answer {index}: …", r"Answer 1: $\boxed{4}$", "100"),
         ("Answer {index}: …", "Answer 10: 4\nAnswer 1", "000"),
+        ("Answer {index} …", "Answer 1 4\nAnswer 00029\n", "100"),  # not the number 9 for problem 2
         ("({index}) …", "(1) 4\n(2) 9\n (3)\n1/2", "110"),
         (r"Answer {index} = \boxed{{…}}", r"Answer 1 = \boxed{4} Answer 2= $\boxed{9}$ Answer3::\boxed{1/2}", "110"),
         (r"\[ a_{index} = \boxed{{…}} \]", r"\[ a_1 = \boxed{4} \] \[a_2=\boxed{9}\]", "110"),
