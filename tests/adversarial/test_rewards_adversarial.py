@@ -75,7 +75,7 @@ def test_no_reward_is_forgotten():
         ("### Problem 2\nAnswer1::\\boxed{9}", "000"),
         # the tag spelt otherwise
         (r"answer1::\boxed{4} ANSWER2::\boxed{9} Answer3:\boxed{0.5}", "000"),
-        (r"Answer１::\boxed{4} Аnswer2::\boxed{9} Answer³::\boxed{0.5}", "000"),  # noqa: RUF001
+        (r"Answer１::\boxed{4} Аnswer2::\boxed{9} Answer³::\boxed{0.5}", "000"),
         (r"Answer1::\boxed{4}Answer2::\boxed{9}Answer3::\boxed{0.5}", "111"),
         # cut off
         (r"Answer1::\boxed{4} Answer2::\boxed{9} Answer3::\boxed{\frac{1}{2}", "110"),
