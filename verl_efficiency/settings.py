@@ -17,6 +17,7 @@ verl_efficiency.settings.SettingsError: algorithm.efficiency: unknown setting 'w
 """
 
 import difflib
+import functools
 import math
 import types
 import typing
@@ -86,7 +87,7 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) 
     Raises:
         SettingsError: unknown key, wrong type, or a value that ``cls`` itself refuses.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _type_hints(cls)
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     values = {}
     for key, value in (mapping or {}).items():
@@ -97,6 +98,11 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) 
         return cls(**values)
     except SettingsError as error:
         raise SettingsError(f"{where}.{error}") from None
+
+
+@functools.cache
+def _type_hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)  # rewards build their settings for every response, and this is most of the cost
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
