@@ -87,7 +87,7 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) 
     Raises:
         SettingsError: unknown key, wrong type, or a value that ``cls`` itself refuses.
     """
-    hints = _type_hints(cls)
+    hints = _type_hints(cls)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     values = {}
     for key, value in (mapping or {}).items():
