@@ -225,7 +225,7 @@ def test_without_a_penalty_token_budget_is_verls_grpo(call):
     assert torch.allclose(ours.batch["advantages"], theirs.batch["advantages"], atol=1e-5)
 
 
-def test_padding_rows_as_verl_makes_them_count_nowhere():
+def test_padding_rows_as_verl_makes_them_count_nowhere(capsys):
     padding_utils = pytest.importorskip("verl.trainer.ppo.padding_utils")
     rows = [Row(1.0, 30, "a"), Row(1.0, 60, "a"), Row(0.0, 9, "a"), Row(1.0, 50, "b")]
     data = batch(rows)
@@ -249,6 +249,8 @@ def test_padding_rows_as_verl_makes_them_count_nowhere():
             outcomes.append(compute_advantage(one, adv_estimator=name, config=algorithm(name)).batch["advantages"])
         assert torch.equal(outcomes[1][:4], outcomes[0])
         assert (outcomes[1][4:] == 0).all()
+        without, with_padding = capsys.readouterr().out.splitlines()  # the metrics
+        assert with_padding == without
 
 
 def test_an_empty_response_is_a_wrong_answer_not_padding():

@@ -143,6 +143,12 @@ def test_empty_correct_responses_do_not_make_a_budget_of_zero():
     assert torch.isfinite(outcome.advantages_B).all()
 
 
+def test_padding_is_in_no_metric():
+    rows = [*FOUR, Row(0.0, 900, "a", real=False), Row(1.0, 900, "pad", real=False)]
+    for chosen in (FIXED, dataclasses.replace(FIXED, apply_to="all")):
+        assert run(rows, chosen).metrics == run(FOUR, chosen).metrics
+
+
 def test_missing_inputs_are_named():
     with pytest.raises(ValueError, match="needs difficulty_G"):
         run(FOUR, TokenBudgetSettings(difficulty="data"))
