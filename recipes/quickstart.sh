@@ -75,7 +75,7 @@ run batched_accuracy batched_accuracy 30 130 \
   +data.efficiency.distinct_by=extra_info.segment
 
 say "4/5 training: token_budget (11 tokens for the easiest, 41 for the hardest problems)"
-run token_budget token_budget 30 190 \
+run token_budget token_budget 36 190 \
   +algorithm.efficiency.difficulty=data \
   +algorithm.efficiency.b_min=11 \
   +algorithm.efficiency.b_max=41
