@@ -48,8 +48,9 @@ def comparison_table(evaluations: Sequence[dict[str, Any]], changes: Sequence[di
     problems, data = evaluations[0]["summary"]["problems"], Path(evaluations[0]["data"]).name
     caption = "± one standard error; changes are paired, problem by problem"
     table = _table(f"{problems} problems of {data}", caption)
-    table.add_column("model", overflow="fold")
-    for name in ("accuracy\n%", "change\npoints", "tokens per\nproblem", "change\n%", "tokens over\nthe shortest"):
+    longest = max(len(evaluation["label"]) for evaluation in evaluations)
+    table.add_column("model", overflow="fold", min_width=min(longest, 20))
+    for name in ("accuracy\n%", "change\npoints", "tokens per\nproblem", "change\n%", "over the\nshortest"):
         table.add_column(name, justify="right")
     for evaluation, change in zip(evaluations, [None, *changes], strict=True):
         summary = evaluation["summary"]
