@@ -103,7 +103,7 @@ def token_budget(
         known_difficulty: per group, for ``data`` and ``blend``.
         prompts: lasting name of each group's prompt, for ``running``.
     """
-    threshold = settings.correct_threshold
+    threshold, known, names = settings.correct_threshold, known_difficulty or {}, prompts or {}
     groups = {label: members for label, members in groups_of(rows).items() if members}
 
     lengths = [max(row.length, 1) for row in rows if row.correct(threshold)]
@@ -126,12 +126,12 @@ def token_budget(
         if settings.difficulty == "group":
             difficulty = 1 - smoothed_rate
         elif settings.difficulty == "data":
-            difficulty = known_difficulty[label]
+            difficulty = known[label]
         elif settings.difficulty == "blend":
             own = 1 - smoothed_rate
-            difficulty = settings.blend_weight * known_difficulty[label] + (1 - settings.blend_weight) * own
+            difficulty = settings.blend_weight * known[label] + (1 - settings.blend_weight) * own
         else:
-            rates, prompt = state.setdefault("rates", {}), prompts[label]
+            rates, prompt = state.setdefault("rates", {}), names[label]
             decay = settings.running_decay
             rates[prompt] = decay * rates[prompt] + (1 - decay) * smoothed_rate if prompt in rates else smoothed_rate
             difficulty = 1 - rates[prompt]
