@@ -87,6 +87,8 @@ def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) 
     Raises:
         SettingsError: unknown key, wrong type, or a value that ``cls`` itself refuses.
     """
+    if not isinstance(mapping, Mapping | None):
+        raise SettingsError(f"{where}: must hold settings (name: value), got {mapping!r}")
     hints = _type_hints(cls)  # type: ignore[arg-type]  # mypy does not see that classes are hashable
     known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
     values = {}

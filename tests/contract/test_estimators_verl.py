@@ -335,7 +335,6 @@ def test_a_plugin_that_is_found_twice_is_there_once(clash):
     assert not clash[0]["checked_twice"]
 
 
-@pytest.mark.xfail(strict=True, reason="start_up.estimator_of goes by the name alone, also where the name is taken")
 def test_the_start_up_check_leaves_a_foreign_estimator_of_our_name_alone(clash):
     assert not clash[0]["taken_for_ours"]
 

@@ -63,16 +63,17 @@ def group_advantage(name: str, rewards: Sequence[float], rows: Sequence[Row]) ->
 def decoupled_advantage(
     name: str, length_rewards: Sequence[float], rows: Sequence[Row], *, weight: float, threshold: float = 0.5
 ) -> list[float]:
-    """A(score) + weight · A(length reward among the correct), not below 0 where a correct one has wrong siblings."""
+    """A(score) + weight · A(length reward among the correct), but no lower than 0 or, if that is higher, the best wrong one."""
     advantages = group_advantage(name, [row.score for row in rows], rows)
     for members in groups_of(rows).values():
         right = [number for number in members if rows[number].correct(threshold)]
+        best_wrong = max((advantages[number] for number in members if number not in right), default=None)
         length_terms = standardise(name, [length_rewards[number] for number in right])
         for number, length_term in zip(right, length_terms, strict=True):
             accuracy_term = advantages[number]
             total = accuracy_term + weight * length_term
-            if len(right) < len(members):
-                total = max(total, min(accuracy_term, 0.0))
+            if best_wrong is not None:
+                total = max(total, min(accuracy_term, max(best_wrong, 0.0)))
             advantages[number] = total
     return advantages
 

@@ -97,6 +97,7 @@ def test_nearest_right_name():
         ({"difficulty": "grup"}, "difficulty"),
         ({"combine": "decopled"}, "combine"),
         ({"apply_to": "wrong"}, "apply_to"),
+        ({"apply_to": "all", "combine": "decoupled"}, "apply_to"),
         ({"advantage": "gae"}, "advantage"),
     ],
 )

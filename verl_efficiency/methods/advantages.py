@@ -41,25 +41,26 @@ def decoupled_advantage(
 
     Mixing length into the reward before normalisation can turn a correct but long rollout negative (DRPO,
     arXiv 2510.04474). Here the length term is centred among the correct of a group, and where a group has wrong answers too
-    it may lower a correct rollout to 0 but not below (our choice: it keeps every correct rollout above every wrong one).
+    it may lower a correct rollout to 0, or to the best wrong one where that is above 0, but not below (our choice: no wrong
+    rollout overtakes a correct one).
     A sole correct rollout has nobody to be shorter than: its length term is 0.
     """
     accuracy_B = group_advantage(name, scores_B, rollouts)
     length_B = length_weight * _standardise(name, length_rewards_B.double(), rollouts, rollouts.correct_B)
-    mixed_B = (rollouts.count(~rollouts.correct_B) > 0)[rollouts.groups_B]
-    floor_B = torch.where(mixed_B, accuracy_B.clamp_max(0), -torch.inf)
+    best_wrong_B = rollouts.largest(accuracy_B, ~rollouts.correct_B)[rollouts.groups_B]  # −inf where nobody is wrong
+    floor_B = torch.where(best_wrong_B.isfinite(), torch.minimum(accuracy_B, best_wrong_B.clamp_min(0)), -torch.inf)
     return torch.where(rollouts.correct_B, torch.maximum(accuracy_B + length_B, floor_B), accuracy_B)
 
 
 def _standardise(name: AdvantageName, values_B: Tensor, rollouts: Rollouts, mask_B: Tensor) -> Tensor:
-    """The formula of ``name`` over the rollouts of ``mask_B``; 0 outside it and where a group has one such rollout."""
-    count_B = rollouts.count(mask_B)[rollouts.groups_B]
+    """The formula of ``name`` over the rollouts of ``mask_B``; 0 outside it (and for a sole one, which is its own mean)."""
     centred_B = values_B - rollouts.mean(values_B, mask_B)[rollouts.groups_B]
     if name == "grpo":
         deviation_G = rollouts.variance(values_B, mask_B, correction=1).sqrt()
         centred_B = centred_B / (deviation_G[rollouts.groups_B] + EPSILON)
     elif name == "rloo":
+        count_B = rollouts.count(mask_B)[rollouts.groups_B]
         centred_B = centred_B * count_B / (count_B - 1).clamp_min(1)
     elif name != "dr_grpo":
         raise ValueError(f"unknown group advantage {name!r}. Known: grpo, dr_grpo, rloo")
-    return torch.where(mask_B & (count_B > 1), centred_B, 0.0)
+    return torch.where(mask_B, centred_B, 0.0)

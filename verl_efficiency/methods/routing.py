@@ -46,7 +46,7 @@ def variance_routing(rollouts: Rollouts, settings: VarianceRoutingSettings, stat
 
     ``+w`` on a rollout's tokens is the gradient of w · KL(reference ‖ policy) estimated on one sample. This form can only use
     references that are rollouts of the batch; references for all-wrong groups need the trainer form. For 0/1 scores and up to
-    19 rollouts ``v < 0.05`` means exactly all right or all wrong. The SRPO paper (arXiv 2604.02288) routes by sample, not by
+    18 rollouts ``v < 0.05`` means exactly all right or all wrong. The SRPO paper (arXiv 2604.02288) routes by sample, not by
     variance: that is ``sample_routing``.
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0., 0., 0.]), torch.tensor([9, 7, 5, 4, 4, 4]), list("aabbcc"))

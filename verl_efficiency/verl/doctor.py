@@ -42,7 +42,7 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
     yield Finding(
         "warn" if known else "ok", f"verl {version}{known}, python {sys.version.split()[0]} at {sys.executable}"
     )
-    if importlib.util.find_spec("transfer_queue") is None and version >= "0.9":
+    if importlib.util.find_spec("transfer_queue") is None and _has_plugins(version):
         text = "TransferQueue is missing; verl's default trainer needs it: pip install 'TransferQueue>=0.1.10'"
         yield Finding("fail", text)
     yield from _loading(version)
@@ -55,6 +55,12 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
     yield from _configuration(arguments)
 
 
+def _has_plugins(version: str) -> bool:
+    """Plugin entry points and the V1 trainer came with verl 0.9."""
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) >= (0, 9)
+
+
 def _loading(version: str) -> Iterator[Finding]:
     """How verl will find the plugin."""
     modules = [name.strip() for name in os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")]
@@ -63,7 +69,7 @@ def _loading(version: str) -> Iterator[Finding]:
             "ok", f"VERL_USE_EXTERNAL_MODULES names {PLUGIN}; a running Ray cluster needs it in its own environment too"
         )
         return
-    if version < "0.9":
+    if not _has_plugins(version):
         text = f"verl {version} has no plugin entry points: export VERL_USE_EXTERNAL_MODULES={PLUGIN} before the launch"
         yield Finding("fail", text)
         return
@@ -194,6 +200,7 @@ def compose(files: list[str], overrides: list[str]) -> Any:
     import verl
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -201,14 +208,18 @@ def compose(files: list[str], overrides: list[str]) -> Any:
     try:
         with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
             config = hydra_compose("ppo_trainer", overrides)
+            schema = hydra_compose("ppo_trainer")
         for file in files:
             if not Path(file).is_file():
                 raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
             loaded: Any = OmegaConf.load(file)
             given = {key: loaded[key] for key in loaded if key not in ("defaults", "hydra")}
-            _refuse_unread(OmegaConf.create(given), config, file)
+            _refuse_unread(OmegaConf.create(given), schema, file)
             OmegaConf.set_struct(config, False)
             config.merge_with(given)
+        if files:  # the command line has the last word
+            for override in OverridesParser.create().parse_overrides(overrides):
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(f"verl refuses the configuration: {str(error).splitlines()[0]}") from None
     return config

@@ -1,10 +1,10 @@
 """verl's advantage estimators of our methods: ``algorithm.adv_estimator=<name>``, settings under ``algorithm.efficiency``.
 
 verl calls an estimator on the driver, at ``trainer/ppo/ray_trainer.py:280`` (0.9.1), with the token-level rewards (the score at
-the last token), the response mask, the ``algorithm`` node and the uids.
+the last token), the response mask, the ``algorithm`` node and the uids. Every row counts as a rollout: of agent loops with
+several outputs per session verl keeps only the last one for its own ``grpo``.
 """
 
-import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -45,10 +45,10 @@ def read_settings(method: Method, algorithm: Any) -> MethodSettings:
 
     verl's own switch counts too: with ``algorithm.norm_adv_by_std_in_grpo=False`` the group advantage ``grpo`` is ``dr_grpo``.
     """
-    given = dict((algorithm.get("efficiency") if algorithm is not None else None) or {})
+    given = algorithm.get("efficiency") if algorithm is not None else None
     settings = method.build_settings(given, where="algorithm.efficiency")
     if algorithm is not None and not algorithm.get("norm_adv_by_std_in_grpo", True) and settings.advantage == "grpo":
-        settings = method.build_settings({**given, "advantage": "dr_grpo"}, where="algorithm.efficiency")
+        settings = method.build_settings({**(given or {}), "advantage": "dr_grpo"}, where="algorithm.efficiency")
     return settings
 
 
@@ -75,7 +75,7 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
         advantages_BL = _spread(outcome, response_mask)
         return advantages_BL, advantages_BL
 
-    return functools.update_wrapper(estimator, method.function, assigned=())
+    return estimator
 
 
 def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def _select(row: dict, path: str) -> Any:
 
 def prompt_name(value: Any) -> str:
     """A name of a prompt that is the same in every epoch and process: scalars as they are, messages by their content."""
-    if isinstance(value, str | int):
+    if isinstance(value, str | int | float):
         return str(value)
     messages = [[str(message["role"]), str(message["content"])] for message in value]
     return hashlib.sha256(json.dumps(messages).encode()).hexdigest()[:16]

@@ -8,14 +8,14 @@ there. verl imports plugins before main_ppo binds the name. The wrapped function
 import functools
 import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
-from verl_efficiency.settings import SettingsError, build_settings, unknown
+from verl_efficiency.settings import SettingsError, build_settings, nearest, unknown
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -42,7 +42,11 @@ def patch_validate_config(module: Any) -> None:
 
 def estimator_of(config: Any) -> Method | None:
     """Our method behind ``algorithm.adv_estimator``, or None when it is somebody else's."""
-    return ESTIMATORS.get(str(config.algorithm.adv_estimator).removeprefix("efficiency."))
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    name = str(config.algorithm.adv_estimator)
+    ours = getattr(ADV_ESTIMATOR_REGISTRY.get(name), "__module__", None) == "verl_efficiency.verl.estimators"
+    return ESTIMATORS[name.removeprefix("efficiency.")] if ours else None
 
 
 def check(config: Any) -> list[str]:
@@ -90,6 +94,7 @@ def _settings(method: Method, config: Any) -> Any:
 
 
 def _check_estimator(config: Any) -> Iterator[str]:
+    from verl.trainer.config import AlgoConfig
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
 
     algorithm = config.algorithm
@@ -98,6 +103,9 @@ def _check_estimator(config: Any) -> Iterator[str]:
     if name not in known:
         yield f"algorithm.adv_estimator: {unknown('estimator', name, known)}"
         return
+    for key in algorithm:
+        if key != "efficiency" and not hasattr(AlgoConfig, key) and nearest(key, ["efficiency"]):
+            yield f"algorithm.{key}: nobody reads this key{nearest(key, ['efficiency'])}"
     method = estimator_of(config)
     if method is None:
         if algorithm.get("efficiency"):
@@ -126,6 +134,7 @@ def _check_estimator(config: Any) -> Iterator[str]:
 
 def _check_column(files: Any, path: str, where: str) -> Iterator[str]:
     """Every local training file has the column; a difficulty lies in [0, 1] everywhere."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -145,9 +154,14 @@ def _check_column(files: Any, path: str, where: str) -> Iterator[str]:
                 values = pc.struct_field(values, part)
             if values.null_count:
                 yield f"{where}: {values.null_count} rows of {file} have no {path}"
-            low, high = pc.min_max(values).as_py().values()
-            if not isinstance(low, int | float) or low < 0 or high > 1:
-                yield f"{where}: {path} must be a number in [0, 1] in every row, but {file} ranges from {low!r} to {high!r}"
+            number = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
+            bad = (
+                values.filter(pc.invert(pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, 1))))
+                if number
+                else values
+            )
+            if len(bad):
+                yield f"{where}: {path} must be a number in [0, 1] in every row, but {file} has {bad[0].as_py()!r}"
 
 
 def _leaves(field: Any, prefix: str = "") -> list[str]:
@@ -159,16 +173,24 @@ def _leaves(field: Any, prefix: str = "") -> list[str]:
     return [name]
 
 
+def _set_leaves(node: Any, path: str) -> Iterator[str]:
+    """Paths of the values below ``node`` that are not null."""
+    if isinstance(node, Mapping):
+        for key, child in node.items():
+            yield from _set_leaves(child, f"{path}.{key}")
+    elif node is not None:
+        yield path
+
+
 def _check_reward(config: Any) -> Iterator[str]:
     reward = config.get("reward")
-    old = (config.get("custom_reward_function") or {}).get("path")
-    function = (reward or {}).get("custom_reward_function") or {}
-    if old is not None and function.get("path") != old:
-        yield ("custom_reward_function.path: this verl ignores the key without a word; write "
-               "reward.custom_reward_function.path (and .name, .reward_kwargs)")  # fmt: skip
-    old_manager = (config.get("reward_model") or {}).get("reward_manager")
-    if old_manager is not None and reward is not None and reward.reward_manager.name != old_manager:
-        yield "reward_model.reward_manager: this verl ignores the key without a word; write reward.reward_manager.name"
+    # verl 0.8 moves what stands under these keys to `reward` and deletes them; verl 0.9 keeps them and reads them nowhere.
+    for root in ("custom_reward_function", "reward_model", "sandbox_fusion"):
+        for leaf in _set_leaves(config.get(root), root):
+            new = {"reward_model.reward_manager": "reward_manager.name", "reward_model.num_workers": "num_workers"}.get(
+                leaf, leaf
+            )
+            yield f"{leaf}: this verl ignores the key without a word; write reward.{new}"
     if reward is None:
         return
     manager = reward.reward_manager
@@ -177,7 +199,7 @@ def _check_reward(config: Any) -> Iterator[str]:
 
         if manager.name not in REWARD_MANAGER:
             yield f"reward.reward_manager.name: {unknown('manager', manager.name, REWARD_MANAGER)}"
-    yield from _check_reward_function(function, config)
+    yield from _check_reward_function(reward.get("custom_reward_function") or {}, config)
 
 
 def _check_reward_function(function: Any, config: Any) -> Iterator[str]:

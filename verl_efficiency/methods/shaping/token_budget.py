@@ -5,7 +5,7 @@ With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]`
     b(d) = b_min + (b_max − b_min) · d                 budget, tokens
     o    = max(0, L − b) / b                           overrun, relative
     r    = max(s − λ · min(o, o_max), floor)           shaped score, correct rollouts only
-    floor = min(s, highest wrong score of the group + margin)
+    floor = min(s, highest wrong score of the group, or 0, + margin)
 
 followed by a group advantage of ``r`` (``combine=shaped_reward``), or by ``A(s) + w · A(−λ · min(o, o_max))`` with the second
 term compared among the correct only (``combine=decoupled``).
@@ -48,7 +48,7 @@ class TokenBudgetSettings(MethodSettings):
         budget_decay: weight of the past in these averages, in [0, 1).
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the overrun beyond which the penalty stays the same.
-        margin: distance kept between every correct and every wrong rollout of a group.
+        margin: distance kept between every correct and every wrong rollout of a group (``shaped_reward``).
         apply_to: ``correct``, or ``all`` (then a wrong short answer scores above a wrong long one).
         gate_solve_rate: groups solved less often than this are not shaped; 0 shapes every group with a correct answer.
         combine: ``shaped_reward`` or ``decoupled``, see above.
@@ -87,6 +87,10 @@ class TokenBudgetSettings(MethodSettings):
             require(value is None or value > 0, name, value, "a number of tokens above 0, or null to follow the run")
         if self.b_min is not None and self.b_max is not None and self.b_min > self.b_max:
             raise SettingsError(f"b_min: must not be above b_max, got b_min={self.b_min:g} and b_max={self.b_max:g}")
+        if self.combine == "decoupled" and self.apply_to == "all":
+            raise SettingsError(
+                "apply_to: must be 'correct' with combine=decoupled, which compares lengths among the correct only"
+            )
         for name in ("penalty", "overrun_max", "margin", "length_weight"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
 
