@@ -27,15 +27,28 @@ CPU_COMMON_OVERRIDES=(
 
   # The trainer. FSDP1 cannot broadcast a model's state on a CPU. Flash attention and compilation need a GPU or a compiler;
   # re-computation saves memory that a small model does not need. fp32 throughout, or the loss sees log-probabilities in bf16.
+  # The lines for ref and critic do nothing in a run that has none.
   actor_rollout_ref.actor.strategy=fsdp2
+  critic.strategy=fsdp2
   actor_rollout_ref.actor.use_torch_compile=False
   actor_rollout_ref.actor.fsdp_config.dtype=float32
   actor_rollout_ref.actor.fsdp_config.model_dtype=float32
   +actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=fp32
   +actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype=fp32
+  actor_rollout_ref.ref.fsdp_config.dtype=float32
+  actor_rollout_ref.ref.fsdp_config.model_dtype=float32
+  +actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype=fp32
+  +actor_rollout_ref.ref.fsdp_config.mixed_precision.reduce_dtype=fp32
+  critic.fsdp.use_torch_compile=False
+  critic.fsdp.dtype=float32
+  critic.fsdp.model_dtype=float32
+  +critic.fsdp.mixed_precision.param_dtype=fp32
+  +critic.fsdp.mixed_precision.reduce_dtype=fp32
   actor_rollout_ref.model.use_remove_padding=False
   +actor_rollout_ref.model.override_config.attn_implementation=sdpa
   actor_rollout_ref.model.enable_gradient_checkpointing=False
+  critic.model.use_remove_padding=False
+  critic.model.enable_gradient_checkpointing=False
 
   # The rollout. There is no device memory to free between rollout and training.
   actor_rollout_ref.rollout.tensor_model_parallel_size=1

@@ -36,7 +36,7 @@ def run_tree(
     timeout: float,
     log: Path,
     env: Mapping[str, str] | None = None,
-    grace: float = 5.0,
+    grace: float = 15.0,
     poll: float = 0.5,
 ) -> CompletedRun:
     """Run ``command`` in a session of its own and end its whole process tree when it ends, on the time-out or on an error.
