@@ -74,6 +74,9 @@ class HFServer:
             raise NotImplementedError("rollout 'hf' generates from text only; images and videos need rollout.name=vllm")
         prompt = [int(token) for token in prompt_ids]
         sampling, max_tokens, ignore_eos = read_sampling_params(sampling_params, self.config, len(prompt))
+        # A request's id is random, so the n samples of a prompt are told apart by the order in which they come. They are the
+        # same n samples in every run; which of them goes to which row is not, nor (for a prompt that is twice in a batch, or
+        # with several replicas) to which group.
         occurrence = self.asked_before[tuple(prompt)]
         self.asked_before[tuple(prompt)] += 1
         seed = (self.config.seed, self.replica_rank, self.global_steps or 0, occurrence, *prompt)
