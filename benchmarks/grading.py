@@ -9,21 +9,23 @@ decide. Every contestant runs alone, one process, one call after the other; the 
 
 import json
 import logging
+import operator
 import os
 import platform
 import random
-import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from verl_efficiency.grading import PoolSettings, configure, extract_answer, grade, grade_batch, quick_equal, shutdown
+from verl_efficiency.grading.pool import get_pool
 
 HERE = Path(__file__).resolve().parent
+Contestant = Callable[[str, str], bool]
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 
 
@@ -56,14 +58,25 @@ def symbolic_pairs(data: Path) -> list[tuple[str, str]]:
     return [(answer, gold) for answer, gold in pairs if quick_equal(answer, gold) is None]
 
 
-def timed(call: Callable[[str, str], bool], pairs: Iterable[tuple[str, str]]) -> tuple[list[bool], list[float]]:
-    """Verdicts, and milliseconds per call."""
-    verdicts, milliseconds = [], []
+def compare(kind: str, contestants: dict[str, Contestant], pairs: list[tuple[str, str]]) -> dict:
+    """Latencies, ratios to ours and the number of verdicts that differ from ours; the contestants take turns."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
+    verdicts: dict[str, list[bool]] = {name: [] for name in contestants}
+    for call in contestants.values():
+        call("\\boxed{x + 1}", "1 + x")  # start-up is not what is compared
     for answer, gold in pairs:
-        started = time.perf_counter()
-        verdicts.append(call(answer, gold))
-        milliseconds.append(1000 * (time.perf_counter() - started))
-    return verdicts, milliseconds
+        for name, call in contestants.items():
+            started = time.perf_counter()
+            verdicts[name].append(call(answer, gold))
+            milliseconds[name].append(1000 * (time.perf_counter() - started))
+    result: dict = {"latency": {name: summary(values) for name, values in milliseconds.items()}}
+    for name in contestants:
+        result["latency"][name]["verdicts_unlike_ours"] = sum(map(operator.ne, verdicts["ours"], verdicts[name]))
+        for mean in ("mean_ms", "p50_ms"):
+            ratio = result["latency"][name][mean] / result["latency"]["ours"][mean]
+            result["latency"][name][f"{mean[:-3]}_over_ours"] = round(ratio, 2)
+        print(f"{kind:12} {name:12}", *(f"{key} {value}" for key, value in result["latency"][name].items()), flush=True)
+    return result["latency"]
 
 
 def summary(milliseconds: list[float]) -> dict[str, float]:
@@ -106,40 +119,24 @@ def in_batch(pairs: list[tuple[str, str]], workers: int) -> float:
 
 def main(data: Path) -> dict:
     logging.disable()
-    completions, symbolic = real_completions(data), symbolic_pairs(data)
-    verdicts: dict[str, list[bool]] = {}
-    table: dict[str, dict[str, float]] = {}
-
-    def run(name: str, call: Callable[[str, str], bool], pairs: list[tuple[str, str]]) -> None:
-        call("\\boxed{x + 1}", "1 + x")  # start-up is not what is compared
-        verdicts[name], milliseconds = timed(call, pairs)
-        table[name] = summary(milliseconds)
-        print(f"{name:38}", *(f"{key} {value:<9}" for key, value in table[name].items()), flush=True)
-
-    run("completions, ours", ours, completions)
-    run("completions, math-verify", math_verify_direct, completions)
+    contestants: dict[str, Contestant] = {"ours": ours, "math-verify": math_verify_direct}
     if find_spec("verl"):
         from verl.utils.reward_score.math_verify import compute_score
 
-        run("completions, verl", lambda response, gold: compute_score(response, gold) > 0, completions)
-    boxed = [(answer, gold) for response, gold in completions if (answer := extract_answer(response))]
-    run("bare answers, ours", ours_boxed, boxed)
-    run("bare answers, math-verify", math_verify_boxed, boxed)
+        contestants["verl"] = lambda response, gold: compute_score(response, gold) > 0
+    boxed: dict[str, Contestant] = {"ours": ours_boxed, "math-verify": math_verify_boxed}
+    completions, symbolic = real_completions(data), symbolic_pairs(data)
+    answers = [(answer, gold) for response, gold in completions if (answer := extract_answer(response))]
+
     configure(PoolSettings(workers=1))
-    run("symbolic, ours", ours_boxed, symbolic)
-    run("symbolic, math-verify", math_verify_boxed, symbolic)
-
-    batch = (symbolic * 4)[:1024]
-    seconds = {workers: in_batch(batch, workers) for workers in (1, 2)}
+    results = {
+        "completions": compare("completions", contestants, completions),
+        "bare answers": compare("bare answers", boxed, answers),
+        "symbolic": compare("symbolic", boxed, symbolic),
+    }
+    peak = get_pool().peak_mib
+    seconds = {workers: in_batch((symbolic * 4)[:1024], workers) for workers in (1, 2)}
     shutdown()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-    def ratio(slow: str, fast: str) -> float | None:
-        return round(table[slow]["mean_ms"] / table[fast]["mean_ms"], 2) if slow in table else None
-
-    def differences(kind: str) -> int:
-        return sum(a != b for a, b in zip(verdicts[f"{kind}, ours"], verdicts[f"{kind}, math-verify"], strict=True))
-
     result = {
         "question": "How fast is grading, and does it agree with math-verify?",
         "machine": {
@@ -149,17 +146,15 @@ def main(data: Path) -> dict:
             "math-verify": metadata.version("math-verify"),
             "verl": metadata.version("verl") if find_spec("verl") else None,
         },
-        "latency": table,
-        "math_verify_over_ours": ratio("completions, math-verify", "completions, ours"),
-        "verl_over_ours": ratio("completions, verl", "completions, ours"),
-        "math_verify_over_ours_bare_answers": ratio("bare answers, math-verify", "bare answers, ours"),
-        "ours_over_math_verify_symbolic": ratio("symbolic, ours", "symbolic, math-verify"),
-        "batch_1024_seconds": {str(workers): round(value, 2) for workers, value in seconds.items()},
-        "batch_speedup_2_workers": round(seconds[1] / seconds[2], 2),
-        "verdicts_that_differ": {kind: differences(kind) for kind in ("bare answers", "symbolic")},
-        "peak_mib_of_a_child": round(peak),
+        "results": results,
+        "batch_of_1024": {
+            "seconds_1_worker": round(seconds[1], 2),
+            "seconds_2_workers": round(seconds[2], 2),
+            "speedup": round(seconds[1] / seconds[2], 2),
+        },
+        "peak_mib_of_a_worker": round(peak),
     }
-    print(json.dumps({key: value for key, value in result.items() if key != "latency"}, indent=1))
+    print(json.dumps({key: result[key] for key in ("machine", "batch_of_1024", "peak_mib_of_a_worker")}))
     return result
 
 

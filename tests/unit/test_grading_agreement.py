@@ -36,6 +36,7 @@ DIFFERENCES = [
     ("-2 1/2", "-3/2", False, "minus two and a half; read as -2 + 1/2"),
     (r"1\,000", "1000", True, "a thin space parts thousands; read as 1·0"),
     ("1 000", "0", False, "one thousand; read as 1·0"),
+    ("(1,~2)", "(1, 2)", True, "a space that does not break a line makes the parser fail"),
     ("3e8", r"3 \times 10^{8}", True, "a power of ten; read as 3·e·8"),
     ("2.5e3 \\text{ m}", "2500", True, "the same"),
     ("0.0000001", "0.0000002", False, "twice as much, but equal to six decimals"),

@@ -82,8 +82,15 @@ def serve(connection: Connection, parent: int, nowhere: IO[str]) -> None:
                 return
         request = json.loads(connection.recv_bytes())
         status = judge_within(request["deadline"], request["answer"], request["gold"], nowhere)
-        peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-        connection.send_bytes(json.dumps({"status": status, "peak_mib": peak_mib}).encode())
+        connection.send_bytes(json.dumps({"status": status, "peak_mib": peak_mib()}).encode())
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held, in MiB."""
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    with open("/proc/self/status") as lines:  # ru_maxrss starts with the size of the parent on Linux
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
 
 
 def limit_memory(size: int) -> None:
@@ -94,22 +101,26 @@ def limit_memory(size: int) -> None:
 
 
 def main(socket: int, parent: int, memory_mib: int) -> None:
-    """Load math-verify, try it, say so, and serve."""
+    """Load math-verify, try it, say so, and serve until the other end closes."""
     connection = Connection(socket)
+    try:
+        problem = prepare(memory_mib)
+        connection.send_bytes(json.dumps({"problem": problem}).encode())
+        if problem is None:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)  # the parser prints every character that it does not know
+                serve(connection, parent, nowhere)
+    except (EOFError, ConnectionError):
+        return
+
+
+def prepare(memory_mib: int) -> str | None:
+    """What keeps math-verify from working here, or ``None``."""
     try:
         limit_memory(memory_mib * 2**20)
         logging.disable()  # math-verify warns that its own alarms are off
+        signal.signal(signal.SIGALRM, _out_of_time)
         tried = judge("x + 1", "1 + x")
-        problem = None if tried == "correct" else f"x + 1 = 1 + x came out as {tried}"
     except Exception as error:  # noqa: BLE001 - sent to the parent, which raises it
-        problem = f"{type(error).__name__}: {error}"
-    connection.send_bytes(json.dumps({"problem": problem}).encode())
-    if problem:
-        return
-    signal.signal(signal.SIGALRM, _out_of_time)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # the parser prints every character that it does not know
-        try:
-            serve(connection, parent, nowhere)
-        except (EOFError, ConnectionError):
-            return
+        return f"{type(error).__name__}: {error}"
+    return None if tried == "correct" else f"x + 1 = 1 + x came out as {tried}"
