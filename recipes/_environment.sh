@@ -13,8 +13,7 @@ environment() {
     local extra
     for extra in ${extras//,/ }; do # one after the other: pip's resolver loses itself for many minutes in all at once
       # torch is named in the same call: otherwise a dependency may bring a newer build, with several GB of CUDA.
-      "$folder/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e "$root[$extra]" \
-        2>&1 | { grep -v "is ignored: it is neither a file nor a directory" || true; }
+      "$folder/bin/python" -m pip install --quiet --disable-pip-version-check torch==2.13.0 -e "$root[$extra]"
     done
     echo "$stamp" > "$folder/installed"
   fi
