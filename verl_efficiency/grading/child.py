@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from verl_efficiency.grading.magnitude import too_large
+from verl_efficiency.grading.numeric import surely_differ
 
 # After its deadline plus this many seconds, a grading that Python cannot interrupt (one huge power) ends the process, even
 # when the parent that would have killed it is gone.
@@ -52,6 +53,8 @@ def judge(answer: str, gold: str) -> str:
     expressions = [item for item in golds + answers if not isinstance(item, str)]
     if any(too_large(expression) for expression in expressions):
         return "unparsable"
+    if len(expressions) == 2 and surely_differ(*expressions):
+        return "wrong"
     # Reversed: parse() appends the text to the expression, and equal texts need no mathematics.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):
         return "correct"

@@ -1,0 +1,115 @@
+"""What spares sympy work in the child: huge numbers refused, different values told apart. Neither may change a verdict."""
+
+import pytest
+import sympy
+from math_verify import verify
+
+from verl_efficiency.grading.child import _read
+from verl_efficiency.grading.magnitude import too_large
+from verl_efficiency.grading.numeric import surely_differ
+
+
+def expression(text: str):
+    return next(item for item in _read(text) if not isinstance(item, str))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9^{9^{9}}",
+        "2^{-10^{10}}",
+        "1.5^{10^{9}}",
+        "(10^8)!",
+        "((9!)!)!",
+        "(x+1)^{1000000}",
+        r"\{1, 9^{9^9}\}",
+        "x = 9^{9^9}",
+        r"\begin{pmatrix} 1 & 9^{9^9} \end{pmatrix}",
+        r"9^{9^9} \mod 7",
+        r"\sqrt{9^{9^9}}",
+    ],
+)
+def test_too_large(text):
+    assert too_large(expression(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2^{1009}",
+        "100!",
+        "10^{-30}",
+        "x^{1000000}",
+        "2^{x^9}",
+        r"\sqrt[1000000000]{2}",
+        "7^{99999}",
+        r"e^{-x^2}",
+        "(1,2)",
+        "x",
+        r"\frac{100!}{2^{50}}",
+        r"\begin{pmatrix} 1 & 2 \end{pmatrix}",
+        "n!",
+        r"\lfloor \pi^{2000} \rfloor",
+    ],
+)
+def test_not_too_large(text):
+    assert not too_large(expression(text))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("x + 1", "x + 2"),
+        (r"\sqrt{2}", r"\sqrt{3}"),
+        ("x y", "x + y"),
+        (r"\sin x", r"\cos x"),
+        ("3 + i", "3 - i"),
+        (r"\frac{n(n+1)}{2}", "5"),
+        ("10^{40}", "10^{41}"),
+    ],
+)
+def test_different_values(left, right):
+    assert surely_differ(expression(left), expression(right))
+    assert not verify(expression(left), expression(right))
+
+
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("x + 1", "1 + x"),
+        (r"\sqrt{x^2}", "x"),  # equal for positive x only: left to math-verify
+        (r"\log(x^2)", r"2 \log x"),
+        ("10^{-16}", r"2 \cdot 10^{-16}"),  # equal to fifteen decimals
+        ("1.000001", "1.0000005"),
+        ("x", "y"),  # names, not values
+        ("abc", "cab"),
+        ("x = 5", "5"),
+        (r"\{1\}", "1"),
+        ("(1, 2)", "(1, 3)"),
+        ("f(2)", "f(3)"),
+        (r"\frac{1}{0}", "1"),
+        (r"\int_0^1 x dx", "1"),
+        (r"\sum_{n=1}^{3} n", "1"),
+        ("10^{400}", "10^{401}"),  # no float holds them
+    ],
+)
+def test_nothing_is_said(left, right):
+    assert not surely_differ(expression(left), expression(right))
+
+
+@pytest.mark.parametrize("rewrite", [sympy.expand, sympy.factor, sympy.together, sympy.simplify])
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"\frac{x^2 - 1}{x + 1}",
+        r"(x + 1)^3 - x",
+        r"\sqrt{x^2 + 2x + 1}",
+        r"\frac{1}{x} + \frac{1}{x + 2}",
+        r"\frac{\sqrt{5} - 1}{\sqrt{5} + 1}",
+        r"\sin(2x) + e^{x} \cdot e^{2}",
+        r"\log(8 x)",
+    ],
+)
+def test_equal_expressions_are_never_told_apart(text, rewrite):
+    original = expression(text)
+    assert not surely_differ(original, rewrite(original.doit()))

@@ -1,0 +1,31 @@
+"""Tell two expressions apart by their values, which is far cheaper than to simplify their difference."""
+
+from typing import Any
+
+# Positive, so that roots and logarithms take the branch on which simplification relies.
+_FIRST_VALUE, _NEXT_VALUE = 0.3719, 0.6173
+TOLERANCE = 2e-6
+
+
+def surely_differ(left: Any, right: Any) -> bool:
+    """Whether two sympy expressions have different values where every symbol stands for some positive number.
+
+    ``False`` says nothing: the values agree, or are not numbers, or the objects are compared by other rules than value
+    (single symbols, relations, sets, matrices) or are too costly to evaluate (sums, integrals, limits, derivatives).
+    """
+    from sympy import Derivative, Expr, Integral, Limit, Product, Sum, Symbol, UnevaluatedExpr
+
+    symbols: set[Any] = set()
+    for expression in (left, right):
+        if not isinstance(expression, Expr) or isinstance(expression, Symbol) or expression.is_Matrix:
+            return False
+        if expression.has(Derivative, Integral, Limit, Product, Sum, UnevaluatedExpr):
+            return False
+        symbols |= expression.free_symbols
+    ordered = sorted(symbols, key=str)
+    point = {symbol: _FIRST_VALUE + _NEXT_VALUE * index for index, symbol in enumerate(ordered)}
+    try:
+        first, second = (complex(expression.evalf(subs=point)) for expression in (left, right))
+        return abs(first - second) > TOLERANCE * max(1.0, abs(first), abs(second))
+    except (TypeError, ValueError, ArithmeticError, AttributeError):  # no number, or none that a float can hold
+        return False
