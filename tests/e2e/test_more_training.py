@@ -55,7 +55,7 @@ def test_running_difficulty_knows_a_prompt_in_the_next_epoch(tmp_path):
 
 
 def test_variance_routing_on_two_ranks_with_padding_rows(tmp_path):
-    """5 prompts × 3 rollouts on two ranks: verl adds a row to make 15 divisible by two."""
+    """5 prompts × 3 rollouts in mini-batches of 2 × 3 on two ranks: verl adds rows until the mini-batches are whole."""
     pytest.importorskip("verl")
     training = train(
         "variance_routing",
@@ -64,6 +64,7 @@ def test_variance_routing_on_two_ranks_with_padding_rows(tmp_path):
         "ray_kwargs.ray_init.num_gpus=2",
         "trainer.save_freq=-1",
         "algorithm.norm_adv_by_std_in_grpo=False",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
         **small_testbed(tmp_path / "data"),
         BATCH=5,
         GROUP=3,
