@@ -111,6 +111,15 @@ def test_batch_keeps_the_order_and_uses_both_workers():
     assert len(workers_of(os.getpid())) == 2  # the second is only started while the first is busy
 
 
+def test_a_batch_is_graded_in_parallel():
+    """Four that hang for two seconds each take four on two workers, not eight."""
+    grade_batch(["x + 1", "2 + x"] * 10, ["1 + x", "x + 2"] * 10)
+    started = time.perf_counter()
+    verdicts = grade_batch([f"{factor}{HANGS}" for factor in (2, 3, 5, 7)], ["1"] * 4, deadline=2)
+    assert [verdict.status for verdict in verdicts] == [Status.timed_out] * 4
+    assert time.perf_counter() - started < 7
+
+
 def test_a_batch_grades_equal_pairs_once():
     """A policy that has collapsed to one hanging answer costs one deadline, not fifty."""
     started = time.perf_counter()
@@ -252,6 +261,22 @@ def test_from_a_forked_or_spawned_process(method):
     assert {process.pid for process in workers_of(os.getpid())} == mine
 
 
+def test_a_child_that_python_cannot_interrupt_ends_itself():
+    """One huge power is one step of the interpreter: no alarm gets through, and the parent may be dead already."""
+    code = """
+        import signal
+        from verl_efficiency.grading import child
+        signal.signal(signal.SIGALRM, child._out_of_time)
+        child.judge = lambda answer, gold: 7 ** 10**9
+        child.judge_within(0.2, "x", "y", open("/dev/null", "w"))
+        print("survived")
+    """
+    process = python(code)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert output == ""
+
+
 CALLER = """
     import sys, threading, time
     from verl_efficiency.grading import grade
@@ -362,9 +387,9 @@ def test_a_large_caller_does_not_count_as_a_large_worker():
     configure(PoolSettings(workers=1, retire_mib=100))
     ballast = bytearray(os.urandom(1) * 200 * 2**20)
     assert grade("x + 1", "1 + x").correct
-    before = workers_of(os.getpid())
+    (before,) = workers_of(os.getpid())
     assert grade("x + 2", "2 + x").correct
-    assert workers_of(os.getpid()) == before
+    assert workers_of(os.getpid()) == [before]
     del ballast
 
 
