@@ -220,9 +220,13 @@ def test_killed_in_the_middle_of_a_grading():
 def test_an_interrupt_leaves_the_pool_usable():
     assert grade("x + 1", "1 + x").correct
     before = workers_of(os.getpid())
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        grade(HANGS, "1", deadline=20)
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            grade(HANGS, "1", deadline=20)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert end(before)
     assert [grade(answer, gold).correct for answer, gold, _ in SYMBOLIC] == [expected for *_, expected in SYMBOLIC]
 
