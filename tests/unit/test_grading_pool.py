@@ -220,7 +220,8 @@ def test_killed_in_the_middle_of_a_grading():
 def test_an_interrupt_leaves_the_pool_usable():
     assert grade("x + 1", "1 + x").correct
     before = workers_of(os.getpid())
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
+    # A shell's background job starts with the signal ignored.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
