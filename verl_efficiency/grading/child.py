@@ -18,8 +18,8 @@ from typing import IO, Any
 from verl_efficiency.grading.magnitude import too_large
 from verl_efficiency.grading.numeric import surely_differ
 
-# After its deadline plus this many seconds, a grading that Python cannot interrupt (one long call into C) ends the process, even
-# when the parent that would have killed it is gone.
+# After its deadline plus this many seconds, a grading that Python cannot interrupt (one long call into C) ends the process,
+# even when the parent that would have killed it is gone.
 SELF_KILL_AFTER = 0.4
 LOOK_FOR_PARENT_EVERY = 1.0
 

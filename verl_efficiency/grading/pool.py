@@ -45,7 +45,7 @@ class PoolSettings:
 
     Attributes:
         workers: child processes, at least 1; each is started when first needed.
-        memory_mib: address space of a child in MiB; what needs more counts as unparsable.
+        memory_mib: address space of a child in MiB; no grading gets more.
         retire_mib: a child whose peak memory passes this many MiB is replaced.
     """
 
@@ -78,9 +78,8 @@ class Worker:
 
     def wait_until_ready(self) -> None:
         try:
-            problem = (
-                json.loads(self.connection.recv_bytes())["problem"] if self.connection.poll(START_SECONDS) else "silent"
-            )
+            heard = self.connection.poll(START_SECONDS)
+            problem = json.loads(self.connection.recv_bytes())["problem"] if heard else f"silent for {START_SECONDS} s"
         except (EOFError, OSError):
             problem = f"it ended with exit code {self.process.wait()}"
         if problem:
@@ -164,7 +163,8 @@ class Pool:
         try:
             worker.wait_until_ready()
         except GradingError as error:
-            self.failure = error
+            if (worker.process.returncode or 0) >= 0:  # not when killed from outside: the next one may live
+                self.failure = error
             raise
         finally:
             if not worker.ready:
