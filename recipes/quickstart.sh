@@ -68,14 +68,14 @@ run() {
 }
 
 say "3/5 training: batched_accuracy (3 problems share 130 tokens)"
-run batched_accuracy batched_accuracy 30 130 \
+run batched_accuracy batched_accuracy 26 130 \
   "+data.efficiency.instruction=''" \
   "+data.efficiency.problem_template='### Problem {index}:{problem}'" \
   $'+data.efficiency.separator="\n"' \
   +data.efficiency.distinct_by=extra_info.segment
 
 say "4/5 training: token_budget (11 tokens for the easiest, 41 for the hardest problems)"
-run token_budget token_budget 36 190 \
+run token_budget token_budget 34 190 \
   +algorithm.efficiency.difficulty=data \
   +algorithm.efficiency.b_min=11 \
   +algorithm.efficiency.b_max=41
