@@ -53,6 +53,21 @@ class MethodSettings:
         """Whether anything is carried from step to step, and so belongs into a checkpoint."""
         return False
 
+    @property
+    def needs_trainer(self) -> bool:
+        """Whether an estimator is not enough, and our own trainer is needed."""
+        return False
+
+    @property
+    def reads_responses(self) -> bool:
+        """Whether the method needs the token ids of the responses."""
+        return False
+
+    @property
+    def reads_feedback(self) -> bool:
+        """Whether the method uses feedback that the reward gives in words."""
+        return False
+
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
     """Raise :class:`SettingsError` unless ``condition`` holds; ``expected`` completes "must be …"."""

@@ -26,6 +26,9 @@ class Rollouts:
         labels_G: the name of each group, in order of first appearance (verl's ``uid``).
         difficulty_G: float64 in [0, 1] or None, a difficulty known beforehand (a column of the data set).
         prompt_ids_G: a name of each prompt that stays the same over epochs, or None when nobody needs it.
+        references_G: a correct solution of each prompt that is no rollout of the batch, None where there is none.
+        responses_B: int64 token ids of each response with everything in it, or None when nobody needs them.
+        feedback_B: what the reward said of each response in words, None where it said nothing.
     """
 
     scores_B: Tensor
@@ -37,6 +40,9 @@ class Rollouts:
     labels_G: tuple
     difficulty_G: Tensor | None = None
     prompt_ids_G: tuple[str, ...] | None = None
+    references_G: tuple[str | None, ...] | None = None
+    responses_B: tuple[Tensor, ...] | None = None
+    feedback_B: tuple[str | None, ...] | None = None
 
     @classmethod
     def build(

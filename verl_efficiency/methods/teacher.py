@@ -1,0 +1,162 @@
+"""The self-teacher: the same model, shown a correct solution or feedback, scores the student's own tokens.
+
+Settings of self-distillation (SDPO, arXiv 2601.20802, names and released values of its ``actor.yaml`` at lasgroup/SDPO
+@0e6d510) and the text that the teacher is conditioned on. The losses are in ``distillation.py``, who is taught by what in
+``routing.py``.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from verl_efficiency.methods.advantages import AdvantageName
+from verl_efficiency.settings import MethodSettings, SettingsError, require
+
+_THINKING = re.compile(r"<think>.*?</think>", flags=re.DOTALL)
+
+
+@dataclass(frozen=True)
+class DistillationSettings(MethodSettings):
+    """Settings of the self-teacher and of its loss.
+
+    Attributes:
+        advantage: group advantage of the rollouts that learn by GRPO. dr_grpo, since SRPO's baseline is normalised without
+            the deviation (the paper leaves it open).
+        full_logit_distillation: True: divergence over the student's top-K tokens. False: on the sampled token only, as an
+            advantage ``w · (log q − log π_old)`` in the trainer's own loss; alpha must be 1.
+        alpha: 0: KL(teacher ‖ student), 1: KL(student ‖ teacher), between: generalised Jensen–Shannon.
+        distillation_topk: K; the student's most likely tokens before the update. Two numbers of four bytes each per routed
+            token and K pass through the trainer's storage.
+        distillation_add_tail: one more bucket with the rest of the probability; False: both are normalised within K.
+        is_clip: a token's loss is times ``min(π / π_old, is_clip)``, not differentiated; null: not at all.
+        entropy_beta: β of the weight ``exp(−β · teacher entropy)``, divided by its mean over all routed tokens of the batch;
+            0: every token weighs the same.
+        teacher_regularization: ``ema``: an exponential average of the actor; ``none``: the actor as it is.
+        teacher_update_rate: τ of ``teacher ← (1 − τ) · teacher + τ · actor``, once per training batch.
+        max_reprompt_len: tokens of the teacher's prompt at most.
+        reprompt_truncation: which end of a longer prompt is cut off, or ``error``.
+        dont_reprompt_on_self_success: a correct rollout is never its own demonstration.
+        remove_thinking_from_demonstration: ``<think>…</think>`` is cut out of a demonstration.
+        include_environment_feedback: feedback that the reward gives (key ``feedback``) may stand in the teacher's prompt.
+        environment_feedback_only_without_solution: … only where there is no demonstration.
+        reprompt_template: holds ``{prompt}``, ``{solution}``, ``{feedback}``.
+        solution_template: holds ``{successful_previous_attempt}``.
+        feedback_template: holds ``{feedback_raw}``.
+        demonstration: which correct sibling: the ``first`` (the paper) or the ``shortest``.
+        truncated_demonstrations: whether an answer that the token limit cut off may be one (the paper does not say).
+        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
+        chunk_tokens: tokens whose logits are worked on at once; more memory and a little faster, or less.
+        router: ``package.module.function`` of yours that takes the place of the method's own routing.
+    """
+
+    advantage: AdvantageName = "dr_grpo"
+    full_logit_distillation: bool = True
+    alpha: float = 0.5
+    distillation_topk: int = 100
+    distillation_add_tail: bool = True
+    is_clip: float | None = 2.0
+    entropy_beta: float = 0.0
+    teacher_regularization: Literal["ema", "none"] = "ema"
+    teacher_update_rate: float = 0.05
+    max_reprompt_len: int = 10240
+    reprompt_truncation: Literal["right", "left", "error"] = "right"
+    dont_reprompt_on_self_success: bool = True
+    remove_thinking_from_demonstration: bool = True
+    include_environment_feedback: bool = True
+    environment_feedback_only_without_solution: bool = True
+    reprompt_template: str = "{prompt}{solution}{feedback}\n\nCorrectly solve the original question.\n"
+    solution_template: str = "\nCorrect solution:\n\n{successful_previous_attempt}\n\n"
+    feedback_template: str = (
+        "\nThe following is feedback from your unsuccessful earlier attempt:\n\n{feedback_raw}\n\n"
+    )
+    demonstration: Literal["first", "shortest"] = "first"
+    truncated_demonstrations: bool = True
+    max_response_length: int | None = None
+    chunk_tokens: int = 512
+    router: str | None = None
+
+    def __post_init__(self) -> None:
+        require(0 <= self.alpha <= 1, "alpha", self.alpha, "in [0, 1]")
+        if not self.full_logit_distillation:
+            require(
+                self.alpha == 1, "alpha", self.alpha, "1 with full_logit_distillation=False (one token has no mixture)"
+            )
+        require(self.distillation_topk >= 1, "distillation_topk", self.distillation_topk, "at least 1")
+        require(self.is_clip is None or self.is_clip > 0, "is_clip", self.is_clip, "above 0, or null")
+        require(self.entropy_beta >= 0, "entropy_beta", self.entropy_beta, "a number of at least 0")
+        require(0 <= self.teacher_update_rate <= 1, "teacher_update_rate", self.teacher_update_rate, "in [0, 1]")
+        require(self.max_reprompt_len >= 1, "max_reprompt_len", self.max_reprompt_len, "at least 1 token")
+        require(self.chunk_tokens >= 1, "chunk_tokens", self.chunk_tokens, "at least 1 token")
+        for name, filled in (
+            ("reprompt_template", {"prompt": "", "solution": "", "feedback": ""}),
+            ("solution_template", {"successful_previous_attempt": ""}),
+            ("feedback_template", {"feedback_raw": ""}),
+        ):
+            template = getattr(self, name)
+            placeholders = ", ".join(f"{{{key}}}" for key in filled)
+            require(all(f"{{{key}}}" in template for key in filled), name, template, f"a text that holds {placeholders}")
+            try:
+                template.format(**filled)
+            except (KeyError, IndexError, ValueError) as error:
+                raise SettingsError(
+                    f"{name}: {error!r} in {template!r}; the only braces are {placeholders}, others are doubled: {{{{ }}}}"
+                ) from None
+
+    @property
+    def needs_trainer(self) -> bool:
+        return True
+
+    @property
+    def reads_feedback(self) -> bool:
+        return self.include_environment_feedback
+
+
+def teacher_messages(
+    messages: Sequence[Mapping], demonstration: str | None, feedback: str | None, settings: DistillationSettings
+) -> list[dict]:
+    """The conversation that the teacher is given: everything before the last message, then that one with what it knows.
+
+    Args:
+        messages: the student's prompt; the last message is the user's question, as text.
+        demonstration: a correct response, or None.
+        feedback: what the reward said of this attempt, or None.
+
+    Raises:
+        ValueError: both are missing or empty, or the question is not plain text.
+
+    >>> teacher_messages([{"role": "user", "content": "1+1?"}], "<think>hm</think>2", None, DistillationSettings())
+    [{'role': 'user', 'content': '1+1?\\nCorrect solution:\\n\\n2\\n\\n\\n\\nCorrectly solve the original question.\\n'}]
+    """
+    *earlier, last = (dict(message) for message in messages)
+    if not isinstance(last["content"], str):
+        raise ValueError(f"self-distillation is for text prompts; this one holds {type(last['content']).__name__}")
+    if not demonstration and not feedback:
+        raise ValueError("a teacher without a demonstration and without feedback knows no more than the student")
+    if demonstration and settings.remove_thinking_from_demonstration:
+        demonstration = _THINKING.sub("", demonstration).strip()
+    last["content"] = settings.reprompt_template.format(
+        prompt=last["content"],
+        solution=settings.solution_template.format(successful_previous_attempt=demonstration) if demonstration else "",
+        feedback=settings.feedback_template.format(feedback_raw=feedback) if feedback else "",
+    )
+    return [*earlier, last]
+
+
+def truncate_prompt(token_ids: list[int], settings: DistillationSettings) -> list[int]:
+    """At most ``max_reprompt_len`` tokens of a teacher's prompt.
+
+    ``right`` cuts off the end as SDPO does, with it the template's last words and the start of the answer.
+
+    Raises:
+        ValueError: it is longer, and ``reprompt_truncation`` is ``error``.
+    """
+    limit = settings.max_reprompt_len
+    if len(token_ids) <= limit:
+        return token_ids
+    if settings.reprompt_truncation == "error":
+        raise ValueError(
+            f"a teacher's prompt has {len(token_ids)} tokens, more than max_reprompt_len={limit}; raise it, or set "
+            "reprompt_truncation to right or left"
+        )
+    return token_ids[:limit] if settings.reprompt_truncation == "right" else token_ids[-limit:]
