@@ -1,0 +1,265 @@
+"""The loss of self-distillation: how far the student's next token is from the teacher's, in memory that does not grow.
+
+Student s and teacher t are log-probabilities of the K tokens that are likeliest *to the student*, each normalised over
+the whole vocabulary, and then made complete: either by one more bucket, the tail log(1 − Σₖ exp sₖ) (:func:`with_tail`),
+or by normalising once more within the K (:func:`renormalise`). Over these buckets, with KL(a‖b) = Σ exp(a)·(a − b)::
+
+    D = KL(t‖s)                          alpha = 0
+    D = KL(s‖t)                          alpha = 1
+    D = (1 − α)·KL(s‖m) + α·KL(t‖m)      otherwise; exp m = (1 − α)·exp s + α·exp t   (Jensen–Shannon for α = 0.5)
+
+This is the loss of SDPO (arXiv 2601.20802, code lasgroup/SDPO), which SRPO (arXiv 2604.02288) takes over and weights by
+how sure the teacher is (:func:`entropy_weights`). Ids, teacher and weights are constants: gradients reach the student only.
+
+In use: :func:`student_topk` and :func:`teacher_targets` in two forward-only passes, :func:`entropy_weights` over the whole
+batch, :func:`chunked_divergence` in the training pass. Names end in their dimensions: T tokens of a packed micro-batch,
+N routed ones among them, K ids, V the vocabulary, C tokens of a chunk.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from verl_efficiency.settings import require
+
+CHUNK_TOKENS = 64  # tokens in float32 at once: 39 MB for a vocabulary of 151,936
+FULL = -1e-7  # log Σ exp of the K above which the tail counts as empty, as in SDPO: its bucket is 1e-7 and constant
+
+
+def entropy_weights(entropy_N: Tensor, beta: float) -> Tensor:
+    """(N,) float32: exp(−beta·H) divided by its mean, so that the weights of all routed tokens of a batch average to 1.
+
+    Args:
+        entropy_N: entropy H of the teacher in nats at every routed token of the *whole* batch.
+        beta: at least 0; 0 weights all tokens alike.
+
+    >>> entropy_weights(torch.tensor([0.0, math.log(3.0)]), beta=1.0)
+    tensor([1.5000, 0.5000])
+    """
+    require(beta >= 0, "beta", beta, "a number of at least 0")
+    if not entropy_N.isfinite().all():
+        raise ValueError("entropy_weights: the teacher's entropy must be finite; look for NaN in its logits")
+    if entropy_N.numel() == 0:
+        return entropy_N.float()
+    entropy_N = entropy_N.double()
+    weights_N = torch.exp(-beta * (entropy_N - entropy_N.min()))  # the shift cancels; without it all may underflow to 0
+    return (weights_N / weights_N.mean()).float()
+
+
+def with_tail(logp_NK: Tensor) -> Tensor:
+    """(N, K + 1): one more column, the log-probability of all other tokens; 1e-7 and constant where there are none."""
+    inside_N1 = logp_NK.logsumexp(-1, keepdim=True).clamp(max=FULL)
+    return torch.cat([logp_NK, torch.log(-torch.expm1(inside_N1))], dim=-1)
+
+
+def renormalise(logp_NK: Tensor) -> Tensor:
+    """(N, K): the log-probabilities given that the token is one of the K."""
+    return logp_NK.log_softmax(-1)
+
+
+def divergence(student_logp_NK: Tensor, teacher_logp_NK: Tensor, alpha: float) -> Tensor:
+    """(N,) nats: D of the formula above between log-probabilities that are complete, differentiable by plain autograd.
+
+    >>> half, quarter = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
+    >>> round(divergence(half, quarter, alpha=1.0).item(), 6)  # 0.5·ln(0.5 / 0.25) + 0.5·ln(0.5 / 0.75)
+    0.143841
+    """
+    require(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
+    if alpha == 0:
+        return _kl(teacher_logp_NK, student_logp_NK)
+    if alpha == 1:
+        return _kl(student_logp_NK, teacher_logp_NK)
+    mixture_NK = _mixture(student_logp_NK, teacher_logp_NK, alpha)
+    return (1 - alpha) * _kl(student_logp_NK, mixture_NK) + alpha * _kl(teacher_logp_NK, mixture_NK)
+
+
+def sampled_token_loss(log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
+    """(log π − log q)·log π of the tokens that were sampled, any shape, the bracket constant: SDPO without top-K.
+
+    Its gradient is in expectation that of KL(student‖teacher); its value has no meaning. It has no alpha but 1.
+    """
+    return (log_probs - teacher_log_probs).detach() * log_probs
+
+
+@torch.no_grad()
+def student_topk(logits_TV: Tensor, positions_N: Tensor, k: int, *, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
+    """(N, k) int32: the ids of the ``k`` largest logits at each position, the largest first."""
+    vocabulary = logits_TV.shape[1]
+    require(1 <= k <= vocabulary, "k", k, f"from 1 to the size of the vocabulary, {vocabulary}")
+    ids_Nk = torch.empty(len(positions_N), k, dtype=torch.int32, device=logits_TV.device)
+    for part in _parts(len(positions_N), chunk_tokens):
+        ids_Nk[part] = logits_TV[positions_N[part]].topk(k, dim=-1).indices.int()
+    return ids_Nk
+
+
+@torch.no_grad()
+def teacher_targets(
+    logits_TV: Tensor, positions_N: Tensor, topk_ids_NK: Tensor, *, chunk_tokens: int = CHUNK_TOKENS
+) -> tuple[Tensor, Tensor]:
+    """What the student is compared with: (N, K) log-probabilities at the ids, and (N,) entropy over the whole vocabulary.
+
+    Both are float32 (float64 for float64 logits) and in nats; the logits are already divided by the temperature.
+    """
+    dtype = torch.promote_types(logits_TV.dtype, torch.float32)
+    logp_NK = torch.empty(topk_ids_NK.shape, dtype=dtype, device=logits_TV.device)
+    entropy_N = torch.empty(len(positions_N), dtype=dtype, device=logits_TV.device)
+    for part in _parts(len(positions_N), chunk_tokens):
+        logp_CV = logits_TV[positions_N[part]].log_softmax(-1, dtype=dtype)
+        logp_NK[part] = logp_CV.gather(1, topk_ids_NK[part].long())
+        entropy_N[part] = torch.special.entr(logp_CV.exp_()).sum(-1)
+    return logp_NK, entropy_N
+
+
+def chunked_divergence(
+    logits_TV: Tensor,
+    labels_T: Tensor,
+    positions_N: Tensor,
+    topk_ids_NK: Tensor,
+    teacher_logp_NK: Tensor,
+    *,
+    alpha: float,
+    add_tail: bool,
+    chunk_tokens: int = CHUNK_TOKENS,
+    overwrite_logits: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Log-probability of the label at every token, (T,), and the divergence D at the routed ones, (N,), differentiable.
+
+    Goes through the logits ``chunk_tokens`` at a time, in float32 (float64 if the logits are), forward and once more in
+    backward, so that the extra memory is a few chunks × V. Both come from one function because then nothing else reads
+    the logits: with ``overwrite_logits`` the backward writes their gradient where they lie.
+
+    Args:
+        logits_TV: floating point, divided by the temperature already.
+        labels_T: the id that follows each token.
+        positions_N: which tokens are routed, each once, in any order.
+        topk_ids_NK: ids distinct within a row, any integer type; as :func:`student_topk` gives them.
+        teacher_logp_NK: as :func:`teacher_targets` gives them, constants.
+        alpha: in [0, 1].
+        add_tail: complete by the tail bucket, else by normalising within the K.
+        overwrite_logits: the gradient takes the logits' place, else a tensor like them. Safe when no other operation
+            needs the logits' values in its backward. The write counts as an in-place change, so that autograd refuses
+            such an operation, and a second backward, with its usual error instead of a wrong gradient. A leaf is refused.
+
+    Raises:
+        SettingsError: ``alpha`` or ``chunk_tokens`` out of range.
+        ValueError: shapes that do not fit, a position twice or outside, a leaf to be overwritten.
+    """
+    require(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
+    require(chunk_tokens >= 1, "chunk_tokens", chunk_tokens, "a whole number of at least 1")
+    tokens, routed = len(logits_TV), len(positions_N)
+    if labels_T.shape != (tokens,) or topk_ids_NK.shape != teacher_logp_NK.shape or len(topk_ids_NK) != routed:
+        shapes = [tuple(x.shape) for x in (logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK)]
+        raise ValueError(f"chunked_divergence: expected (T, V), (T,), (N,), (N, K), (N, K), got {shapes}")
+    if overwrite_logits and logits_TV.is_leaf and logits_TV.requires_grad:
+        raise ValueError("chunked_divergence: overwrite_logits would destroy a leaf tensor; set it to False")
+    return _ChunkedDivergence.apply(
+        logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK, alpha, add_tail, chunk_tokens, overwrite_logits
+    )
+
+
+class _ChunkedDivergence(torch.autograd.Function):
+    """See :func:`chunked_divergence`. With p = softmax(z) of a token, g and h the gradients of its two outputs::
+
+    ∂ log p(label) / ∂z_v = 1[v = label] − p_v
+
+    D depends on the buckets' log-probabilities x_j, b_j = exp x_j. With d_j = ∂D/∂x_j and E = Σ_j d_j over all buckets::
+
+        ∂D/∂z_v = d_v − b_v·E             v among the K
+        ∂D/∂z_v = p_v·(d_tail/b_tail − E) any other v, with tail;   0 without
+
+        alpha = 0: d_j = −exp t_j    alpha = 1: d_j = b_j·(x_j − t_j)    otherwise: d_j = (1 − α)·b_j·(x_j − m_j)
+
+    A multiple of b_j in d_j drops out of the first two lines, as Σ b = 1: it is left out of d_j. So the gradient of a
+    row is p_v·(h·(d_tail/b_tail − E) − g), replaced at the K ids by h·(d_j − b_j·E) − g·p_j, plus g at the label. Writing
+    the ids' values instead of adding them avoids the difference of large numbers that a small tail would make of them.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK, alpha, add_tail, chunk_tokens, overwrite
+    ):
+        ctx.save_for_backward(logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK)
+        ctx.settings = alpha, add_tail, chunk_tokens, overwrite
+        complete = with_tail if add_tail else renormalise
+        dtype = torch.promote_types(logits_TV.dtype, torch.float32)
+        log_probs_T = torch.empty(len(logits_TV), dtype=dtype, device=logits_TV.device)
+        divergence_N = torch.empty(len(positions_N), dtype=dtype, device=logits_TV.device)
+        for chunk, routed, logp_CV in _chunks(logits_TV, positions_N, chunk_tokens):
+            log_probs_T[chunk] = logp_CV.gather(1, labels_T[chunk, None])[:, 0]
+            at = positions_N[routed, None] - chunk.start, topk_ids_NK[routed].long()
+            teacher = complete(teacher_logp_NK[routed].to(dtype))
+            divergence_N[routed] = divergence(complete(logp_CV[at]), teacher, alpha)
+        return log_probs_T, divergence_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_log_probs_T, grad_divergence_N):
+        logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK = ctx.saved_tensors
+        alpha, add_tail, chunk_tokens, overwrite = ctx.settings
+        # detach() shares the storage and the version counter: see overwrite_logits above
+        grad_TV = logits_TV.detach() if overwrite else torch.empty_like(logits_TV)
+        for chunk, routed, logp_CV in _chunks(logits_TV.detach(), positions_N, chunk_tokens):
+            rows, ids = positions_N[routed] - chunk.start, topk_ids_NK[routed].long()
+            student = logp_CV[rows[:, None], ids]
+            at_ids, elsewhere = _gradient(student, teacher_logp_NK[routed].to(logp_CV.dtype), alpha, add_tail)
+            grad_label, grad_routed = grad_log_probs_T[chunk], grad_divergence_N[routed]
+            at_ids = grad_routed[:, None] * at_ids - grad_label[rows, None] * student.exp()
+            factor = -grad_label
+            factor[rows] += grad_routed * elsewhere
+            grad_CV = logp_CV.exp_().mul_(factor[:, None])
+            grad_CV[rows[:, None], ids] = at_ids
+            grad_CV.scatter_add_(1, labels_T[chunk, None], grad_label[:, None])
+            grad_TV[chunk] = grad_CV
+        return grad_TV, None, None, None, None, None, None, None, None
+
+
+def _gradient(student_nK: Tensor, teacher_nK: Tensor, alpha: float, add_tail: bool) -> tuple[Tensor, Tensor]:
+    """∂D/∂z at the K ids, (n, K), and divided by p at all others, (n,): the formulas of :class:`_ChunkedDivergence`."""
+    complete = with_tail if add_tail else renormalise
+    x, t = complete(student_nK), complete(teacher_nK)
+    b = x.exp()
+    if alpha == 0:
+        d = -t.exp()
+    elif alpha == 1:
+        d = b * (x - t)
+    else:
+        d = (1 - alpha) * b * (x - _mixture(x, t, alpha))
+    if not add_tail:
+        return d - b * d.sum(-1, keepdim=True), torch.zeros_like(d[:, 0])
+    d[:, -1].masked_fill_(student_nK.logsumexp(-1) > FULL, 0)  # there the tail is constant
+    total = d.sum(-1)
+    return (d - b * total[:, None])[:, :-1], d[:, -1] / b[:, -1] - total
+
+
+def _kl(a: Tensor, b: Tensor) -> Tensor:
+    return (a.exp() * (a - b)).sum(-1)
+
+
+def _mixture(student: Tensor, teacher: Tensor, alpha: float) -> Tensor:
+    return torch.logaddexp(student + math.log(1 - alpha), teacher + math.log(alpha))
+
+
+def _parts(length: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, length)) for start in range(0, length, size))
+
+
+def _chunks(logits_TV: Tensor, positions_N: Tensor, size: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Chunk by chunk: which tokens, which of the N are among them, log-softmax of their logits (in a buffer used again)."""
+    tokens = len(logits_TV)
+    order_N = positions_N.argsort()
+    sorted_N = positions_N[order_N]
+    parts = list(_parts(tokens, size))
+    edges = torch.tensor([0, *(part.stop for part in parts)], dtype=sorted_N.dtype, device=sorted_N.device)
+    twice = (sorted_N.diff() == 0).sum()[None]
+    *places, twice = torch.cat([torch.searchsorted(sorted_N, edges), twice]).tolist()  # the only wait for a GPU
+    if twice or places[0] != 0 or places[-1] != len(positions_N):
+        raise ValueError(f"positions: must be from 0 to {tokens - 1}, each once")
+    dtype = torch.promote_types(logits_TV.dtype, torch.float32)
+    buffer_CV = torch.empty(min(size, tokens), logits_TV.shape[1], dtype=dtype, device=logits_TV.device)
+    for part, first, stop in zip(parts, places[:-1], places[1:], strict=True):
+        logp_CV = buffer_CV[: part.stop - part.start]
+        torch.log_softmax(logits_TV[part], -1, dtype=dtype, out=logp_CV)
+        yield part, order_N[first:stop], logp_CV
