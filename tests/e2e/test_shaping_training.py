@@ -1,14 +1,23 @@
-"""``laser_d`` across a resume, and ``s_grpo``, on the stock trainer; the advantages computed again from the dumped text."""
+"""``laser_d`` and ``s_grpo`` across a resume, on the stock trainer.
 
+The advantage of every token, as verl's policy loss was given it, is compared with one that is computed here again from the
+text that verl dumped.
+"""
+
+import itertools
 import json
 import math
 import statistics
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from transformers import AutoTokenizer
 
-from tests.e2e.training import small_testbed, train
+from tests.e2e.test_token_budget_training import score
+from tests.e2e.training import ROOT, read_jsonl, small_testbed, train
+from tests.unit.reference import Row
+from tests.unit.shaping.formulas import token_weights
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -16,13 +25,44 @@ BATCH, GROUP, LIMIT = 8, 4, 120
 GRID = [LIMIT * point // 8 for point in range(1, 9)]
 
 
-def groups_of(rows: list[dict], model) -> list[list[tuple[float, int]]]:
-    """(score, generated tokens) of the rollouts of each group; the end-of-text token is not in the dump."""
-    tokenizer = AutoTokenizer.from_pretrained(model)
+def train_twice(recipe: str, folder: Path, *settings: str) -> tuple[dict[int, list[list[Row]]], dict[int, list]]:
+    """Two steps, then a third one after a resume.
+
+    Returns:
+        of each step the groups of rollouts, from their text, and what the policy loss was given: a list of advantages, one for
+        each token, of every rollout.
+    """
+    data = small_testbed(folder / "data")
+    record = folder / "advantages.jsonl"
+    options = {
+        **data,
+        **{"BATCH": BATCH, "GROUP": GROUP, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": LIMIT, "LR": 5e-4},
+        **{"PYTHONPATH": ROOT, "RECORD_ADVANTAGES": record},
+        "VERL_USE_EXTERNAL_MODULES": "verl_efficiency.verl.plugin,tests.e2e.recording_loss",
+    }
+    settings = ("actor_rollout_ref.actor.policy_loss.loss_mode=recording", *settings)
+    first = train(recipe, folder, "trainer.save_freq=2", *settings, STEPS=2, **options)
+    assert first.run.returncode == 0, first.run.log[-3000:]
+    second = train(recipe, folder, "trainer.save_freq=-1", *settings, STEPS=3, **options)
+    assert second.run.returncode == 0, second.run.log[-3000:]
+    assert (sorted(first.metrics), sorted(second.metrics)) == ([1, 2], [3]), "the second run resumes at step 3"
+
+    tokenizer = AutoTokenizer.from_pretrained(data["MODEL"])
+    steps = {step: groups_of(rows, tokenizer) for step, rows in second.rollouts.items()}
+    recorded = read_jsonl(record)
+    assert len(recorded) == 3 * BATCH * GROUP
+    return steps, {step: recorded[(step - 1) * BATCH * GROUP : step * BATCH * GROUP] for step in (1, 2, 3)}
+
+
+def groups_of(rows: list[dict], tokenizer) -> list[list[Row]]:
+    """The rollouts of each group, scored and measured from their text; the end-of-text token is not in the dump."""
     groups = defaultdict(list)
     for row in rows:
+        assert row["score"] == score(row)
         tokens = len(tokenizer(row["output"], add_special_tokens=False)["input_ids"])
-        groups[row["uid"].rsplit("_", 2)[0]].append((row["score"], min(tokens + 1, LIMIT)))
+        uid = row["uid"].rsplit("_", 2)[0]
+        groups[uid].append(Row(score(row), min(tokens + 1, LIMIT), uid))
+    assert [len(group) for group in groups.values()] == [GROUP] * BATCH
     return list(groups.values())
 
 
@@ -31,15 +71,20 @@ def grpo(rewards: list[float]) -> list[float]:
     return [(reward - statistics.fmean(rewards)) / deviation for reward in rewards]
 
 
-def assert_advantages(metrics: dict, advantages: list[float], lengths: list[int]) -> None:
-    mean = sum(a * n for a, n in zip(advantages, lengths, strict=True)) / sum(lengths)
-    assert metrics["critic/advantages/max"] == pytest.approx(max(advantages), abs=1e-4)
-    assert metrics["critic/advantages/min"] == pytest.approx(min(advantages), abs=1e-4)
-    assert metrics["critic/advantages/mean"] == pytest.approx(mean, abs=1e-4)
+def take(expected: list[list[float]], recorded: list[list[float]]) -> bool:
+    """Whether every rollout of ``expected`` stands in ``recorded``, from which it is taken away if so."""
+    left = list(recorded)
+    for row in expected:
+        found = next((k for k, other in enumerate(left) if other == pytest.approx(row, rel=1e-5, abs=1e-5)), None)
+        if found is None:
+            return False
+        del left[found]
+    recorded[:] = left
+    return True
 
 
-def band_of(group: list[tuple[float, int]]) -> str:
-    share = sum(score for score, _ in group) / len(group)
+def band_of(group: list[Row]) -> str:
+    share = sum(row.score for row in group) / len(group)
     return "easy" if share >= 2 / 3 else "medium" if share >= 1 / 3 else "hard"
 
 
@@ -59,49 +104,47 @@ def choose(seen: dict[str, list[int]], targets: dict[str, int]) -> dict[str, int
 
 def test_laser_d_chooses_its_targets_from_before_and_after_a_resume(tmp_path):
     pytest.importorskip("verl")
-    data = small_testbed(tmp_path / "data")
     settings = ("+algorithm.efficiency.update_every=2", "+algorithm.efficiency.grid_points=8")
-    sizes = {"BATCH": BATCH, "GROUP": GROUP, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": LIMIT, "LR": 5e-4}
-    first = train("laser_d", tmp_path, "trainer.save_freq=2", *settings, STEPS=2, **sizes, **data)
-    second = train("laser_d", tmp_path, "trainer.save_freq=-1", *settings, STEPS=3, **sizes, **data)
-    for training in (first, second):
-        assert training.run.returncode == 0, training.run.log[-3000:]
-    assert sorted(second.metrics) == [3]
+    steps, recorded = train_twice("laser_d", tmp_path, *settings)
 
-    metrics = first.metrics | second.metrics
     targets: dict[str, int] = {}
     seen: dict[str, list[int]] = defaultdict(list)
-    for step in (1, 2, 3):
-        groups = groups_of(second.rollouts[step], data["MODEL"])
+    bonuses = 0
+    for step, groups in sorted(steps.items()):
         for group in groups:
-            seen[band_of(group)] += [length for _, length in group]
+            seen[band_of(group)] += [row.length for row in group]
         if step in (1, 3):  # after the resume from the lengths of steps 2 and 3
             targets, seen = choose(seen, targets), defaultdict(list)
-        advantages, lengths = [], []
         for group in groups:
             target = targets[band_of(group)]
-            advantages += grpo([score + 0.5 * (score == 1 and length <= target) for score, length in group])
-            lengths += [length for _, length in group]
-        assert_advantages(metrics[step], advantages, lengths)
+            rewards = [row.score + 0.5 * (row.score == 1 and row.length <= target) for row in group]
+            bonuses += rewards.count(1.5)
+            expected = [[a] * row.length for a, row in zip(grpo(rewards), group, strict=True)]
+            assert take(expected, recorded[step]), f"step {step}: {group}"
+        assert recorded[step] == []
+    assert bonuses > 0
     saved = json.loads((tmp_path / "run" / "global_step_2" / "verl_efficiency.json").read_text())["laser_d"]
     assert saved["steps"] == 2
     assert sum(map(sum, saved["counts"])) == BATCH * GROUP, "the rollouts of step 2, not yet chosen from"
 
 
-def test_s_grpo_keeps_the_mean_of_the_advantages_and_no_others(tmp_path):
-    """Rescaled by all / kept tokens, so each rollout keeps its weight in the loss, and the mean over tokens stays GRPO's."""
+def test_s_grpo_gives_every_token_what_the_rule_gives_it(tmp_path):
+    """Before and after a resume. verl does not dump the order of a group's rollouts in the batch, which the draw depends on:
+    one of the 24 must give the advantages of all tokens of all four."""
     pytest.importorskip("verl")
-    data = small_testbed(tmp_path / "data")
-    sizes = {"BATCH": BATCH, "GROUP": GROUP, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": 60, "STEPS": 1}
     settings = ("+algorithm.efficiency.first_tokens=5", "+algorithm.efficiency.probability=0.25")
-    training = train("s_grpo", tmp_path, "trainer.save_freq=-1", *settings, **sizes, **data)
-    assert training.run.returncode == 0, training.run.log[-3000:]
-    advantages, lengths = [], []
-    for row in groups_of(training.rollouts[1], data["MODEL"]):
-        advantages += grpo([score for score, _ in row])
-        lengths += [min(length, 60) for _, length in row]
-    metrics = training.metrics[1]
-    mean = sum(a * n for a, n in zip(advantages, lengths, strict=True)) / sum(lengths)
-    assert metrics["critic/advantages/mean"] == pytest.approx(mean, abs=1e-4)
-    assert metrics["critic/advantages/max"] > 1.2 * max(advantages), "kept tokens carry the weight of the dropped ones"
-    assert metrics["critic/advantages/min"] < 1.2 * min(advantages)
+    steps, recorded = train_twice("s_grpo", tmp_path, *settings)
+    rule = {"probability": 0.25, "first_tokens": 5, "most_tokens": None, "rescale": True, "seed": 0}
+
+    def expected_of(group: list[Row]) -> list[list[float]]:
+        weights = token_weights(group, [[1] * row.length for row in group], **rule)
+        advantages = grpo([row.score for row in group])
+        return [[a * w for w in row] for a, row in zip(advantages, weights, strict=True)]
+
+    for step, groups in sorted(steps.items()):
+        if step in (1, 3):
+            assert any(len({row.score for row in group}) > 1 for group in groups), "a group to learn from"
+        for group in groups:
+            orders = itertools.permutations(group)
+            assert any(take(expected_of(list(order)), recorded[step]) for order in orders), f"step {step}: {group}"
+        assert recorded[step] == []

@@ -4,6 +4,7 @@ Slow and simple on purpose. Nothing here is imported from the package. ``s`` are
 method's settings class), ``state`` is a dictionary that starts empty. Every function gives one advantage per row.
 """
 
+import hashlib
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -351,6 +352,42 @@ def grpo_roc(rows, s, state):
 
 def s_grpo(rows, s, state):
     return group_advantage(s.advantage, scores(rows), rows)
+
+
+def mixed(number: int) -> int:
+    """lowbias32 (Chris Wellons, public domain) in plain integers."""
+    number ^= number >> 16
+    number = number * 0x7FEB352D % 2**32
+    number ^= number >> 15
+    number = number * 0x846CA68B % 2**32
+    return number ^ number >> 16
+
+
+def token_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale, seed):
+    """Of ``s_grpo``: the rule of the paper, token by token from the left, with the numbers of the seed.
+
+    ``mask``: a list of marks per row, 1 for a response token. The place of a row in its group is the order of ``rows``.
+    """
+    out, places = [], {}
+    for row, marks in zip(rows, mask, strict=True):
+        place = places.get(row.group, 0)
+        places[row.group] = place + 1
+        digest = hashlib.blake2b(f"{seed}/{row.group}".encode(), digest_size=4).digest()
+        key = int.from_bytes(digest, "little") ^ mixed(place)
+        position, kept = 0, []
+        for column, mark in enumerate(marks):
+            if not mark:
+                continue
+            number = mixed(mixed(column // 2) ^ key)
+            number = number // 2**16 if column % 2 else number % 2**16
+            drawn = number < probability * 2**16
+            room = most_tokens is None or len(kept) < most_tokens
+            if position < first_tokens or (room and drawn):
+                kept.append(column)
+            position += 1
+        scale = position / len(kept) if rescale and kept else 1.0
+        out.append([scale if column in kept else 0.0 for column in range(len(marks))])
+    return out
 
 
 FORMULAS: dict[str, Callable[..., Numbers]] = {

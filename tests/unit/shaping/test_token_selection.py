@@ -1,7 +1,6 @@
 """s_grpo: which tokens are drawn, that they stay the same, and the denominators."""
 
 import dataclasses
-import hashlib
 import random
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 from tests.unit.reference import Row, group_advantage
 from tests.unit.shaping.batches import run, settings_of
+from tests.unit.shaping.formulas import token_weights
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.verl.estimators import make_estimator
 
@@ -22,39 +22,6 @@ def mask_of(rows, columns=40):
 
 def weights_of(rows, mask, **given):
     return run("s_grpo", rows, settings_of("s_grpo", **given)).token_weights(mask)
-
-
-def mixed(number: int) -> int:
-    """lowbias32 (Chris Wellons, public domain) in plain integers."""
-    number ^= number >> 16
-    number = number * 0x7FEB352D % 2**32
-    number ^= number >> 15
-    number = number * 0x846CA68B % 2**32
-    return number ^ number >> 16
-
-
-def reference_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale, seed):
-    """The rule of the paper, token by token from the left, with the numbers of the seed."""
-    out, places = [], {}
-    for row, marks in zip(rows, mask.tolist(), strict=True):
-        place = places.get(row.group, 0)
-        places[row.group] = place + 1
-        digest = hashlib.blake2b(f"{seed}/{row.group}".encode(), digest_size=4).digest()
-        key = int.from_bytes(digest, "little") ^ mixed(place)
-        position, kept = 0, []
-        for column, mark in enumerate(marks):
-            if not mark:
-                continue
-            number = mixed(mixed(column // 2) ^ key)
-            number = number // 2**16 if column % 2 else number % 2**16
-            drawn = number < probability * 2**16
-            room = most_tokens is None or len(kept) < most_tokens
-            if position < first_tokens or (room and drawn):
-                kept.append(column)
-            position += 1
-        scale = position / len(kept) if rescale and kept else 1.0
-        out.append([scale if column in kept else 0.0 for column in range(len(marks))])
-    return out
 
 
 @pytest.mark.parametrize(
@@ -75,7 +42,7 @@ def test_equal_to_the_rule_token_by_token(given, holes):
     if holes:
         mask *= torch.tensor([[int(rng.random() < 0.7) for _ in range(40)] for _ in ROWS])
     rule = {"probability": 0.4, "first_tokens": 8, "most_tokens": None, "rescale": True, "seed": 0, **given}
-    expected = torch.tensor(reference_weights(ROWS, mask, **rule))
+    expected = torch.tensor(token_weights(ROWS, mask.tolist(), **rule))
     torch.testing.assert_close(weights_of(ROWS, mask, **given), expected)
 
 
