@@ -14,23 +14,26 @@ class Method:
 
     Attributes:
         name: the word in a user's configuration, the file's name and the recipe's name.
-        hook: ``estimator`` (``algorithm.adv_estimator``) or ``reward`` (``reward.custom_reward_function.name``).
+        hook: ``estimator`` (``algorithm.adv_estimator``), ``trainer`` (the same, and needs
+            ``trainer.v1.trainer_mode=efficiency_sync``) or ``reward`` (``reward.custom_reward_function.name``).
         summary: the method in one sentence.
         paper: where it is published.
         module: the module that defines the function ``name``.
         settings: name of its settings class in ``module``; None for a reward whose settings are its keyword arguments.
         state: name of the class in ``module`` that carries something from step to step, or None.
         recipe: a script that runs it.
+        router: name of the function in ``module`` that says which rollout a teacher scores, or None.
     """
 
     name: str
-    hook: Literal["estimator", "reward"]
+    hook: Literal["estimator", "trainer", "reward"]
     summary: str
     paper: str
     module: str
     settings: str | None
     state: str | None
     recipe: str
+    router: str | None = None
 
     def function(self) -> Callable:
         """The method itself."""
@@ -67,10 +70,33 @@ METHODS = (
         hook="estimator",
         summary="GRPO where the rewards of a group vary; imitation of its shortest correct rollout where they do not.",
         paper="ours; compare SRPO, arXiv 2604.02288",
-        module="verl_efficiency.methods.routing",
+        module="verl_efficiency.methods.variance_routing",
         settings="VarianceRoutingSettings",
-        state=None,
+        state="StoredResponses",
         recipe="recipes/verl/variance_routing.sh",
+        router="route_by_variance",
+    ),
+    Method(
+        name="sample_routing",
+        hook="trainer",
+        summary="A wrong rollout with a correct sibling learns from the self-teacher token by token, everything else by GRPO.",
+        paper="SRPO, arXiv 2604.02288",
+        module="verl_efficiency.methods.sample_routing",
+        settings="SampleRoutingSettings",
+        state=None,
+        recipe="recipes/verl/sample_routing.sh",
+        router="route_by_sample",
+    ),
+    Method(
+        name="self_distillation",
+        hook="trainer",
+        summary="Every rollout with a correct sibling or feedback learns from the self-teacher; no policy gradient.",
+        paper="SDPO, arXiv 2601.20802",
+        module="verl_efficiency.methods.self_distillation",
+        settings="SelfDistillationSettings",
+        state=None,
+        recipe="recipes/verl/self_distillation.sh",
+        router="route_all",
     ),
     Method(
         name="length_shaped",
@@ -385,7 +411,7 @@ METHODS = (
 )
 
 # By name. A method may be both an estimator and a reward: the name is the same, the table has a row for each.
-ESTIMATORS = {method.name: method for method in METHODS if method.hook == "estimator"}
+ESTIMATORS = {method.name: method for method in METHODS if method.hook != "reward"}
 REWARDS = {method.name: method for method in METHODS if method.hook == "reward"}
 SHAPERS = tuple(  # what ``length_shaped`` can be
     method.name
@@ -398,7 +424,11 @@ SHAPERS = tuple(  # what ``length_shaped`` can be
 def markdown_table() -> str:
     """The table of methods for the README; a test keeps the two equal."""
     rows = ["| name | where | what it does | paper |", "|---|---|---|---|"]
-    where = {"estimator": "`algorithm.adv_estimator`", "reward": "`reward.custom_reward_function.name`"}
+    where = {
+        "estimator": "`algorithm.adv_estimator`",
+        "trainer": "`algorithm.adv_estimator`, trainer `efficiency_sync`",
+        "reward": "`reward.custom_reward_function.name`",
+    }
     for method in METHODS:
         rows.append(
             f"| [`{method.name}`]({method.recipe}) | {where[method.hook]} | {method.summary} | {method.paper or '–'} |"

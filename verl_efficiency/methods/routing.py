@@ -1,82 +1,156 @@
-"""Routing: which rollout learns by which signal."""
+"""Routing: which rollout learns by which signal, as data.
 
+A router is a function ``(rollouts, settings) -> Routes``. The trainer executes what it says; a router of your own is named by
+its import path in the setting ``router``.
+"""
+
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.advantages import AdvantageName, group_advantage
+from verl_efficiency.methods.advantages import group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.settings import MethodSettings, require
+from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.settings import SettingsError
+
+GRPO, DISTIL, SKIP = 0, 1, 2
+NO_SOURCE, REFERENCE = -1, -2
 
 
 @dataclass(frozen=True)
-class VarianceRoutingSettings(MethodSettings):
-    """Settings of ``variance_routing``.
+class Routes:
+    """What each rollout learns by.
 
     Attributes:
-        variance_threshold: groups whose population variance is below this learn from a reference, the others by GRPO.
-        signal: variance of the ``score``, or of ``correctness`` (0/1; the one to take when the score is shaped by length).
-        reference_weight: w, the advantage of a reference rollout.
-        advantage: group advantage of the other groups: grpo, dr_grpo or rloo.
-        correct_threshold: a score of at least this is correct.
+        route_B: int64, ``GRPO``, ``DISTIL`` or ``SKIP``; padding is ``SKIP``. Skipped rollouts are in no loss and in no
+            denominator.
+        source_B: int64, the demonstration in the teacher's prompt of a rollout with route ``DISTIL``: the row of a rollout of
+            its group, ``REFERENCE`` (the prompt's reference solution), or ``NO_SOURCE`` (feedback alone).
+        feedback_B: bool, whether the feedback on the rollout stands in its teacher's prompt.
     """
 
-    variance_threshold: float = 0.05
-    signal: Literal["score", "correctness"] = "score"
-    reference_weight: float = 1.0
-    advantage: AdvantageName = "grpo"
-    correct_threshold: float = 0.5
+    route_B: Tensor
+    source_B: Tensor
+    feedback_B: Tensor
 
-    def __post_init__(self) -> None:
-        require(self.variance_threshold >= 0, "variance_threshold", self.variance_threshold, "a number of at least 0")
-        require(self.reference_weight >= 0, "reference_weight", self.reference_weight, "a number of at least 0")
+    @property
+    def distil_B(self) -> Tensor:
+        """(B,) bool: the rollouts that a teacher scores."""
+        return self.route_B == DISTIL
 
 
-def variance_routing(rollouts: Rollouts, settings: VarianceRoutingSettings, state: None = None) -> Outcome:
-    """Estimator form of variance routing: GRPO where rewards vary, imitation of the best reference where they do not.
+Router = Callable[[Rollouts, Any], Routes]
 
-    Per group, with ``v`` the population variance of the signal::
 
-        v ≥ variance_threshold           group advantage of the scores
-        v < threshold, someone correct   +w on the shortest correct rollout (the first of equals), 0 on its siblings
-        v < threshold, nobody correct    0 (skipped, counted in the metrics)
+def router_of(own: Router, settings: Any) -> Router:
+    """The router that ``settings.router`` names, or ``own``.
 
-    ``+w`` on a rollout's tokens is the gradient of w · KL(reference ‖ policy) estimated on one sample. This form can only use
-    references that are rollouts of the batch; references for all-wrong groups need the trainer form. For 0/1 scores and up to
-    18 rollouts ``v < 0.05`` means exactly all right or all wrong. The SRPO paper (arXiv 2604.02288) routes by sample, not by
-    variance: that is ``sample_routing``.
-
-    >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0., 0., 0.]), torch.tensor([9, 7, 5, 4, 4, 4]), list("aabbcc"))
-    >>> out = variance_routing(r, VarianceRoutingSettings(advantage="dr_grpo"))
-    >>> out.advantages_B.tolist()
-    [0.0, 1.0, 0.5, -0.5, 0.0, 0.0]
+    Raises:
+        SettingsError: there is no such function.
     """
-    signal_B = rollouts.scores_B if settings.signal == "score" else rollouts.correct_B.double()
-    flat_G = rollouts.variance(signal_B) < settings.variance_threshold
-    real_G = rollouts.count() > 0
-    solved_G = rollouts.count(rollouts.correct_B) > 0
+    if settings.router is None:
+        return own
+    module, _, name = settings.router.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SettingsError(
+            f"router: {settings.router!r} cannot be imported ({error}); write package.module.function"
+        ) from None
+    if not callable(found):
+        raise SettingsError(f"router: {settings.router!r} is a {type(found).__name__}, not a function")
+    return found
 
-    flat_B = flat_G[rollouts.groups_B]
-    reference_B = _shortest_correct(rollouts) & flat_B
+
+def route(own: Router, rollouts: Rollouts, settings: DistillationSettings) -> Routes:
+    """The routes of a batch: by the router that ``settings.router`` names, else by the method's ``own``."""
+    return check_routes(router_of(own, settings)(rollouts, settings), rollouts)
+
+
+def check_routes(routes: Any, rollouts: Rollouts) -> Routes:
+    """``routes`` as they are, if a trainer can execute them.
+
+    Raises:
+        ValueError: wrong type or shape, a source outside the group, or a rollout whose teacher would be told nothing.
+    """
+    if not isinstance(routes, Routes):
+        raise ValueError(f"a router must return verl_efficiency.methods.routing.Routes, got {type(routes).__name__}")
+    B = len(rollouts.scores_B)
+    for name in ("route_B", "source_B", "feedback_B"):
+        if getattr(routes, name).shape != (B,):
+            raise ValueError(f"Routes.{name} must have one entry per rollout ({B}), got {getattr(routes, name).shape}")
+    for row in routes.distil_B.nonzero().flatten().tolist():
+        source, group = int(routes.source_B[row]), int(rollouts.groups_B[row])
+        if not rollouts.real_B[row]:
+            raise ValueError(f"rollout {row} only pads the batch; its route must be SKIP")
+        if source >= 0 and (source >= B or int(rollouts.groups_B[source]) != group or not rollouts.real_B[source]):
+            raise ValueError(f"the demonstration of rollout {row} is {source}, which is no rollout of its group")
+        if source == REFERENCE and (rollouts.references_G is None or not rollouts.references_G[group]):
+            raise ValueError(f"rollout {row} is to learn from a reference solution, but its prompt has none")
+        told = rollouts.feedback_B is not None and bool(rollouts.feedback_B[row]) and bool(routes.feedback_B[row])
+        if source == NO_SOURCE and not told:
+            raise ValueError(f"rollout {row} is to be distilled with neither a demonstration nor feedback")
+    return routes
+
+
+def demonstrations(rollouts: Rollouts, settings: DistillationSettings) -> Tensor:
+    """(B,) int64: the row of the correct rollout that is shown to each rollout's teacher; ``NO_SOURCE`` where there is none.
+
+    The first or the shortest of its group (ties: the first); with ``dont_reprompt_on_self_success`` never the rollout itself.
+
+    >>> r = Rollouts.build(torch.tensor([0., 1., 1., 0.]), torch.tensor([9, 7, 5, 4]), list("aaab"))
+    >>> demonstrations(r, DistillationSettings()).tolist()
+    [1, 2, 1, -1]
+    >>> demonstrations(r, DistillationSettings(demonstration="shortest", dont_reprompt_on_self_success=False)).tolist()
+    [2, 2, 2, -1]
+    """
+    rows = len(rollouts.lengths_B)
+    row_B = torch.arange(rows, device=rollouts.lengths_B.device)
+    order_B = row_B if settings.demonstration == "first" else rollouts.lengths_B * rows + row_B
+    usable_B = rollouts.correct_B
+    if not settings.truncated_demonstrations:
+        if settings.max_response_length is None:
+            raise SettingsError(
+                "max_response_length: must be set with truncated_demonstrations=False, or no answer is seen to be cut off"
+            )
+        usable_B = usable_B & (rollouts.lengths_B < settings.max_response_length)
+    best_B = rollouts.smallest(order_B, usable_B)[rollouts.groups_B]
+    if settings.dont_reprompt_on_self_success:
+        is_best_B = usable_B & (order_B == best_B)
+        second_B = rollouts.smallest(order_B, usable_B & ~is_best_B)[rollouts.groups_B]
+        best_B = torch.where(is_best_B, second_B, best_B)
+    found_B = best_B.isfinite() & rollouts.real_B
+    return torch.where(found_B, torch.where(found_B, best_B, 0).long() % rows, NO_SOURCE)
+
+
+def has_feedback(rollouts: Rollouts, settings: DistillationSettings) -> Tensor:
+    """(B,) bool: the reward said something of the rollout, and the teacher may be told."""
+    if rollouts.feedback_B is None or not settings.include_environment_feedback:
+        return torch.zeros_like(rollouts.real_B)
+    told = [bool(text) for text in rollouts.feedback_B]
+    return torch.tensor(told, device=rollouts.real_B.device) & rollouts.real_B
+
+
+def uses_feedback(source_B: Tensor, feedback_B: Tensor, settings: DistillationSettings) -> Tensor:
+    """(B,) bool: the feedback stands in the teacher's prompt, of ``feedback_B`` where there is some."""
+    if settings.environment_feedback_only_without_solution:
+        return feedback_B & (source_B == NO_SOURCE)
+    return feedback_B
+
+
+def routed_outcome(rollouts: Rollouts, routes: Routes, settings: DistillationSettings) -> Outcome:
+    """The group advantage of the rollouts with route ``GRPO``, compared with their whole group; 0 for the others."""
     advantages_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
-    advantages_B = torch.where(flat_B, settings.reference_weight * reference_B.double(), advantages_B)
-
-    groups = max(int(real_G.sum()), 1)
-    metrics = {
-        "grpo_groups": int((~flat_G & real_G).sum()) / groups,
-        "reference_groups": int((flat_G & solved_G & real_G).sum()) / groups,
-        "skipped_groups": int((flat_G & ~solved_G & real_G).sum()) / groups,
-    }
-    return Outcome(advantages_B, metrics)
-
-
-def _shortest_correct(rollouts: Rollouts) -> Tensor:
-    """(B,) bool: the shortest correct rollout of each group, the first of equals."""
-    row_B = torch.arange(len(rollouts.lengths_B), device=rollouts.lengths_B.device)
-    shortest_B = rollouts.correct_B & (
-        rollouts.lengths_B == rollouts.smallest(rollouts.lengths_B, rollouts.correct_B)[rollouts.groups_B]
+    real = max(int(rollouts.real_B.sum()), 1)
+    return Outcome(
+        torch.where(routes.route_B == GRPO, advantages_B, 0.0),
+        {
+            f"{name}_share": int(((routes.route_B == route) & rollouts.real_B).sum()) / real
+            for name, route in (("grpo", GRPO), ("distil", DISTIL), ("skip", SKIP))
+        },
     )
-    return shortest_B & (row_B == rollouts.smallest(row_B, shortest_B)[rollouts.groups_B])

@@ -67,9 +67,7 @@ class DistillationSettings(MethodSettings):
     environment_feedback_only_without_solution: bool = True
     reprompt_template: str = "{prompt}{solution}{feedback}\n\nCorrectly solve the original question.\n"
     solution_template: str = "\nCorrect solution:\n\n{successful_previous_attempt}\n\n"
-    feedback_template: str = (
-        "\nThe following is feedback from your unsuccessful earlier attempt:\n\n{feedback_raw}\n\n"
-    )
+    feedback_template: str = "\nThe following is feedback from your unsuccessful earlier attempt:\n\n{feedback_raw}\n\n"
     demonstration: Literal["first", "shortest"] = "first"
     truncated_demonstrations: bool = True
     max_response_length: int | None = None
@@ -95,7 +93,9 @@ class DistillationSettings(MethodSettings):
         ):
             template = getattr(self, name)
             placeholders = ", ".join(f"{{{key}}}" for key in filled)
-            require(all(f"{{{key}}}" in template for key in filled), name, template, f"a text that holds {placeholders}")
+            require(
+                all(f"{{{key}}}" in template for key in filled), name, template, f"a text that holds {placeholders}"
+            )
             try:
                 template.format(**filled)
             except (KeyError, IndexError, ValueError) as error:

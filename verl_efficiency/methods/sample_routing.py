@@ -1,0 +1,77 @@
+"""Sample routing (SRPO): a wrong rollout with a correct sibling learns from its teacher, everything else by GRPO."""
+
+from dataclasses import dataclass
+
+import torch
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.routing import (
+    DISTIL,
+    GRPO,
+    NO_SOURCE,
+    SKIP,
+    Routes,
+    demonstrations,
+    has_feedback,
+    route,
+    routed_outcome,
+    uses_feedback,
+)
+from verl_efficiency.methods.teacher import DistillationSettings
+
+
+@dataclass(frozen=True)
+class SampleRoutingSettings(DistillationSettings):
+    """Settings of ``sample_routing``: those of the teacher, with the paper's entropy weights.
+
+    Attributes:
+        success_reward_threshold: a score of at least this is correct.
+    """
+
+    entropy_beta: float = 1.0
+    success_reward_threshold: float = 0.5
+
+    @property
+    def correct_threshold(self) -> float:  # type: ignore[override]
+        return self.success_reward_threshold
+
+
+def route_by_sample(rollouts: Rollouts, settings: SampleRoutingSettings) -> Routes:
+    """``z_i = (1 − c_i) · m_i``: to the teacher if rollout i is wrong (c_i = 0) and the teacher would know more (m_i = 1).
+
+    m_i = 1 where another rollout of its group is correct, or where the reward gave feedback on it. The rest learn by GRPO: all
+    of an all-wrong group (advantage 0), and correct rollouts also when they are alone.
+    """
+    source_B = demonstrations(rollouts, settings)
+    feedback_B = has_feedback(rollouts, settings)
+    distil_B = rollouts.real_B & ~rollouts.correct_B & ((source_B != NO_SOURCE) | feedback_B)
+    return Routes(
+        route_B=torch.where(distil_B, DISTIL, torch.where(rollouts.real_B, GRPO, SKIP)),
+        source_B=torch.where(distil_B, source_B, NO_SOURCE),
+        feedback_B=distil_B & uses_feedback(source_B, feedback_B, settings),
+    )
+
+
+def sample_routing(rollouts: Rollouts, settings: SampleRoutingSettings, state: None = None) -> Outcome:
+    """SRPO: failed rollouts with a correct sibling are corrected by the self-teacher token by token, the others learn by GRPO.
+
+    With c correctness, m whether the teacher knows more than the student, ``z = (1 − c) · m`` and T all valid tokens::
+
+        L = [ Σ over z = 0 of the clipped GRPO loss  +  Σ over z = 1 of w_t · min(π/π_old, is_clip) · JS_t ] / |T|
+        w_t = exp(−β H_t) / mean over all routed tokens,   H_t the entropy of the teacher
+
+    One denominator, no mixing coefficient. The GRPO advantage of a rollout compares it with its whole group. The teacher is the
+    model itself (an exponential average), given the question and a correct sibling; see ``teacher.py`` for its settings.
+
+    Paper: SRPO, arXiv 2604.02288; teacher and divergence: SDPO, arXiv 2601.20802. Our choice where the paper is silent: the
+    group advantage without the deviation, the first correct sibling as demonstration (SDPO's code).
+
+    >>> r = Rollouts.build(torch.tensor([1., 0., 0., 0.]), torch.tensor([5, 9, 7, 4]), list("aaab"))
+    >>> out = sample_routing(r, SampleRoutingSettings())
+    >>> out.metrics
+    {'grpo_share': 0.5, 'distil_share': 0.5, 'skip_share': 0.0}
+    >>> [round(a, 3) for a in out.advantages_B.tolist()]
+    [0.667, 0.0, 0.0, 0.0]
+    """
+    return routed_outcome(rollouts, route(route_by_sample, rollouts, settings), settings)
