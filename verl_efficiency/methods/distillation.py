@@ -86,13 +86,13 @@ def sampled_token_loss(log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
 
 @torch.no_grad()
 def student_topk(logits_TV: Tensor, positions_N: Tensor, k: int, *, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
-    """(N, k) int32: the ids of the ``k`` largest logits at each position, the largest first."""
-    vocabulary = logits_TV.shape[1]
-    require(1 <= k <= vocabulary, "k", k, f"from 1 to the size of the vocabulary, {vocabulary}")
-    ids_Nk = torch.empty(len(positions_N), k, dtype=torch.int32, device=logits_TV.device)
+    """(N, K) int32: the ids of the K largest logits at each position, largest first; K is ``k``, but at most V, as in SDPO."""
+    require(k >= 1, "k", k, "a whole number of at least 1")
+    k = min(k, logits_TV.shape[1])
+    ids_NK = torch.empty(len(positions_N), k, dtype=torch.int32, device=logits_TV.device)
     for part in _parts(len(positions_N), chunk_tokens):
-        ids_Nk[part] = logits_TV[positions_N[part]].topk(k, dim=-1).indices.int()
-    return ids_Nk
+        ids_NK[part] = logits_TV[positions_N[part]].topk(k, dim=-1).indices.int()
+    return ids_NK
 
 
 @torch.no_grad()
