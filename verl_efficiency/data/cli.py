@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from verl_efficiency.data.settings import PackingSettings
-from verl_efficiency.settings import SettingsError, build_settings
+from verl_efficiency.settings import SettingsError, build_settings, unknown
 
 
 def pack_command(
     source: Annotated[Path, typer.Argument(help="Single problems: .parquet in verl's form, or .jsonl.")],
-    target: Annotated[Path, typer.Argument(help="The .parquet file to write.")],
+    target: Annotated[Path, typer.Argument(help="The file to write: .parquet, or .jsonl with --format openrlhf.")],
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="A packing setting, name=value; see PackingSettings. May be repeated."),
@@ -28,10 +28,16 @@ def pack_command(
         list[str] | None, typer.Option(help=".jsonl: columns to keep in extra_info, for example difficulty.")
     ] = None,
     split: Annotated[str, typer.Option(help=".jsonl: written to extra_info.split.")] = "train",
+    form: Annotated[str, typer.Option("--format", help="For whom to write: verl or openrlhf.")] = "verl",
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, turn .jsonl into single problems in verl's form)."""
     # Here, so that the other commands start without numpy and pyarrow.
+    from verl_efficiency.data.openrlhf import write_openrlhf
     from verl_efficiency.data.parquet import load_problems, pack_parquet, read_rows, write_rows
+
+    if form not in ("verl", "openrlhf"):
+        raise SettingsError(f"--format: {unknown('format', form, ('verl', 'openrlhf'))}")
+    write = write_openrlhf if form == "openrlhf" else write_rows
 
     given = dict(_pair(text) for text in setting or [])
     settings = build_settings(PackingSettings, given | {"problems": problems, "grouping": grouping}, "pack")
@@ -40,10 +46,10 @@ def pack_command(
     else:
         rows = read_rows(source)
     if problems == 1:
-        write_rows(target, rows)
+        write(target, rows)
         print(f"{len(rows)} single problems: {target}")
     else:
-        print(f"{pack_parquet(rows, target, settings, seed)}\n{target}")
+        print(f"{pack_parquet(rows, target, settings, seed, write)}\n{target}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Packing from file to file: parquet in verl's format or JSON lines in, parquet in verl's format out."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,11 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
 
 
 def pack_parquet(
-    source: str | Path | Sequence[Row], target: str | Path, settings: PackingSettings, seed: int
+    source: str | Path | Sequence[Row],
+    target: str | Path,
+    settings: PackingSettings,
+    seed: int,
+    write: Callable[[str | Path, Sequence[Row]], None] = write_rows,
 ) -> PackingReport:
     """Pack the single problems of ``source`` and write them to the parquet file ``target``.
 
@@ -123,12 +127,13 @@ def pack_parquet(
         target: the parquet file to write.
         settings: how to pack.
         seed: the packs are a function of it.
+        write: another form of file, see :func:`verl_efficiency.data.openrlhf.write_openrlhf`.
     """
     rows = read_rows(source) if isinstance(source, str | Path) else source
     problem_set = read_problems(rows, settings)
     packs = plan(problem_set, settings, seed)
     packed = [packed_row(problem_set, pack, number, settings) for number, pack in enumerate(packs)]
-    write_rows(target, packed)
+    write(target, packed)
     characters = [sum(len(message["content"]) for message in row["prompt"]) for row in packed]
     difficulties = [problem.difficulty for problem in problem_set.problems if problem.difficulty is not None]
     pack_means = [row["extra_info"]["difficulty"] for row in packed if "difficulty" in row["extra_info"]]

@@ -1,0 +1,116 @@
+"""Our flags, ``--efficiency.…``, on a command line of OpenRLHF.
+
+::
+
+    --efficiency.method token_budget      which method computes the advantages
+    --efficiency.penalty 0.5              a setting of it; names and defaults as under verl's algorithm.efficiency
+    --efficiency.reward accuracy          one of our rewards, with its defaults
+
+A value is read as JSON where it is JSON (``0.5``, ``null``, ``[1, 2]``), else as text; true, false and null in any case.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.settings import MethodSettings, SettingsError, nearest, unknown
+
+ROOT = "--efficiency"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user asks of us; plain data, so that Ray can carry it to every actor.
+
+    Attributes:
+        method: name of the method, or None: the advantages are OpenRLHF's own.
+        settings: its settings as written.
+        reward: name of one of our rewards, or None: the reward is the user's.
+    """
+
+    method: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    reward: str | None = None
+
+    def row(self) -> Method | None:
+        """The method's row of the catalog."""
+        return None if self.method is None else ESTIMATORS[self.method]
+
+    def build_settings(self) -> MethodSettings | None:
+        """The settings as the method's own class.
+
+        Raises:
+            SettingsError: an unknown setting, or a wrong value; the message begins with the flag.
+        """
+        row = self.row()
+        return None if row is None else row.build_settings(self.settings, ROOT)
+
+
+def take_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
+    """Our flags, checked, and the other arguments in their order.
+
+    Raises:
+        SettingsError: an unknown method, reward or setting, a wrong value, a flag twice or without a value.
+
+    >>> take_options(["--efficiency.method", "kimi", "--efficiency.weight=0.2", "--train.batch_size", "8"])
+    (Options(method='kimi', settings={'weight': 0.2}, reward=None), ['--train.batch_size', '8'])
+    >>> take_options(["--efficiency.method", "kimmi"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    verl_efficiency.settings.SettingsError: --efficiency.method: unknown method 'kimmi'; did you mean 'kimi'? Known: ...
+    """
+    given: dict[str, Any] = {}
+    rest: list[str] = []
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        root, dot, name = flag.partition(".")
+        if root != ROOT:
+            if root.startswith("--") and nearest(root, [ROOT]):
+                raise SettingsError(f"{flag}: unknown flag{nearest(root, [ROOT])}")
+            rest.append(argument)
+            continue
+        if not dot or not name:
+            raise SettingsError(f"{flag}: must be {ROOT}.<name>, for example {ROOT}.method token_budget")
+        if not equals:
+            value = next(left, "--")
+            if value.startswith("--"):
+                raise SettingsError(f"{flag}: needs a value; a switch is written {flag} true")
+        if name in given:
+            raise SettingsError(f"{flag}: is given twice")
+        given[name] = _read(value)
+    return _checked(given), rest
+
+
+def _read(text: str) -> Any:
+    if text.lower() in ("true", "false", "null", "none"):
+        text = text.lower().replace("none", "null")
+    try:
+        return json.loads(text)
+    except ValueError:  # most texts are no JSON
+        return text
+
+
+def _checked(given: dict[str, Any]) -> Options:
+    settings = dict(given)
+    method, reward = settings.pop("method", None), settings.pop("reward", None)
+    if method is None and reward is None:
+        raise SettingsError(
+            f"{ROOT}.method: is missing; it is one of {', '.join(ESTIMATORS)}. For a reward of ours alone, "
+            f"{ROOT}.reward: one of {', '.join(REWARDS)}"
+        )
+    if method is not None and method not in ESTIMATORS:
+        if method in REWARDS:
+            raise SettingsError(f"{ROOT}.method: {method} is a reward; write {ROOT}.reward {method}")
+        raise SettingsError(f"{ROOT}.method: {unknown('method', method, ESTIMATORS)}")
+    if reward is not None and reward not in REWARDS:
+        raise SettingsError(f"{ROOT}.reward: {unknown('reward', reward, REWARDS)}")
+    if method is None and settings:
+        raise SettingsError(
+            f"{ROOT}.{next(iter(settings))}: would be ignored, since there is no {ROOT}.method. A reward takes its settings "
+            "in a reward file of yours, see verl_efficiency.openrlhf.rewards"
+        )
+    options = Options(method, settings, reward)
+    options.build_settings()
+    return options
