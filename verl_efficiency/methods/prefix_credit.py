@@ -125,9 +125,9 @@ def token_weights(response_mask: Tensor, *, branches: Branches, weights_E: np.nd
     Column t of a row is token t of its response.
 
     Raises:
-        ValueError: the mask is set beyond the end of a response (padding rows have none), or ends before it.
+        ValueError: the mask is set beyond the end of a response, or ends before it.
     """
-    mask_BL = response_mask.cpu().numpy() != 0
+    mask_BL = (response_mask != 0).cpu().numpy()
     columns = mask_BL.shape[1]
     beyond_B = (mask_BL & (np.arange(columns) >= lengths_B[:, None])).any(1)
     if beyond_B.any():
@@ -285,7 +285,7 @@ def replay_prefixes(rollouts: Rollouts, settings: ReplaySettings, step: int) -> 
     generator = np.random.default_rng((settings.seed, step))
     if settings.rule == "random":
         promising = np.isin(groups_B, groups_B[branches.row_E[branches.credit_E != 0]])
-        row = generator.permutation(np.flatnonzero(promising & (lengths_B > 1)))
+        row = generator.permutation(np.flatnonzero(promising & real_B & (lengths_B > 1)))
         depth = generator.integers(1, lengths_B[row])
     else:
         usable = (branches.credit_E != 0) & (branches.depth_E > 0)
@@ -299,12 +299,11 @@ def replay_prefixes(rollouts: Rollouts, settings: ReplaySettings, step: int) -> 
 
 
 def _arrays(rollouts: Rollouts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The arguments of :func:`find_branches`; padding has no tokens."""
+    """The arguments of :func:`find_branches`."""
     if rollouts.responses_B is None:
         raise ValueError("t_spmo compares rollouts token by token, but these came without their token ids (responses_B): "
                          "run it where they are at hand, as the trainer of `verl-efficiency train` does")  # fmt: skip
-    real_B = rollouts.real_B.cpu().numpy()
-    responses = [ids if real else ids[:0] for ids, real in zip(rollouts.responses_B, real_B.tolist(), strict=True)]
+    responses, real_B = rollouts.responses_B, rollouts.real_B.cpu().numpy()
     lengths_B = np.fromiter(map(len, responses), dtype=np.int64, count=len(responses))
     short_B = real_B & (lengths_B < rollouts.lengths_B.cpu().numpy())
     if short_B.any():
@@ -312,5 +311,5 @@ def _arrays(rollouts: Rollouts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.
         raise ValueError(
             f"responses_B[{row}] has {lengths_B[row]} tokens, of which {rollouts.lengths_B[row]} are said to be generated"
         )
-    tokens_N = torch.cat(responses).cpu().numpy() if responses else np.zeros(0, dtype=np.int64)
+    tokens_N = torch.cat([torch.zeros(0, dtype=torch.int64), *(ids.cpu() for ids in responses)]).numpy()
     return tokens_N, lengths_B, rollouts.groups_B.cpu().numpy(), rollouts.scores_B.cpu().numpy(), real_B
