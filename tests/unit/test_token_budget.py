@@ -53,7 +53,10 @@ def test_shaped_reward_by_hand():
     # overruns 0, 13/130 = 0.1 and 390/130 = 3, held at 2; penalties 0, 0.03, 0.6; shaped 1, 0.97, 0.4, 0; mean 0.5925
     assert outcome.advantages_B.tolist() == pytest.approx([0.4075, 0.3775, -0.1925, -0.5925])
     assert outcome.metrics == pytest.approx(
-        {"b_min": 100, "b_max": 200, "difficulty": 0.3, "over_budget": 0.5, "penalty": 0.63 / 4, "solve_rate": 0.75}
+        {
+            **{"b_min": 100, "b_max": 200, "difficulty": 0.3, "over_budget": 0.5, "penalty": 0.63 / 4},
+            **{"solve_rate": 0.75, "length_term": -0.63 / 4},
+        }
     )
 
 

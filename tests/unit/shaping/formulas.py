@@ -29,10 +29,10 @@ def mean(values: Sequence[float]) -> float:
 
 def advantage(rows: Sequence[Row], shaped: Numbers, s: Any) -> Numbers:
     """What all shaped rewards go through."""
-    if s.advantage != "decoupled":
+    if s.combine == "shaped_reward":
         return group_advantage(s.advantage, shaped, rows)
     terms = [value - row.score for value, row in zip(shaped, rows, strict=True)]
-    return decoupled_advantage("grpo", terms, rows, weight=s.length_weight, threshold=s.correct_threshold)
+    return decoupled_advantage(s.advantage, terms, rows, weight=s.length_weight, threshold=s.correct_threshold)
 
 
 def scores(rows: Sequence[Row]) -> Numbers:

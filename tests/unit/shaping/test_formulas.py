@@ -8,6 +8,7 @@ from tests.unit.reference import Row
 from tests.unit.shaping.batches import NAMES, advantages, random_rows, settings_of
 from tests.unit.shaping.formulas import FORMULAS
 from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+from verl_efficiency.verl.estimators import read_settings
 
 TINY = 1e-9
 VARIANTS = {  # other values of the settings that change the formula
@@ -40,7 +41,8 @@ def of_each_advantage(name):
         return [{}]
     given = [{"advantage": advantage} for advantage in ("grpo", "dr_grpo", "rloo")]
     if name in SHAPERS:
-        given += [{"advantage": "decoupled"}, {"advantage": "decoupled", "length_weight": 0.3}]
+        given += [{"combine": "decoupled", "advantage": advantage} for advantage in ("grpo", "dr_grpo", "rloo")]
+        given += [{"combine": "decoupled", "length_weight": 3.0}]
     return given
 
 
@@ -66,6 +68,16 @@ def test_another_threshold(name):
         rows = random_rows(rng, graded=True)
         expected = FORMULAS[name](rows, chosen, reference_state)
         assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY)
+
+
+@pytest.mark.parametrize("name", sorted({"token_budget", *SHAPERS} - {"drpo"}))  # that one has an advantage of its own
+def test_verls_own_switch_counts_however_the_terms_are_combined(name):
+    """``algorithm.norm_adv_by_std_in_grpo=False`` makes ``grpo`` the plain difference to the mean, and leaves rloo alone."""
+    for combine in ("shaped_reward", "decoupled"):
+        for given, meant in (("grpo", "dr_grpo"), ("rloo", "rloo")):
+            efficiency = {"combine": combine, "advantage": given}
+            chosen = read_settings(ESTIMATORS[name], {"norm_adv_by_std_in_grpo": False, "efficiency": efficiency})
+            assert (chosen.advantage, chosen.combine) == (meant, combine)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,8 +28,6 @@ class ADlpSettings(ShapingSettings):
         reference_accuracy: accuracy above which tokens get dearer and below which cheaper, in [0, 1].
         initial_price: λ of the first step, score per token.
         step: how fast λ follows, score per token and step, at a difference of 1.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
     """
 
     reference_accuracy: float = 0.62

@@ -25,8 +25,6 @@ class AlpSettings(ShapingSettings):
 
     Attributes:
         beta: β, score lost per token of a problem that is always solved.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
     """
 
     beta: float = 1e-7

@@ -16,10 +16,10 @@ the indicator.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
@@ -34,12 +34,10 @@ class AroraSettings(LimitedShapingSettings):
 
     Attributes:
         alpha: α in [0, 1), the share of its reward that a very long correct answer loses.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
         max_response_length: limit on generated tokens, at which an answer counts as cut off; null: none is cut off.
     """
 
-    advantage: Literal["grpo", "dr_grpo", "rloo", "decoupled"] = "rloo"
+    advantage: AdvantageName = "rloo"
     alpha: float = 0.1
 
     def __post_init__(self) -> None:

@@ -2,11 +2,12 @@
 
 With scores ``s`` and shaped rewards ``r`` of the rollouts of a group::
 
-    grpo, dr_grpo, rloo   A = group_advantage(r)
-    decoupled             A = grpo(s) + length_weight · grpo of (r − s) among the correct
+    combine=shaped_reward   A = A(r)
+    combine=decoupled       A = A(s) + length_weight · A(r − s), the second term among the correct only
 
-``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long rollout from
-falling below the wrong ones. It reads what a method does to correct rollouts only; a term for wrong ones is left out.
+where A(·) is the group advantage ``advantage`` (with verl's ``algorithm.norm_adv_by_std_in_grpo=False``, ``grpo`` is
+``dr_grpo``). ``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long
+rollout from falling below the wrong ones. It reads what a method does to correct rollouts only: wrong ones keep A(s).
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from verl_efficiency.methods.advantages import decoupled_advantage, group_advantage
+from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantage, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require
@@ -25,13 +26,16 @@ class ShapingSettings(MethodSettings):
     """Settings of every length-shaped method.
 
     Attributes:
-        advantage: what becomes of the shaped rewards: grpo, dr_grpo, rloo or decoupled.
+        combine: ``shaped_reward``, the advantage of the shaped reward; or ``decoupled``, the advantage of the score plus
+            that of the length term among the correct, which leaves wrong answers alone.
         length_weight: weight of the length term in ``decoupled``.
+        advantage: the group advantage: grpo, dr_grpo or rloo.
         correct_threshold: a score of at least this is correct.
     """
 
-    advantage: Literal["grpo", "dr_grpo", "rloo", "decoupled"] = "grpo"
-    length_weight: float = 1.0
+    combine: Literal["shaped_reward", "decoupled"] = "shaped_reward"
+    length_weight: float = 0.5
+    advantage: AdvantageName = "grpo"
     correct_threshold: float = 0.5
 
     def __post_init__(self) -> None:
@@ -43,7 +47,6 @@ class LimitedShapingSettings(ShapingSettings):
     """Settings of a method that looks at the limit on generated tokens.
 
     Attributes:
-        advantage, length_weight, correct_threshold: see :class:`ShapingSettings`.
         max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
     """
 
@@ -75,13 +78,13 @@ def shaped_outcome(rollouts: Rollouts, shaped_B: Tensor, settings: ShapingSettin
     Args:
         rollouts: the batch.
         shaped_B: float64, the shaped reward of each rollout.
-        settings: which advantage.
+        settings: which advantage, and how the two are combined.
         metrics: what the method itself wants logged.
     """
     length_term_B = (shaped_B - rollouts.scores_B) * rollouts.real_B
-    if settings.advantage == "decoupled":
+    if settings.combine == "decoupled":
         advantages_B = decoupled_advantage(
-            "grpo", rollouts.scores_B, length_term_B, rollouts, length_weight=settings.length_weight
+            settings.advantage, rollouts.scores_B, length_term_B, rollouts, length_weight=settings.length_weight
         )
     else:
         advantages_B = group_advantage(settings.advantage, shaped_B, rollouts)

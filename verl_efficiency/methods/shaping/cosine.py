@@ -32,10 +32,6 @@ class CosineSettings(LimitedShapingSettings):
         wrong_shortest, wrong_longest: reward of a wrong one.
         exceed: reward of an answer that reaches the limit.
         margin: tokens before the limit that count as reaching it.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
-        max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
-        unset.
     """
 
     correct_shortest: float = 2.0

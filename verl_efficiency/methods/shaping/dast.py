@@ -27,14 +27,7 @@ from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_
 
 @dataclass(frozen=True)
 class DastSettings(LimitedShapingSettings):
-    """Settings of ``dast``.
-
-    Attributes:
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
-        max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
-        unset.
-    """
+    """Settings of ``dast``: it has none of its own."""
 
 
 def dast(rollouts: Rollouts, settings: DastSettings, state: None = None) -> Outcome:

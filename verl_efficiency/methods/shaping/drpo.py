@@ -34,7 +34,7 @@ class DrpoSettings(MethodSettings):
         temperature: how little length counts among the right ones; → ∞ weighs them equally.
         correct_threshold: a score of at least this is correct.
         max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
-        unset.
+            unset.
     """
 
     advantage: ClassVar[str] = "drpo"  # type: ignore[misc]

@@ -28,8 +28,6 @@ class Gr3Settings(ShapingSettings):
 
     Attributes:
         alpha: α, how much length counts; at the mean length the reward is divided by 1 + α.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
     """
 
     alpha: float = 0.33

@@ -35,12 +35,12 @@ class GrpoLeadSettings(ShapingSettings):
 
     Attributes:
         alpha: α, how much length counts.
-        wrong_reward: reward of a wrong answer.
-        shape_above: lengths count only where the three shortest rollouts of a group average more tokens than this; 0:
-        always. lightest, heaviest: limits of the weight w, of easy and of hard problems. midpoint: solve rate at which
-        w is half-way. steepness: how sharply w changes there. advantage: grpo, dr_grpo, rloo, or decoupled with
-        ``length_weight`` (which reads the score of wrong answers). correct_threshold: a score of at least this is
-        correct.
+        wrong_reward: reward of a wrong answer; ``combine=decoupled`` reads its score instead.
+        shape_above: lengths count only where the three shortest rollouts of a group average more tokens than this;
+            0: always.
+        lightest, heaviest: limits of the weight w, of easy and of hard problems.
+        midpoint: solve rate at which w is half-way.
+        steepness: how sharply w changes there.
     """
 
     alpha: float = 0.05

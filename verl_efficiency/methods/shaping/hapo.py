@@ -34,8 +34,6 @@ class HapoSettings(ShapingSettings):
     Attributes:
         weight: weight of the length reward, in [0, 1], so that a correct answer stays above every wrong one.
         prompt_column: path of a column that names a problem across epochs; null takes the prompt's own text.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
     """
 
     weight: float = 1.0

@@ -28,8 +28,6 @@ class KimiSettings(ShapingSettings):
 
     Attributes:
         weight: w, the weight of the length reward; the shortest gains and the longest loses half of it.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
     """
 
     weight: float = 0.4

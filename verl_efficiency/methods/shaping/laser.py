@@ -25,8 +25,6 @@ class LaserSettings(ShapingSettings):
     Attributes:
         target_length: generated tokens up to which a correct answer gets the bonus.
         bonus: what it gets.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
     """
 
     target_length: float = 4096

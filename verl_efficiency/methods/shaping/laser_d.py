@@ -39,9 +39,6 @@ class LaserDSettings(LimitedShapingSettings):
         grid_points: the targets are multiples of max_response_length / grid_points.
         min_target: the lowest target allowed, tokens; the official scripts vary it from 1024 to 4096.
         expected_correct: right answers that must still be expected within a target.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
-        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
     """
 
     bonus: float = 0.5

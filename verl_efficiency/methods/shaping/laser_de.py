@@ -31,9 +31,6 @@ class LaserDeSettings(LaserDSettings):
         grid_points: the targets are multiples of max_response_length / grid_points.
         min_target: the lowest target allowed, tokens.
         expected_correct: right answers that must still be expected within a target.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
-        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
     """
 
 

@@ -29,8 +29,6 @@ class LeashSettings(ShapingSettings):
         initial_price: λ of the first step.
         step: how fast λ follows, per step, at a mean length of twice the target.
         max_price: the highest λ.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
     """
 
     target_length: float = 4096

@@ -11,40 +11,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.arora import AroraSettings
-from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, unknown
+from verl_efficiency.settings import MethodSettings, SettingsError, unknown
+
+METHOD_OF = {ESTIMATORS[name].settings: ESTIMATORS[name] for name in SHAPERS}  # by the name of its settings class
 
 
 @dataclass(frozen=True)
-class LengthShapedSettings(AroraSettings):
-    """Settings of ``length_shaped``: ``shaper``, and those of the shaper (shown here: of the default one).
+class LengthShapedSettings(MethodSettings):
+    """Settings of ``length_shaped``: ``shaper``, and beside it those of the shaper.
 
     Attributes:
         shaper: name of a method of this family.
-        alpha: see ``arora``.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
-        max_response_length: see ``arora``.
     """
 
     shaper: str = "arora"
 
     @classmethod
     def build(cls, mapping: Mapping[str, Any] | None, where: str) -> MethodSettings:
-        """The settings of the shaper named in ``mapping``, with its name in the field ``shaper``.
+        """The settings of the shaper named in ``mapping``, in its own class.
 
         Raises:
             SettingsError: no such shaper, or a setting that it does not have.
         """
-        name = (mapping or {}).get("shaper", cls.shaper)
+        given = dict(mapping or {})
+        name = given.pop("shaper", cls.shaper)
         if name not in SHAPERS:
             raise SettingsError(f"{where}.shaper: {unknown('shaper', name, SHAPERS)}")
-        base = ESTIMATORS[name].settings_class()
-        chosen = dataclasses.make_dataclass("LengthShapedSettings", [("shaper", str, name)], bases=(base,), frozen=True)
-        return build_settings(chosen, mapping, where)
+        return ESTIMATORS[name].build_settings(given, f"{where} (shaper={name})")
 
 
 @dataclass
@@ -60,8 +56,8 @@ class LengthShapedState:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def length_shaped(rollouts: Rollouts, settings: Any, state: LengthShapedState) -> Outcome:
-    """The outcome of the method ``settings.shaper``.
+def length_shaped(rollouts: Rollouts, settings: MethodSettings, state: LengthShapedState) -> Outcome:
+    """The outcome of the method whose ``settings`` these are.
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])
@@ -73,7 +69,7 @@ def length_shaped(rollouts: Rollouts, settings: Any, state: LengthShapedState) -
     Traceback (most recent call last):
     verl_efficiency.settings.SettingsError: here.shaper: unknown shaper 'lazer'; did you mean 'laser'? ...
     """
-    method: Method = ESTIMATORS[settings.shaper]
+    method = METHOD_OF[type(settings).__name__]
     own = method.new_state()
     if own is not None and state.shaper == method.name:
         own = dataclasses.replace(own, **state.values)

@@ -35,8 +35,6 @@ class ShortRlSettings(ShapingSettings):
         length_tolerance: tokens over the shortest correct answer that cost nothing.
         accuracy_tolerance: how far the accuracy of a batch may be below the best one before length is left alone.
         weight: weight of the length reward (1 in the official code).
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
     """
 
     length_tolerance: float = 100

@@ -28,8 +28,6 @@ class ShorterBetterSettings(ShapingSettings):
     Attributes:
         alpha: weight of the score.
         beta: reward lost per token away from the group's best length.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight`` (which leaves wrong answers alone).
-        correct_threshold: a score of at least this is correct.
     """
 
     alpha: float = 2.0

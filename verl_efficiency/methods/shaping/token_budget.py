@@ -7,8 +7,8 @@ With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]`
     r    = max(s − λ · min(o, o_max), floor)           shaped score, correct rollouts only
     floor = min(s, highest wrong score of the group, or 0, + margin)
 
-followed by a group advantage of ``r`` (``combine=shaped_reward``), or by ``A(s) + w · A(−λ · min(o, o_max))`` with the second
-term compared among the correct only (``combine=decoupled``).
+followed by the group advantage A(r) (``combine=shaped_reward``), or, without the floor, by ``A(s) + length_weight · A(r − s)``
+with the second term among the correct only (``combine=decoupled``).
 
 Promises: a wrong answer never gains from being short (with ``apply_to=correct``); a correct one stays above every wrong one of
 its group by ``margin`` (or by its own lead, where that is smaller); the shaped score never rises with length; at or under
@@ -24,14 +24,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantage, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.settings import MethodSettings, SettingsError, require
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import SettingsError, require
 
 
 @dataclass(frozen=True)
-class TokenBudgetSettings(MethodSettings):
+class TokenBudgetSettings(ShapingSettings):
     """Settings of ``token_budget``; every default works on its own.
 
     Attributes:
@@ -51,10 +51,6 @@ class TokenBudgetSettings(MethodSettings):
         margin: distance kept between every correct and every wrong rollout of a group (``shaped_reward``).
         apply_to: ``correct``, or ``all`` (then a wrong short answer scores above a wrong long one).
         gate_solve_rate: groups solved less often than this are not shaped; 0 shapes every group with a correct answer.
-        combine: ``shaped_reward`` or ``decoupled``, see above.
-        length_weight: w of ``decoupled``.
-        advantage: group advantage: grpo, dr_grpo or rloo.
-        correct_threshold: a score of at least this is correct.
     """
 
     difficulty: Literal["group", "data", "running", "blend"] = "group"
@@ -71,12 +67,9 @@ class TokenBudgetSettings(MethodSettings):
     margin: float = 0.05
     apply_to: Literal["correct", "all"] = "correct"
     gate_solve_rate: float = 0.0
-    combine: Literal["shaped_reward", "decoupled"] = "shaped_reward"
-    length_weight: float = 0.5
-    advantage: AdvantageName = "grpo"
-    correct_threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.smoothing >= 0, "smoothing", self.smoothing, "a number of rollouts of at least 0")
         for name in ("running_decay", "budget_decay"):
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
@@ -91,7 +84,7 @@ class TokenBudgetSettings(MethodSettings):
             raise SettingsError(
                 "apply_to: must be 'correct' with combine=decoupled, which compares lengths among the correct only"
             )
-        for name in ("penalty", "overrun_max", "margin", "length_weight"):
+        for name in ("penalty", "overrun_max", "margin"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
 
     @property
@@ -150,32 +143,26 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
         overrun_B = (rollouts.lengths_B - budget_B).clamp_min(0) / budget_B
         penalty_B = settings.penalty * overrun_B.clamp_max(settings.overrun_max)
 
-    shaped_G = (rollouts.count(rollouts.correct_B) > 0) & (rollouts.solve_rate() >= settings.gate_solve_rate)
-    shaped_B = shaped_G[rollouts.groups_B] & rollouts.real_B
-    correct_B = rollouts.correct_B & shaped_B
-    penalty_B = torch.where(shaped_B if settings.apply_to == "all" else correct_B, penalty_B, 0.0)
+    open_G = (rollouts.count(rollouts.correct_B) > 0) & (rollouts.solve_rate() >= settings.gate_solve_rate)
+    pays_B = open_G[rollouts.groups_B] & (rollouts.real_B if settings.apply_to == "all" else rollouts.correct_B)
+    penalty_B = torch.where(pays_B, penalty_B, 0.0)
 
+    shaped_B = rollouts.scores_B - penalty_B
     if settings.combine == "shaped_reward":
-        advantages_B = group_advantage(settings.advantage, _shape(rollouts, penalty_B, settings.margin), rollouts)
-    else:
-        advantages_B = decoupled_advantage(
-            settings.advantage, rollouts.scores_B, -penalty_B, rollouts, length_weight=settings.length_weight
-        )
-    real, over = rollouts.real_B.sum().clamp_min(1), (penalty_B > 0).sum()
+        shaped_B = _above_the_wrong(rollouts, shaped_B, settings.margin)
+    real = max(int(rollouts.real_B.sum()), 1)
     metrics = {
         "b_min": low,
         "b_max": high,
-        "difficulty": (difficulty_G[rollouts.groups_B] * rollouts.real_B).sum().item() / real.item(),
-        "over_budget": over.item() / real.item(),
-        "penalty": penalty_B.sum().item() / real.item(),
-        "solve_rate": rollouts.correct_B.sum().item() / real.item(),
+        "difficulty": (difficulty_G[rollouts.groups_B] * rollouts.real_B).sum().item() / real,
+        "over_budget": (penalty_B > 0).sum().item() / real,
+        "penalty": penalty_B.sum().item() / real,
     }
-    return Outcome(advantages_B, metrics)
+    return shaped_outcome(rollouts, shaped_B, settings, **metrics)
 
 
-def _shape(rollouts: Rollouts, penalty_B: Tensor, margin: float) -> Tensor:
-    """(B,) shaped scores: lowered by the penalty, but no correct one further than ``margin`` above the best wrong one."""
-    shaped_B = rollouts.scores_B - penalty_B
+def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, margin: float) -> Tensor:
+    """(B,) the shaped scores, but no correct one is lowered further than to ``margin`` above the best wrong one."""
     best_wrong_G = rollouts.largest(rollouts.scores_B, ~rollouts.correct_B)
     best_wrong_G = torch.where(best_wrong_G.isfinite(), best_wrong_G, 0.0)
     floor_B = torch.minimum(rollouts.scores_B, best_wrong_G[rollouts.groups_B] + margin)

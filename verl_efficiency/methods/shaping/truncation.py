@@ -18,10 +18,10 @@ that would reward being cut off.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 
+from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
@@ -36,12 +36,9 @@ class TruncationSettings(LimitedShapingSettings):
         truncated_factor: in [0, 1], what a cut-off answer keeps of its reward.
         truncated_value: its reward instead; null: the factor decides.
         correct_boost: added to the advantage of an answer whose reward is at least 1 after that.
-        advantage: grpo, dr_grpo, rloo, or decoupled with ``length_weight``.
-        correct_threshold: a score of at least this is correct.
-        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
     """
 
-    advantage: Literal["grpo", "dr_grpo", "rloo", "decoupled"] = "dr_grpo"
+    advantage: AdvantageName = "dr_grpo"
     truncated_factor: float = 0.1
     truncated_value: float | None = None
     correct_boost: float = 0.1
