@@ -1,17 +1,18 @@
 """The command ``verl-efficiency``. Every command imports what it needs when it runs."""
 
-import dataclasses
 import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 
 from verl_efficiency.data.cli import pack_command
 from verl_efficiency.evaluation.calibrate import calibrate_command
 from verl_efficiency.evaluation.cli import evaluate_command, report_command
-from verl_efficiency.methods.catalog import METHODS, Method
+from verl_efficiency.methods.catalog import METHODS
+from verl_efficiency.methods.page import page
 from verl_efficiency.settings import SettingsError, unknown
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
@@ -37,19 +38,7 @@ def methods(
     if not found:
         raise SettingsError(unknown("method", name, {method.name for method in METHODS}))
     for method in found:
-        _show(method)
-
-
-def _show(method: Method) -> None:
-    module = sys.modules[method.function().__module__]
-    console.rule(f"{method.name} ({method.hook})")
-    for text in (module.__doc__, method.function().__doc__, method.settings_class().__doc__):
-        console.print((text or "").strip() + "\n", markup=False, highlight=False)
-    table = Table("setting", "default")
-    for field in dataclasses.fields(method.settings_class()):
-        table.add_row(field.name, repr(field.default))
-    console.print(table)
-    console.print(f"paper:  {method.paper or '-'}\nrecipe: {method.recipe}", markup=False)
+        console.print(Markdown(page(method)))
 
 
 @app.command()

@@ -1,0 +1,110 @@
+"""The page of a method, made from the catalog and the docstrings.
+
+``verl-efficiency methods NAME`` shows one; docs/methods.md holds all, written by::
+
+    python -m verl_efficiency.methods.page > docs/methods.md
+"""
+
+import dataclasses
+import importlib
+import inspect
+import re
+
+from verl_efficiency.methods.catalog import METHODS, Method
+
+COMMAND = "python -m verl_efficiency.methods.page > docs/methods.md"
+USE = {
+    "estimator": "`algorithm.adv_estimator={name}`; settings: `+algorithm.efficiency.<setting>=…`",
+    "trainer": "`algorithm.adv_estimator={name}` with `trainer.v1.trainer_mode=efficiency_sync`; "
+    "settings: `+algorithm.efficiency.<setting>=…`",
+    "reward": "`reward.custom_reward_function.name={name}`; "
+    "settings: `+reward.custom_reward_function.reward_kwargs.<setting>=…`",
+}
+
+
+def page(method: Method, *, recipes: str = "") -> str:
+    """Markdown: use, formula and choices, settings with defaults and meaning, paper, recipe.
+
+    Args:
+        method: a row of the catalog.
+        recipes: what comes before the path of a recipe, so that it is a link; none without.
+    """
+    module = importlib.import_module(method.module)
+    recipe = f"[`{method.recipe}`]({recipes}{method.recipe})" if recipes else f"`{method.recipe}`"
+    parts = [
+        f"## {method.name} ({method.hook})",
+        method.summary,
+        USE[method.hook].format(name=method.name),
+        markdown(module.__doc__ or ""),
+        markdown(method.function().__doc__ or ""),
+        settings_table(method),
+        f"Paper: {method.paper or 'none'}. Recipe: {recipe}",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def settings_table(method: Method) -> str:
+    """The settings of ``method``, its own before those that it shares with others."""
+    cls = method.settings_class()
+    described, own = meanings(cls), vars(cls).get("__annotations__", {})
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in own):
+        default = "null" if field.default is None else str(field.default).replace("\n", r"\n")
+        meaning = described[field.name].replace("|", r"\|")
+        rows.append(f"| `{field.name}` | `{default}` | {meaning} |")
+    return "\n".join(rows)
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """What each setting means, from the sections ``Attributes`` or ``Args`` of the docstrings of ``cls`` and its bases.
+
+    >>> from verl_efficiency.methods.shaping.kimi import KimiSettings
+    >>> meanings(KimiSettings)["correct_threshold"]
+    'a score of at least this is correct.'
+    """
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = re.split(
+            r"^(?:Attributes|Args):\n", inspect.cleandoc(vars(base).get("__doc__") or ""), flags=re.MULTILINE
+        )[-1]
+        for names, text in re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {8,}.*)*)", section, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), inline(" ".join(text.split())))
+    return found
+
+
+def markdown(docstring: str) -> str:
+    """A docstring of this package as Markdown, up to its section ``Args``: literal blocks and examples become code."""
+    text = re.split(r"^(?:Args|Returns|Raises):\n", inspect.cleandoc(docstring), maxsplit=1, flags=re.MULTILINE)[0]
+    out = []
+    for block in re.split(r"\n\n(?! )", text.strip()):  # an indented paragraph belongs to what is before it
+        if block.startswith(">>> "):
+            out.append(f"```python\n{block}\n```")
+            continue
+        prose, *literal = block.split("\n\n", maxsplit=1)
+        out.append(inline(prose.removesuffix(":") if prose.endswith("::") else prose))
+        out += [f"```text\n{inspect.cleandoc(chr(10) + code)}\n```" for code in literal]
+    return "\n\n".join(out)
+
+
+def inline(text: str) -> str:
+    """Roles and double backticks as plain code."""
+    return re.sub(r"(?::\w+:)?`{1,2}~?([^`]+?)`{1,2}", r"`\1`", text)
+
+
+def document() -> str:
+    """The whole of docs/methods.md."""
+    family = importlib.import_module("verl_efficiency.methods.shaping")
+    names = "\n".join(f"* [{m.name} ({m.hook})](#{m.name}-{m.hook}): {m.summary}" for m in METHODS)
+    parts = [
+        f"<!-- Made by `{COMMAND}` from the catalog and the docstrings. Change those, then run it again. -->",
+        "# Methods",
+        names,
+        "## The length-shaping family",
+        markdown(family.__doc__ or ""),
+        *(page(method, recipes="../") for method in METHODS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")
