@@ -23,7 +23,7 @@ from verl_efficiency.verl.checkpoint import FILE_NAME, StateCallback
 
 @pytest.fixture(autouse=True)
 def _fresh_state():
-    run.reset_states()
+    run.reset()
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ FLOAT32 = 2e-6
 
 @pytest.fixture(autouse=True)
 def _fresh_state():
-    run.reset_states()
+    run.reset()
 
 
 def for_single(data, keys, **options):
@@ -166,7 +166,7 @@ def test_without_settings_and_with_verls_dataclass():
     rows = [Row(1.0, 3, "a"), Row(1.0, 9, "a"), Row(0.0, 2, "a")]
     expected, _ = reference.token_budget(rows, TokenBudgetSettings(), {})
     for config in (None, AlgoConfig(adv_estimator="token_budget"), OmegaConf.create({"adv_estimator": "token_budget"})):
-        run.reset_states()
+        run.reset()
         data = compute_advantage(batch(rows), adv_estimator="token_budget", config=config)
         assert advantages_of(data) == pytest.approx(expected, abs=FLOAT32)
 
@@ -245,7 +245,7 @@ def test_padding_rows_as_verl_makes_them_count_nowhere(capsys):
     for name in ("token_budget", "variance_routing"):
         outcomes = []
         for one in (data, padded):
-            run.reset_states()
+            run.reset()
             outcomes.append(compute_advantage(one, adv_estimator=name, config=algorithm(name)).batch["advantages"])
         assert torch.equal(outcomes[1][:4], outcomes[0])
         assert (outcomes[1][4:] == 0).all()

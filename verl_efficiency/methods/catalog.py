@@ -39,6 +39,11 @@ class Method:
         """The method itself."""
         return getattr(importlib.import_module(self.module), self.name)
 
+    def own_router(self) -> Callable:
+        """Its router: ``(rollouts, settings) -> Routes``."""
+        assert self.router is not None, f"{self.name} routes nothing"
+        return getattr(importlib.import_module(self.module), self.router)
+
     def settings_class(self) -> type[Any]:
         """Its settings class."""
         assert self.settings is not None, f"{self.name} has no settings class"

@@ -25,7 +25,7 @@ class StateCallback(CheckpointCallback):
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
-        run.reset_states()
+        run.reset()
         folder = _resumed_folder(config.trainer)
         if folder is None:
             return

@@ -61,21 +61,27 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
     ) -> tuple[Tensor, Tensor]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
-        lengths_B = response_mask.sum(-1)
-        rollouts = Rollouts.build(
-            token_level_rewards.sum(-1),
-            lengths_B,
-            index,
-            correct_threshold=settings.correct_threshold,
-            real_B=~_padding(index, lengths_B),
-        )
-        outcome = method.function()(run.with_columns(rollouts, settings), settings, run.state_of(method))
-        # verl has no way for an estimator to add to the step's metrics: one line per step in the driver's log instead.
-        print(f"[{method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in outcome.metrics.items()), flush=True)
+        rollouts = build_rollouts(token_level_rewards.sum(-1), response_mask.sum(-1), index, method, settings)
+        outcome = method.function()(rollouts, settings, run.state_of(method))
+        run.report(method, outcome.metrics)
         advantages_BL = _spread(outcome, response_mask)
         return advantages_BL, advantages_BL
 
     return estimator
+
+
+def build_rollouts(
+    scores_B: Tensor, lengths_B: Tensor, uids_B: np.ndarray, method: Method, settings: MethodSettings
+) -> Rollouts:
+    """The batch as the method is given it."""
+    rollouts = Rollouts.build(
+        scores_B,
+        lengths_B,
+        uids_B,
+        correct_threshold=settings.correct_threshold,
+        real_B=~_padding(uids_B, lengths_B),
+    )
+    return run.complete(rollouts, settings, run.state_of(method))
 
 
 def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:

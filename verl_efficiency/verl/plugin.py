@@ -33,6 +33,10 @@ def _install() -> None:
 
         start_up.patch_validate_config(module)
 
+    @wrapt.when_imported("verl.trainer.ppo.v1")
+    def _trainer(package) -> None:
+        importlib.import_module("verl_efficiency.verl.trainer")  # registers itself
+
     if cpu.wanted():
         cpu.activate()
 

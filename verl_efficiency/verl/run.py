@@ -1,8 +1,8 @@
-"""What the driver of a verl run knows: the whole configuration, the data set's columns, the state of the methods.
+"""What the driver of a verl run knows: the data set's columns, the state of the methods, the step in progress.
 
-An advantage estimator is called with scores, mask and uid only. The rest it finds here: the configuration is handed over by the
-checkpoint callback (verl builds it on the driver before the first step, with the whole configuration), and a data set's
-columns are read from TransferQueue, where verl's V1 trainer keeps every column beside each rollout of the step.
+An advantage estimator is called with scores, mask and uid only. The rest it finds here: a data set's columns are read from
+TransferQueue, where verl's V1 trainer keeps every column beside each rollout of the step; responses and feedback are handed
+over by our own trainer (``trainer.py``), which also collects the metrics.
 """
 
 import dataclasses
@@ -11,12 +11,50 @@ import json
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from verl_efficiency.methods.catalog import ESTIMATORS, Method
 from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings
 
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What our trainer knows of the batch of a step beyond what verl hands an estimator; the rows are those of the batch.
+
+    Attributes:
+        responses_B: token ids of each response.
+        feedback_B: what the reward said of each response in words, or None.
+    """
+
+    responses_B: tuple[Tensor, ...]
+    feedback_B: tuple[str | None, ...]
+
+
 _states: dict[str, Any] = {}
+_step: Step | None = None
+_metrics: dict[str, float] = {}
+
+
+def begin_step(step: Step) -> None:
+    """Our trainer has a batch: estimators may use ``step``, and hand their metrics over instead of printing them."""
+    global _step
+    _step = step
+    _metrics.clear()
+
+
+def report(method: Method, metrics: dict[str, float]) -> None:
+    """The metrics of an estimator: into the step's metrics if the trainer is ours, else one line in the driver's log."""
+    if _step is None:
+        print(f"[{method.name}] " + " ".join(f"{key}={value:.4g}" for key, value in metrics.items()), flush=True)
+    else:
+        _metrics.update({f"{method.name}/{key}": value for key, value in metrics.items()})
+
+
+def reported() -> dict[str, float]:
+    """The metrics handed over since the step began."""
+    return dict(_metrics)
 
 
 def state_of(method: Method) -> Any:
@@ -37,31 +75,54 @@ def load_states(saved: dict[str, dict]) -> None:
         _states[name] = dataclasses.replace(ESTIMATORS[name].new_state(), **values)
 
 
-def reset_states() -> None:
-    """Forget all states (a new run in the same process)."""
+def reset() -> None:
+    """Forget all states and the step (a new run in the same process)."""
+    global _step
+    _step = None
     _states.clear()
+    _metrics.clear()
 
 
-def with_columns(rollouts: Rollouts, settings: MethodSettings) -> Rollouts:
-    """Add what the method asks of the data set: a difficulty per group, a lasting name per prompt."""
-    if not settings.columns and not settings.names_prompts:
-        return rollouts
+def complete(rollouts: Rollouts, settings: MethodSettings, state: Any = None) -> Rollouts:
+    """Add what the method asks for beyond scores and lengths: columns of the data set, responses, feedback, references."""
+    added: dict[str, Any] = {}
+    if settings.reads_responses or settings.reads_feedback:
+        if _step is None:
+            raise RuntimeError("this method needs trainer.v1.trainer_mode=efficiency_sync")
+        added["responses_B"] = _step.responses_B if settings.reads_responses else None
+        added["feedback_B"] = _step.feedback_B if settings.reads_feedback else None
+    return dataclasses.replace(rollouts, **added, **_columns(rollouts, settings, state))
+
+
+def _columns(rollouts: Rollouts, settings: MethodSettings, state: Any) -> dict[str, Any]:
+    """What the data set, and the responses stored so far, say of each prompt."""
     paths = dict(settings.columns)
     if settings.names_prompts:
         paths.setdefault("prompt", "raw_prompt")
+    if not paths:
+        return {}
     real = (rollouts.count() > 0).tolist()
     labels = [label for label, keep in zip(rollouts.labels_G, real, strict=True) if keep]
     rows = iter(_rows_of_step(labels, sorted({path.split(".")[0] for path in paths.values()})))
     rows_G = [next(rows) if keep else None for keep in real]
+
+    def column(role: str, of_padding: Any) -> list:
+        return [of_padding if row is None else _select(row, paths[role]) for row in rows_G]
+
     added: dict[str, Any] = {}
     if "difficulty" in paths:
-        values = [0.5 if row is None else float(_select(row, paths["difficulty"])) for row in rows_G]
+        values = [float(value) for value in column("difficulty", 0.5)]
         added["difficulty_G"] = torch.tensor(values, dtype=torch.float64, device=rollouts.scores_B.device)
     if "prompt" in paths:
-        added["prompt_ids_G"] = tuple(
-            "" if row is None else prompt_name(_select(row, paths["prompt"])) for row in rows_G
+        added["prompt_ids_G"] = tuple("" if value is None else prompt_name(value) for value in column("prompt", None))
+    if "reference" in paths:
+        added["references_G"] = tuple(value or None for value in column("reference", None))
+    if isinstance(state, StoredResponses) and settings.names_prompts:
+        known = added.get("references_G", [None] * rollouts.G)
+        added["references_G"] = tuple(
+            text or state.texts.get(name) for text, name in zip(known, added["prompt_ids_G"], strict=True)
         )
-    return dataclasses.replace(rollouts, **added)
+    return added
 
 
 def _rows_of_step(uids: list[str], columns: list[str]) -> list[dict]:

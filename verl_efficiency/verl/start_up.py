@@ -15,7 +15,9 @@ from typing import Any
 from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
-from verl_efficiency.settings import SettingsError, build_settings, nearest, unknown
+from verl_efficiency.methods.routing import router_of
+from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, nearest, unknown
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -128,8 +130,57 @@ def _check_estimator(config: Any) -> Iterator[str]:
         other = "; difficulty=group does without" if hasattr(settings, "difficulty") else ""
         yield (f"trainer.use_v1: {method.name} with these settings reads the data set's columns at the advantage step, which "
                f"only the V1 trainer keeps (verl>=0.9 with trainer.use_v1=True){other}")  # fmt: skip
+    if settings.needs_trainer:
+        yield from _check_trainer(method, settings, config)
     for role, path in settings.columns.items():
         yield from _check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
+
+
+def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iterator[str]:
+    """Our trainer runs, and a method with a self-teacher finds verl set up as it needs it."""
+    trainer = config.trainer
+    mode = (trainer.get("v1") or {}).get("trainer_mode") if trainer.get("use_v1", False) else None
+    if mode != "efficiency_sync":
+        yield (f"trainer.v1.trainer_mode: {method.name} needs efficiency_sync (verl>=0.9 with trainer.use_v1=True), not "
+               f"{mode}; `verl-efficiency train` sets it")  # fmt: skip
+    if not isinstance(settings, DistillationSettings):
+        return
+    try:
+        router_of(method.own_router(), settings)
+    except SettingsError as error:
+        yield f"algorithm.efficiency.{error}"
+    worker = config.actor_rollout_ref
+    actor, engine = worker.actor, worker.actor.get("fsdp_config") or {}
+    needed: list[tuple[str, Any, tuple, str]] = [
+        ("actor.strategy", actor.strategy, ("fsdp", "fsdp2"), "the teacher's weights are FSDP shards"),
+        ("model.use_fused_kernels", worker.model.get("use_fused_kernels", False), (False,), "fused kernels give no logits"),
+        ("actor.ulysses_sequence_parallel_size", actor.get("ulysses_sequence_parallel_size", 1), (1,),
+         "sequence parallelism splits the logits"),
+        ("actor.fsdp_config.ulysses_sequence_parallel_size", engine.get("ulysses_sequence_parallel_size", 1), (1,),
+         "sequence parallelism splits the logits"),
+        ("actor.loss_agg_mode", actor.loss_agg_mode, ("token-mean",), "both terms of the loss share the denominator, tokens"),
+        ("actor.use_kl_loss", actor.get("use_kl_loss", False), (False,),
+         "a KL to the reference pulls routed rows away from their teacher (the papers have none)"),
+    ]  # fmt: skip
+    if trainer.get("device") == "cpu":
+        needed.append(("actor.strategy", actor.strategy, ("fsdp2",), "FSDP1 does not run on a CPU"))
+    if settings.teacher_regularization == "ema":
+        needed.append(
+            ("actor.fsdp_config.model_dtype", engine.get("model_dtype", "fp32"), ("fp32", "float32", None),
+             "an average of rounded weights does not move; or set teacher_regularization=none")
+        )  # fmt: skip
+    for key, value, allowed, reason in needed:
+        if value not in allowed:
+            yield (
+                f"actor_rollout_ref.{key}: {method.name} needs {' or '.join(map(str, allowed[:2]))}, not {value}: {reason}"
+            )
+    if (config.get("distillation") or {}).get("enabled", False):
+        yield f"distillation.enabled: {method.name} is its own teacher; set it to False"
+    if settings.full_logit_distillation and (config.algorithm.get("rollout_correction") or {}).get(
+        "bypass_mode", False
+    ):
+        yield ("algorithm.rollout_correction.bypass_mode: the student's likeliest tokens are noted in the pass for "
+               "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False with alpha=1")  # fmt: skip
 
 
 def _check_column(files: Any, path: str, where: str) -> Iterator[str]:

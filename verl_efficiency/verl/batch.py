@@ -1,0 +1,87 @@
+"""A batch of verl's V1 trainer as its driver sees it, read from TransferQueue."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+from torch import Tensor
+from transfer_queue import KVBatchMeta
+from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of a batch, in its order.
+
+    Attributes:
+        uids_B: the group of each row, as verl names it.
+        real_B: False for rows that only pad the batch.
+        scores_B: float32, the reward of each row.
+        lengths_B: int64, tokens that the policy generated.
+        responses_B: token ids of each response, tool tokens included.
+        masks_B: 1 for a token that the policy generated, each like its response.
+        reward_infos: everything that the reward function returned beside the score.
+        messages_B: the prompt of each row as messages; empty where nobody asked for them.
+        prompts_B: its token ids; likewise.
+    """
+
+    uids_B: np.ndarray
+    real_B: tuple[bool, ...]
+    scores_B: Tensor
+    lengths_B: Tensor
+    responses_B: tuple[Tensor, ...]
+    masks_B: tuple[Tensor, ...]
+    reward_infos: tuple[dict, ...]
+    messages_B: tuple[Any, ...]
+    prompts_B: tuple[Tensor, ...]
+
+    @property
+    def feedback_B(self) -> tuple[str | None, ...]:
+        """What the reward said of each response in words (its key ``feedback``), or None."""
+        texts = (info.get("feedback") for info in self.reward_infos)
+        return tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
+
+
+def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
+    """Read what every step needs; the prompts only when asked, since they are the largest part."""
+    fields = ["uid", "responses", "response_mask", "rm_scores", "extra_fields"]
+    data = read(meta.keys, meta, *fields, *(("raw_prompt", "prompts") if with_prompts else ()))
+    masks_B = tuple(data["response_mask"].unbind())
+    real_B = tuple(not tag.get("is_padding", False) for tag in meta.tags)
+    extras = [dict(extra) for extra in list(data["extra_fields"])]
+    return Batch(
+        uids_B=np.array([str(uid) for uid in list(data["uid"])], dtype=object),
+        real_B=real_B,
+        scores_B=torch.stack([scores.sum() for scores in data["rm_scores"].unbind()]),
+        lengths_B=torch.tensor([int(mask.sum()) for mask in masks_B]),
+        responses_B=tuple(data["responses"].unbind()),
+        masks_B=masks_B,
+        # A padding row carries a copy of a real row's.
+        reward_infos=tuple(
+            (extra.get("reward_extra_info") or {}) if real else {} for extra, real in zip(extras, real_B, strict=True)
+        ),
+        messages_B=tuple(data["raw_prompt"]) if with_prompts else (),
+        prompts_B=tuple(data["prompts"].unbind()) if with_prompts else (),
+    )
+
+
+def read(keys: list[str], meta: KVBatchMeta, *fields: str) -> TensorDict:
+    """``fields`` of the rows ``keys`` of the batch.
+
+    Raises:
+        KeyError: TransferQueue leaves out a field that not all rows have, without a word; here that is an error.
+    """
+    data = tq.kv_batch_get(keys=keys, partition_id=meta.partition_id, select_fields=list(fields))
+    missing = [field for field in fields if field not in data]
+    if missing:
+        raise KeyError(f"not all {len(keys)} rows of the batch have the fields {', '.join(missing)}")
+    return data
+
+
+def write(keys: list[str], meta: KVBatchMeta, **fields: list[Tensor]) -> KVBatchMeta:
+    """Write one tensor per row and field, whose first dimension may differ, also be 0."""
+    nested = {name: nested_tensor_from_tensor_list(rows, ragged_idx=1) for name, rows in fields.items()}
+    return tq.kv_batch_put(keys=keys, partition_id=meta.partition_id, fields=TensorDict(nested, batch_size=len(keys)))

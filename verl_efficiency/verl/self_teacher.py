@@ -1,0 +1,186 @@
+"""The driver's side of self-distillation: who is routed, what the teacher is shown, what the loss is given.
+
+Rows of the batch gain these fields in TransferQueue, which returns only fields that all rows have, so that every row has every
+one of them; n is the number of generated tokens of a routed row and 0 for the others, L the length of the response:
+
+* ``distil_mask`` (L,), 1 where a token is distilled;
+* ``distil_topk_ids`` (n, K) int32, the student's likeliest tokens, noted during verl's own pass for ``old_log_probs``;
+* ``teacher_prompts``, the token ids of the teacher's prompt, for routed rows and those that fill up the last of their batch;
+* ``distil_teacher_logps`` (n, K) float32, and ``distil_weight`` (L,) float32.
+"""
+
+import logging
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from transfer_queue import KVBatchMeta
+
+from verl_efficiency.methods import distillation
+from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.routing import NO_SOURCE, REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
+from verl_efficiency.methods.variance_routing import StoredResponses
+from verl_efficiency.verl import run
+from verl_efficiency.verl.batch import Batch, read, write
+from verl_efficiency.verl.estimators import build_rollouts
+
+logger = logging.getLogger("verl_efficiency")
+
+
+class SelfTeacher:
+    """Called by the trainer, in this order: ``start`` once; ``route``, ``teach``, ``update`` in every step."""
+
+    def __init__(self, method: Method, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
+        self.method, self.settings, self.config, self.tokenizer = method, settings, config, tokenizer
+        self.temperature = config.actor_rollout_ref.rollout.temperature
+
+    def start(self, workers: Any) -> None:
+        """The models are built: tell the workers to keep a teacher."""
+        self.workers = workers
+        workers.start_distillation(self.settings)
+
+    def route(self, batch: KVBatchMeta, rows: Batch) -> None:
+        """Decide who learns by what; have the student's top-K noted in the pass that comes next."""
+        self.rollouts: Rollouts = build_rollouts(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings)
+        self.routes: Routes = route(self.method.own_router(), self.rollouts, self.settings)
+        distil = self.routes.distil_B.tolist()
+        if any(distil):
+            masks = [mask * routed for mask, routed in zip(rows.masks_B, distil, strict=True)]
+            write(batch.keys, batch, distil_mask=masks)
+            if batch.fields is not None:
+                batch.fields = [*batch.fields, "distil_mask"]
+            if self.settings.full_logit_distillation:
+                batch.extra_info["distil_topk"] = self.settings.distillation_topk
+
+    def teach(self, batch: KVBatchMeta, rows: Batch, metrics: dict) -> None:
+        """Have the teacher score the routed rows; give the loss its targets and weights."""
+        skipped = [row for row, real in enumerate(rows.real_B) if real and self.routes.route_B[row] == SKIP]
+        if skipped and len(skipped) < sum(rows.real_B):
+            keys, empty = [batch.keys[row] for row in skipped], [torch.zeros_like(rows.masks_B[row]) for row in skipped]
+            write(keys, batch, response_mask=empty, loss_mask=empty)
+        routed = self.routes.distil_B.nonzero().flatten().tolist()
+        metrics[f"{self.method.name}/teacher_rows"] = float(len(routed))
+        if routed:
+            self._teach(batch, rows, routed, metrics)
+            batch.fields = None  # all that the rows have by now
+        state = run.state_of(self.method)
+        if isinstance(state, StoredResponses) and self.settings.keeps_state:
+            self._store(state, rows)
+            metrics[f"{self.method.name}/stored_responses"] = float(len(state.texts))
+
+    def update(self, metrics: dict) -> None:
+        """Move the teacher's average; not after a gradient that verl itself has thrown away."""
+        if self.settings.teacher_regularization != "ema":
+            return
+        moved = math.isfinite(metrics["actor/grad_norm"])
+        metrics[f"{self.method.name}/teacher_updated"] = float(moved)
+        if moved:
+            self.workers.update_teacher()
+
+    def _teach(self, batch: KVBatchMeta, rows: Batch, routed: list[int], metrics: dict) -> None:
+        prompts = [self._prompt(rows, row) for row in routed]
+        fill = self._fill_up(batch, rows, routed)
+        scored = [*routed, *fill]
+        keys = [batch.keys[row] for row in scored]
+        write(keys, batch, teacher_prompts=[*prompts, *(rows.prompts_B[row] for row in fill)])
+        longest = max(len(prompt) + len(rows.responses_B[row]) for prompt, row in zip(prompts, routed, strict=True))
+        fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask"]
+        if self.settings.full_logit_distillation:
+            fields.append("distil_topk_ids")
+        self.workers.teacher_log_probs(
+            KVBatchMeta(
+                keys=keys,
+                tags=[{} for _ in keys],
+                partition_id=batch.partition_id,
+                fields=fields,
+                extra_info={
+                    "temperature": self.temperature,
+                    "calculate_entropy": False,
+                    "use_dynamic_bsz": True,  # whatever the actor does: the number of routed rows divides by nothing
+                    "max_token_len_per_gpu": max(
+                        self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu,
+                        longest,
+                        *(len(rows.prompts_B[row]) + len(rows.responses_B[row]) for row in fill),
+                    ),
+                },
+            )
+        )
+        routed_keys = [batch.keys[row] for row in routed]
+        entropy = list(read(routed_keys, batch, "teacher_entropy")["teacher_entropy"].unbind())
+        tokens = [len(part) for part in entropy]
+        entropy_N = torch.cat(entropy)
+        weights_N = distillation.entropy_weights(entropy_N, self.settings.entropy_beta)
+        metrics.update(
+            {
+                f"{self.method.name}/teacher_prompt_tokens": sum(map(len, prompts)) / len(prompts),
+                f"{self.method.name}/teacher_tokens": float(sum(map(len, prompts)) + sum(tokens)),
+                f"{self.method.name}/teacher_entropy": float(entropy_N.mean()),
+                f"{self.method.name}/weight_largest": float(weights_N.max()),
+                f"{self.method.name}/weight_smallest": float(weights_N.min()),
+                f"{self.method.name}/feedback_share": int(self.routes.feedback_B.sum()) / len(routed),
+            }
+        )
+        weights = [torch.zeros(len(response)) for response in rows.responses_B]
+        for row, part in zip(routed, weights_N.split(tokens), strict=True):
+            weights[row][rows.masks_B[row].bool()] = part
+        if self.settings.full_logit_distillation:
+            others = [row for row in range(len(batch.keys)) if row not in set(scored)]
+            if others:
+                none = read(routed_keys[:1], batch, "distil_teacher_logps")["distil_teacher_logps"].values()[:0]
+                write([batch.keys[row] for row in others], batch, distil_teacher_logps=[none] * len(others))
+            write(batch.keys, batch, distil_weight=weights)
+        else:
+            self._as_advantages(batch, rows, routed, weights, metrics)
+
+    def _as_advantages(
+        self, batch: KVBatchMeta, rows: Batch, routed: list[int], weights: list[Tensor], metrics: dict
+    ) -> None:
+        """Sampled-token form: ``w · (log q − log π_old)`` is the advantage, and verl's own loss does the rest."""
+        data = read(batch.keys, batch, "advantages", "old_log_probs")
+        advantages, old = list(data["advantages"].unbind()), list(data["old_log_probs"].unbind())
+        teacher = read([batch.keys[row] for row in routed], batch, "distil_teacher_logps")["distil_teacher_logps"]
+        gaps = []
+        for row, teacher_n1 in zip(routed, teacher.unbind(), strict=True):
+            mask = rows.masks_B[row].bool()
+            gaps.append(teacher_n1[:, 0] - old[row][mask])
+            advantages[row] = torch.zeros_like(advantages[row])
+            advantages[row][mask] = (weights[row][mask] * gaps[-1]).to(advantages[row].dtype)
+        metrics[f"{self.method.name}/sampled_kl"] = -float(torch.cat(gaps).mean())
+        write(batch.keys, batch, advantages=advantages)
+
+    def _prompt(self, rows: Batch, row: int) -> Tensor:
+        """The token ids of what the teacher is shown for ``row``."""
+        source, group = int(self.routes.source_B[row]), int(self.rollouts.groups_B[row])
+        demonstration = feedback = None
+        if source == REFERENCE:
+            demonstration = self.rollouts.references_G[group]  # type: ignore[index]  # check_routes has seen it
+        elif source != NO_SOURCE:
+            demonstration = self._text(rows, source)
+        if self.routes.feedback_B[row]:
+            feedback = rows.feedback_B[row]
+        messages = teacher_messages(rows.messages_B[row], demonstration, feedback, self.settings)
+        ids = self.tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **(self.config.data.get("apply_chat_template_kwargs") or {}),
+        )
+        return torch.tensor(truncate_prompt(ids, self.settings))
+
+    def _text(self, rows: Batch, row: int) -> str:
+        return self.tokenizer.decode(rows.responses_B[row], skip_special_tokens=True)
+
+    def _fill_up(self, batch: KVBatchMeta, rows: Batch, routed: list[int]) -> list[int]:
+        """Rows that are scored for nothing, since the ranks must get equally many: the shortest of the others."""
+        ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in by verl's own balancing of the batch
+        others = sorted(set(range(len(batch.keys))) - set(routed), key=lambda row: len(rows.responses_B[row]))
+        return others[: -len(routed) % ranks]
+
+    def _store(self, state: StoredResponses, rows: Batch) -> None:
+        for row in self.rollouts.correct_B.nonzero().flatten().tolist():
+            prompt = self.rollouts.prompt_ids_G[int(self.rollouts.groups_B[row])]  # type: ignore[index]
+            state.offer(prompt, self._text(rows, row), int(rows.lengths_B[row]))

@@ -1,0 +1,104 @@
+"""The trainer mode ``efficiency_sync``: verl's synchronous V1 trainer, with a self-teacher and with metrics of ours.
+
+``trainer.v1.trainer_mode=efficiency_sync`` in a stock launch, or ``verl-efficiency train`` with verl's own overrides. What verl
+does is done by ``super()``; nothing of it is copied (file and line in verl 0.9.1):
+
+* ``_build_replay_buffer`` (v1/trainer_base.py:139) is the first call after the mode's name is read, and where it becomes
+  ``sync``, which is what verl compares it with from then on;
+* ``_init_resource_pool_mgr`` (:788) puts our worker in the place of the actor's, for methods with a teacher only;
+* ``_load_checkpoint`` (:850) is the first call after the models are built, so that a teacher is there to be restored;
+* ``_compute_old_log_prob`` (:1634) is the first call with the whole batch: rewards and responses are read, rollouts routed;
+* ``_compute_advantage`` (:1743) and ``_update_actor`` (:1827): the teacher's pass after the one, its average after the other.
+"""
+
+from typing import Any
+
+import numpy as np
+import ray
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.debug import marked_timer
+
+from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.verl import estimators, run
+from verl_efficiency.verl.batch import Batch, read_batch
+from verl_efficiency.verl.start_up import estimator_of
+
+MODE = "efficiency_sync"
+
+
+@register_trainer(MODE)
+class EfficiencyTrainer(PPOTrainerSync):
+    """verl's ``sync`` trainer that runs every method of ours, and logs every reward component and method statistic."""
+
+    def __init__(self, config: Any) -> None:
+        self.method = estimator_of(config)
+        self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
+        self.self_teacher = None
+        super().__init__(config)
+
+    def _build_replay_buffer(self) -> Any:
+        self.trainer_mode = "sync"
+        return super()._build_replay_buffer()
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        if isinstance(self.settings, DistillationSettings) and self.settings.needs_trainer:
+            from verl_efficiency.verl.self_teacher import SelfTeacher
+            from verl_efficiency.verl.worker import DistillationWorker
+
+            self.self_teacher = SelfTeacher(self.method, self.settings, self.config, self.tokenizer)
+            for role in (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef):
+                if role in self.role_worker_mapping:
+                    self.role_worker_mapping[role] = ray.remote(DistillationWorker)
+
+    def _load_checkpoint(self) -> None:
+        if self.self_teacher:
+            self.self_teacher.start(self.actor_rollout_wg)
+        super()._load_checkpoint()
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        self.rows = read_batch(batch, with_prompts=self.self_teacher is not None)
+        run.begin_step(run.Step(responses_B=self.rows.responses_B, feedback_B=self.rows.feedback_B))
+        metrics.update(reward_metrics(self.rows))
+        if self.self_teacher:
+            self.self_teacher.route(batch, self.rows)
+        return super()._compute_old_log_prob(batch, metrics)
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._compute_advantage(batch, metrics)
+        metrics.update(run.reported())
+        if self.self_teacher:
+            with marked_timer("teacher", self.timing_raw, color="green"):
+                self.self_teacher.teach(batch, self.rows, metrics)
+        return batch
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch = super()._update_actor(batch, metrics)
+        if self.self_teacher:
+            with marked_timer("teacher_update", self.timing_raw, color="green"):
+                self.self_teacher.update(metrics)
+        return batch
+
+
+def reward_metrics(rows: Batch) -> dict[str, float]:
+    """The mean of every number that the reward returns, under ``reward/``; padding does not count.
+
+    Raises:
+        ValueError: a component is missing in some rollouts, so that its mean would be of others than the next one's.
+    """
+    infos = [info for info, real in zip(rows.reward_infos, rows.real_B, strict=True) if real]
+    names = {
+        name for info in infos for name, value in info.items() if isinstance(value, bool | int | float | np.number)
+    }
+    means = {}
+    for name in sorted(names):
+        values = [info[name] for info in infos if name in info]
+        if len(values) < len(infos):
+            raise ValueError(
+                f"the reward gave {name!r} for {len(values)} of {len(infos)} rollouts; it must return the same keys for each"
+            )
+        means[f"reward/{name}"] = float(np.mean(values))
+    return means

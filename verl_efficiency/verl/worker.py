@@ -1,0 +1,109 @@
+"""The actor's worker with a self-teacher; runs in verl's worker processes (``workers/engine_workers.py:452`` in 0.9.1)."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from tensordict import TensorDict
+from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
+from verl.utils import tensordict_utils as tu
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.verl.average import WeightAverage
+from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets
+
+logger = logging.getLogger("verl_efficiency")
+OVER_ROWS = make_nd_compute_dataproto_dispatch_fn(mesh_name="actor")
+
+
+class DistillationWorker(ActorRolloutRefWorker):
+    """verl's worker; the additions are a teacher's weights, its pass, and a loss with two terms."""
+
+    average: WeightAverage | None = None
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def start_distillation(self, settings: DistillationSettings) -> None:
+        """The model is built: start the teacher's average and wrap verl's loss."""
+        self.distillation = settings
+        if settings.teacher_regularization == "ema":
+            self.average = WeightAverage(self.actor.engine.module, settings.teacher_update_rate)
+        self.actor.set_loss_fn(DistillationLoss(self.loss_fn, settings))
+
+    @register(dispatch_mode=OVER_ROWS)
+    def compute_log_prob(self, data: TensorDict) -> TensorDict:
+        """verl's pass; where rows are routed it also notes the student's top-K (``distil_topk_ids``)."""
+        k = tu.pop(data, "distil_topk", default=None)
+        if k is None:
+            return super().compute_log_prob(data)
+        tu.assign_non_tensor(data, compute_loss=True, distillation_use_topk=True, distillation_only=False)
+        with self._reading_logits(StudentTopk(k, self.distillation.chunk_tokens)):
+            return super().compute_log_prob(data)
+
+    @register(dispatch_mode=OVER_ROWS)
+    def teacher_log_probs(self, data: TensorDict) -> TensorDict:
+        """``distil_teacher_logps`` (n, K) and ``teacher_entropy`` (n,) of each row under the teacher's prompt and weights."""
+        _put_teacher_prompts(data)
+        tu.assign_non_tensor(data, compute_loss=True, distillation_use_topk=True, distillation_only=True)
+        with self._teacher_weights(), self._reading_logits(TeacherTargets(self.distillation.chunk_tokens)):
+            return self.actor.infer_batch(data).cpu()
+
+    @register(dispatch_mode=OVER_ROWS)
+    def update_actor(self, data: TensorDict) -> TensorDict:
+        """verl's update; on a batch with targets the log-probabilities come from our loss, which reads the logits anyway."""
+        if "distil_weight" in data and self.distillation.full_logit_distillation:
+            tu.assign_non_tensor(data, distillation_use_topk=True, distillation_only=True)
+        return super().update_actor(data)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def update_teacher(self) -> None:
+        """One step of the teacher's average."""
+        assert self.average is not None
+        self.average.update()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_checkpoint(self, local_path, hdfs_path=None, global_step=0, max_ckpt_to_keep=None):
+        super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
+        if self.average:
+            self.average.save(local_path)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_checkpoint(self, local_path, hdfs_path=None, del_local_after_load=False):
+        # First, since verl may delete the folder once it is read.
+        found = self.average is None or local_path is None or self.average.load(local_path)
+        super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
+        if not found:
+            logger.warning("%s holds no teacher: it starts from the actor's weights.", local_path)
+            self.average.restart()
+
+    @contextmanager
+    def _reading_logits(self, reader: Callable) -> Iterator[None]:
+        """Within, ``reader`` takes the place of the loss, which is where verl's engine hands over the logits."""
+        loss, self.actor.loss_fn = self.actor.loss_fn, reader
+        try:
+            yield
+        finally:
+            self.actor.loss_fn = loss
+
+    @contextmanager
+    def _teacher_weights(self) -> Iterator[None]:
+        if self.average is None:
+            yield
+        else:
+            with self.average.in_place():
+                yield
+
+
+def _put_teacher_prompts(data: Any) -> None:
+    """Put the teacher's prompt in the place of the student's, before the same response."""
+    prompts = list(data.pop("teacher_prompts").unbind())
+    rows = [torch.cat([prompt, response]) for prompt, response in zip(prompts, data["responses"].unbind(), strict=True)]
+    data["prompts"] = _nested(prompts)
+    data["input_ids"] = _nested(rows)
+    data["position_ids"] = _nested([torch.arange(len(row), device=row.device) for row in rows])
+
+
+def _nested(rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
