@@ -60,6 +60,16 @@ def doctor(
     raise typer.Exit(1 if failed else 0)
 
 
+@app.command("train-openrlhf", add_help_option=False, context_settings={"ignore_unknown_options": True})
+def train_openrlhf(
+    flags: Annotated[list[str] | None, typer.Argument(help="Our flags and OpenRLHF's; --help lists ours.")] = None,
+) -> None:
+    """Train with stock OpenRLHF and --efficiency.method NAME."""
+    from verl_efficiency.openrlhf.train import main as launch
+
+    launch(flags or [])
+
+
 def main() -> None:
     """Entry point: a wrong setting is one line on stderr and exit code 2, not a traceback."""
     try:

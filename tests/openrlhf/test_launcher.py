@@ -1,0 +1,148 @@
+"""Our flags beside the stock ones, through the real command line of OpenRLHF."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+from verl_efficiency.openrlhf import start_up
+from verl_efficiency.openrlhf.options import Options, take_options
+from verl_efficiency.openrlhf.train import help_text, launch
+from verl_efficiency.settings import SettingsError
+
+from .launching import parse
+
+
+def test_settings_travel_and_stock_flags_stay(stock):
+    args = parse(["--efficiency.method", "token_budget", "--efficiency.penalty", "0.5", "--efficiency.b_min=7", *stock])
+    assert args.efficiency.method == "token_budget"
+    assert args.efficiency.build_settings().penalty == 0.5
+    assert args.efficiency.build_settings().b_min == 7.0
+    assert args.algo.advantage.estimator == "group_norm"  # not gae, which would bring a critic
+    assert args.critic.model_name_or_path is None
+    assert args.rollout.max_new_tokens == 40
+    assert args.actor.adam.lr == 1e-3
+
+
+def test_the_limit_on_tokens_is_handed_over(stock):
+    assert parse(["--efficiency.method", "dast", *stock]).efficiency.build_settings().max_response_length == 40
+    flags = ["--efficiency.method", "dast", "--efficiency.max_response_length", "30", *stock]
+    assert parse(flags).efficiency.build_settings().max_response_length == 30
+
+
+def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
+    args = parse(["--efficiency.reward", "accuracy", "--algo.advantage.estimator", "rloo", *stock])
+    assert args.efficiency == Options(reward="accuracy")
+    assert args.train.agent_func_path.endswith("verl_efficiency/openrlhf/rewards/accuracy.py")
+    assert args.algo.advantage.estimator == "rloo"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--efficiency.methd kimi", "--efficiency.method: is missing"),
+        ("--efficency.method kimi", "--efficency.method: unknown flag; did you mean '--efficiency'?"),
+        ("--efficiency.method kimmi", "--efficiency.method: unknown method 'kimmi'; did you mean 'kimi'?"),
+        ("--efficiency.method accuracy", "write --efficiency.reward accuracy"),
+        ("--efficiency.method kimi --efficiency.wieght 1", "--efficiency: unknown setting 'wieght'; did you mean 'weight'?"),
+        ("--efficiency.method kimi --efficiency.weight high", "--efficiency.weight: must be float, got 'high' (str)"),
+        ("--efficiency.method kimi --efficiency.weight -1", "--efficiency.weight: must be"),
+        ("--efficiency.method kimi --efficiency.weight", "--efficiency.weight: needs a value"),
+        ("--efficiency.method kimi --efficiency.method alp", "--efficiency.method: is given twice"),
+        ("--efficiency.method kimi --efficiency.reward acuracy", "unknown reward 'acuracy'; did you mean 'accuracy'?"),
+        ("--efficiency.reward accuracy --efficiency.weight 1", "--efficiency.weight: would be ignored"),
+        ("--efficiency.reward repetition", "repetition alone would teach the empty response"),
+        ("--efficiency.reward token_budget", "it needs b_min and b_max"),
+        ("--efficiency.reward accuracy --reward.remote_url x.py", "--reward.remote_url: there is --efficiency.reward"),
+        ("--efficiency.method kimi --algo.advantage.estimator gae", "computes the advantages without a critic"),
+        ("--efficiency.method kimi --algo.advantage.estimator rloo", "write --efficiency.advantage rloo"),
+        ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
+        ("--efficiency.method kimi --algo.kl.init_coef 0.1", "add --algo.kl.use_loss, or write --algo.kl.init_coef 0"),
+        ("--efficiency.method kimi --reward.overlong_buffer_len 5", "--reward.overlong_buffer_len: kimi reads correctness"),
+        ("--efficiency.method kimi --reward.stop_properly_penalty_coef 0.5", "the term stop_properly"),
+        ("--efficiency.method token_budget --efficiency.difficulty data --efficiency.difficulty_column extra_info.dificulty",
+         "did you mean 'extra_info.difficulty'?"),
+        ("--efficiency.method token_budget --efficiency.difficulty data --efficiency.difficulty_column extra_info.depth",
+         "extra_info.depth must be a number in [0, 1] in every row"),
+    ],
+)  # fmt: skip
+def test_what_would_go_wrong_is_said_before_anything_starts(flags, message, stock):
+    with pytest.raises(SettingsError) as error:
+        parse([*stock, *flags.split()])
+    assert message in str(error.value)
+
+
+def test_every_check_of_a_run_is_reported_at_once(stock):
+    with pytest.raises(SettingsError) as error:
+        parse([*stock, "--efficiency.method", "kimi", "--algo.kl.init_coef", "0.1", "--reward.normalize_enable"])
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_a_missing_limit_is_refused(stock):
+    place = stock.index("--rollout.max_new_tokens")
+    without = stock[:place] + stock[place + 2 :]
+    with pytest.raises(SettingsError, match=r"--rollout.max_new_tokens: dast looks at the limit"):
+        parse(["--efficiency.method", "dast", *without])
+
+
+def test_kl_as_a_loss_is_fine(stock):
+    assert parse(
+        [*stock, "--efficiency.method", "kimi", "--algo.kl.init_coef", "0.1", "--algo.kl.use_loss"]
+    ).algo.kl.use_loss
+
+
+def test_untested_modes_are_named(stock, caplog):
+    with caplog.at_level(logging.WARNING):
+        parse([*stock, "--efficiency.method", "token_budget", "--train.colocate_actor_ref", "--ckpt.disable_ds"])
+    assert "--train.colocate_actor_ref: verl-efficiency was never tried with it" in caplog.text
+    assert "--ckpt.disable_ds: token_budget keeps running averages" in caplog.text
+
+
+def test_other_versions_are_refused_and_the_override_is_named(monkeypatch, caplog):
+    monkeypatch.setitem(start_up.TESTED, "ray", ("2.54.0",))
+    with pytest.raises(SettingsError, match=r"ray 2.55.0 \(tested: 2.54.0\).*VERL_EFFICIENCY_UNTESTED_VERSIONS=1"):
+        start_up.check_versions()
+    monkeypatch.setenv("VERL_EFFICIENCY_UNTESTED_VERSIONS", "1")
+    start_up.check_versions()
+    assert "going on with ray 2.55.0" in caplog.text
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(start_up.TESTED, "no-such-package", ("1",))
+    with pytest.raises(SettingsError, match="no-such-package is not installed"):
+        start_up.check_versions()
+
+
+def test_no_setting_is_hidden_by_our_own_flags():
+    from verl_efficiency.methods.catalog import ESTIMATORS
+
+    for method in ESTIMATORS.values():
+        assert not {"method", "reward"} & set(method.settings_class().__dataclass_fields__), method.name
+
+
+def test_values_are_read_as_verl_reads_them():
+    flags = "--efficiency.method token_budget --efficiency.b_min null --efficiency.penalty 3e-1 --efficiency.difficulty group"
+    assert take_options(flags.split())[0].settings == {"b_min": None, "penalty": 0.3, "difficulty": "group"}
+
+
+def test_help_shows_ours():
+    text = help_text(["--help"])
+    assert "--efficiency.method" in text
+    assert "variance_routing" in text
+    assert "--efficiency.penalty 0.3" in help_text(["--efficiency.method", "token_budget", "-h"])
+
+
+def test_command_line_prints_one_line_and_exits_with_2():
+    for command in (["-m", "verl_efficiency.openrlhf.train"], ["-m", "verl_efficiency.cli", "train-openrlhf"]):
+        run = subprocess.run(
+            [sys.executable, *command, "--efficiency.method", "kimmi"], capture_output=True, text=True, timeout=60
+        )
+        assert run.returncode == 2
+        assert run.stderr.startswith("error: --efficiency.method: unknown method 'kimmi'; did you mean 'kimi'?")
+        assert run.stderr.count("\n") == 1
+
+
+def test_launch_refuses_before_openrlhf_is_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openrlhf.utils.config", None)
+    with pytest.raises(SettingsError):
+        launch(["--efficiency.method", "kimmi"])

@@ -1,0 +1,103 @@
+"""The experience maker: OpenRLHF's own, whose advantages are those of one of our methods.
+
+For a subclass of yours: derive it from :class:`EfficiencyExperienceMaker` instead of ``RemoteExperienceMaker``. It reads
+``strategy.args.efficiency`` (:class:`verl_efficiency.openrlhf.options.Options`), which the launcher puts there.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from openrlhf.trainer.ppo_utils.experience import Experience
+from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
+from torch import Tensor
+
+from verl_efficiency.openrlhf.batch import Batch
+
+
+class EfficiencyExperienceMaker(RemoteExperienceMaker):
+    """See the module.
+
+    Attributes:
+        method: row of the catalog, or None: the advantages stay OpenRLHF's.
+        method_state: what the method carries from step to step, or None.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.method = self.args.efficiency.row()
+        self.method_settings = self.args.efficiency.build_settings()
+        self.method_state = self.method.new_state() if self.method else None
+
+    def dump_state(self) -> dict[str, Any]:
+        """The method's state as plain data, for a checkpoint; empty where there is none."""
+        if self.method is None or self.method_state is None:
+            return {}
+        return {"method": self.method.name, "values": dataclasses.asdict(self.method_state)}
+
+    def load_state(self, saved: dict[str, Any] | None) -> None:
+        """Go on from :meth:`dump_state`; a state of another method, or none, is left, and said."""
+        if self.method is None or self.method_state is None:
+            return
+        if not saved or saved["method"] != self.method.name:
+            print(f"[{self.method.name}] the checkpoint holds no state of this method: it starts anew", flush=True)
+            return
+        self.method_state = dataclasses.replace(self.method.new_state(), **saved["values"])
+
+    @torch.no_grad()
+    def make_experience_batch(self, rollout_samples: list[Experience]) -> list[Experience]:
+        require_rewards(rollout_samples, self.args.reward.remote_url)
+        return super().make_experience_batch(rollout_samples)
+
+    @torch.no_grad()
+    def compute_advantages_and_returns(self, experiences: list[Experience]) -> list[Experience]:
+        experiences = super().compute_advantages_and_returns(experiences)
+        for experience in experiences:
+            if experience.rollout_log_probs is not None:
+                experience.info |= log_prob_gaps(experience)
+        if self.method is None:
+            return experiences
+        batch = Batch.of(experiences, self.args.rollout.n_samples_per_prompt)
+        rollouts = batch.rollouts(self.method_settings)
+        outcome = self.method.function()(rollouts, self.method_settings, self.method_state)
+        print(f"[{self.method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in outcome.metrics.items()), flush=True)
+        advantages = batch.scatter(batch.token_advantages(outcome), experiences)
+        for experience, advantages_EA in zip(experiences, advantages, strict=True):
+            experience.advantages = experience.returns = advantages_EA
+            for name, value in outcome.metrics.items():
+                experience.info[f"efficiency/{name}"] = torch.full((len(advantages_EA),), float(value))
+        return experiences
+
+
+def require_rewards(samples: Sequence[Any], source: Any) -> None:
+    """Refuse rollouts without a reward where a reward function was to give one.
+
+    OpenRLHF swallows what a reward function of ``--reward.remote_url`` raises, and fails later with another message.
+
+    Raises:
+        RuntimeError: rollouts have none.
+    """
+    missing = [sample for sample in samples if sample.rewards is None]
+    if source and missing:
+        raise RuntimeError(
+            f"the reward ({source}) gave nothing for {len(missing)} of {len(samples)} rollouts, the first to the prompt "
+            f"{missing[0].prompts[0]!r} with the label {missing[0].labels[0]!r}. OpenRLHF logs what a reward function raises "
+            'as "Failed to fetch reward" in the actor RolloutRayActor, and goes on; a reward made with '
+            "verl_efficiency.openrlhf.reward stops the run there, and says why"
+        )
+
+
+def log_prob_gaps(experience: Experience) -> dict[str, Tensor]:
+    """Mean distance of the log-probabilities in vLLM and in the trainer, (E,): of the first token, and of the others.
+
+    vLLM may mask the end of sequence on the first token (``min_tokens=1``), which widens the gap there, and only there.
+    """
+    mask_EA = experience.action_mask.float()
+    gap_EA = (experience.rollout_log_probs - experience.action_log_probs.float()).abs() * mask_EA
+    first_EA = mask_EA * (mask_EA.cumsum(1) == 1)
+    rest_EA = mask_EA - first_EA
+    return {
+        "efficiency/log_prob_gap_first": (gap_EA * first_EA).sum(1),
+        "efficiency/log_prob_gap_rest": (gap_EA * rest_EA).sum(1) / rest_EA.sum(1).clamp_min(1),
+    }

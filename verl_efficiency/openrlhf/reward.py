@@ -1,0 +1,161 @@
+r"""Our rewards as OpenRLHF calls one.
+
+``reward_func`` is for ``--reward.remote_url``, ``AgentExecutor`` for ``--train.agent_func_path``.
+
+The files in ``rewards/`` serve as both, with default settings. A reward with settings of yours is a file of two lines::
+
+    from verl_efficiency.openrlhf.reward import agent_executor, reward_function
+    reward_func = reward_function("composition", terms=[{"name": "accuracy", "weight": 1.0}])
+
+or ``AgentExecutor = agent_executor("length_levels", short=0.2)``, which also knows how many tokens a response has. In the
+place of the name may stand a function of yours, which is called as verl calls a reward and returns a number, or a dict with
+``score`` and, for dynamic filtering, ``acc``.
+
+``rewards`` is the score; ``scores``, which dynamic filtering reads, the plain correctness ``acc`` (where a reward has none, the
+score); every other number is logged as ``reward/<name>``. Labels: see :mod:`verl_efficiency.data.openrlhf`.
+
+>>> reward_func = reward_function("accuracy")
+>>> reward_func([r"2+2? \boxed{4}"], ["2+2?"], ["4"])["rewards"]
+1.0
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from verl_efficiency.data.openrlhf import read_label
+from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.openrlhf.batch import prompt_name
+from verl_efficiency.settings import SettingsError, unknown
+
+SHOWN = 300  # characters of a prompt in an error
+
+
+class RewardError(BaseException):
+    """A reward raised, or returned something that is none; the message names the function, the prompt and the cause.
+
+    No ``Exception``, since OpenRLHF swallows every one of a reward function, and trains on without the sample or dies of
+    something else. This one ends the run.
+    """
+
+
+def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequence, Sequence, Sequence], dict]:
+    """``reward_func(queries, prompts, labels)`` of a reward file.
+
+    Raises:
+        SettingsError: no such reward, a wrong setting, or a reward that must know its response's tokens.
+    """
+    score, needs_cost = _scorer(reward, settings)
+    if needs_cost:
+        raise SettingsError(
+            f"the reward {reward} must know how many tokens a response has, which OpenRLHF does not tell a reward function; "
+            f"write AgentExecutor = agent_executor({reward!r}, …) in the file and name it with --train.agent_func_path"
+        )
+
+    def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
+        ((query, prompt, label),) = zip(queries, prompts, labels, strict=True)  # OpenRLHF calls with one at a time
+        if not query.startswith(prompt):
+            raise RewardError(
+                f"the reward {reward}: a query does not begin with its prompt, which was cut or changes in the tokenizer, so "
+                f"the response cannot be told from it; name the file with --train.agent_func_path. {_shown(prompt, label)}"
+            )
+        return score(prompt, label, query[len(prompt) :], {})
+
+    return reward_func
+
+
+def agent_executor(reward: str | Callable, **settings: Any) -> type:
+    """``AgentExecutor`` of an agent file: one turn as OpenRLHF plays it, then our reward, which is told the exact cost.
+
+    Rewards find in ``extra_info``: ``response_tokens`` (EOS included), ``truncated``, ``response_limit`` and ``prompt_id``.
+
+    Raises:
+        SettingsError: no such reward, or a wrong setting.
+    """
+    import asyncio
+
+    from openrlhf.utils.agent import SingleTurnAgentExecutor
+
+    score, _ = _scorer(reward, settings)
+
+    class AgentExecutor(SingleTurnAgentExecutor):
+        def __init__(self) -> None:
+            super().__init__(None)
+
+        async def execute(
+            self,
+            prompt: str,
+            label: str,
+            sampling_params: Any,
+            max_length: int,
+            hf_tokenizer: Any,
+            llm_engine: Any,
+            images: Any = None,
+        ) -> dict[str, Any]:
+            output = await super().execute(
+                prompt, label, sampling_params, max_length, hf_tokenizer, llm_engine, images=images
+            )
+            ((start, end),) = output["action_ranges"]
+            cost = {
+                "response_tokens": end - start,
+                "response_limit": sampling_params.max_tokens or max_length - start,
+                "truncated": bool(output["truncated"]),
+                "prompt_id": prompt_name(prompt),
+            }
+            response = hf_tokenizer.decode(output["observation_tokens"][start:end], skip_special_tokens=True)
+            result = await asyncio.to_thread(score, prompt, label, response, cost)
+            return output | {
+                "reward": result["rewards"],
+                "scores": result["scores"],
+                "extra_logs": result["extra_logs"],
+            }
+
+    return AgentExecutor
+
+
+def _scorer(reward: str | Callable, settings: Mapping[str, Any]) -> tuple[Callable[..., dict], bool]:
+    """How to score one response, and whether that must know its tokens."""
+    if callable(reward):
+        return functools.partial(_score, reward, settings, set()), False
+    if reward not in REWARDS:
+        raise SettingsError(unknown("reward", reward, REWARDS))
+    built = REWARDS[reward].build_settings(settings, f"the reward {reward}")
+    return functools.partial(_score, REWARDS[reward].function(), settings, set()), built.needs_cost  # type: ignore[attr-defined]
+
+
+def _score(
+    function: Callable, settings: Mapping, keys: set[str], prompt: str, label: str, response: str, cost: Mapping
+) -> dict[str, Any]:
+    try:
+        row = read_label(label)
+        extra_info = {**(row.get("extra_info") or {}), **cost}
+        result = function(
+            row.get("data_source", ""), response, row["reward_model"]["ground_truth"], extra_info, **settings
+        )
+        result = dict(result) if isinstance(result, Mapping) else {"score": result}
+        numbers = {
+            name: float(value) for name, value in result.items() if not isinstance(value, str) and value is not None
+        }
+        score = numbers.pop("score")
+        if not math.isfinite(score):
+            raise ValueError(f"the score must be a finite number, got {score}")
+        keys |= keys or numbers.keys()
+        if keys != numbers.keys():
+            raise ValueError(f"a reward must return the same numbers for every sample; {sorted(keys ^ numbers.keys())} "
+                             "are not in all")  # fmt: skip
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # math-verify's TimeoutException is no Exception, and a StopIteration out of a thread would hang asyncio.
+        name = getattr(function, "__name__", repr(function))
+        raise RewardError(
+            f"the reward {name} raised {type(error).__name__}: {error}. {_shown(prompt, label)}"
+        ) from error
+    logs = {f"reward/{name}": value for name, value in numbers.items()}
+    return {"rewards": score, "scores": numbers.get("acc", score), "extra_logs": logs}
+
+
+def _shown(prompt: str, label: str) -> str:
+    short = prompt if len(prompt) <= SHOWN else prompt[: SHOWN // 2] + " … " + prompt[-SHOWN // 2 :]
+    return f"Prompt: {short!r}. Label: {str(label)[:SHOWN]!r}"

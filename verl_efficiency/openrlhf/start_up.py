@@ -1,0 +1,184 @@
+"""What would go wrong, said before a model is loaded."""
+
+import importlib.metadata
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from verl_efficiency.data.columns import column
+from verl_efficiency.data.openrlhf import read_label
+from verl_efficiency.openrlhf import rewards
+from verl_efficiency.openrlhf.options import ROOT, Options
+from verl_efficiency.settings import SettingsError
+
+logger = logging.getLogger("verl_efficiency")
+TESTED = {"openrlhf": ("0.11.2",), "ray": ("2.55.0",), "transformers": ("5.15.0", "5.16.1")}
+UNTESTED_VERSIONS = "VERL_EFFICIENCY_UNTESTED_VERSIONS"
+_GROUP_ADVANTAGES = {"rloo": "rloo", "dr_grpo": "dr_grpo"}  # of OpenRLHF, and ours of the same name
+
+
+def check_versions() -> None:
+    """Refuse versions of OpenRLHF, Ray and transformers that were not tried: we enter them by names inside of them.
+
+    Raises:
+        SettingsError: one is missing, or is another and the environment variable ``VERL_EFFICIENCY_UNTESTED_VERSIONS`` is not 1.
+    """
+    try:
+        found = {name: importlib.metadata.version(name) for name in TESTED}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise SettingsError(
+            f"{error.name} is not installed; `pip install verl-efficiency[openrlhf]` brings it"
+        ) from None
+    wrong = [
+        f"{name} {version} (tested: {', '.join(TESTED[name])})"
+        for name, version in found.items()
+        if version not in TESTED[name]
+    ]
+    if not wrong:
+        return
+    if os.environ.get(UNTESTED_VERSIONS) == "1":
+        logger.warning("%s=1: going on with %s", UNTESTED_VERSIONS, "; ".join(wrong))
+        return
+    raise SettingsError(
+        f"verl-efficiency was not tested with {'; '.join(wrong)}. Install a tested version, or set {UNTESTED_VERSIONS}=1 to "
+        "try all the same"
+    )
+
+
+def reward_file(name: str) -> str:
+    """The file of the reward ``name`` with its default settings.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    file = Path(rewards.__file__).parent / f"{name}.py"
+    if not file.exists():
+        why = {
+            "repetition": "repetition alone would teach the empty response; make it a term of composition",
+            "token_budget": f"it needs b_min and b_max; the method needs nothing: {ROOT}.method token_budget",
+        }[name]
+        raise SettingsError(
+            f"{ROOT}.reward: {name} has no file with default settings, since {why}. With settings of yours, write a reward "
+            "file, see verl_efficiency.openrlhf.reward"
+        )
+    return str(file)
+
+
+def stock_flags(options: Options, arguments: list[str]) -> list[str]:
+    """The stock flags, and those that our flags imply and the user did not write.
+
+    Raises:
+        SettingsError: the user wrote another reward beside ours.
+    """
+    written = {argument.partition("=")[0] for argument in arguments}
+    added = []
+    if options.reward is not None:
+        for flag in ("--reward.remote_url", "--train.agent_func_path"):
+            if flag in written:
+                raise SettingsError(f"{flag}: there is {ROOT}.reward {options.reward} already; leave one of them out")
+        added += ["--train.agent_func_path", reward_file(options.reward)]
+    if "--algo.advantage.estimator" not in written and options.method is not None:
+        added += ["--algo.advantage.estimator", "group_norm"]  # gae, OpenRLHF's default, would bring a critic
+    return [*arguments, *added]
+
+
+def check(args: Any, options: Options) -> list[str]:
+    """Every problem of OpenRLHF's parsed ``args`` that concerns us, one line each; empty when all is well."""
+    return [*_check_method(args, options), *_check_data(args, options)]
+
+
+def prepared(args: Any, options: Options) -> Options:
+    """``options`` with what the method needs of the stock flags: the limit on generated tokens."""
+    settings = options.build_settings()
+    if settings is None or getattr(settings, "max_response_length", 0) is not None:
+        return options
+    return replace(options, settings={**options.settings, "max_response_length": args.rollout.max_new_tokens})
+
+
+def _check_method(args: Any, options: Options) -> Iterator[str]:
+    estimator, name = args.algo.advantage.estimator, options.method
+    if name is None:
+        return
+    if estimator == "gae" or args.critic.model_name_or_path:
+        yield (f"--algo.advantage.estimator: {name} computes the advantages without a critic; leave "
+               "--algo.advantage.estimator and --critic.model_name_or_path out")  # fmt: skip
+    elif estimator != "group_norm":
+        instead = (
+            f"; leave it out, and write {ROOT}.advantage {_GROUP_ADVANTAGES[estimator]} where that is what you want"
+            if estimator in _GROUP_ADVANTAGES
+            else "; leave it out"
+        )
+        yield f"--algo.advantage.estimator: {estimator} would be ignored, since {name} computes the advantages{instead}"
+    if args.algo.kl.init_coef > 0 and not args.algo.kl.use_loss:
+        yield (f"--algo.kl.init_coef: a KL penalty inside the reward would be ignored, since {name} computes the advantages; "
+               "add --algo.kl.use_loss, or write --algo.kl.init_coef 0")  # fmt: skip
+    for flag, value, term in (
+        ("overlong_buffer_len", args.reward.overlong_buffer_len, "a term of yours"),
+        ("stop_properly_penalty_coef", args.reward.stop_properly_penalty_coef, "the term stop_properly"),
+    ):
+        if value is not None:
+            yield (f"--reward.{flag}: {name} reads correctness from the reward, which this penalty changes; leave it out, or "
+                   f"put {term} into a composition, see verl_efficiency.openrlhf.reward")  # fmt: skip
+    if args.reward.normalize_enable:
+        yield f"--reward.normalize_enable: {name} reads correctness from the reward, which this changes; leave it out"
+    if args.rollout.max_new_tokens is None and getattr(options.build_settings(), "max_response_length", 0) is None:
+        yield (f"--rollout.max_new_tokens: {name} looks at the limit on generated tokens, which would be another for every "
+               f"prompt; set it, or {ROOT}.max_response_length")  # fmt: skip
+
+
+def _check_data(args: Any, options: Options) -> Iterator[str]:
+    """The labels of a local data set have the columns that the method reads."""
+    settings = options.build_settings()
+    columns = {} if settings is None else settings.columns
+    file = Path((args.data.prompt_dataset or "").partition("@")[0])
+    if not columns:
+        return
+    if args.data.label_key is None:
+        yield f"--data.label_key: {options.method} reads {', '.join(columns.values())} from the labels; name their column"
+    elif file.suffix not in (".jsonl", ".parquet") or not file.exists():
+        logger.warning("%s is no local .jsonl or .parquet file; its labels are not checked at start-up", file)
+    else:
+        from verl_efficiency.data.parquet import read_rows
+
+        rows = [read_label(label) for label in column(read_rows(file), args.data.label_key, "--data.label_key")]
+        for role, path in columns.items():
+            try:
+                values = column(rows, path, f"{ROOT}.{role}_column")
+            except SettingsError as error:
+                yield f"{error} of the labels in {file}; `verl-efficiency pack --format openrlhf` writes such labels"
+                continue
+            wrong = [value for value in values if role == "difficulty" and not _is_share(value)]
+            if wrong:
+                yield f"{ROOT}.{role}_column: {path} must be a number in [0, 1] in every row, but {file} has {wrong[0]!r}"
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def warn(args: Any, options: Options) -> None:
+    """Say what was never tried with our classes, and what is not saved."""
+    tried_nowhere = {
+        "--train.colocate_all": args.train.colocate_all,
+        "--train.colocate_actor_ref": args.train.colocate_actor_ref,
+        "--vllm.enable_sleep": args.vllm.enable_sleep,
+        "--ds.enable_sleep": args.ds.enable_sleep,
+        "--ds.packing_samples": args.ds.packing_samples,
+        "--train.dynamic_batch_enable": args.train.dynamic_batch_enable,
+        "--ds.ring_attn_size": args.ds.ring_attn_size > 1,
+        "--ds.tensor_parallel_size": args.ds.tensor_parallel_size > 1,
+        "--train.partial_rollout_enable": args.train.partial_rollout_enable,
+        "--vllm.num_engines": (args.vllm.num_engines or 0) > 1,
+    }
+    for flag in [flag for flag, used in tried_nowhere.items() if used]:
+        logger.warning("%s: verl-efficiency was never tried with it; compare the first steps with a run without", flag)
+    settings = options.build_settings()
+    if settings is not None and settings.keeps_state and args.ckpt.disable_ds:
+        logger.warning(
+            "--ckpt.disable_ds: %s keeps running averages, which are saved with DeepSpeed's checkpoints only: a resumed run "
+            "starts them anew.",
+            options.method,
+        )

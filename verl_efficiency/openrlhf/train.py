@@ -1,0 +1,96 @@
+"""The launcher: ``python -m verl_efficiency.openrlhf.train <our flags> <stock flags>``.
+
+OpenRLHF has no plugins. So its own command line is run, unchanged, in this process, after three names in its modules have been
+bound to our subclasses (:mod:`verl_efficiency.openrlhf.ray_classes`) and our settings have been put beside the stock ones, with
+which they travel to every Ray actor (``strategy.args.efficiency``). No file of OpenRLHF is changed.
+"""
+
+import dataclasses
+import runpy
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
+from verl_efficiency.openrlhf.options import ROOT, Options, take_options
+from verl_efficiency.settings import SettingsError
+
+STOCK = "openrlhf.cli.train_ppo_ray"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run OpenRLHF with our flags; a wrong one is one line on stderr and exit code 2."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if {"-h", "--help"} & set(arguments):
+            print(help_text(arguments))
+            return
+        launch(arguments)
+    except SettingsError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, style="red", soft_wrap=True)
+        sys.exit(2)
+
+
+def launch(arguments: Sequence[str]) -> None:
+    """Check, put our classes in place, and run the stock command line.
+
+    Raises:
+        SettingsError: this run would not do what its flags say.
+    """
+    options, stock = take_options(arguments)
+    from verl_efficiency.openrlhf import start_up
+
+    stock = start_up.stock_flags(options, stock)
+    start_up.check_versions()
+    import openrlhf.utils.config as config
+
+    from verl_efficiency.openrlhf import ray_classes
+
+    ray_classes.install()
+    original = config.hierarchize
+
+    def hierarchize(parsed: Any) -> Any:
+        """The one place that sees all stock flags before anything is started (train_ppo_ray.py:628)."""
+        args = original(parsed)
+        problems = start_up.check(args, options)
+        if problems:
+            raise SettingsError("\n".join(["this run would not do what its flags say:", *problems]))
+        start_up.warn(args, options)
+        args.efficiency = start_up.prepared(args, options)
+        return args
+
+    config.hierarchize = hierarchize
+    sys.argv = [sys.argv[0], *stock]
+    runpy.run_module(STOCK, run_name="__main__", alter_sys=True)
+
+
+def help_text(arguments: Sequence[str]) -> str:
+    """Our flags; with a method among ``arguments``, its settings."""
+    lines = [
+        "usage: python -m verl_efficiency.openrlhf.train --efficiency.method NAME [--efficiency.<setting> VALUE …]",
+        "           [--efficiency.reward NAME] <flags of OpenRLHF>",
+        "",
+        f"{ROOT}.method   which method computes the advantages:",
+        *(f"    {name:18s} {method.summary}" for name, method in ESTIMATORS.items()),
+        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(REWARDS)}",
+        f"{ROOT}.<name>   a setting of the method; --help after {ROOT}.method NAME lists them",
+    ]
+    given = [argument for argument in arguments if argument not in ("-h", "--help")]
+    options = take_options(given)[0] if any(argument.startswith(ROOT) for argument in given) else Options()
+    settings, row = options.build_settings(), options.row()
+    if settings is not None and row is not None:
+        lines += [
+            "",
+            f"settings of {row.name}, with their values here (`verl-efficiency methods {row.name}` says more):",
+        ]
+        lines += [
+            f"    {ROOT}.{field.name} {getattr(settings, field.name)!r}"
+            for field in dataclasses.fields(settings)  # type: ignore[arg-type]
+        ]
+    return "\n".join([*lines, "", f"All other flags are OpenRLHF's: python -m {STOCK} --help"])
+
+
+if __name__ == "__main__":
+    main()
