@@ -8,7 +8,7 @@ is ``algorithm.adv_estimator=kimi +algorithm.efficiency.weight=0.2``: one word t
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
@@ -40,7 +40,11 @@ class LengthShapedSettings(MethodSettings):
         name = given.pop("shaper", cls.shaper)
         if name not in SHAPERS:
             raise SettingsError(f"{where}.shaper: {unknown('shaper', name, SHAPERS)}")
-        return ESTIMATORS[name].build_settings(given, f"{where} (shaper={name})")
+        known = ["shaper", *(setting.name for setting in fields(ESTIMATORS[name].settings_class()))]
+        for key in given:
+            if key not in known:
+                raise SettingsError(f"{where}: {unknown('setting', key, known)}")
+        return ESTIMATORS[name].build_settings(given, where)
 
 
 @dataclass
@@ -68,6 +72,9 @@ def length_shaped(rollouts: Rollouts, settings: MethodSettings, state: LengthSha
     >>> LengthShapedSettings.build({"shaper": "lazer"}, "here")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     verl_efficiency.settings.SettingsError: here.shaper: unknown shaper 'lazer'; did you mean 'laser'? ...
+    >>> LengthShapedSettings.build({"shapre": "laser"}, "here")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    verl_efficiency.settings.SettingsError: here: unknown setting 'shapre'; did you mean 'shaper'? ...
     """
     method = METHOD_OF[type(settings).__name__]
     own = method.new_state()
