@@ -351,6 +351,15 @@ def replayed(rows, step=0, **chosen):
     return list(zip(row_R.tolist(), length_R.tolist(), strict=True))
 
 
+def test_branches_below_each_other_are_counted():
+    metrics = t_spmo(build(TREE), TSpmoSettings()).metrics
+    assert metrics["branch_points"] == 3
+    assert metrics["branched_pairs"] == 6
+    assert metrics["branch_depth"] == pytest.approx((1 + 1 + 2 + 2 + 4 + 4) / 6)
+    assert metrics["credited_tokens"] == 4 / 26
+    assert metrics["unique_pairs"] == 5 + 1 + 2 + 3  # by the rows 0, 1, 3 and 4
+
+
 def test_replay_before_the_largest_credit():
     assert replayed(TREE) == [(4, 2)]  # 4·5, before 8
     swapped = [dataclasses.replace(row, score=float(row.tokens[1] == 5)) for row in TREE]
@@ -395,7 +404,7 @@ def test_replay_draws_prompts_evenly_and_again_the_same():
 
 
 def test_random_replay_reaches_every_place_of_every_rollout():
-    rows = [Row((0, 1, 2, 3), 1.0), Row((0, 1, 5), 0.0), Row((6,), 0.0)]
+    rows = [Row((0, 1, 2, 3), 1.0), Row((0, 1, 5), 0.0), Row((6,), 0.0), Row((0, 1, 5), 0.0, real=False)]
     times = collections.Counter(pair for step in range(400) for pair in replayed(rows, step, rule="random"))
     assert set(times) == {(0, 1), (0, 2), (0, 3), (1, 1), (1, 2)}
     assert 160 <= sum(times[pair] for pair in times if pair[0] == 0) <= 240  # 200 expected, standard deviation 10
