@@ -1,19 +1,20 @@
 """What does the credit of T-SPMO cost, beside references with dictionaries, and does it grow linearly with the tokens?
 
+    export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=16000000000  # see below
     python benchmarks/prefix_credit.py [--groups 64] [--rollouts 16] [--tokens 1024 2048 4096 8192] [--compared 4096]
 
 Three shapes of groups, all rollouts of full length. ``early``: each rollout follows an earlier one for up to 64 tokens.
-``late``: all share everything but the last 20 tokens. ``ladder``: they leave the first one after the other, evenly over its
-length, which is the deepest tree that there is.
+``late``: all share everything but the last 20 tokens. ``ladder``: one after the other leaves the rest, the first row first,
+evenly over the length: the deepest tree that there is, and no comparison is of use for the next.
 
 References, plain Python. ``prefixes``: a dictionary whose keys are prefixes as tuples, the formula written down; quadratic in
 the length, so it is timed on two groups (``--sampled``), one after the other as it keeps nothing between groups, and
 multiplied. ``trie``: a dictionary from (node, token) to node, linear; timed on all groups. Every reference must give the
 same credits to 1e-12. Times are of one process; ours and the whole method (``t_spmo`` and its weights) also as CPU time.
 
-The C library gives large blocks back to the system, so from some size on each call pays for fresh pages, which is most of the
-time of ``early``: a step in the time per token between 1,024 and 2,048 tokens. It is gone when blocks are kept
-(``MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=16000000000``). Writes ``benchmarks/results/prefix_credit.json``.
+glibc gives large blocks back to the system, and then every call pays for fresh pages, which is two to three times the time
+per token from about 16 MB of tokens on, most of it for the three copies that every shape needs. The two variables keep the
+blocks, so that the growth shown is that of the method. Writes ``benchmarks/results/prefix_credit.json``.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def batch(shape: str, groups: int, rollouts: int, tokens: int) -> Rollouts:
             elif shape == "late":
                 other, shared = 0, tokens - 20
             else:
-                other, shared = 0, place * tokens // rollouts
+                other, shared = place - 1, place * tokens // rollouts
             group[place, :shared] = group[other, :shared]
     rows = groups * rollouts
     built = Rollouts.build(
@@ -210,6 +211,7 @@ def main() -> None:
             "load": os.getloadavg()[0],
         },
         "settings": vars(options),
+        "malloc": {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")},
         "growth": growth,
         "ratios": ratios,
     }
