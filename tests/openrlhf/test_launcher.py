@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from verl_efficiency.openrlhf import start_up
 from verl_efficiency.openrlhf.options import Options, take_options
 from verl_efficiency.openrlhf.train import help_text, launch

@@ -130,16 +130,14 @@ def _score(
     try:
         row = read_label(label)
         extra_info = {**(row.get("extra_info") or {}), **cost}
-        result = function(
+        returned = function(
             row.get("data_source", ""), response, row["reward_model"]["ground_truth"], extra_info, **settings
         )
-        result = dict(result) if isinstance(result, Mapping) else {"score": result}
-        numbers = {
-            name: float(value) for name, value in result.items() if not isinstance(value, str) and value is not None
-        }
-        score = numbers.pop("score")
-        if not math.isfinite(score):
-            raise ValueError(f"the score must be a finite number, got {score}")
+        result = dict(returned) if isinstance(returned, Mapping) else {"score": returned}
+        score = result.pop("score", None)
+        if not hasattr(score, "__float__") or not math.isfinite(float(score)):
+            raise ValueError(f"a reward must return a finite number, or a dict with one as 'score', got {returned!r}")
+        numbers = {name: float(value) for name, value in result.items() if hasattr(value, "__float__")}
         keys |= keys or numbers.keys()
         if keys != numbers.keys():
             raise ValueError(f"a reward must return the same numbers for every sample; {sorted(keys ^ numbers.keys())} "
@@ -153,7 +151,7 @@ def _score(
             f"the reward {name} raised {type(error).__name__}: {error}. {_shown(prompt, label)}"
         ) from error
     logs = {f"reward/{name}": value for name, value in numbers.items()}
-    return {"rewards": score, "scores": numbers.get("acc", score), "extra_logs": logs}
+    return {"rewards": float(score), "scores": numbers.get("acc", float(score)), "extra_logs": logs}
 
 
 def _shown(prompt: str, label: str) -> str:

@@ -24,7 +24,7 @@ def check_versions() -> None:
     """Refuse versions of OpenRLHF, Ray and transformers that were not tried: we enter them by names inside of them.
 
     Raises:
-        SettingsError: one is missing, or is another and the environment variable ``VERL_EFFICIENCY_UNTESTED_VERSIONS`` is not 1.
+        SettingsError: one is missing, or is another and ``VERL_EFFICIENCY_UNTESTED_VERSIONS`` is not 1.
     """
     try:
         found = {name: importlib.metadata.version(name) for name in TESTED}

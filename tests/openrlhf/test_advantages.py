@@ -1,0 +1,224 @@
+"""Every method's advantages are those of verl's adapter on the same rollouts.
+
+The rollouts are written by hand as OpenRLHF's experiences: micro-batches of uneven size, prompts of uneven length, a tool's
+tokens inside a response. verl's adapter gets them as verl would hold them (responses from column 0 on, padded on the right), so
+rows, groups, masks, lengths, token positions and columns of the data set must all come through for the two to agree.
+"""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from openrlhf.trainer.ppo_utils.experience import Experience
+
+from verl_efficiency.data.openrlhf import read_label
+from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
+from verl_efficiency.openrlhf.options import take_options
+from verl_efficiency.verl import run
+from verl_efficiency.verl.estimators import make_estimator
+
+from .world import label
+
+GROUPS, SIZE, STEPS = 4, 4, 3
+LIMIT = 24
+TOOL = {5: (3, 6), 9: (2, 4)}  # rollout → columns of its response that a tool wrote
+
+CASES = [
+    *[(name, {}) for name, method in ESTIMATORS.items() if method.hook == "estimator"],
+    *[("length_shaped", {"shaper": shaper}) for shaper in SHAPERS],
+    ("token_budget", {"difficulty": "data", "difficulty_column": "extra_info.difficulty", "b_min": 5.0, "b_max": 20.0}),
+    ("token_budget", {"difficulty": "running"}),
+    ("alp", {"beta": 0.01, "advantage": "rloo"}),
+    ("hapo", {"prompt_column": "extra_info.name"}),
+    ("s_grpo", {"first_tokens": 2, "probability": 0.5, "most_tokens": 5}),
+    ("gfpo", {"advantage": "dr_grpo"}),
+]
+
+
+def step(seed: int) -> list[SimpleNamespace]:
+    """The rollouts of one step. Group 2 is all right and group 3 all wrong; one response is as long as the limit."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for group in range(GROUPS):
+        prompt_length = int(rng.integers(2, 7))
+        for member in range(SIZE):
+            number = group * SIZE + member
+            length = LIMIT if number == 1 else int(rng.integers(7, LIMIT))
+            mask = np.ones(length, dtype=np.int64)
+            mask[slice(*TOOL.get(number, (0, 0)))] = 0
+            score = {2: 1.0, 3: 0.0}.get(group, float(rng.integers(0, 2)))
+            rows.append(
+                SimpleNamespace(
+                    prompt=[7] * prompt_length,
+                    response=[10 + (group + member // 2) % 3, *rng.integers(10, 14, size=length - 1).tolist()],
+                    mask=mask,
+                    score=score,
+                    text=f"problem {group}",
+                    label=label("1", difficulty=group / (GROUPS - 1), name=f"name {group}"),
+                )
+            )
+    return rows
+
+
+def experiences(rows: list[SimpleNamespace]) -> list[Experience]:
+    """Micro-batches of 3 in a shuffled order, as with ``train.dynamic_batch_enable``."""
+    order = np.random.default_rng(5).permutation(len(rows)).tolist()
+    batches = []
+    for start in range(0, len(rows), 3):
+        members = order[start : start + 3]
+        width = max(len(rows[k].prompt) + len(rows[k].response) for k in members)
+        sequences = torch.zeros(len(members), width, dtype=torch.long)
+        action_mask = torch.zeros(len(members), width - 1, dtype=torch.long)
+        for place, k in enumerate(members):
+            begin, end = len(rows[k].prompt), len(rows[k].prompt) + len(rows[k].response)
+            sequences[place, :end] = torch.tensor(rows[k].prompt + rows[k].response)
+            action_mask[place, begin - 1 : end - 1] = torch.from_numpy(rows[k].mask)
+        scores = torch.tensor([rows[k].score for k in members])
+        batches.append(
+            Experience(
+                sequences=sequences,
+                attention_mask=(sequences > 0).long(),
+                action_mask=action_mask,
+                kl=torch.zeros(action_mask.shape),
+                rewards=scores.clone(),
+                scores=scores.clone(),
+                index=members,
+                prompts=[rows[k].text for k in members],
+                labels=[rows[k].label for k in members],
+                info={"reward": scores.clone()},
+            )
+        )
+    return batches
+
+
+def maker_for(name: str, settings: dict) -> EfficiencyExperienceMaker:
+    flags = ["--efficiency.method", name]
+    for key, value in settings.items():
+        flags += [f"--efficiency.{key}", value if isinstance(value, str) else json.dumps(value)]
+    args = SimpleNamespace(
+        efficiency=take_options(flags)[0],
+        algo=SimpleNamespace(advantage=SimpleNamespace(estimator="group_norm", gamma=1.0)),
+        rollout=SimpleNamespace(n_samples_per_prompt=SIZE),
+        reward=SimpleNamespace(overlong_buffer_len=None, stop_properly_penalty_coef=None, clip_range=(-10, 10)),
+    )
+    return EfficiencyExperienceMaker(
+        None, None, None, None, SimpleNamespace(value=0.0), SimpleNamespace(args=args), None
+    )
+
+
+def ours(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> torch.Tensor:
+    """(B, L): advantages from the first token of each response on; outside of the masks all must be 0."""
+    advantages = torch.zeros(len(rows), LIMIT)
+    for experience in maker.compute_advantages_and_returns(experiences(rows)):
+        assert experience.advantages.dtype == torch.float32
+        assert bool((experience.advantages[experience.action_mask == 0] == 0).all())
+        for place, number in enumerate(experience.index or []):
+            begin, length = len(rows[number].prompt) - 1, len(rows[number].response)
+            advantages[number, :length] = experience.advantages[place, begin : begin + length]
+    return advantages
+
+
+def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tuple, monkeypatch) -> torch.Tensor:
+    """The same from verl's adapter; the rows of the data set come from TransferQueue there."""
+    mask, rewards = torch.zeros(len(rows), LIMIT, dtype=torch.long), torch.zeros(len(rows), LIMIT)
+    for number, row in enumerate(rows):
+        mask[number, : len(row.mask)] = torch.from_numpy(row.mask)
+        rewards[number, len(row.mask) - 1] = row.score
+    columns = [{**read_label(rows[first].label), "raw_prompt": rows[first].text} for first in range(0, len(rows), SIZE)]
+    monkeypatch.setattr(run, "_rows_of_step", lambda labels, paths: columns)
+    responses = tuple(torch.tensor(row.response) for row in rows)
+    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows)))
+    uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
+    return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
+
+
+@pytest.mark.parametrize(("name", "settings"), CASES, ids=lambda value: value if isinstance(value, str) else str(value))
+def test_advantages_equal_verls(name, settings, monkeypatch):
+    if hasattr(ESTIMATORS[name].build_settings(settings, "here"), "max_response_length"):
+        settings = {**settings, "max_response_length": LIMIT}
+    maker = maker_for(name, settings)
+    run.reset()
+    moved = False
+    for seed in range(STEPS):  # several steps, so that a state that is lost or mixed up shows
+        rows = step(seed)
+        got = ours(maker, rows)
+        labels_G = _labels(maker, rows)
+        want = verls(name, settings, rows, labels_G, monkeypatch)
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
+        moved |= bool(got.abs().max() > 1e-3)
+    assert moved  # all zeros would be equal too
+    run.reset()
+
+
+def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tuple:
+    """The names of our groups: s_grpo draws its tokens by them, and verl's would be random."""
+    from verl_efficiency.openrlhf.batch import Batch
+
+    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
+
+
+def test_groups_of_several_prompts_are_refused():
+    rows = step(0)
+    rows[1].text = "another"
+    with pytest.raises(ValueError, match="rollouts 0 to 3 are a group, but of several prompts"):
+        ours(maker_for("kimi", {}), rows)
+
+
+def test_incomplete_groups_are_refused():
+    from verl_efficiency.openrlhf.batch import Batch
+
+    with pytest.raises(ValueError, match="15 rollouts are no whole groups"):
+        Batch.of(experiences(step(0)[:15]), SIZE)
+
+
+def test_a_response_cut_to_nothing_has_no_tokens():
+    from verl_efficiency.openrlhf.batch import Batch
+
+    batch = experiences(step(0))
+    place = batch[0].index.index(min(batch[0].index))
+    number = batch[0].index[place]
+    batch[0].action_mask[place] = 0
+    collected = Batch.of(batch, SIZE)
+    assert len(collected.tokens_B[number]) == 0
+    assert collected.mask_BL[number].sum() == 0
+
+
+def test_metrics_are_logged_with_every_sample():
+    made = maker_for("token_budget", {}).compute_advantages_and_returns(experiences(step(0)))
+    assert all(len(e.info["efficiency/solve_rate"]) == len(e.index) for e in made)
+    solved = sum(row.score for row in step(0)) / (GROUPS * SIZE)
+    assert made[0].info["efficiency/solve_rate"][0].item() == pytest.approx(solved)
+
+
+def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
+    maker = maker_for("s_grpo", {})
+    first, second, again = (_labels(maker, step(seed)) for seed in (0, 1, 0))
+    assert first == again
+    assert not set(first) & set(second)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("token_budget", {"difficulty": "running"}), ("laser_d", {}), ("hapo", {}), ("leash", {}), ("a_dlp", {}),
+     ("short_rl", {}), ("length_shaped", {"shaper": "leash"})],
+)  # fmt: skip
+def test_state_is_saved_and_restored(name, settings):
+    if hasattr(ESTIMATORS[name].build_settings(settings, "here"), "max_response_length"):
+        settings = {**settings, "max_response_length": LIMIT}
+    straight, interrupted, forgetful = (maker_for(name, settings) for _ in range(3))
+    for seed in range(2):
+        ours(straight, step(seed))
+        ours(interrupted, step(seed))
+    resumed = maker_for(name, settings)
+    resumed.load_state(json.loads(json.dumps(interrupted.dump_state())))  # plain data
+    assert resumed.method_state == straight.method_state != forgetful.method_state
+    torch.testing.assert_close(ours(resumed, step(2)), ours(straight, step(2)), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_method_starts_anew_and_says_so(capsys):
+    leash = maker_for("leash", {})
+    leash.load_state({"method": "hapo", "values": {}})
+    assert "[leash] the checkpoint holds no state of this method: it starts anew" in capsys.readouterr().out

@@ -1,0 +1,181 @@
+"""Rewards through OpenRLHF's own executors: what is learned, logged and filtered by; and that no error is lost."""
+
+import asyncio
+import textwrap
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+from vllm import SamplingParams
+
+from verl_efficiency.openrlhf.reward import RewardError, agent_executor, reward_function
+from verl_efficiency.openrlhf.start_up import reward_file
+from verl_efficiency.settings import SettingsError
+
+from .conftest import WARM_START
+from .world import ScriptedEngine, label
+
+PROMPT = "<|im_start|>0f3.<|im_end|>\n<|im_start|>"
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(WARM_START)
+
+
+def executor_of(path: str, agent: bool):
+    """As RolloutRayActor loads it (vllm_engine.py:17 and :62)."""
+    from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
+    from openrlhf.utils.agent import SingleTurnAgentExecutor
+
+    return _load_agent_executor(path) if agent else SingleTurnAgentExecutor([path])
+
+
+def run(executor, tokenizer, answers: list[str], truth: str, limit: int = 40) -> list[dict]:
+    """As ``generate_responses`` runs it: all samples of a prompt at once."""
+    engine = ScriptedEngine(tokenizer, answers)
+    params = SamplingParams(max_tokens=limit, logprobs=None)
+
+    async def gather() -> list[dict]:
+        calls = [executor.execute(PROMPT, truth, params, 128, tokenizer, engine) for _ in answers]
+        return await asyncio.gather(*calls)
+
+    return asyncio.run(gather())
+
+
+@pytest.mark.parametrize("agent", [False, True])
+@pytest.mark.parametrize("truth", ["3", label("3")])
+def test_accuracy(agent, truth, tokenizer):
+    executor = executor_of(reward_file("accuracy"), agent)
+    right, wrong = run(executor, tokenizer, ["0f0+3=3\\boxed{3}<|im_end|>", "\\boxed{4}<|im_end|>"], truth)
+    assert (right["reward"], right["scores"]) == (1.0, 1.0)
+    assert (wrong["reward"], wrong["scores"]) == (0.0, 0.0)
+    assert right["extra_logs"]["reward/finished"] == 1.0
+    assert right["extra_logs"]["reward/tokens"] == (11.0 if agent else -1.0)  # only the agent knows
+
+
+@pytest.mark.parametrize("agent", [False, True])
+def test_batched_accuracy_scores_are_plain_correctness(agent, tokenizer):
+    executor = executor_of(reward_file("batched_accuracy"), agent)
+    answer = "1:Answer1::\\boxed{2}\n2:Answer2::\\boxed{9}<|im_end|>"
+    (result,) = run(executor, tokenizer, [answer], label('["2", "4"]', n=2))
+    assert result["reward"] == pytest.approx(0.5 + 0.1)  # and the format
+    assert result["scores"] == 0.5
+    logs = result["extra_logs"]
+    assert (logs["reward/acc_first"], logs["reward/acc_last"], logs["reward/format"]) == (1.0, 0.0, 1.0)
+    assert "reward/correct_by_problem" not in logs  # a text cannot be logged
+
+
+def test_a_truncated_response_has_no_format_where_the_agent_knows_it(tokenizer):
+    executor = executor_of(reward_file("batched_accuracy"), agent=True)
+    answer = "1:Answer1::\\boxed{2}\n2:Answer2::\\boxed{4}"  # the engine says that it was cut off
+    (result,) = run(executor, tokenizer, [answer], label('["2", "4"]', n=2))
+    assert result["extra_logs"]["reward/format"] == 0.0
+
+
+def test_composition_logs_every_term(tokenizer):
+    executor = executor_of(reward_file("composition"), agent=False)
+    (result,) = run(executor, tokenizer, ["\\boxed{3}<|im_end|>"], "3")
+    assert result["extra_logs"]["reward/term_accuracy"] == 1.0
+    assert "reward/term_repetition" in result["extra_logs"]
+    assert result["scores"] == 1.0
+
+
+def test_agent_tells_the_exact_cost(tokenizer, tmp_path):
+    file = tmp_path / "agent.py"
+    file.write_text(
+        textwrap.dedent("""
+        from verl_efficiency.openrlhf.reward import agent_executor
+        def spy(data_source, solution_str, ground_truth, extra_info):
+            return {"score": 0.0, **{name: extra_info[name] for name in ("response_tokens", "response_limit", "truncated")}}
+        AgentExecutor = agent_executor(spy)
+        """)
+    )
+    ended, cut = run(executor_of(str(file), agent=True), tokenizer, ["123<|im_end|>", "12345"], "3", limit=5)
+    assert ended["extra_logs"] == {
+        "reward/response_tokens": 4.0, "reward/response_limit": 5.0, "reward/truncated": 0.0,
+    }  # fmt: skip
+    assert cut["extra_logs"]["reward/response_tokens"] == 5.0
+    assert cut["extra_logs"]["reward/truncated"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["length_levels", "lcpo_exact", "lcpo_max", "cosine", "stop_properly"])
+def test_rewards_that_count_tokens(name, tokenizer):
+    columns = {"length_level": "short", "target_tokens": 10}
+    (result,) = run(
+        executor_of(reward_file(name), agent=True), tokenizer, ["\\boxed{3}<|im_end|>"], label("3", **columns)
+    )
+    assert result["reward"] > 0
+    assert result["scores"] == 1.0
+    with pytest.raises(SettingsError, match=f"the reward {name} must know how many tokens.*--train.agent_func_path"):
+        reward_function(name)
+
+
+def test_wrong_settings_are_refused_when_the_file_is_loaded():
+    with pytest.raises(
+        SettingsError, match=r"the reward length_levels: unknown setting 'shrt'; did you mean 'short'\?"
+    ):
+        agent_executor("length_levels", shrt=0.2)
+    with pytest.raises(SettingsError, match=r"unknown reward 'acuracy'; did you mean 'accuracy'\?"):
+        reward_function("acuracy")
+
+
+RAISING = """
+import verl_efficiency.openrlhf.reward as ours
+calls = []
+def brittle(data_source, solution_str, ground_truth, extra_info):
+    calls.append(1)
+    if len(calls) in {failing}:
+        raise {error}
+    return {{"score": 1.0, "acc": 1.0}}
+reward_func = ours.reward_function(brittle)
+AgentExecutor = ours.agent_executor(brittle)
+"""
+
+
+@pytest.mark.parametrize("agent", [False, True])
+@pytest.mark.parametrize("failing", [{1}, {3}, set(range(1, 9))], ids=["first", "third", "every"])
+@pytest.mark.parametrize("error", ["ValueError('no such unit')", "StopIteration()", "SystemExit(1)"])
+def test_a_reward_that_raises_ends_the_run_with_one_clear_error(agent, failing, error, tokenizer, tmp_path):
+    file = tmp_path / "reward.py"
+    file.write_text(RAISING.format(failing=failing, error=error))
+    executor = executor_of(str(file), agent)
+    with pytest.raises(RewardError) as raised:
+        run(executor, tokenizer, ["1<|im_end|>"] * 8, label("3"))
+    message = str(raised.value)
+    assert message.startswith(f"the reward brittle raised {error.partition('(')[0]}")
+    assert "no such unit" in message or "ValueError" not in error
+    assert repr(PROMPT) in message
+    assert '"ground_truth": "3"' in message
+
+
+@pytest.mark.parametrize(
+    ("returned", "cause"),
+    [("float('nan')", "a dict with one as 'score', got nan"), ("{'acc': 1.0}", "got {'acc': 1.0}"),
+     ("{'score': 1.0, str(__import__('time').perf_counter_ns()): 1.0}", "the same numbers for every sample"), ("'good'", "got 'good'")],
+)  # fmt: skip
+def test_what_is_no_score_is_an_error_too(returned, cause, tokenizer, tmp_path):
+    file = tmp_path / "reward.py"
+    text = RAISING.format(failing=set(), error="ValueError()").replace('{"score": 1.0, "acc": 1.0}', returned)
+    file.write_text(text)
+    with pytest.raises(RewardError, match=cause):
+        run(executor_of(str(file), agent=False), tokenizer, ["1<|im_end|>"] * 3, "3")
+
+
+def test_a_query_without_its_prompt_is_refused():
+    with pytest.raises(RewardError, match=r"a query does not begin with its prompt.*--train.agent_func_path"):
+        reward_function("accuracy")(["f3.\\boxed{3}"], [PROMPT], ["3"])
+
+
+def test_a_reward_of_somebody_else_that_was_swallowed_is_named():
+    from verl_efficiency.openrlhf.experience import require_rewards
+
+    good = SimpleNamespace(rewards=torch.tensor([1.0]))
+    bad = SimpleNamespace(rewards=None, prompts=[PROMPT], labels=["3"])
+    require_rewards([good, good], "x.py")
+    require_rewards([bad], None)  # a reward model will score them
+    for samples in ([bad, good], [good, good, bad], [bad, bad]):
+        with pytest.raises(RuntimeError, match=r"the reward \(x.py\) gave nothing for . of . rollouts") as raised:
+            require_rewards(samples, "x.py")
+        assert repr(PROMPT) in str(raised.value)
