@@ -44,8 +44,10 @@ def gfpo(rollouts: Rollouts, settings: GfpoSettings, state: None = None) -> Outc
     score, then the earlier one. Mean and deviation of the group advantage are those of the k kept.
 
     Paper: "Sample More to Think Less: Group Filtered Policy Optimization for Concise Reasoning", arXiv 2508.09726,
-    which samples 16 to 24 and keeps 8 of them, say (numbers as in third-party notes); half the group is our default.
-    Its variant that keeps more of hard problems (4, 6 or 8 of 16) is not here.
+    section 3, read in its text; no official code. It samples 8, 16 or 24 and keeps 4, 6 or 8 of them; half the group is
+    our default. It divides by the deviation over k, verl's ``grpo`` (and ours) by that over k − 1: its advantages are ours
+    times √(k / (k − 1)). Ties: our choice. Its variant that keeps more of hard problems (4, 6, 8 or 8 of 16, by the
+    quartile of the mean reward among all problems so far) is not here.
 
     (B,) float64. The two shortest of four are kept, one right and one wrong:
 

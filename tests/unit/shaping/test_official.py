@@ -9,6 +9,8 @@ import pytest
 from tests.unit import reference
 from tests.unit.reference import Row
 from tests.unit.shaping.batches import advantages, settings_of
+from tests.unit.test_rollouts import build
+from verl_efficiency.methods.advantages import group_advantage
 from verl_efficiency.methods.catalog import ESTIMATORS
 
 # Four rollouts each of a mixed problem, a hard one, an easy one with ties, and one that nobody solves; the limit is 512.
@@ -128,6 +130,46 @@ def test_leash():
     assert state.price == pytest.approx(0.5735)
 
 
+# Three steps of A-DLP whose accuracies are 0.5, 0.75 and 0.5: the rewards of each, and the price after it.
+A_DLP_STEPS = (
+    (
+        RIGHT,
+        """0.88 0.52 -0.06 0.75  -0.3 -0.09 0.8 -0.31  0.9 0.85 0.9 0.6  -0.05 -0.07 -0.09 -0.512""",
+        0.00088,
+    ),
+    (
+        [1] * 12 + [0] * 4,
+        """0.8944 0.5776 0.9472 0.78  0.736 0.9208 0.824 0.7272  0.912 0.868 0.912 0.648
+           -0.044 -0.0616 -0.0792 -0.45056""",
+        0.00101,
+    ),
+    (
+        RIGHT,
+        """0.8788 0.5152 -0.0606 0.7475  -0.303 -0.0909 0.798 -0.3131  0.899 0.8485 0.899 0.596
+           -0.0505 -0.0707 -0.0909 -0.51712""",
+        0.00089,
+    ),
+)
+
+
+def test_the_price_of_a_dlp():
+    """JinyanSu1/A-DLP afbc411: ``constrained_reward_fn`` of main_ppo.py and the lines of ray_trainer.py from there to the new
+    λ, run in turn with acc_init 0.62, lambda_init 0.001 and lr 0.001: rewards at the old λ, then λ moves."""
+    state, chosen = ESTIMATORS["a_dlp"].new_state(), settings_of("a_dlp", step=0.001, advantage="dr_grpo")
+    for right, official, price in A_DLP_STEPS:
+        rows = [Row(float(right[i]), LENGTHS[i], "abcd"[i // 4]) for i in range(16)]
+        assert advantages("a_dlp", rows, chosen, state) == centred([float(x) for x in official.split()], rows)
+        assert state.price == pytest.approx(price, abs=1e-9)
+
+
+def test_the_price_of_a_dlp_stays_at_0_or_above():
+    """The same with lr 0.01 and accuracies of 0.5, 0.75, 0.5, 0 and 1."""
+    state, chosen = ESTIMATORS["a_dlp"].new_state(), settings_of("a_dlp", step=0.01)
+    for right, price in ((8, 0), (12, 0.0013), (8, 0.0001), (0, 0), (16, 0.0038)):
+        advantages("a_dlp", [Row(float(i < right), LENGTHS[i], "abcd"[i // 4]) for i in range(16)], chosen, state)
+        assert state.price == pytest.approx(price, abs=1e-9)
+
+
 def test_grpo_lead():
     """aeroplanepaper/GRPO-LEAD 9344bef: rewards (main_ppo.py) and reweighted advantages (core_algos.py), lengths × 100 so that
     its gate of 4000 tokens opens for every group with a right answer."""
@@ -193,3 +235,11 @@ def test_gr3():
     rows = [Row(1.0, 10, "a"), Row(0.5, 20, "a"), Row(0.8, 10, "a")]
     expected = [0.20915856, -0.25799648, 0.04883792]
     assert advantages("gr3", rows, settings_of("gr3", advantage="dr_grpo")) == pytest.approx(expected, abs=1e-6)
+
+
+def test_anytime_reasoner_with_one_budget_is_dr_grpo():
+    """sail-sg/AnytimeReasoner 7e3f5bb, compute_cot_advantage of brpo.py with one budget and variance_reduction=v2only, which
+    its README calls GRPO. With more budgets it needs several graded answers per rollout, and is not of this family."""
+    official = [0.25, 0.25, -0.75, 0.25, -0.25, -0.25, 0.75, -0.25, 0, 0, 0, 0, 0, 0, 0, 0]
+    rollouts = build(batch(1, 0))
+    assert group_advantage("dr_grpo", rollouts.scores_B, rollouts).tolist() == pytest.approx(official)

@@ -9,10 +9,11 @@ L_max::
     r = max(½ − ½ λ, 0.1)           correct
     r = min(0.9 λ − 0.1, −0.1)      wrong
 
-Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472. The formula is that of
-third-party notes on its text and of re-implementations, and not checked against the paper itself, which builds
-preference pairs with it. Our choice: in reinforcement learning r takes the place of the score (a re-implementation adds
-it). A wrong answer gains from being long, never from being short; every correct one scores at least 0.2 above every
+Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472, which ranks sampled
+answers by r, builds preference pairs of them and trains with SimPO; its L_max there is 4096. We have not seen its text
+itself. The formula is confirmed by UI-R1, arXiv 2503.21620, eq. 5–7, which trains with it by reinforcement learning, and
+by two independent readers of the paper, all alike. Our choice: r takes the place of the score (UI-R1 adds it). A wrong
+answer gains from being long, never from being short; every correct one scores at least 0.2 above every
 wrong one.
 """
 
