@@ -287,6 +287,20 @@ def test_nothing_larger_than_a_chunk_is_made():
     assert made.largest == 4 * chunk * vocabulary  # bytes; all N × V would be 64 times as much
 
 
+def test_autocast_changes_nothing():  # verl calls the loss within it
+    x = example(torch.float32)
+    results = []
+    for enabled in (False, True):
+        leaf = x["logits"].clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            ids = student_topk(leaf, x["positions"], 20)
+            teacher, entropy = teacher_targets(x["teacher"], x["positions"], ids)
+            outputs = chunked_divergence(leaf, x["labels"], x["positions"], ids, teacher, alpha=0.5, add_tail=True)
+            torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+        results.append((teacher, entropy, *outputs, leaf.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize(("tokens", "routed"), [(0, 0), (5, 0)])
 @pytest.mark.parametrize("add_tail", [True, False])
 def test_nothing_routed_and_nothing_at_all(tokens: int, routed: int, add_tail: bool):
