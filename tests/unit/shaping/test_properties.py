@@ -11,10 +11,13 @@ from tests.unit import reference
 from tests.unit.reference import Row, groups_of
 from tests.unit.shaping.batches import LIMIT, NAMES, advantages, random_rows, run, settings_of
 from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+from verl_efficiency.methods.page import page
 from verl_efficiency.settings import SettingsError
 
 TINY = 1e-9
-ALL = tuple(ESTIMATORS)
+ALL = tuple(
+    name for name in ESTIMATORS if not settings_of(name).reads_responses
+)  # those need token ids, see their tests
 every_method = pytest.mark.parametrize("name", ALL)
 
 
@@ -43,6 +46,19 @@ def test_finite_and_zero_on_padding(name):
 
 
 @every_method
+def test_finite_at_the_ends_of_the_scale(name):
+    """Responses of a billion tokens beside empty ones, scores of a million and of minus a million, and next to nothing between
+    two lengths or two scores."""
+    lengths, scores = [0, 1, 10**9, 10**9 + 1], [0.0, 1e-12, 1.0, 1.0 + 1e-12, 1e6, -1e6]
+    rng = random.Random(name)
+    for _ in range(12):
+        rows = [Row(rng.choice(scores), rng.choice(lengths), f"g{number // 4}") for number in range(24)]
+        outcome = run(name, rows, settings_of(name))
+        assert all(map(math.isfinite, outcome.advantages_B.tolist()))
+        assert all(math.isfinite(value) for value in outcome.metrics.values())
+
+
+@every_method
 def test_the_order_of_rows_and_the_names_of_groups_say_nothing(name):
     """Of equal rollouts selection takes the first, and grpo_roc any of the wrong ones: those are compared as a set."""
     rng = random.Random(1)
@@ -64,20 +80,20 @@ def test_the_order_of_rows_and_the_names_of_groups_say_nothing(name):
         assert [row[2] for row in moved] == pytest.approx([row[2] for row in plain], abs=TINY)
 
 
-REWARDS_WRONG_AND_SHORT = {
-    "kimi": "the paper's malus for the longer half holds for wrong answers too",
-    "alp": "every token has its price",
-    "shorter_better": "wrong answers are drawn towards the shortest correct length as well",
-    "hapo": "wrong answers longer than the problem's history lose",
-    "leash": "tokens over the target cost wrong answers too",
-    "a_dlp": "every token has its price",
-    "grpo_roc": "the wrong ones are kept as they come, and one that is dropped gets 0",
+REWARDS_WRONG_AND_SHORT = {  # what the page of the method says of it
+    "kimi": "A long wrong answer scores below a short wrong one",
+    "alp": "a short wrong answer scores above a long wrong one",
+    "shorter_better": "Wrong answers pay too: beside a correct sibling, one of its length scores above a longer one",
+    "hapo": "one longer than h loses, so it scores below a short wrong one",
+    "leash": "a short wrong answer scores above a long wrong one",
+    "a_dlp": "a short wrong answer scores above a long wrong one",
+    "grpo_roc": "the wrong as they come",
 }
 
 
 @every_method
 def test_no_reward_for_wrong_and_short(name):
-    """Of two wrong rollouts of a group the shorter one never gets more, but for the methods named above, with the reason.
+    """Of two wrong rollouts of a group the shorter one never gets more, but for the methods above, whose page says so.
 
     Answers at the limit are left out: laser_de and cosine value those that were cut off less than any other.
     """
@@ -91,6 +107,7 @@ def test_no_reward_for_wrong_and_short(name):
                 if rows[shorter].length < rows[longer].length:
                     gained |= values[shorter] > values[longer] + TINY
     assert gained == (name in REWARDS_WRONG_AND_SHORT)
+    assert REWARDS_WRONG_AND_SHORT.get(name, "") in " ".join(page(ESTIMATORS[name]).split())
 
 
 @pytest.mark.parametrize("name", sorted(set(REWARDS_WRONG_AND_SHORT) & set(SHAPERS)))
