@@ -1,127 +1,105 @@
-"""What do our advantage estimators cost beside verl's own ``grpo_vectorized``, and do they grow linearly?
+"""What does an estimator cost beside the one that it replaces?
 
-    python benchmarks/estimators.py [--rows 16384 32768 65536 131072] [--tokens 2048] [--repeats 15] [--threads 1]
+Times every estimator of the catalog as verl calls it (rewards, mask and uids in, advantages out), on one batch of 16,384
+rollouts by 2,048 tokens in groups of 8, beside verl's ``grpo_vectorized`` on the same tensors. The figures of one run are
+comparable; the promise is at most 1.5 × for methods without state. Times are processor time of the one process
+(all its threads), so that other programs hardly matter; medians over the repeats, which take turns.
 
-Every estimator is called as verl's trainer calls it, ``compute_advantage`` on a ``DataProto`` with groups of 8 in the order in
-which balancing leaves them (shuffled), one after the other in the same process, so that a busy machine slows all of them
-alike. 131,072 rows of 2,048 tokens need 6 GiB of memory. Writes ``benchmarks/results/estimators.json``.
+    python benchmarks/estimators.py [--rows 16384] [--tokens 2048] [--repeats 7] [--threads 1]
 """
 
 import argparse
 import contextlib
-import gc
+import functools
 import io
 import json
-import os
 import platform
 import statistics
 import time
-import uuid
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from verl import DataProto
-from verl.trainer.ppo.ray_trainer import compute_advantage
+from verl.trainer.ppo.core_algos import compute_grpo_vectorized_outcome_advantage as grpo_vectorized
 
-VERLS, OURS = "grpo_vectorized", ("token_budget", "variance_routing")
-GROUP = 8
-RESULTS = Path(__file__).parent / "results" / "estimators.json"
+from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.verl import run
+from verl_efficiency.verl.estimators import make_estimator
+
+VERLS, GROUP = "grpo_vectorized", 8
 
 
-def batch(rows: int, tokens: int) -> DataProto:
-    """0/1 scores at the last token, lengths from 1 to ``tokens``, a UUID per group: shapes and types as in a verl step."""
+def batch(rows: int, tokens: int) -> dict:
+    """Random lengths and 0/1 scores in verl's tensors."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, tokens + 1, (rows,), generator=generator)
-    rewards = torch.zeros(rows, tokens)
-    rewards[torch.arange(rows), lengths - 1] = torch.randint(0, 2, (rows,), generator=generator).float()
     mask = (torch.arange(tokens) < lengths[:, None]).long()
-    names = np.array([str(uuid.UUID(int=group)) for group in range(rows // GROUP)], dtype=object)
-    uids = np.random.default_rng(0).permutation(np.repeat(names, GROUP))
-    return DataProto.from_dict({"token_level_rewards": rewards, "response_mask": mask}, {"uid": uids})
+    rewards = torch.zeros(rows, tokens)
+    rewards[torch.arange(rows), lengths - 1] = (torch.rand(rows, generator=generator) < 0.5).float()
+    uids = np.array([f"uid-{row // GROUP}" for row in range(rows)], dtype=object)
+    return {"token_level_rewards": rewards, "response_mask": mask, "index": uids}
 
 
-def seconds(data: DataProto, name: Any) -> tuple[float, float]:
-    """Wall and CPU seconds of one call."""
-    config: Any = OmegaConf.create({"adv_estimator": name, "norm_adv_by_std_in_grpo": True})
-    with contextlib.redirect_stdout(io.StringIO()):  # our line per step is part of the cost, but not of this table
-        wall, cpu = time.perf_counter(), time.process_time()
-        compute_advantage(data, adv_estimator=name, config=config)
-        result = time.perf_counter() - wall, time.process_time() - cpu
-    for key in ("advantages", "returns"):
-        data.batch.pop(key)
-    return result
-
-
-def measure(rows: int, tokens: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds per call of each estimator, from calls that take turns."""
-    data = batch(rows, tokens)
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in (VERLS, *OURS)}
-    for repeat in range(repeats + 1):
-        for name in taken:
-            measured = seconds(data, name)
-            if repeat > 0:  # the first round imports and allocates
-                taken[name].append(measured)
-    del data
-    gc.collect()
-    summary = {}
-    for name, pairs in taken.items():
-        walls, cpus = zip(*pairs, strict=True)
-        summary[name] = {
-            "wall_min": min(walls),
-            "wall_median": statistics.median(walls),
-            "cpu_min": min(cpus),
-            "cpu_median": statistics.median(cpus),
-        }
-    return summary
+def estimators(tokens: int) -> dict[str, Callable]:
+    """The functions to time; those that need more of a run (its own trainer, the names of prompts) are left out."""
+    functions: dict[str, Callable] = {VERLS: grpo_vectorized}
+    for name, method in ESTIMATORS.items():
+        settings = method.build_settings({}, name)
+        given = {"max_response_length": tokens} if hasattr(settings, "max_response_length") else {}
+        if method.hook == "estimator" and not settings.names_prompts:
+            config = OmegaConf.create({"efficiency": given})
+            functions[name] = functools.partial(make_estimator(method), config=config)
+    return functions
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[16384, 32768, 65536, 131072])
+    parser.add_argument("--rows", type=int, default=16384)
     parser.add_argument("--tokens", type=int, default=2048)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "estimators.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
-    results = []
-    print(f"{'rows':>8} {'estimator':>17} {'min':>9} {'median':>9} {'CPU min':>9} {'x verl':>7} {'ns per token':>13}")
-    for rows in options.rows:
-        times = measure(rows, options.tokens, options.repeats)
-        for name, taken in times.items():
-            ratios = {key: taken[key] / times[VERLS][key] for key in taken}
-            per_token = 1e9 * taken["wall_min"] / (rows * options.tokens)
-            results.append(
-                {"rows": rows, "estimator": name, "seconds": taken, "ratio": ratios, "ns_per_token": per_token}
-            )
-            cells = [f"{1000 * taken[key]:6.1f} ms" for key in ("wall_min", "wall_median", "cpu_min")]
-            print(f"{rows:>8} {name:>17} {' '.join(cells)} {ratios['wall_min']:>7.2f} {per_token:>13.3f}", flush=True)
-    growth = [result for result in results if result["estimator"] == "token_budget"]
-    for result in growth[1:]:
-        factor = result["seconds"]["cpu_min"] / growth[0]["seconds"]["cpu_min"]
-        print(
-            f"token_budget: {result['rows'] / growth[0]['rows']:g} times the rows take {factor:.2f} times the CPU time"
-        )
+    given, functions = batch(options.rows, options.tokens), estimators(options.tokens)
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(options.repeats + 1):  # the first round warms up
+        for name, function in functions.items():
+            run.reset_states()
+            start = time.process_time()
+            with contextlib.redirect_stdout(io.StringIO()):
+                function(**given)
+            seconds[name].append(time.process_time() - start)
 
-    versions = {name: metadata.version(name) for name in ("verl", "torch", "numpy", "verl-efficiency")}
-    machine = {
-        "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
-        "load": os.getloadavg()[0],
+    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    base = medians[VERLS]
+    rows = []
+    print(f"{'estimator':<24}{'ms':>8}{'times grpo_vectorized':>24}")
+    for name, median in sorted(medians.items(), key=lambda item: item[1]):
+        stateless = name == VERLS or ESTIMATORS[name].state is None
+        rows.append(
+            {"estimator": name, "ms": round(1000 * median, 1), "ratio": round(median / base, 2), "stateless": stateless}
+        )
+        print(f"{name:<24}{1000 * median:>8.1f}{median / base:>24.2f}{'' if stateless else '  (keeps state)'}")
+    worst = max(row["ratio"] for row in rows if row["stateless"] and row["estimator"] != VERLS)
+    print(f"worst without state: {worst:.2f} x grpo_vectorized")
+    result = {
+        "question": "processor time per call of an advantage estimator, beside verl's grpo_vectorized on the same batch",
+        "rows": options.rows,
+        "tokens": options.tokens,
+        "group": GROUP,
+        "repeats": options.repeats,
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "worst_ratio_without_state": worst,
+        "results": rows,
     }
-    written = {
-        "versions": {"python": platform.python_version(), **versions},
-        "machine": machine,
-        "settings": {"tokens": options.tokens, "group": GROUP, "repeats": options.repeats, "threads": options.threads},
-        "results": results,
-    }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(written, indent=1) + "\n")
-    print(f"written: {RESULTS}")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":
