@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 class WeightAverage:
@@ -35,12 +37,13 @@ class WeightAverage:
         """Name and local shard of each trained parameter."""
         # After a forward pass with reshard_after_forward=False the parameters are whole; an FSDP module reshards its own only.
         for module in self.module.modules():
-            if hasattr(module, "reshard"):
-                module.reshard()
+            reshard = getattr(module, "reshard", None)
+            if callable(reshard):
+                reshard()
         for name, parameter in self.module.named_parameters():
             if parameter.requires_grad:
-                local = parameter.detach()
-                yield name, local.to_local() if hasattr(local, "to_local") else local
+                local: Any = parameter.detach()
+                yield name, local.to_local() if isinstance(local, DTensor) else local
 
     @torch.no_grad()
     def update(self) -> None:

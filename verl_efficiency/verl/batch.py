@@ -1,6 +1,7 @@
 """A batch of verl's V1 trainer as its driver sees it, read from TransferQueue."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
+from verl_efficiency.verl.run import Step
+
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of a batch, in its order.
+    """The rows of a batch.
 
     Attributes:
+        keys: TransferQueue's name of each row, ``{uid}_{session}_{index}``.
         uids_B: the group of each row, as verl names it.
         real_B: False for rows that only pad the batch.
         scores_B: float32, the reward of each row.
@@ -28,6 +32,7 @@ class Batch:
         prompts_B: its token ids; likewise.
     """
 
+    keys: tuple[str, ...]
     uids_B: np.ndarray
     real_B: tuple[bool, ...]
     scores_B: Tensor
@@ -39,20 +44,36 @@ class Batch:
     prompts_B: tuple[Tensor, ...]
 
     @property
-    def feedback_B(self) -> tuple[str | None, ...]:
-        """What the reward said of each response in words (its key ``feedback``), or None."""
+    def step(self) -> Step:
+        """What an estimator may be given of the batch. Feedback is what the reward returns under the key ``feedback``."""
         texts = (info.get("feedback") for info in self.reward_infos)
-        return tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
+        feedback_B = tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
+        return Step(responses_B=self.responses_B, feedback_B=feedback_B)
+
+    def in_order_of_keys(self) -> "Batch":
+        """The same rows in an order that does not depend on the number of ranks, over which verl balances a batch."""
+        order = sorted(range(len(self.keys)), key=lambda row: _sort_key(self.keys[row]))
+
+        def reorder(rows: Any) -> Any:
+            return rows[order] if isinstance(rows, Tensor | np.ndarray) else tuple(rows[row] for row in order if rows)
+
+        return Batch(**{field.name: reorder(getattr(self, field.name)) for field in fields(self)})
+
+
+def _sort_key(key: str) -> tuple[str, int, int]:
+    uid, session, index = key.rsplit("_", 2)
+    return uid, int(session), int(index)
 
 
 def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
     """Read what every step needs; the prompts only when asked, since they are the largest part."""
-    fields = ["uid", "responses", "response_mask", "rm_scores", "extra_fields"]
-    data = read(meta.keys, meta, *fields, *(("raw_prompt", "prompts") if with_prompts else ()))
+    always = ("uid", "responses", "response_mask", "rm_scores", "extra_fields")
+    data = read(meta.keys, meta, *always, *(("raw_prompt", "prompts") if with_prompts else ()))
     masks_B = tuple(data["response_mask"].unbind())
     real_B = tuple(not tag.get("is_padding", False) for tag in meta.tags)
     extras = [dict(extra) for extra in list(data["extra_fields"])]
     return Batch(
+        keys=tuple(meta.keys),
         uids_B=np.array([str(uid) for uid in list(data["uid"])], dtype=object),
         real_B=real_B,
         scores_B=torch.stack([scores.sum() for scores in data["rm_scores"].unbind()]),
@@ -68,20 +89,22 @@ def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
     )
 
 
-def read(keys: list[str], meta: KVBatchMeta, *fields: str) -> TensorDict:
-    """``fields`` of the rows ``keys`` of the batch.
+def read(keys: Sequence[str], meta: KVBatchMeta, *names: str) -> TensorDict:
+    """The fields ``names`` of the rows ``keys`` of the batch.
 
     Raises:
         KeyError: TransferQueue leaves out a field that not all rows have, without a word; here that is an error.
     """
-    data = tq.kv_batch_get(keys=keys, partition_id=meta.partition_id, select_fields=list(fields))
-    missing = [field for field in fields if field not in data]
+    data = tq.kv_batch_get(keys=list(keys), partition_id=meta.partition_id, select_fields=list(names))
+    missing = [name for name in names if name not in data]
     if missing:
         raise KeyError(f"not all {len(keys)} rows of the batch have the fields {', '.join(missing)}")
     return data
 
 
-def write(keys: list[str], meta: KVBatchMeta, **fields: list[Tensor]) -> KVBatchMeta:
+def write(keys: Sequence[str], meta: KVBatchMeta, **values: list[Tensor]) -> KVBatchMeta:
     """Write one tensor per row and field, whose first dimension may differ, also be 0."""
-    nested = {name: nested_tensor_from_tensor_list(rows, ragged_idx=1) for name, rows in fields.items()}
-    return tq.kv_batch_put(keys=keys, partition_id=meta.partition_id, fields=TensorDict(nested, batch_size=len(keys)))
+    nested = {name: nested_tensor_from_tensor_list(rows, ragged_idx=1) for name, rows in values.items()}
+    return tq.kv_batch_put(
+        keys=list(keys), partition_id=meta.partition_id, fields=TensorDict(nested, batch_size=len(keys))
+    )

@@ -61,7 +61,9 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
     ) -> tuple[Tensor, Tensor]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
-        rollouts = build_rollouts(token_level_rewards.sum(-1), response_mask.sum(-1), index, method, settings)
+        rollouts = build_rollouts(
+            token_level_rewards.sum(-1), response_mask.sum(-1), index, method, settings, run.current_step()
+        )
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
         advantages_BL = _spread(outcome, response_mask)
@@ -71,7 +73,12 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
 
 
 def build_rollouts(
-    scores_B: Tensor, lengths_B: Tensor, uids_B: np.ndarray, method: Method, settings: MethodSettings
+    scores_B: Tensor,
+    lengths_B: Tensor,
+    uids_B: np.ndarray,
+    method: Method,
+    settings: MethodSettings,
+    step: run.Step | None,
 ) -> Rollouts:
     """The batch as the method is given it."""
     rollouts = Rollouts.build(
@@ -81,7 +88,7 @@ def build_rollouts(
         correct_threshold=settings.correct_threshold,
         real_B=~_padding(uids_B, lengths_B),
     )
-    return run.complete(rollouts, settings, run.state_of(method))
+    return run.complete(rollouts, settings, run.state_of(method), step)
 
 
 def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:

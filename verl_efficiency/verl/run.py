@@ -44,6 +44,11 @@ def begin_step(step: Step) -> None:
     _metrics.clear()
 
 
+def current_step() -> Step | None:
+    """The step in progress, if the trainer is ours."""
+    return _step
+
+
 def report(method: Method, metrics: dict[str, float]) -> None:
     """The metrics of an estimator: into the step's metrics if the trainer is ours, else one line in the driver's log."""
     if _step is None:
@@ -83,14 +88,14 @@ def reset() -> None:
     _metrics.clear()
 
 
-def complete(rollouts: Rollouts, settings: MethodSettings, state: Any = None) -> Rollouts:
+def complete(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step | None) -> Rollouts:
     """Add what the method asks for beyond scores and lengths: columns of the data set, responses, feedback, references."""
     added: dict[str, Any] = {}
     if settings.reads_responses or settings.reads_feedback:
-        if _step is None:
+        if step is None:
             raise RuntimeError("this method needs trainer.v1.trainer_mode=efficiency_sync")
-        added["responses_B"] = _step.responses_B if settings.reads_responses else None
-        added["feedback_B"] = _step.feedback_B if settings.reads_feedback else None
+        added["responses_B"] = step.responses_B if settings.reads_responses else None
+        added["feedback_B"] = step.feedback_B if settings.reads_feedback else None
     return dataclasses.replace(rollouts, **added, **_columns(rollouts, settings, state))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transfer_queue import KVBatchMeta
+from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 
 from verl_efficiency.methods import distillation
 from verl_efficiency.methods.catalog import Method
@@ -44,12 +45,14 @@ class SelfTeacher:
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
         """Decide who learns by what; have the student's top-K noted in the pass that comes next."""
-        self.rollouts: Rollouts = build_rollouts(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings)
+        self.rollouts: Rollouts = build_rollouts(
+            rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step
+        )
         self.routes: Routes = route(self.method.own_router(), self.rollouts, self.settings)
         distil = self.routes.distil_B.tolist()
         if any(distil):
             masks = [mask * routed for mask, routed in zip(rows.masks_B, distil, strict=True)]
-            write(batch.keys, batch, distil_mask=masks)
+            write(rows.keys, batch, distil_mask=masks)
             if batch.fields is not None:
                 batch.fields = [*batch.fields, "distil_mask"]
             if self.settings.full_logit_distillation:
@@ -59,8 +62,8 @@ class SelfTeacher:
         """Have the teacher score the routed rows; give the loss its targets and weights."""
         skipped = [row for row, real in enumerate(rows.real_B) if real and self.routes.route_B[row] == SKIP]
         if skipped and len(skipped) < sum(rows.real_B):
-            keys, empty = [batch.keys[row] for row in skipped], [torch.zeros_like(rows.masks_B[row]) for row in skipped]
-            write(keys, batch, response_mask=empty, loss_mask=empty)
+            empty = [torch.zeros_like(rows.masks_B[row]) for row in skipped]
+            write([rows.keys[row] for row in skipped], batch, response_mask=empty, loss_mask=empty)
         routed = self.routes.distil_B.nonzero().flatten().tolist()
         metrics[f"{self.method.name}/teacher_rows"] = float(len(routed))
         if routed:
@@ -81,12 +84,13 @@ class SelfTeacher:
             self.workers.update_teacher()
 
     def _teach(self, batch: KVBatchMeta, rows: Batch, routed: list[int], metrics: dict) -> None:
-        prompts = [self._prompt(rows, row) for row in routed]
-        fill = self._fill_up(batch, rows, routed)
-        scored = [*routed, *fill]
-        keys = [batch.keys[row] for row in scored]
-        write(keys, batch, teacher_prompts=[*prompts, *(rows.prompts_B[row] for row in fill)])
-        longest = max(len(prompt) + len(rows.responses_B[row]) for prompt, row in zip(prompts, routed, strict=True))
+        ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in when verl balanced the batch
+        fill = _shortest(rows, -len(routed) % ranks, besides=routed)
+        prompts = {row: self._prompt(rows, row) for row in routed} | {row: rows.prompts_B[row] for row in fill}
+        tokens = {row: len(prompt) + len(rows.responses_B[row]) for row, prompt in prompts.items()}
+        scored = _balanced(tokens, ranks)
+        keys = [rows.keys[row] for row in scored]
+        write(keys, batch, teacher_prompts=[prompts[row] for row in scored])
         fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask"]
         if self.settings.full_logit_distillation:
             fields.append("distil_topk_ids")
@@ -101,22 +105,19 @@ class SelfTeacher:
                     "calculate_entropy": False,
                     "use_dynamic_bsz": True,  # whatever the actor does: the number of routed rows divides by nothing
                     "max_token_len_per_gpu": max(
-                        self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu,
-                        longest,
-                        *(len(rows.prompts_B[row]) + len(rows.responses_B[row]) for row in fill),
+                        self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu, *tokens.values()
                     ),
                 },
             )
         )
-        routed_keys = [batch.keys[row] for row in routed]
+        routed_keys = [rows.keys[row] for row in routed]
         entropy = list(read(routed_keys, batch, "teacher_entropy")["teacher_entropy"].unbind())
-        tokens = [len(part) for part in entropy]
         entropy_N = torch.cat(entropy)
         weights_N = distillation.entropy_weights(entropy_N, self.settings.entropy_beta)
         metrics.update(
             {
-                f"{self.method.name}/teacher_prompt_tokens": sum(map(len, prompts)) / len(prompts),
-                f"{self.method.name}/teacher_tokens": float(sum(map(len, prompts)) + sum(tokens)),
+                f"{self.method.name}/teacher_prompt_tokens": sum(len(prompts[row]) for row in routed) / len(routed),
+                f"{self.method.name}/teacher_tokens": float(sum(tokens.values())),
                 f"{self.method.name}/teacher_entropy": float(entropy_N.mean()),
                 f"{self.method.name}/weight_largest": float(weights_N.max()),
                 f"{self.method.name}/weight_smallest": float(weights_N.min()),
@@ -124,14 +125,14 @@ class SelfTeacher:
             }
         )
         weights = [torch.zeros(len(response)) for response in rows.responses_B]
-        for row, part in zip(routed, weights_N.split(tokens), strict=True):
+        for row, part in zip(routed, weights_N.split([len(part) for part in entropy]), strict=True):
             weights[row][rows.masks_B[row].bool()] = part
         if self.settings.full_logit_distillation:
-            others = [row for row in range(len(batch.keys)) if row not in set(scored)]
+            others = [row for row in range(len(rows.keys)) if row not in set(scored)]
             if others:
                 none = read(routed_keys[:1], batch, "distil_teacher_logps")["distil_teacher_logps"].values()[:0]
-                write([batch.keys[row] for row in others], batch, distil_teacher_logps=[none] * len(others))
-            write(batch.keys, batch, distil_weight=weights)
+                write([rows.keys[row] for row in others], batch, distil_teacher_logps=[none] * len(others))
+            write(rows.keys, batch, distil_weight=weights)
         else:
             self._as_advantages(batch, rows, routed, weights, metrics)
 
@@ -139,9 +140,9 @@ class SelfTeacher:
         self, batch: KVBatchMeta, rows: Batch, routed: list[int], weights: list[Tensor], metrics: dict
     ) -> None:
         """Sampled-token form: ``w · (log q − log π_old)`` is the advantage, and verl's own loss does the rest."""
-        data = read(batch.keys, batch, "advantages", "old_log_probs")
+        data = read(rows.keys, batch, "advantages", "old_log_probs")
         advantages, old = list(data["advantages"].unbind()), list(data["old_log_probs"].unbind())
-        teacher = read([batch.keys[row] for row in routed], batch, "distil_teacher_logps")["distil_teacher_logps"]
+        teacher = read([rows.keys[row] for row in routed], batch, "distil_teacher_logps")["distil_teacher_logps"]
         gaps = []
         for row, teacher_n1 in zip(routed, teacher.unbind(), strict=True):
             mask = rows.masks_B[row].bool()
@@ -149,7 +150,7 @@ class SelfTeacher:
             advantages[row] = torch.zeros_like(advantages[row])
             advantages[row][mask] = (weights[row][mask] * gaps[-1]).to(advantages[row].dtype)
         metrics[f"{self.method.name}/sampled_kl"] = -float(torch.cat(gaps).mean())
-        write(batch.keys, batch, advantages=advantages)
+        write(rows.keys, batch, advantages=advantages)
 
     def _prompt(self, rows: Batch, row: int) -> Tensor:
         """The token ids of what the teacher is shown for ``row``."""
@@ -160,7 +161,7 @@ class SelfTeacher:
         elif source != NO_SOURCE:
             demonstration = self._text(rows, source)
         if self.routes.feedback_B[row]:
-            feedback = rows.feedback_B[row]
+            feedback = self.rollouts.feedback_B[row]  # type: ignore[index]  # likewise
         messages = teacher_messages(rows.messages_B[row], demonstration, feedback, self.settings)
         ids = self.tokenizer.apply_chat_template(
             messages,
@@ -174,13 +175,20 @@ class SelfTeacher:
     def _text(self, rows: Batch, row: int) -> str:
         return self.tokenizer.decode(rows.responses_B[row], skip_special_tokens=True)
 
-    def _fill_up(self, batch: KVBatchMeta, rows: Batch, routed: list[int]) -> list[int]:
-        """Rows that are scored for nothing, since the ranks must get equally many: the shortest of the others."""
-        ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in by verl's own balancing of the batch
-        others = sorted(set(range(len(batch.keys))) - set(routed), key=lambda row: len(rows.responses_B[row]))
-        return others[: -len(routed) % ranks]
-
     def _store(self, state: StoredResponses, rows: Batch) -> None:
         for row in self.rollouts.correct_B.nonzero().flatten().tolist():
             prompt = self.rollouts.prompt_ids_G[int(self.rollouts.groups_B[row])]  # type: ignore[index]
             state.offer(prompt, self._text(rows, row), int(rows.lengths_B[row]))
+
+
+def _shortest(rows: Batch, count: int, *, besides: list[int]) -> list[int]:
+    """Rows that the teacher scores for nothing, since each rank must be given equally many."""
+    others = sorted(set(range(len(rows.keys))) - set(besides), key=lambda row: len(rows.responses_B[row]))
+    return others[:count]
+
+
+def _balanced(tokens: dict[int, int], ranks: int) -> list[int]:
+    """The rows in an order that gives every rank, which takes the next equal part of it, about as many tokens."""
+    rows = list(tokens)
+    parts = get_seqlen_balanced_partitions(list(tokens.values()), k_partitions=ranks, equal_size=True)
+    return [rows[index] for part in parts for index in part]

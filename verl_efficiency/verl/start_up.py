@@ -180,7 +180,7 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
         "bypass_mode", False
     ):
         yield ("algorithm.rollout_correction.bypass_mode: the student's likeliest tokens are noted in the pass for "
-               "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False with alpha=1")  # fmt: skip
+               "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
 
 
 def _check_column(files: Any, path: str, where: str) -> Iterator[str]:

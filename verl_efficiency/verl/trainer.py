@@ -36,7 +36,7 @@ class EfficiencyTrainer(PPOTrainerSync):
     def __init__(self, config: Any) -> None:
         self.method = estimator_of(config)
         self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
-        self.self_teacher = None
+        self.self_teacher: Any = None
         super().__init__(config)
 
     def _build_replay_buffer(self) -> Any:
@@ -45,7 +45,7 @@ class EfficiencyTrainer(PPOTrainerSync):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        if isinstance(self.settings, DistillationSettings) and self.settings.needs_trainer:
+        if self.method and isinstance(self.settings, DistillationSettings) and self.settings.needs_trainer:
             from verl_efficiency.verl.self_teacher import SelfTeacher
             from verl_efficiency.verl.worker import DistillationWorker
 
@@ -60,9 +60,10 @@ class EfficiencyTrainer(PPOTrainerSync):
         super()._load_checkpoint()
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        self.rows = read_batch(batch, with_prompts=self.self_teacher is not None)
-        run.begin_step(run.Step(responses_B=self.rows.responses_B, feedback_B=self.rows.feedback_B))
-        metrics.update(reward_metrics(self.rows))
+        rows = read_batch(batch, with_prompts=self.self_teacher is not None)
+        run.begin_step(rows.step)
+        metrics.update(reward_metrics(rows))
+        self.rows = rows.in_order_of_keys()
         if self.self_teacher:
             self.self_teacher.route(batch, self.rows)
         return super()._compute_old_log_prob(batch, metrics)

@@ -16,15 +16,17 @@ from verl_efficiency.verl.average import WeightAverage
 from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets
 
 logger = logging.getLogger("verl_efficiency")
+ON_ALL: Any = Dispatch.ONE_TO_ALL  # type: ignore[attr-defined]  # verl adds the members at run time
 OVER_ROWS = make_nd_compute_dataproto_dispatch_fn(mesh_name="actor")
 
 
 class DistillationWorker(ActorRolloutRefWorker):
     """verl's worker; the additions are a teacher's weights, its pass, and a loss with two terms."""
 
+    actor: Any  # verl's TrainingWorker
     average: WeightAverage | None = None
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    @register(dispatch_mode=ON_ALL)
     def start_distillation(self, settings: DistillationSettings) -> None:
         """The model is built: start the teacher's average and wrap verl's loss."""
         self.distillation = settings
@@ -57,24 +59,24 @@ class DistillationWorker(ActorRolloutRefWorker):
             tu.assign_non_tensor(data, distillation_use_topk=True, distillation_only=True)
         return super().update_actor(data)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    @register(dispatch_mode=ON_ALL)
     def update_teacher(self) -> None:
         """One step of the teacher's average."""
         assert self.average is not None
         self.average.update()
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    @register(dispatch_mode=ON_ALL)
     def save_checkpoint(self, local_path, hdfs_path=None, global_step=0, max_ckpt_to_keep=None):
         super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
         if self.average:
             self.average.save(local_path)
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    @register(dispatch_mode=ON_ALL)
     def load_checkpoint(self, local_path, hdfs_path=None, del_local_after_load=False):
         # First, since verl may delete the folder once it is read.
-        found = self.average is None or local_path is None or self.average.load(local_path)
+        found = self.average is not None and local_path is not None and self.average.load(local_path)
         super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
-        if not found:
+        if self.average and local_path is not None and not found:
             logger.warning("%s holds no teacher: it starts from the actor's weights.", local_path)
             self.average.restart()
 

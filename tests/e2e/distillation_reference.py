@@ -1,0 +1,160 @@
+"""A training step with self-distillation computed again in float64, from the rollouts that verl dumped and saved weights.
+
+Written from the papers' formulas: plain transformers, one sequence at a time, autograd. Nothing of verl or of this package.
+"""
+
+import copy
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+QUESTION = "<|im_start|>{}<|im_end|>\n<|im_start|>"
+TAUGHT = "{}\nCorrect solution:\n\n{}\n\n\n\nCorrectly solve the original question.\n"
+
+
+@dataclass
+class Step:
+    """What the step should have been."""
+
+    loss: float
+    grad_norm: float
+    tokens: int
+    routed: dict[str, str]
+    entropy: float = math.nan
+    weight_largest: float = math.nan
+    teacher_logps: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    key: str
+    group: str
+    prompt: list[int]
+    question: str
+    response: list[int]
+    text: str
+    score: float
+
+
+def load(model: Path) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(model, attn_implementation="eager", dtype=torch.float64)
+
+
+def with_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A copy of ``model`` with ``weights``, by name."""
+    other = copy.deepcopy(model)
+    parameters = dict(other.named_parameters())
+    assert set(parameters) == set(weights)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    return other
+
+
+def read_rows(dump: list[dict], model: Path, limit: int) -> list[Row]:
+    """The rollouts of a step in the order of their keys; the end-of-text token is not in the dump."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    rows = []
+    for entry in dump:
+        if entry["uid"].startswith("pad"):
+            continue
+        question, response = entry["input"].strip(), ids(entry["output"])
+        if len(response) < limit:
+            response = [*response, tokenizer.eos_token_id]
+        rows.append(
+            Row(
+                key=entry["uid"],
+                group=entry["uid"].rsplit("_", 2)[0],
+                prompt=ids(QUESTION.format(question)),
+                question=question,
+                response=response,
+                text=entry["output"],
+                score=entry["score"],
+            )
+        )
+    return rows
+
+
+def log_probs(model: torch.nn.Module, prompt: list[int], response: list[int]) -> torch.Tensor:
+    """(L, V) of each response token."""
+    logits = model(input_ids=torch.tensor([prompt + response]), use_cache=False).logits[0].double()
+    return torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
+
+
+def step(
+    rows: list[Row],
+    model: Path,
+    student: torch.nn.Module,
+    teacher: torch.nn.Module,
+    *,
+    everyone: bool,
+    alpha: float,
+    k: int,
+    beta: float,
+) -> Step:
+    """SRPO, or SDPO with ``everyone``: group advantage without the deviation, first correct sibling, one denominator."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.group].append(row)
+
+    routed: dict[str, Row] = {}
+    kind: dict[str, str] = {}
+    for row in rows:
+        siblings = [other for other in groups[row.group] if other.score >= 0.5 and other is not row]
+        if siblings and (everyone or row.score < 0.5):
+            routed[row.key], kind[row.key] = siblings[0], "distil"
+        else:
+            kind[row.key] = "skip" if everyone else "grpo"
+
+    teachers, weights = {}, {}
+    with torch.no_grad():
+        for row in rows:
+            if row.key in routed:
+                shown = QUESTION.format(TAUGHT.format(row.question, routed[row.key].text))
+                prompt = tokenizer(shown, add_special_tokens=False)["input_ids"]
+                teachers[row.key] = log_probs(teacher, prompt, row.response)
+    entropies = {key: -(logp.exp() * logp).sum(-1) for key, logp in teachers.items()}
+    if entropies:
+        every = torch.cat([torch.exp(-beta * entropy) for entropy in entropies.values()])
+        weights = {key: torch.exp(-beta * entropy) / every.mean() for key, entropy in entropies.items()}
+
+    tokens = sum(len(row.response) for row in rows if kind[row.key] != "skip")
+    student.zero_grad()
+    total = torch.zeros((), dtype=torch.float64)
+    result = Step(loss=0.0, grad_norm=0.0, tokens=tokens, routed=kind)
+    for row in rows:
+        if kind[row.key] == "skip":
+            continue
+        logp = log_probs(student, row.prompt, row.response)
+        if kind[row.key] == "grpo":
+            scores = [other.score for other in groups[row.group]]
+            advantage = row.score - sum(scores) / len(scores) if len(scores) > 1 else row.score
+            chosen = logp.gather(1, torch.tensor(row.response)[:, None])[:, 0]
+            term = -advantage * torch.exp(chosen - chosen.detach()).sum()
+        else:
+            top = logp.detach().topk(k, -1).indices
+            result.teacher_logps[row.key] = teachers[row.key].gather(1, top)
+            p, q = logp.exp().gather(1, top), teachers[row.key].exp().gather(1, top)
+            p = torch.cat([p, 1 - p.sum(-1, keepdim=True)], -1)
+            q = torch.cat([q, 1 - q.sum(-1, keepdim=True)], -1)
+            m = (1 - alpha) * p + alpha * q
+            divergence = (1 - alpha) * (p * (p / m).log()).sum(-1) + alpha * (q * (q / m).log()).sum(-1)
+            term = (weights[row.key] * divergence).sum()
+        (term / tokens).backward()
+        total += term.detach() / tokens
+    result.loss = float(total)
+    gradients = [parameter.grad for parameter in student.parameters() if parameter.grad is not None]
+    result.grad_norm = math.sqrt(sum(float((gradient**2).sum()) for gradient in gradients))
+    if entropies:
+        result.entropy = float(torch.cat(list(entropies.values())).mean())
+        result.weight_largest = float(max(weight.max() for weight in weights.values()))
+    return result

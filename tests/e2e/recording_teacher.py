@@ -1,0 +1,24 @@
+"""Writes down what the teacher said of each routed row: ``$RECORD_TEACHER/<step>.pt``, by key, (n, K) log-probabilities.
+
+Imported by ``VERL_USE_EXTERNAL_MODULES``.
+"""
+
+import os
+from pathlib import Path
+
+import wrapt
+
+
+@wrapt.when_imported("verl_efficiency.verl.self_teacher")
+def _record(module):
+    import torch
+
+    @wrapt.patch_function_wrapper(module.SelfTeacher, "teach")
+    def teach(wrapped, self, args, kwargs):
+        wrapped(*args, **kwargs)
+        batch, rows, _ = args
+        keys = [rows.keys[row] for row in self.routes.distil_B.nonzero().flatten().tolist()]
+        folder = Path(os.environ["RECORD_TEACHER"])
+        folder.mkdir(exist_ok=True, parents=True)
+        data = module.read(keys, batch, "distil_teacher_logps")["distil_teacher_logps"].unbind()
+        torch.save(dict(zip(keys, data, strict=True)), folder / f"{len(list(folder.iterdir())) + 1}.pt")

@@ -1,0 +1,150 @@
+"""The methods with a self-teacher on verl's trainer, each step computed again in float64 outside verl."""
+
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.e2e import distillation_reference as reference
+from tests.e2e.training import Training, small_testbed, train
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+
+LIMIT, K, RATE = 70, 20, 0.25
+SAVED = "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]"
+SIZES = {"BATCH": 8, "GROUP": 4, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": LIMIT, "LR": 5e-4}
+TEACHER = (f"+algorithm.efficiency.distillation_topk={K}", f"+algorithm.efficiency.teacher_update_rate={RATE}")
+
+
+@pytest.fixture(scope="module")
+def testbed(tmp_path_factory) -> dict:
+    pytest.importorskip("verl")
+    data = small_testbed(tmp_path_factory.mktemp("data"))
+    table = pq.read_table(data["TRAIN"])
+    # 3 and 4 rollouts per prompt in turn: 28 rows, which verl pads to 32
+    counts = pa.array([3 + row % 2 for row in range(len(table))])
+    pq.write_table(table.append_column("__rollout_n__", counts), Path(data["TRAIN"]).with_name("uneven.parquet"))
+    return data
+
+
+def uneven(testbed: dict) -> str:
+    return f"data.train_files={Path(testbed['TRAIN']).with_name('uneven.parquet')}"
+
+
+def launch(recipe: str, folder: Path, testbed: dict, *overrides: str, steps: int = 2) -> Training:
+    training = train(
+        recipe,
+        folder,
+        *overrides,
+        *(SAVED, "trainer.save_freq=1"),
+        **(testbed | SIZES),
+        STEPS=steps,
+        RECORD_TEACHER=folder / "teacher",
+        VERL_USE_EXTERNAL_MODULES="verl_efficiency.verl.plugin,tests.e2e.recording_teacher",
+    )
+    assert training.run.returncode == 0, training.run.log[-3000:]
+    return training
+
+
+def weights_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The actor's weights in float64 as verl saved them for Hugging Face."""
+    saved = reference.load(folder / "run" / f"global_step_{step}" / "actor" / "huggingface")
+    return {
+        name: parameter.detach()
+        for name, parameter in saved.named_parameters()
+        if name in dict(template.named_parameters())
+    }
+
+
+def teacher_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The teacher's weights: the parts of the ranks, put together along the first dimension."""
+    files = sorted((folder / "run" / f"global_step_{step}" / "actor").glob("teacher_world_size_*_rank_*.pt"))
+    parts = [torch.load(file, weights_only=True) for file in files]
+    whole = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    return {name.removeprefix("_orig_mod."): value for name, value in whole.items()}
+
+
+def check(training: Training, folder: Path, model: Path, name: str, steps: tuple[int, ...], **formula) -> None:
+    """Loss, gradient norm, routes, entropy, weights, teacher and its average of each step."""
+    start = reference.load(model)
+    initial = {key: value.detach().clone() for key, value in start.named_parameters()}
+    average = {key: value.clone() for key, value in initial.items()}
+    routed = 0
+    for step in steps:
+        before = initial if step == 1 else weights_after(folder, step - 1, start)
+        if step > 1 and step - 1 not in steps:
+            average = teacher_after(folder, step - 1, start)
+        student, teacher = reference.with_weights(start, before), reference.with_weights(start, average)
+        rows = reference.read_rows(training.rollouts[step], model, LIMIT)
+        expected = reference.step(rows, model, student, teacher, k=K, **formula)
+        metrics = training.metrics[step]
+        assert metrics["actor/loss"] == pytest.approx(expected.loss, rel=1e-5, abs=2e-8)
+        assert metrics["actor/grad_norm"] == pytest.approx(expected.grad_norm, rel=1e-5)
+        kinds = list(expected.routed.values())
+        for kind in ("grpo", "distil", "skip"):
+            assert metrics[f"{name}/{kind}_share"] == pytest.approx(kinds.count(kind) / len(kinds))
+        assert metrics[f"{name}/teacher_entropy"] == pytest.approx(expected.entropy, rel=1e-5)
+        assert metrics[f"{name}/weight_largest"] == pytest.approx(expected.weight_largest, rel=1e-5)
+        said = torch.load(folder / "teacher" / f"{steps.index(step) + 1}.pt")
+        assert set(said) == {key for key, kind in expected.routed.items() if kind == "distil"}
+        for key, logps in said.items():
+            # Sorted, since of two equally likely tokens of the student either may come first.
+            ours, theirs = logps.double().sort(-1).values, expected.teacher_logps[key].sort(-1).values
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+        routed += len(said)
+
+        after = weights_after(folder, step, start)
+        average = {key: (1 - RATE) * average[key] + RATE * after[key] for key in average}
+        for key, value in teacher_after(folder, step, start).items():
+            torch.testing.assert_close(value, average[key], rtol=0, atol=1e-6)
+        assert any((after[key] - before[key]).abs().max() > 1e-5 for key in after)
+    assert routed > 0
+
+
+def test_sample_routing_step_by_step_and_across_a_resume(tmp_path, testbed):
+    """One rank, dynamic micro-batches, padding rows, entropy weights; then step 2 again from the checkpoint of step 1."""
+    overrides = (
+        *(uneven(testbed), *TEACHER),
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=400",
+        "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=400",
+    )
+    whole = launch("sample_routing", tmp_path / "whole", testbed, *overrides)
+    assert any("synthetic padding" in line for line in whole.run.log.splitlines())
+    formula = {"everyone": False, "alpha": 0.5, "beta": 1.0}
+    check(whole, tmp_path / "whole", testbed["MODEL"], "sample_routing", (1, 2), **formula)
+
+    again = tmp_path / "again"
+    shutil.copytree(tmp_path / "whole" / "run", again / "run")
+    shutil.rmtree(again / "run" / "global_step_2")
+    (again / "run" / "metrics.jsonl").unlink()
+    (again / "run" / "latest_checkpointed_iteration.txt").write_text("1")
+    resumed = launch("sample_routing", again, testbed, *overrides)
+    assert sorted(resumed.metrics) == [2]
+    texts = [sorted(row["output"] for row in run.rollouts[2]) for run in (whole, resumed)]
+    assert texts[0] == texts[1]
+    for key in ("actor/loss", "actor/grad_norm", "actor/distil_loss", "sample_routing/teacher_entropy"):
+        assert resumed.metrics[2][key] == pytest.approx(whole.metrics[2][key], rel=1e-5), key
+    start = reference.load(testbed["MODEL"])
+    for read in (weights_after, teacher_after):
+        one, other = read(tmp_path / "whole", 2, start), read(again, 2, start)
+        for key in one:
+            torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-6)
+
+
+def test_self_distillation_on_two_ranks_with_padding_rows(tmp_path, testbed):
+    """Rows without a teacher are in no denominator; the shards of the teacher's average are those of the actor."""
+    training = launch(
+        "self_distillation",
+        tmp_path,
+        testbed,
+        *(uneven(testbed), *TEACHER, "+algorithm.efficiency.alpha=1"),
+        *("trainer.n_gpus_per_node=2", "ray_kwargs.ray_init.num_gpus=2"),
+        *(
+            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=500",
+            "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=500",
+        ),
+    )
+    check(training, tmp_path, testbed["MODEL"], "self_distillation", (1, 2), everyone=True, alpha=1.0, beta=0.0)
