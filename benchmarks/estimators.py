@@ -68,7 +68,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(options.repeats + 1):  # the first round warms up
         for name, function in functions.items():
-            run.reset_states()
+            run.reset()
             start = time.process_time()
             with contextlib.redirect_stdout(io.StringIO()):
                 function(**given)
