@@ -58,8 +58,10 @@ def one_pass(form: str, chunk: int, inputs: tuple[Tensor, ...]) -> float:
     if form in ("index", "shared"):
         outputs = {"index": index, "shared": shared}[form](logits, *inputs[1:])
     else:
-        options = {"alpha": ALPHA, "add_tail": True, "chunk_tokens": chunk, "overwrite_logits": form == "ours"}
-        outputs = chunked_divergence(logits, *inputs[1:], **options)
+        overwrite = form == "ours"
+        outputs = chunked_divergence(
+            logits, *inputs[1:], alpha=ALPHA, add_tail=True, chunk_tokens=chunk, overwrite_logits=overwrite
+        )
     torch.autograd.grad(outputs, logits, [torch.ones_like(output) for output in outputs])
     return sum(output.detach().double().sum().item() for output in outputs)
 
