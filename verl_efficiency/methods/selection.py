@@ -117,7 +117,7 @@ def grpo_roc(rollouts: Rollouts, settings: GrpoRocSettings, state: None = None) 
     keep_right_G, keep_wrong_G = keep_right_G.round(), keep_wrong_G.round()
     few_G = (keep_wrong_G < settings.min_wrong) & (
         keep_right_G < settings.min_correct
-    )  # k is too small for both: keep all
+    )  # k too small for both: keep all
 
     least_wrong_G = wrong_G.clamp_max(settings.min_wrong)
     short_G = keep_wrong_G <= least_wrong_G

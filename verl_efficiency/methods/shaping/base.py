@@ -43,7 +43,7 @@ class ShapingSettings(MethodSettings):
 
 
 @dataclass(frozen=True)
-class LimitedShapingSettings(ShapingSettings):
+class LimitedSettings(MethodSettings):
     """Settings of a method that looks at the limit on generated tokens.
 
     Attributes:
@@ -53,7 +53,6 @@ class LimitedShapingSettings(ShapingSettings):
     max_response_length: int | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         limit = self.max_response_length
         require(limit is None or limit > 0, "max_response_length", limit, "a number of tokens above 0, or null")
 
@@ -70,6 +69,15 @@ class LimitedShapingSettings(ShapingSettings):
                 "set algorithm.efficiency.max_response_length to the value of data.max_response_length"
             )
         return self.max_response_length
+
+
+@dataclass(frozen=True)
+class LimitedShapingSettings(ShapingSettings, LimitedSettings):
+    """Settings of a length-shaped method that looks at the limit."""
+
+    def __post_init__(self) -> None:
+        ShapingSettings.__post_init__(self)
+        LimitedSettings.__post_init__(self)
 
 
 def shaped_outcome(rollouts: Rollouts, shaped_B: Tensor, settings: ShapingSettings, **metrics: float) -> Outcome:

@@ -23,29 +23,26 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.settings import MethodSettings, SettingsError, require
+from verl_efficiency.methods.shaping.base import LimitedSettings
+from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class DrpoSettings(MethodSettings):
+class DrpoSettings(LimitedSettings):
     """Settings of ``drpo``, which has an advantage of its own.
 
     Attributes:
         temperature: how little length counts among the right ones; → ∞ weighs them equally.
         correct_threshold: a score of at least this is correct.
-        max_response_length: L_max, the limit on generated tokens; in verl ``data.max_response_length`` where it is left
-            unset.
     """
 
     advantage: ClassVar[str] = "drpo"  # type: ignore[misc]
     temperature: float = 0.1
     correct_threshold: float = 0.5
-    max_response_length: int | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
-        limit = self.max_response_length
-        require(limit is None or limit > 0, "max_response_length", limit, "a number of tokens above 0, or null")
 
 
 def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outcome:
@@ -55,15 +52,9 @@ def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outc
     >>> [round(a, 4) for a in drpo(r, DrpoSettings(temperature=1.0, max_response_length=100)).advantages_B.tolist()]
     [2.2487, 1.7513, -2.0, -2.0]
     """
-    if settings.max_response_length is None:
-        raise SettingsError("max_response_length: drpo needs the limit on generated tokens; set "
-                            "algorithm.efficiency.max_response_length to the value of data.max_response_length")  # fmt: skip
-    count_G, right_G, wrong_G = (
-        rollouts.count(),
-        rollouts.count(rollouts.correct_B),
-        rollouts.count(~rollouts.correct_B),
-    )
-    excess_B = rollouts.lengths_B.double() / settings.max_response_length / settings.temperature
+    count_G = rollouts.count()
+    right_G, wrong_G = rollouts.count(rollouts.correct_B), rollouts.count(~rollouts.correct_B)
+    excess_B = rollouts.lengths_B.double() / settings.limit / settings.temperature
     shortest_G = rollouts.smallest(excess_B, rollouts.correct_B)
     weight_B = torch.exp(shortest_G[rollouts.groups_B] - excess_B)  # relative to the shortest right one: at most 1
     share_B = weight_B / rollouts.total(weight_B, rollouts.correct_B)[rollouts.groups_B]
