@@ -153,14 +153,14 @@ def test_a_reward_that_raises_ends_the_run_with_one_clear_error(agent, failing, 
 @pytest.mark.parametrize(
     ("returned", "cause"),
     [("float('nan')", "a dict with one as 'score', got nan"), ("{'acc': 1.0}", "got {'acc': 1.0}"),
-     ("{'score': 1.0, str(__import__('time').perf_counter_ns()): 1.0}", "the same numbers for every sample"), ("'good'", "got 'good'")],
+     ("{'score': 1.0, solution_str: 1.0}", "the same numbers for every sample"), ("'good'", "got 'good'")],
 )  # fmt: skip
 def test_what_is_no_score_is_an_error_too(returned, cause, tokenizer, tmp_path):
     file = tmp_path / "reward.py"
     text = RAISING.format(failing=set(), error="ValueError()").replace('{"score": 1.0, "acc": 1.0}', returned)
     file.write_text(text)
     with pytest.raises(RewardError, match=cause):
-        run(executor_of(str(file), agent=False), tokenizer, ["1<|im_end|>"] * 3, "3")
+        run(executor_of(str(file), agent=False), tokenizer, ["1<|im_end|>", "2<|im_end|>"], "3")
 
 
 def test_a_query_without_its_prompt_is_refused():

@@ -1,4 +1,4 @@
-"""A whole step without Ray and vLLM: the agent's reward, experience, replay buffer, loss, and DeepSpeed's optimiser on the CPU."""
+"""A whole step without Ray and vLLM: reward, experience, replay buffer, loss, and DeepSpeed's optimiser on the CPU."""
 
 import pytest
 import torch

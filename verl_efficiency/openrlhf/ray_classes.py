@@ -49,15 +49,15 @@ class _WithOurMaker:
         super().save_best_checkpoint(eval_metrics, global_step, states)  # type: ignore[misc]
 
 
-class EfficiencyPPOTrainer(_WithOurMaker, prepared(stock_trainer.PPOTrainer)):
+class EfficiencyPPOTrainer(_WithOurMaker, prepared(stock_trainer.PPOTrainer)):  # type: ignore[misc]
     """The trainer of the synchronous loop."""
 
 
-class EfficiencyTrainingActor(_WithOurMaker, prepared(stock_async.TrainingActor)):
+class EfficiencyTrainingActor(_WithOurMaker, prepared(stock_async.TrainingActor)):  # type: ignore[misc]
     """The trainer of the asynchronous loop."""
 
 
-class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):
+class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # type: ignore[misc]
     """The policy and its optimiser."""
 
     def init_model_from_pretrained(self, *args: Any, **kwargs: Any) -> None:

@@ -138,7 +138,7 @@ def _score(
         if not hasattr(score, "__float__") or not math.isfinite(float(score)):
             raise ValueError(f"a reward must return a finite number, or a dict with one as 'score', got {returned!r}")
         numbers = {name: float(value) for name, value in result.items() if hasattr(value, "__float__")}
-        keys |= keys or numbers.keys()
+        keys.update(keys or numbers)
         if keys != numbers.keys():
             raise ValueError(f"a reward must return the same numbers for every sample; {sorted(keys ^ numbers.keys())} "
                              "are not in all")  # fmt: skip

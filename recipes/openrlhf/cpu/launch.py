@@ -7,6 +7,7 @@ import ray
 
 if __name__ == "__main__":
     ray.init(
+        address="local",
         num_gpus=int(os.environ.get("CPU_ACTORS", "3")),
         num_cpus=8,  # a laptop has fewer, and the actors want one each
         include_dashboard=False,
