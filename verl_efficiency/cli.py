@@ -14,12 +14,14 @@ from verl_efficiency.evaluation.cli import evaluate_command, report_command
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.methods.page import page
 from verl_efficiency.settings import SettingsError, unknown
+from verl_efficiency.verl.train import train_command
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 app.command("pack")(pack_command)
 app.command("evaluate")(evaluate_command)
 app.command("calibrate")(calibrate_command)
 app.command("report")(report_command)
+app.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(train_command)
 console = Console()
 
 

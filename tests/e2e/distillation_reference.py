@@ -26,7 +26,15 @@ class Step:
     routed: dict[str, str]
     entropy: float = math.nan
     weight_largest: float = math.nan
-    teacher_logps: dict[str, torch.Tensor] = field(default_factory=dict)
+    asked: dict[str, tuple[list[int], list[int], torch.Tensor]] = field(default_factory=dict)
+
+    def answers(self, teacher: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """(L, K) what ``teacher`` says at the student's likeliest tokens of each routed rollout."""
+        with torch.no_grad():
+            return {
+                key: log_probs(teacher, prompt, response).gather(1, top)
+                for key, (prompt, response, top) in self.asked.items()
+            }
 
 
 @dataclass
@@ -115,13 +123,13 @@ def step(
         else:
             kind[row.key] = "skip" if everyone else "grpo"
 
-    teachers, weights = {}, {}
+    teachers, prompts, weights = {}, {}, {}
     with torch.no_grad():
         for row in rows:
             if row.key in routed:
                 shown = QUESTION.format(TAUGHT.format(row.question, routed[row.key].text))
-                prompt = tokenizer(shown, add_special_tokens=False)["input_ids"]
-                teachers[row.key] = log_probs(teacher, prompt, row.response)
+                prompts[row.key] = tokenizer(shown, add_special_tokens=False)["input_ids"]
+                teachers[row.key] = log_probs(teacher, prompts[row.key], row.response)
     entropies = {key: -(logp.exp() * logp).sum(-1) for key, logp in teachers.items()}
     if entropies:
         every = torch.cat([torch.exp(-beta * entropy) for entropy in entropies.values()])
@@ -142,12 +150,15 @@ def step(
             term = -advantage * torch.exp(chosen - chosen.detach()).sum()
         else:
             top = logp.detach().topk(k, -1).indices
-            result.teacher_logps[row.key] = teachers[row.key].gather(1, top)
+            result.asked[row.key] = prompts[row.key], row.response, top
             p, q = logp.exp().gather(1, top), teachers[row.key].exp().gather(1, top)
             p = torch.cat([p, 1 - p.sum(-1, keepdim=True)], -1)
             q = torch.cat([q, 1 - q.sum(-1, keepdim=True)], -1)
-            m = (1 - alpha) * p + alpha * q
-            divergence = (1 - alpha) * (p * (p / m).log()).sum(-1) + alpha * (q * (q / m).log()).sum(-1)
+            if alpha == 1:
+                divergence = (p * (p / q).log()).sum(-1)
+            else:
+                m = (1 - alpha) * p + alpha * q
+                divergence = (1 - alpha) * (p * (p / m).log()).sum(-1) + alpha * (q * (q / m).log()).sum(-1)
             term = (weights[row.key] * divergence).sum()
         (term / tokens).backward()
         total += term.detach() / tokens

@@ -1,5 +1,6 @@
 """The methods with a self-teacher on verl's trainer, each step computed again in float64 outside verl."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -90,10 +91,15 @@ def check(training: Training, folder: Path, model: Path, name: str, steps: tuple
         assert metrics[f"{name}/weight_largest"] == pytest.approx(expected.weight_largest, rel=1e-5)
         said = torch.load(folder / "teacher" / f"{steps.index(step) + 1}.pt")
         assert set(said) == {key for key, kind in expected.routed.items() if kind == "distil"}
-        for key, logps in said.items():
-            # Sorted, since of two equally likely tokens of the student either may come first.
-            ours, theirs = logps.double().sort(-1).values, expected.teacher_logps[key].sort(-1).values
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+        for precise, within in (
+            (False, 1e-5),
+            (True, 5e-4),
+        ):  # plain transformers in float32, which itself is 1e-4 off float64
+            answers = expected.answers(teacher if precise else copy.deepcopy(teacher).float())
+            for key, logps in said.items():
+                # Sorted, since of two equally likely tokens of the student either may come first.
+                ours, theirs = logps.double().sort(-1).values, answers[key].sort(-1).values
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=within)
         routed += len(said)
 
         after = weights_after(folder, step, start)

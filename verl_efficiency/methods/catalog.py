@@ -104,6 +104,16 @@ METHODS = (
         router="route_all",
     ),
     Method(
+        name="t_spmo",
+        hook="trainer",
+        summary="Credit only at the tokens where the rollouts of a prompt part: mean reward beyond the token minus before it.",
+        paper="arXiv 2504.20834",
+        module="verl_efficiency.methods.prefix_credit",
+        settings="TSpmoSettings",
+        state=None,
+        recipe="recipes/verl/t_spmo.sh",
+    ),
+    Method(
         name="length_shaped",
         hook="estimator",
         summary="Any of the length-shaped methods below (kimi … truncation), named by the setting `shaper`.",

@@ -56,6 +56,14 @@ class TSpmoSettings(MethodSettings):
     counted: Literal["all", "branched"] = "all"
     correct_threshold: float = 0.5
 
+    @property
+    def needs_trainer(self) -> bool:
+        return True
+
+    @property
+    def reads_responses(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True)
 class Branches:

@@ -143,6 +143,10 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
     if mode != "efficiency_sync":
         yield (f"trainer.v1.trainer_mode: {method.name} needs efficiency_sync (verl>=0.9 with trainer.use_v1=True), not "
                f"{mode}; `verl-efficiency train` sets it")  # fmt: skip
+    aggregation = config.actor_rollout_ref.actor.loss_agg_mode
+    if getattr(settings, "normalise", "none") != "none" and aggregation != "token-mean":
+        yield (f"actor_rollout_ref.actor.loss_agg_mode: {method.name} is scaled for token-mean, not {aggregation}; or set "
+               "algorithm.efficiency.normalise=none")  # fmt: skip
     if not isinstance(settings, DistillationSettings):
         return
     try:
@@ -158,7 +162,7 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
          "sequence parallelism splits the logits"),
         ("actor.fsdp_config.ulysses_sequence_parallel_size", engine.get("ulysses_sequence_parallel_size", 1), (1,),
          "sequence parallelism splits the logits"),
-        ("actor.loss_agg_mode", actor.loss_agg_mode, ("token-mean",), "both terms of the loss share the denominator, tokens"),
+        ("actor.loss_agg_mode", aggregation, ("token-mean",), "both terms of the loss share the denominator, tokens"),
         ("actor.use_kl_loss", actor.get("use_kl_loss", False), (False,),
          "a KL to the reference pulls routed rows away from their teacher (the papers have none)"),
     ]  # fmt: skip

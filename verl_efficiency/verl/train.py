@@ -2,33 +2,26 @@
 
 import runpy
 import sys
-from typing import Annotated
 
 import typer
 
 from verl_efficiency.settings import SettingsError
 
+MODE = "trainer.v1.trainer_mode="
 
-def train_command(
-    context: typer.Context,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Exactly what python -m verl.trainer.main_ppo takes.")
-    ] = None,
-) -> None:
-    """Train with verl: python -m verl.trainer.main_ppo with trainer.v1.trainer_mode=efficiency_sync.
 
-    That trainer does what verl's sync trainer does, runs the methods that need a self-teacher or the responses' tokens, and
-    logs every reward component and method statistic.
+def train_command(context: typer.Context) -> None:
+    """Train with verl and the trainer efficiency_sync: takes exactly what python -m verl.trainer.main_ppo takes.
+
+    That trainer does what verl's sync trainer does, runs the methods that need a self-teacher or the tokens of the responses,
+    and logs every reward component and method statistic.
     """
-    given = [*(overrides or []), *context.args]
-    mode = [text for text in given if text.lstrip("+").startswith("trainer.v1.trainer_mode=")]
-    if any(not text.endswith("=efficiency_sync") for text in mode):
-        raise SettingsError(
-            f"{mode[0]}: this command is for efficiency_sync; leave it out, or launch python -m verl.trainer.main_ppo"
-        )
-    import verl  # noqa: F401  # imports the plugins
-    from verl.trainer.ppo.v1.trainer_base import get_trainer_cls  # fails with one line if there is no such trainer
+    for text in context.args:
+        if text.lstrip("+").startswith(MODE) and not text.endswith("=efficiency_sync"):
+            raise SettingsError(f"{text}: this command sets efficiency_sync; leave it out, or launch verl.trainer.main_ppo")
+    # Imports verl with its plugins, and fails with one line here if ours is not among them.
+    from verl.trainer.ppo.v1 import get_trainer_cls
 
     get_trainer_cls("efficiency_sync")
-    sys.argv = ["verl.trainer.main_ppo", "trainer.v1.trainer_mode=efficiency_sync", *given]
+    sys.argv = ["verl.trainer.main_ppo", *context.args, f"{MODE}efficiency_sync"]
     runpy.run_module("verl.trainer.main_ppo", run_name="__main__", alter_sys=True)

@@ -1,0 +1,220 @@
+"""Routing: every case by hand on a small batch, and what a router of one's own may and may not say."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from verl_efficiency.methods.distillation import entropy_weights
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.routing import DISTIL, GRPO, NO_SOURCE, REFERENCE, SKIP, Routes, demonstrations, route
+from verl_efficiency.methods.sample_routing import SampleRoutingSettings, route_by_sample, sample_routing
+from verl_efficiency.methods.self_distillation import SelfDistillationSettings, route_all, self_distillation
+from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
+from verl_efficiency.methods.variance_routing import (
+    StoredResponses,
+    VarianceRoutingSettings,
+    route_by_variance,
+    variance_routing,
+)
+from verl_efficiency.settings import SettingsError
+
+LIMIT = 10
+# group, score, length: none right; one right; all right, two equally short; the only right one was cut off; padding
+CASES = [
+    *[("none", 0.0, 4), ("none", 0.0, 5)],
+    *[("one", 0.0, 4), ("one", 1.0, 6), ("one", 0.0, 3)],
+    *[("all", 1.0, 7), ("all", 1.0, 5), ("all", 1.0, 5)],
+    *[("cut", 1.0, LIMIT), ("cut", 0.0, 2)],
+    ("pad", 0.0, 0),
+]
+
+
+def batch(**more) -> Rollouts:
+    groups, scores, lengths = zip(*CASES, strict=True)
+    rollouts = Rollouts.build(
+        torch.tensor(scores), torch.tensor(lengths), groups, real_B=torch.tensor([group != "pad" for group in groups])
+    )
+    return dataclasses.replace(rollouts, **more)
+
+
+def kinds(routes: Routes) -> str:
+    return "".join("gds"[int(kind)] for kind in routes.route_B)
+
+
+def test_sample_routing_of_every_case():
+    routes = route_by_sample(batch(), SampleRoutingSettings())
+    assert kinds(routes) == "gg" "dgd" "ggg" "gd" "s"  # fmt: skip
+    assert routes.source_B.tolist() == [-1, -1, 3, -1, 3, -1, -1, -1, -1, 8, -1]
+    outcome = sample_routing(batch(), SampleRoutingSettings())
+    # r − mean over the whole group, also the routed part of it
+    expected = [0, 0, 0, 1 - 1 / 3, 0, 0, 0, 0, 0.5, 0, 0]
+    assert outcome.advantages_B.tolist() == pytest.approx(expected)
+    assert outcome.metrics == {"grpo_share": 0.7, "distil_share": 0.3, "skip_share": 0.0}
+
+
+def test_a_truncated_answer_is_a_demonstration_only_if_allowed():
+    settings = SampleRoutingSettings(truncated_demonstrations=False, max_response_length=LIMIT)
+    assert kinds(route_by_sample(batch(), settings)) == "gg" "dgd" "ggg" "gg" "s"  # fmt: skip
+    with pytest.raises(SettingsError, match="max_response_length"):
+        route_by_sample(batch(), SampleRoutingSettings(truncated_demonstrations=False))
+
+
+def test_self_distillation_of_every_case():
+    routes = route_all(batch(), SelfDistillationSettings())
+    assert kinds(routes) == "ss" "dsd" "ddd" "sd" "s"  # fmt: skip
+    assert routes.source_B.tolist() == [-1, -1, 3, -1, 3, 6, 5, 5, -1, 8, -1]
+    assert self_distillation(batch(), SelfDistillationSettings()).advantages_B.abs().sum() == 0
+    own = route_all(batch(), SelfDistillationSettings(dont_reprompt_on_self_success=False))
+    assert kinds(own) == "ss" "ddd" "ddd" "dd" "s"  # fmt: skip
+    assert own.source_B.tolist() == [-1, -1, 3, 3, 3, 5, 5, 5, 8, 8, -1]
+
+
+def test_variance_routing_of_every_case():
+    settings = VarianceRoutingSettings(distil=True, advantage="dr_grpo")
+    assert kinds(route_by_variance(batch(), settings)) == "ss" "ggg" "dsd" "gg" "s"  # fmt: skip
+    assert route_by_variance(batch(), settings).source_B.tolist() == [-1, -1, -1, -1, -1, 6, -1, 6, -1, -1, -1]
+    known = batch(references_G=("the solution", None, None, None, None))
+    routes = route_by_variance(known, settings)
+    assert kinds(routes) == "dd" "ggg" "dsd" "gg" "s"  # fmt: skip
+    assert routes.source_B.tolist()[:2] == [REFERENCE, REFERENCE]
+    expected = [0, 0, -1 / 3, 2 / 3, -1 / 3, 0, 0, 0, 0.5, -0.5, 0]
+    assert variance_routing(known, settings).advantages_B.tolist() == pytest.approx(expected)
+
+
+def test_the_shortest_demonstration_and_its_ties():
+    assert demonstrations(batch(), DistillationSettings(demonstration="shortest")).tolist() == [
+        *(-1, -1, 3, -1, 3, 6, 7, 6, -1, 8, -1)
+    ]
+
+
+def test_feedback():
+    said = batch(feedback_B=("off by one", None, "no", "fine", "no", *[None] * 6))
+    settings = SampleRoutingSettings()
+    routes = route_by_sample(said, settings)
+    assert kinds(routes) == "dg" "dgd" "ggg" "gd" "s"  # fmt: skip
+    assert routes.feedback_B.nonzero().flatten().tolist() == [0], "where there is a sibling it is shown instead"
+    both = dataclasses.replace(settings, environment_feedback_only_without_solution=False)
+    assert route_by_sample(said, both).feedback_B.nonzero().flatten().tolist() == [0, 2, 4]
+    assert kinds(route_by_sample(said, dataclasses.replace(settings, include_environment_feedback=False)))[0] == "g"
+    alone = route_all(said, SelfDistillationSettings())
+    assert kinds(alone) == "ds" "ddd" "ddd" "sd" "s"  # fmt: skip
+
+
+def test_entropy_weights_by_hand():
+    # exp(−β H) = 1, ½, ¼ with mean 7/12
+    weights = entropy_weights(torch.tensor([0.0, math.log(2), math.log(4)]), 1.0)
+    assert weights.tolist() == pytest.approx([12 / 7, 6 / 7, 3 / 7])
+    assert entropy_weights(torch.tensor([0.3, 2.0]), 0.0).tolist() == [1.0, 1.0]
+
+
+def everything_to_the_first(rollouts: Rollouts, settings: DistillationSettings) -> Routes:
+    rows = len(rollouts.scores_B)
+    return Routes(
+        torch.full((rows,), DISTIL), torch.zeros(rows, dtype=torch.int64), torch.zeros(rows, dtype=torch.bool)
+    )
+
+
+def nothing(rollouts: Rollouts, settings: DistillationSettings) -> Routes:
+    rows = len(rollouts.scores_B)
+    none = torch.full((rows,), NO_SOURCE)
+    return Routes(torch.where(rollouts.real_B, GRPO, SKIP), none, torch.zeros(rows, dtype=torch.bool))
+
+
+def test_a_router_of_ones_own():
+    settings = SampleRoutingSettings(router=f"{__name__}.nothing")
+    assert sample_routing(batch(), settings).metrics["distil_share"] == 0
+    with pytest.raises(ValueError, match="rollout 2 is 0, which is no rollout of its group"):
+        route(route_by_sample, batch(), SampleRoutingSettings(router=f"{__name__}.everything_to_the_first"))
+    for wrong in ("no.such.module", f"{__name__}.no_such_name", "nodots"):
+        with pytest.raises(SettingsError, match="cannot be imported"):
+            route(route_by_sample, batch(), SampleRoutingSettings(router=wrong))
+    with pytest.raises(SettingsError, match="not a function"):
+        route(route_by_sample, batch(), SampleRoutingSettings(router=f"{__name__}.LIMIT"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"route_B": torch.full((11,), DISTIL)}, "neither a demonstration nor feedback"),
+        ({"route_B": torch.full((3,), GRPO)}, "one entry per rollout"),
+        ({"route_B": torch.full((11,), DISTIL), "source_B": torch.full((11,), REFERENCE)}, "its prompt has none"),
+    ],
+)
+def test_routes_that_nobody_can_execute(change, complaint):
+    routes = dataclasses.replace(nothing(batch(), DistillationSettings()), **change)
+    with pytest.raises(ValueError, match=complaint):
+        route(lambda rollouts, settings: routes, batch(), DistillationSettings())
+    with pytest.raises(ValueError, match="must return"):
+        route(lambda rollouts, settings: None, batch(), DistillationSettings())
+
+
+def test_the_shortest_response_is_kept():
+    store = StoredResponses()
+    for text, length in (("long", 9), ("short", 3), ("middle", 5)):
+        store.offer("prompt", text, length)
+    assert store == StoredResponses({"prompt": "short"}, {"prompt": 3})
+
+
+def test_the_teachers_prompt():
+    question = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is {x}?"}]
+    settings = DistillationSettings()
+    told = teacher_messages(question, "<think>a\nb</think> It is {2}.", "Wrong sign.", settings)
+    assert told[0] == question[0]
+    assert told[1]["content"] == (
+        "What is {x}?\nCorrect solution:\n\nIt is {2}.\n\n"
+        "\nThe following is feedback from your unsuccessful earlier attempt:\n\nWrong sign.\n\n"
+        "\n\nCorrectly solve the original question.\n"
+    )
+    kept = dataclasses.replace(settings, remove_thinking_from_demonstration=False)
+    assert (
+        "<think>a\nb</think> It is"
+        in teacher_messages(question, "<think>a\nb</think> It is {2}.", None, kept)[1]["content"]
+    )
+    assert question[1]["content"] == "What is {x}?", "the student's prompt is left alone"
+    with pytest.raises(ValueError, match="knows no more"):
+        teacher_messages(question, None, "", settings)
+    with pytest.raises(ValueError, match="text prompts"):
+        teacher_messages([{"role": "user", "content": [{"type": "image"}]}], "x", None, settings)
+
+
+def test_a_long_prompt_is_cut():
+    settings = DistillationSettings(max_reprompt_len=3)
+    assert truncate_prompt([1, 2, 3], settings) == [1, 2, 3]
+    assert truncate_prompt([1, 2, 3, 4], settings) == [1, 2, 3]
+    assert truncate_prompt([1, 2, 3, 4], dataclasses.replace(settings, reprompt_truncation="left")) == [2, 3, 4]
+    with pytest.raises(ValueError, match="max_reprompt_len=3"):
+        truncate_prompt([1, 2, 3, 4], dataclasses.replace(settings, reprompt_truncation="error"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"alpha": 1.5}, "alpha"),
+        ({"full_logit_distillation": False}, "alpha: must be 1"),
+        ({"distillation_topk": 0}, "distillation_topk"),
+        ({"is_clip": 0.0}, "is_clip"),
+        ({"teacher_update_rate": 2.0}, "teacher_update_rate"),
+        ({"solution_template": "nothing"}, "successful_previous_attempt"),
+        ({"feedback_template": "{feedback_raw} {x}"}, "feedback_template"),
+        ({"reprompt_template": "{prompt}{solution}{feedback}{"}, "reprompt_template"),
+    ],
+)
+def test_wrong_settings(wrong, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        DistillationSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"teacher_update_rate": 0.1}, "set distil=True"),
+        ({"reference_column": "x"}, "set distil=True"),
+        ({"distil": True, "reference_weight": 2.0}, "without a teacher"),
+        ({"distil": True, "demonstration": "shortest"}, "does not use it"),
+    ],
+)
+def test_settings_of_variance_routing_that_would_do_nothing(wrong, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        VarianceRoutingSettings(**wrong)
