@@ -9,6 +9,8 @@
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
 #   LR, STEPS        learning rate; training steps (empty: one epoch; TRAIN must hold STEPS · BATCH prompts)
 #   MICRO            rollouts of one forward or backward pass
+#   REWARD           one of our rewards (accuracy), or a file of yours with an AgentExecutor, see
+#                    verl_efficiency/openrlhf/reward.py; empty: name one yourself, with the stock flags
 
 recipes_openrlhf=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -38,6 +40,11 @@ train() {
     --logger.tensorboard_dir "$folder/tensorboard"
     --vllm.tensor_parallel_size 1
   )
+  case ${REWARD-accuracy} in
+    "") ;;
+    *.py) flags+=(--train.agent_func_path "$REWARD") ;;
+    *) flags+=(--efficiency.reward "${REWARD-accuracy}") ;;
+  esac
   if [[ -n ${STEPS:-} ]]; then
     flags+=(--data.max_samples "$((STEPS * batch))")
   fi

@@ -6,4 +6,4 @@
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 
-train --efficiency.method token_budget --efficiency.reward accuracy "$@"
+train --efficiency.method token_budget "$@"

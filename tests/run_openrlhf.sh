@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# The whole loop of OpenRLHF with our classes, on the CPU: Ray's actors, vLLM, DeepSpeed, weights sent to vLLM after every step.
+# In an environment of its own (3 GB); a quarter of an hour at the first call, about five minutes later.
+#
+#   bash tests/run_openrlhf.sh          everything
+#   bash tests/run_openrlhf.sh async    one of: sync async learns resumes raises distils
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source recipes/openrlhf/_environment.sh
+full_environment "${OPENRLHF_FULL_VENV:-$PWD/.venv-openrlhf-full}"
+
+work=$(mktemp -d)
+runs=${RUNS:-$PWD/runs/openrlhf}
+rm -rf "$runs" && mkdir -p "$runs"
+export RAY_TMPDIR=$work/ray HF_HUB_OFFLINE=1
+mkdir "$RAY_TMPDIR"
+unset RAY_ADDRESS
+trainer=
+trap '[[ -n $trainer ]] && kill "$trainer" 2> /dev/null; rm -rf "$work"' EXIT
+
+python -m verl_efficiency.testbed.prepare --out "$work" --seed 0 > /dev/null
+verl-efficiency pack "$work/train.parquet" "$work/train.jsonl" --problems 1 --format openrlhf
+python recipes/openrlhf/cpu/widen.py --out "$work/model" > /dev/null 2>&1
+export GPUS=0 MODEL=$work/model TRAIN=$work/train.jsonl RUNS=$runs BATCH=8 GROUP=8 MICRO=64 LR=5e-4
+export PROMPT_TOKENS=24 RESPONSE_TOKENS=190
+
+# run NAME STEPS RECIPE FLAGS…: train; the log is RUNS/NAME.log.
+run() {
+  export NAME=$1 STEPS=$2
+  local recipe=$3
+  shift 3
+  echo "training: $NAME"
+  # Importance correction has vLLM report its log-probabilities, with which ours are compared.
+  timeout -k 10 "${LIMIT:-400}" bash "recipes/openrlhf/$recipe.sh" --actor.lr_scheduler constant --actor.lr_warmup_ratio 0 \
+    --algo.advantage.is_correction_level token --algo.advantage.is_correction_mode clip "$@" > "$runs/$NAME.log" 2>&1 &
+  trainer=$!
+  local status=0
+  wait "$trainer" || status=$?
+  trainer=
+  return "$status"
+}
+
+# trained NAME STEPS …: the run ended well and its actors' records say what they must.
+trained() {
+  run "$@" || { tail -n 40 "$runs/$1.log"; exit 1; }
+  python tests/openrlhf/evidence.py "$runs/$1.log" "$runs/$1/tensorboard" --steps "$2" "${evidence[@]}"
+}
+
+only=${1:-all}
+part() { [[ $only == all || $only == "$1" ]]; }
+
+if part sync; then
+  evidence=(--trainer EfficiencyPPOTrainer)
+  trained sync 10 token_budget
+fi
+if part async; then
+  evidence=(--trainer EfficiencyTrainingActor)
+  trained async 10 s_grpo --train.async_enable
+fi
+if part learns; then
+  evidence=(--trainer EfficiencyPPOTrainer --shorter 0.8)
+  BATCH=16 trained learns 30 token_budget \
+    --efficiency.difficulty data --efficiency.b_min 11 --efficiency.b_max 41
+fi
+if part resumes; then
+  evidence=(--trainer EfficiencyPPOTrainer)
+  trained resumes 4 token_budget --ckpt.save_steps 2
+  mv "$runs/resumes.log" "$runs/resumes_first.log"
+  rm -r "$runs/resumes/checkpoints/_actor/global_step4"
+  echo global_step2 > "$runs/resumes/checkpoints/_actor/latest"
+  run resumes 4 token_budget --ckpt.load_enable || { tail -n 40 "$runs/resumes.log"; exit 1; }
+  python tests/openrlhf/evidence.py "$runs/resumes.log" "$runs/resumes/tensorboard" --steps 4 --trainer EfficiencyPPOTrainer \
+    --goes-on-from "$runs/resumes_first.log"
+fi
+if part raises; then
+  for failing in "{1}" "{3}" "range(1000)"; do
+    for flag in --reward.remote_url --train.agent_func_path; do
+      sed "s/FAILING/$failing/" tests/openrlhf/raising_reward.py > "$work/raising.py"
+      if REWARD='' run raises 2 token_budget "$flag" "$work/raising.py"; then
+        echo "a reward that raises did not end the run ($failing, $flag)" >&2
+        exit 1
+      fi
+      grep -o "the reward brittle raised ValueError: no such unit. Prompt: .*Label: .*" "$runs/raises.log" | tail -n 1 || {
+        tail -n 40 "$runs/raises.log"
+        echo "the error does not name function, cause and prompt ($failing, $flag)" >&2
+        exit 1
+      }
+    done
+  done
+fi
+echo "everything holds; logs: $runs"
