@@ -53,8 +53,9 @@ def main(
         assert "starts anew" not in text
         assert budgets(text)[0] == budgets(before)[first], "the budget did not go on where it was"
         assert budgets(text)[0] != budgets(before)[0]
-    print(f"{trainer}: {made} steps, losses {min(scalars['policy_loss']):.3f} … {max(scalars['policy_loss']):.3f}, "
-          f"log-probability gap after the first token at most {gap:.4f}, mean length {start:.1f} → {end:.1f} tokens")  # fmt: skip
+    losses = f"losses {min(scalars['policy_loss']):.3f} … {max(scalars['policy_loss']):.3f}"
+    print(f"{trainer}: {made} steps, {losses}, log-probability gap after the first token at most {gap:.4f}, "
+          f"mean length {start:.1f} → {end:.1f} tokens")  # fmt: skip
 
 
 def budgets(text: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 ::
 
-    --efficiency.method token_budget      which method computes the advantages
+    --efficiency.method token_budget      which method computes the advantages; null: OpenRLHF itself
     --efficiency.penalty 0.5              a setting of it; names and defaults as under verl's algorithm.efficiency
     --efficiency.reward accuracy          one of our rewards, with its defaults
 
@@ -95,10 +95,9 @@ def _read(text: str) -> Any:
 def _checked(given: dict[str, Any]) -> Options:
     settings = dict(given)
     method, reward = settings.pop("method", None), settings.pop("reward", None)
-    if method is None and reward is None:
+    if "method" not in given and reward is None:
         raise SettingsError(
-            f"{ROOT}.method: is missing; it is one of {', '.join(ESTIMATORS)}. For a reward of ours alone, "
-            f"{ROOT}.reward: one of {', '.join(REWARDS)}"
+            f"{ROOT}.method: is missing; it is one of {', '.join(ESTIMATORS)}, or null for OpenRLHF's own advantages"
         )
     if method is not None and method not in ESTIMATORS:
         if method in REWARDS:

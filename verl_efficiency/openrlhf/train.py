@@ -72,7 +72,7 @@ def help_text(arguments: Sequence[str]) -> str:
         "usage: python -m verl_efficiency.openrlhf.train --efficiency.method NAME [--efficiency.<setting> VALUE …]",
         "           [--efficiency.reward NAME] <flags of OpenRLHF>",
         "",
-        f"{ROOT}.method   which method computes the advantages:",
+        f"{ROOT}.method   which method computes the advantages (null: OpenRLHF itself):",
         *(f"    {name:18s} {method.summary}" for name, method in ESTIMATORS.items()),
         f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(REWARDS)}",
         f"{ROOT}.<name>   a setting of the method; --help after {ROOT}.method NAME lists them",
