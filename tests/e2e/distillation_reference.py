@@ -97,37 +97,65 @@ def log_probs(model: torch.nn.Module, prompt: list[int], response: list[int]) ->
     return torch.log_softmax(logits[len(prompt) - 1 : -1], -1)
 
 
+Routes = dict[str, tuple[str, str | None]]
+
+
+def by_group(rows: list[Row]) -> dict[str, list[Row]]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row.group].append(row)
+    return groups
+
+
+def route_samples(rows: list[Row], everyone: bool) -> Routes:
+    """SRPO, or SDPO with ``everyone``: key → what the rollout learns by, and the text that its teacher is shown."""
+    groups, routes = by_group(rows), {}
+    for row in rows:
+        siblings = [other.text for other in groups[row.group] if other.score >= 0.5 and other is not row]
+        if siblings and (everyone or row.score < 0.5):
+            routes[row.key] = ("distil", siblings[0])
+        else:
+            routes[row.key] = ("skip" if everyone else "grpo", None)
+    return routes
+
+
+def route_by_variance(rows: list[Row], solutions: dict[str, str]) -> Routes:
+    """Groups that are all right learn from their shortest rollout, groups that are all wrong from the solution."""
+    routes: Routes = {}
+    for group in by_group(rows).values():
+        right = [row for row in group if row.score >= 0.5]
+        shortest = min(right, key=lambda row: len(row.response)) if len(right) == len(group) else None
+        for row in group:
+            if 0 < len(right) < len(group):
+                routes[row.key] = ("grpo", None)
+            elif shortest is None:
+                routes[row.key] = ("distil", solutions[row.question])
+            else:
+                routes[row.key] = ("skip", None) if row is shortest else ("distil", shortest.text)
+    return routes
+
+
 def step(
     rows: list[Row],
+    routes: Routes,
     model: Path,
     student: torch.nn.Module,
     teacher: torch.nn.Module,
     *,
-    everyone: bool,
     alpha: float,
-    k: int,
     beta: float,
+    k: int | None,
 ) -> Step:
-    """SRPO, or SDPO with ``everyone``: group advantage without the deviation, first correct sibling, one denominator."""
+    """The loss with one denominator; ``k`` None: on the sampled tokens. The group advantage is without the deviation."""
     tokenizer = AutoTokenizer.from_pretrained(model)
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row.group].append(row)
-
-    routed: dict[str, Row] = {}
-    kind: dict[str, str] = {}
-    for row in rows:
-        siblings = [other for other in groups[row.group] if other.score >= 0.5 and other is not row]
-        if siblings and (everyone or row.score < 0.5):
-            routed[row.key], kind[row.key] = siblings[0], "distil"
-        else:
-            kind[row.key] = "skip" if everyone else "grpo"
+    groups = by_group(rows)
+    kind = {key: name for key, (name, _) in routes.items()}
 
     teachers, prompts, weights = {}, {}, {}
     with torch.no_grad():
         for row in rows:
-            if row.key in routed:
-                shown = QUESTION.format(TAUGHT.format(row.question, routed[row.key].text))
+            if kind[row.key] == "distil":
+                shown = QUESTION.format(TAUGHT.format(row.question, routes[row.key][1]))
                 prompts[row.key] = tokenizer(shown, add_special_tokens=False)["input_ids"]
                 teachers[row.key] = log_probs(teacher, prompts[row.key], row.response)
     entropies = {key: -(logp.exp() * logp).sum(-1) for key, logp in teachers.items()}
@@ -143,11 +171,16 @@ def step(
         if kind[row.key] == "skip":
             continue
         logp = log_probs(student, row.prompt, row.response)
+        sampled = torch.tensor(row.response)[:, None]
+        chosen = logp.gather(1, sampled)[:, 0]
         if kind[row.key] == "grpo":
             scores = [other.score for other in groups[row.group]]
             advantage = row.score - sum(scores) / len(scores) if len(scores) > 1 else row.score
-            chosen = logp.gather(1, torch.tensor(row.response)[:, None])[:, 0]
             term = -advantage * torch.exp(chosen - chosen.detach()).sum()
+        elif k is None:
+            result.asked[row.key] = prompts[row.key], row.response, sampled
+            advantage = weights[row.key] * (teachers[row.key].gather(1, sampled)[:, 0] - chosen.detach())
+            term = -(advantage * torch.exp(chosen - chosen.detach())).sum()
         else:
             top = logp.detach().topk(k, -1).indices
             result.asked[row.key] = prompts[row.key], row.response, top

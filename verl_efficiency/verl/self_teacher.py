@@ -65,25 +65,52 @@ class SelfTeacher:
             empty = [torch.zeros_like(rows.masks_B[row]) for row in skipped]
             write([rows.keys[row] for row in skipped], batch, response_mask=empty, loss_mask=empty)
         routed = self.routes.distil_B.nonzero().flatten().tolist()
-        metrics[f"{self.method.name}/teacher_rows"] = float(len(routed))
+        self._log(metrics, teacher_rows=float(len(routed)))
         if routed:
             self._teach(batch, rows, routed, metrics)
             batch.fields = None  # all that the rows have by now
         state = run.state_of(self.method)
         if isinstance(state, StoredResponses) and self.settings.keeps_state:
             self._store(state, rows)
-            metrics[f"{self.method.name}/stored_responses"] = float(len(state.texts))
+            self._log(metrics, stored_responses=float(len(state.texts)))
 
     def update(self, metrics: dict) -> None:
         """Move the teacher's average; not after a gradient that verl itself has thrown away."""
         if self.settings.teacher_regularization != "ema":
             return
         moved = math.isfinite(metrics["actor/grad_norm"])
-        metrics[f"{self.method.name}/teacher_updated"] = float(moved)
+        self._log(metrics, teacher_updated=float(moved))
         if moved:
             self.workers.update_teacher()
 
     def _teach(self, batch: KVBatchMeta, rows: Batch, routed: list[int], metrics: dict) -> None:
+        scored = self._score(batch, rows, routed, metrics)
+        routed_keys = [rows.keys[row] for row in routed]
+        entropy = list(read(routed_keys, batch, "teacher_entropy")["teacher_entropy"].unbind())
+        entropy_N = torch.cat(entropy)
+        weights_N = distillation.entropy_weights(entropy_N, self.settings.entropy_beta)
+        weights = [torch.zeros(len(response)) for response in rows.responses_B]
+        for row, part in zip(routed, weights_N.split([len(part) for part in entropy]), strict=True):
+            weights[row][rows.masks_B[row].bool()] = part
+        self._log(
+            metrics,
+            teacher_entropy=float(entropy_N.mean()),
+            weight_largest=float(weights_N.max()),
+            weight_smallest=float(weights_N.min()),
+            feedback_share=int(self.routes.feedback_B.sum()) / len(routed),
+        )
+        if self.settings.full_logit_distillation:
+            none = read(routed_keys[:1], batch, "distil_teacher_logps")["distil_teacher_logps"].values()[:0]
+            others = [key for row, key in enumerate(rows.keys) if row not in scored]
+            if others:
+                write(others, batch, distil_teacher_logps=[none] * len(others))
+            write(rows.keys, batch, distil_weight=weights)
+            self._log(metrics, target_mebibytes=len(entropy_N) * none.shape[1] * (4 + 4) / 2**20)
+        else:
+            self._as_advantages(batch, rows, routed, weights, metrics)
+
+    def _score(self, batch: KVBatchMeta, rows: Batch, routed: list[int], metrics: dict) -> set[int]:
+        """The teacher's pass; returns the rows that it scored, those that fill up the last of their batch included."""
         ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in when verl balanced the batch
         fill = _shortest(rows, -len(routed) % ranks, besides=routed)
         prompts = {row: self._prompt(rows, row) for row in routed} | {row: rows.prompts_B[row] for row in fill}
@@ -94,6 +121,7 @@ class SelfTeacher:
         fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask"]
         if self.settings.full_logit_distillation:
             fields.append("distil_topk_ids")
+        most = max(self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu, *tokens.values())
         self.workers.teacher_log_probs(
             KVBatchMeta(
                 keys=keys,
@@ -104,37 +132,16 @@ class SelfTeacher:
                     "temperature": self.temperature,
                     "calculate_entropy": False,
                     "use_dynamic_bsz": True,  # whatever the actor does: the number of routed rows divides by nothing
-                    "max_token_len_per_gpu": max(
-                        self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu, *tokens.values()
-                    ),
+                    "max_token_len_per_gpu": most,
                 },
             )
         )
-        routed_keys = [rows.keys[row] for row in routed]
-        entropy = list(read(routed_keys, batch, "teacher_entropy")["teacher_entropy"].unbind())
-        entropy_N = torch.cat(entropy)
-        weights_N = distillation.entropy_weights(entropy_N, self.settings.entropy_beta)
-        metrics.update(
-            {
-                f"{self.method.name}/teacher_prompt_tokens": sum(len(prompts[row]) for row in routed) / len(routed),
-                f"{self.method.name}/teacher_tokens": float(sum(tokens.values())),
-                f"{self.method.name}/teacher_entropy": float(entropy_N.mean()),
-                f"{self.method.name}/weight_largest": float(weights_N.max()),
-                f"{self.method.name}/weight_smallest": float(weights_N.min()),
-                f"{self.method.name}/feedback_share": int(self.routes.feedback_B.sum()) / len(routed),
-            }
+        self._log(
+            metrics,
+            teacher_prompt_tokens=sum(len(prompts[row]) for row in routed) / len(routed),
+            teacher_tokens=float(sum(tokens.values())),
         )
-        weights = [torch.zeros(len(response)) for response in rows.responses_B]
-        for row, part in zip(routed, weights_N.split([len(part) for part in entropy]), strict=True):
-            weights[row][rows.masks_B[row].bool()] = part
-        if self.settings.full_logit_distillation:
-            others = [row for row in range(len(rows.keys)) if row not in set(scored)]
-            if others:
-                none = read(routed_keys[:1], batch, "distil_teacher_logps")["distil_teacher_logps"].values()[:0]
-                write([rows.keys[row] for row in others], batch, distil_teacher_logps=[none] * len(others))
-            write(rows.keys, batch, distil_weight=weights)
-        else:
-            self._as_advantages(batch, rows, routed, weights, metrics)
+        return set(scored)
 
     def _as_advantages(
         self, batch: KVBatchMeta, rows: Batch, routed: list[int], weights: list[Tensor], metrics: dict
@@ -149,7 +156,7 @@ class SelfTeacher:
             gaps.append(teacher_n1[:, 0] - old[row][mask])
             advantages[row] = torch.zeros_like(advantages[row])
             advantages[row][mask] = (weights[row][mask] * gaps[-1]).to(advantages[row].dtype)
-        metrics[f"{self.method.name}/sampled_kl"] = -float(torch.cat(gaps).mean())
+        self._log(metrics, sampled_kl=-float(torch.cat(gaps).mean()))
         write(rows.keys, batch, advantages=advantages)
 
     def _prompt(self, rows: Batch, row: int) -> Tensor:
@@ -174,6 +181,9 @@ class SelfTeacher:
 
     def _text(self, rows: Batch, row: int) -> str:
         return self.tokenizer.decode(rows.responses_B[row], skip_special_tokens=True)
+
+    def _log(self, metrics: dict, **values: float) -> None:
+        metrics.update({f"{self.method.name}/{name}": value for name, value in values.items()})
 
     def _store(self, state: StoredResponses, rows: Batch) -> None:
         for row in self.rollouts.correct_B.nonzero().flatten().tolist():
