@@ -15,8 +15,6 @@ from typing import Any
 from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
-from verl_efficiency.methods.routing import router_of
-from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, nearest, unknown
 
 logger = logging.getLogger("verl_efficiency")
@@ -138,6 +136,9 @@ def _check_estimator(config: Any) -> Iterator[str]:
 
 def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iterator[str]:
     """Our trainer runs, and a method with a self-teacher finds verl set up as it needs it."""
+    from verl_efficiency.methods.routing import router_of
+    from verl_efficiency.methods.teacher import DistillationSettings
+
     trainer = config.trainer
     mode = (trainer.get("v1") or {}).get("trainer_mode") if trainer.get("use_v1", False) else None
     if mode != "efficiency_sync":
