@@ -53,8 +53,10 @@ def test_recipe_is_accepted(recipe, gpus, tmp_path, data):
     assert args.train.batch_size == 8 * 8
 
 
-@pytest.mark.parametrize(("recipe", "reward"), [("token_budget", "accuracy"), ("length_levels", "length_levels"),
-                                                ("repetition", "composition"), ("batched_accuracy", "batched_accuracy")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("recipe", "reward"),
+    [("token_budget", "accuracy"), ("length_levels", "length_levels"), ("repetition", "composition")],
+)
 def test_reward_of_a_recipe(recipe, reward, tmp_path, data):
     arguments = launch_of(FOLDER / f"{recipe}.sh", tmp_path, TRAIN=str(data))
     assert parse(arguments[2:]).train.agent_func_path == reward_file(reward)

@@ -79,6 +79,7 @@ def make_world(args: Any) -> World:
     from verl_efficiency.openrlhf.ray_classes import EfficiencyPolicyModelActor
 
     stock_maker.ray = SimpleNamespace(get=lambda refs: refs, put=lambda value: value)
+    EfficiencyExperienceMaker.wait = staticmethod(lambda refs: refs)  # type: ignore[method-assign]
     strategy = get_strategy(args)
     actor = EfficiencyPolicyModelActor(1, 0, "127.0.0.1", None)
     actor.init_model_from_pretrained(strategy, args.actor.model_name_or_path, max_steps=10, vllm_engines=None)

@@ -1,15 +1,117 @@
-"""The loss and the trainer of the actor.
+"""The loss and the trainer of the actor: OpenRLHF's own, plus the term of self-distillation where a method has one.
 
 For subclasses of yours: derive them from these instead of ``PolicyLoss`` and ``ActorPPOTrainer``.
 """
 
-from openrlhf.models import PolicyLoss
+from typing import Any
+
+import torch
+from openrlhf.models import PolicyLoss, aggregate_loss
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
+from torch import Tensor
+
+from verl_efficiency.methods.distillation import chunked_divergence
+from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.openrlhf.options import teaches
+from verl_efficiency.openrlhf.self_teacher import DISTIL
+
+NEARLY_0 = (
+    1e-6  # instead of 0 tokens, by which OpenRLHF divides where every rollout of a micro-batch or a step is skipped
+)
 
 
 class EfficiencyPolicyLoss(PolicyLoss):
-    """OpenRLHF's policy loss."""
+    """OpenRLHF's policy loss, plus ``Σ w · min(π/π_old, is_clip) · D`` over the same number of tokens.
+
+    D is the divergence of :mod:`verl_efficiency.methods.distillation` at the tokens that a teacher has scored. Their rollouts
+    have advantage 0 in the stock loss, the others no teacher here.
+
+    Attributes:
+        settings: of the self-teacher, or None.
+        targets: of the micro-batch at hand, one tensor per rollout, see :mod:`verl_efficiency.openrlhf.self_teacher`.
+        logits: (b, T, V) of the micro-batch at hand, divided by the temperature.
+        distil_loss: the term, for the metrics.
+    """
+
+    settings: DistillationSettings | None = None
+    targets: list[Tensor] | None = None
+    logits: Tensor | None = None
+    distil_loss: Tensor | None = None
+
+    def forward(
+        self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, action_mask: Any = None, **stock: Any
+    ) -> tuple:
+        loss, *rest = super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **stock)
+        if action_mask is not None and not action_mask.any():  # all skipped: their means are 0 / 0
+            rest = [None if value is None else value.nan_to_num() for value in rest]
+        if self.targets is None:
+            return loss, *rest
+        divergence = self._divergence(log_probs, old_log_probs, action_mask)
+        totals = {name: stock[name] for name in ("dp_size", "batch_num_tokens", "global_batch_size") if name in stock}
+        distil_loss = aggregate_loss(divergence, action_mask, token_level_loss=True, **totals)
+        self.distil_loss = distil_loss.detach()
+        return loss + distil_loss, *rest
+
+    def _divergence(self, log_probs: Tensor, old_log_probs: Tensor, action_mask: Tensor) -> Tensor:
+        """(b, A): weighted divergence at the distilled tokens, 0 elsewhere."""
+        assert self.settings is not None
+        assert self.targets is not None
+        routed_b = torch.tensor([len(target) > 0 for target in self.targets], device=log_probs.device)
+        places = (action_mask.bool() & routed_b[:, None]).nonzero(as_tuple=True)
+        target_N = torch.cat(self.targets).to(log_probs.device)
+        if len(places[0]) != len(target_N):
+            raise RuntimeError(
+                f"{len(target_N)} distilled tokens for {len(places[0])} of the rollouts of a micro-batch"
+            )
+        if len(target_N) == 0:
+            return log_probs * 0.0
+        if self.logits is None:
+            raise RuntimeError("the actor gave no logits to compare with the teacher's")
+        k = (target_N.shape[1] - 1) // 2
+        weights_N, ids_NK, teacher_NK = target_N[:, 0], target_N[:, 1 : 1 + k].long(), target_N[:, 1 + k :]
+        logits_NV = self.logits[:, :-1][:, -action_mask.shape[1] :][places]
+        rows_N = torch.arange(len(logits_NV), device=logits_NV.device)
+        divergence_N = chunked_divergence(
+            logits_NV,
+            torch.zeros_like(rows_N),
+            rows_N,
+            ids_NK,
+            teacher_NK,
+            alpha=self.settings.alpha,
+            add_tail=self.settings.distillation_add_tail,
+            chunk_tokens=self.settings.chunk_tokens,
+        )[1]
+        if self.settings.is_clip is not None:
+            ratio_N = (log_probs - old_log_probs).detach()[places].exp()
+            weights_N = weights_N * ratio_N.clamp(max=self.settings.is_clip)
+        return torch.zeros_like(log_probs).index_put(places, weights_N * divergence_N)
 
 
 class EfficiencyActorTrainer(ActorPPOTrainer):
-    """OpenRLHF's trainer of the actor."""
+    """OpenRLHF's trainer of the actor, which hands the loss what the teacher said and the student's logits."""
+
+    actor_loss_fn: EfficiencyPolicyLoss
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = self.args.efficiency.build_settings()
+        if teaches(self.args.efficiency) and settings.full_logit_distillation:
+            self.actor_loss_fn.settings = settings
+            self.actor.register_forward_hook(self._keep_logits)
+
+    def _keep_logits(self, _module: Any, _inputs: Any, output: Any) -> None:
+        self.actor_loss_fn.logits = output[1]["logits"] if isinstance(output, tuple) else None
+
+    def training_step(self, experience: Any, kl_ctl: float, step: int, loss_batch_info: Any = None) -> dict:
+        loss = self.actor_loss_fn
+        loss.targets = experience.info.pop(DISTIL, None)
+        if loss_batch_info is not None:
+            totals = ("batch_num_tokens", "global_batch_size")
+            loss_batch_info = loss_batch_info | {name: loss_batch_info[name].clamp_min(NEARLY_0) for name in totals}
+        status = super().training_step(experience, kl_ctl, step, loss_batch_info)
+        status["num_action_tokens"] = max(status["num_action_tokens"], NEARLY_0)
+        if loss.distil_loss is not None:
+            status["metrics"]["efficiency/distil_loss"] = loss.distil_loss
+            status["weights"]["efficiency/distil_loss"] = "token"
+        loss.targets = loss.logits = loss.distil_loss = None
+        return status

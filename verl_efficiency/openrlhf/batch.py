@@ -6,7 +6,7 @@ of the response on, as verl has them. Rollout k belongs to group k // n.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from verl_efficiency.data.columns import column
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings
 
 
@@ -30,6 +31,7 @@ class Batch:
         scores_B: float32, the reward of each rollout.
         prompts_B: the prompt of each rollout, as text.
         labels_B: its label.
+        prompt_tokens_B: the token ids of each prompt.
         tokens_B: the token ids of each response, those of tools included.
         group_size: rollouts per prompt, n.
     """
@@ -39,6 +41,7 @@ class Batch:
     scores_B: Tensor
     prompts_B: tuple[str, ...]
     labels_B: tuple[str, ...]
+    prompt_tokens_B: tuple[Tensor, ...]
     tokens_B: tuple[Tensor, ...]
     group_size: int
 
@@ -51,16 +54,14 @@ class Batch:
         """
         index = torch.tensor([number for experience in experiences for number in experience.index])
         place_B = index.argsort()
-        masks, tokens = [], []
+        prompts, tokens = [], []
         for experience in experiences:
-            aligned, first_E = _from_first_token(experience.action_mask)
-            masks.append(aligned)
-            written_E = (aligned.shape[1] - aligned.flip(1).argmax(1)) * aligned.any(1)
-            last_E = first_E + written_E
-            for ids, first, last in zip(experience.sequences[:, 1:], first_E.tolist(), last_E.tolist(), strict=True):
-                tokens.append(ids[first:last])
-        width = max(mask.shape[1] for mask in masks)
-        mask_BL = torch.cat([torch.nn.functional.pad(mask, (0, width - mask.shape[1])) for mask in masks])
+            mask_EA = experience.action_mask
+            first_E = _first_token(mask_EA)
+            last_E = torch.where(mask_EA.any(1), mask_EA.shape[1] - mask_EA.flip(1).long().argmax(1), first_E)
+            for ids, first, last in zip(experience.sequences, first_E.tolist(), last_E.tolist(), strict=True):
+                prompts.append(ids[: first + 1])  # masks are shifted by one
+                tokens.append(ids[first + 1 : last + 1])
 
         def in_order(name: str) -> tuple:
             rows = [value for experience in experiences for value in getattr(experience, name)]
@@ -76,15 +77,20 @@ class Batch:
                 )
         return cls(
             place_B=place_B,
-            mask_BL=mask_BL[place_B],
+            mask_BL=_aligned([experience.action_mask for experience in experiences], experiences)[place_B],
             scores_B=torch.cat([experience.rewards for experience in experiences])[place_B],
             prompts_B=prompts_B,
             labels_B=in_order("labels"),
+            prompt_tokens_B=tuple(prompts[place] for place in place_B.tolist()),
             tokens_B=tuple(tokens[place] for place in place_B.tolist()),
             group_size=group_size,
         )
 
-    def rollouts(self, settings: MethodSettings) -> Rollouts:
+    def rows(self) -> list[dict[str, Any]]:
+        """The row of the data set behind each group, from its label."""
+        return [read_label(self.labels_B[first]) for first in range(0, len(self.labels_B), self.group_size)]
+
+    def rollouts(self, settings: MethodSettings, state: Any = None) -> Rollouts:
         """The input of a method, with what it asks of the data set (in the labels).
 
         A group is named by its place and its tokens: methods that draw by the name draw anew in every step, and the same again
@@ -104,36 +110,50 @@ class Batch:
         )
         if settings.reads_responses:
             rollouts = replace(rollouts, responses_B=self.tokens_B)
-        first_G = range(0, len(self.labels_B), self.group_size)
-        rows_G = [read_label(self.labels_B[first]) for first in first_G]
+        return replace(rollouts, **self._columns(settings, state))
+
+    def _columns(self, settings: MethodSettings, state: Any) -> dict[str, Any]:
+        rows_G = self.rows()
+        added: dict[str, Any] = {}
         if "difficulty" in settings.columns:
             values = [float(value) for value in column(rows_G, settings.columns["difficulty"], "difficulty_column")]
-            rollouts = replace(rollouts, difficulty_G=torch.tensor(values, dtype=torch.float64))
+            added["difficulty_G"] = torch.tensor(values, dtype=torch.float64)
         if "prompt" in settings.columns:
             names = [str(value) for value in column(rows_G, settings.columns["prompt"], "prompt_column")]
-            rollouts = replace(rollouts, prompt_ids_G=tuple(names))
+            added["prompt_ids_G"] = tuple(names)
         elif settings.names_prompts:
-            rollouts = replace(rollouts, prompt_ids_G=tuple(prompt_name(self.prompts_B[first]) for first in first_G))
-        return rollouts
+            added["prompt_ids_G"] = tuple(prompt_name(prompt) for prompt in self.prompts_B[:: self.group_size])
+        if "reference" in settings.columns:
+            path = settings.columns["reference"]
+            added["references_G"] = tuple(_value(row, path) or None for row in rows_G)
+        if isinstance(state, StoredResponses) and settings.names_prompts:
+            known = added.get("references_G", (None,) * len(rows_G))
+            stored = [state.texts.get(name) for name in added["prompt_ids_G"]]
+            added["references_G"] = tuple(text or kept for text, kept in zip(known, stored, strict=True))
+        return added
 
     def token_advantages(self, outcome: Outcome) -> Tensor:
         """(B, L) float32: each rollout's advantage on its response tokens, times their weights if it has any, 0 elsewhere."""
         weights_BL = self.mask_BL.float() if outcome.token_weights is None else outcome.token_weights(self.mask_BL)
         return weights_BL * outcome.advantages_B.float()[:, None]
 
+    def gather(self, values: Sequence[Tensor], experiences: Sequence[Any]) -> Tensor:
+        """(B, L): values of the response tokens, from one (E, A) tensor per experience."""
+        return _aligned(values, experiences)[self.place_B] * self.mask_BL
+
     def scatter(self, values_BL: Tensor, experiences: Sequence[Any]) -> list[Tensor]:
-        """Values of the response tokens (B, L) as one (E, A) tensor per experience, 0 outside of its mask."""
+        """The way back from :meth:`gather`: one (E, A) tensor per experience, 0 outside of its mask."""
         by_place = torch.empty_like(values_BL)
         by_place[self.place_B] = values_BL
-        scattered, start = [], 0
-        for experience in experiences:
+        scattered = []
+        for experience, values_EL in zip(
+            experiences, by_place.split([len(experience.sequences) for experience in experiences]), strict=True
+        ):
             mask_EA = experience.action_mask
-            rows, width = mask_EA.shape
-            first_E = mask_EA.long().argmax(1)
-            values_EL = torch.nn.functional.pad(by_place[start : start + rows], (0, max(0, width - values_BL.shape[1])))
-            column_EA = torch.arange(width) - first_E[:, None]
+            width = mask_EA.shape[1]
+            values_EL = torch.nn.functional.pad(values_EL, (0, max(0, width - values_EL.shape[1])))
+            column_EA = torch.arange(width) - _first_token(mask_EA)[:, None]
             scattered.append(values_EL.gather(1, column_EA.clamp_min(0)) * mask_EA)
-            start += rows
         return scattered
 
 
@@ -142,9 +162,22 @@ def prompt_name(prompt: str) -> str:
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]
 
 
-def _from_first_token(mask_EA: Tensor) -> tuple[Tensor, Tensor]:
-    """The mask from the first token of each response on (the last columns filled with 0), and where that token is."""
-    first_E = mask_EA.long().argmax(1)
-    column_EA = torch.arange(mask_EA.shape[1]) + first_E[:, None]
-    inside_EA = column_EA < mask_EA.shape[1]
-    return mask_EA.gather(1, column_EA.clamp_max(mask_EA.shape[1] - 1)) * inside_EA, first_E
+def _first_token(mask_EA: Tensor) -> Tensor:
+    return mask_EA.long().argmax(1)
+
+
+def _aligned(values: Sequence[Tensor], experiences: Sequence[Any]) -> Tensor:
+    """(rows, L): the values from the first token of each response on, 0 behind the last column."""
+    parts = []
+    for values_EA, experience in zip(values, experiences, strict=True):
+        width = values_EA.shape[1]
+        column_EA = torch.arange(width) + _first_token(experience.action_mask)[:, None]
+        parts.append(values_EA.gather(1, column_EA.clamp_max(width - 1)) * (column_EA < width))
+    longest = max(part.shape[1] for part in parts)
+    return torch.cat([torch.nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts])
+
+
+def _value(row: Any, path: str) -> Any:
+    for key in path.split("."):
+        row = row.get(key) if isinstance(row, Mapping) else None
+    return row

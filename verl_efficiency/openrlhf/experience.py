@@ -8,12 +8,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import ray
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from torch import Tensor
 
 from verl_efficiency.openrlhf.batch import Batch
+from verl_efficiency.openrlhf.options import teaches
+from verl_efficiency.openrlhf.self_teacher import SelfTeacher
 
 
 class EfficiencyExperienceMaker(RemoteExperienceMaker):
@@ -59,15 +62,23 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         if self.method is None:
             return experiences
         batch = Batch.of(experiences, self.args.rollout.n_samples_per_prompt)
-        rollouts = batch.rollouts(self.method_settings)
+        rollouts = batch.rollouts(self.method_settings, self.method_state)
         outcome = self.method.function()(rollouts, self.method_settings, self.method_state)
-        print(f"[{self.method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in outcome.metrics.items()), flush=True)
-        advantages = batch.scatter(batch.token_advantages(outcome), experiences)
+        advantages_BL, metrics = batch.token_advantages(outcome), dict(outcome.metrics)
+        if teaches(self.args.efficiency):
+            metrics |= SelfTeacher(self).teach(batch, rollouts, advantages_BL, experiences)
+        print(f"[{self.method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in metrics.items()), flush=True)
+        advantages = batch.scatter(advantages_BL, experiences)
         for experience, advantages_EA in zip(experiences, advantages, strict=True):
             experience.advantages = experience.returns = advantages_EA
-            for name, value in outcome.metrics.items():
+            for name, value in metrics.items():
                 experience.info[f"efficiency/{name}"] = torch.full((len(advantages_EA),), float(value))
         return experiences
+
+    @staticmethod
+    def wait(refs: Any) -> Any:
+        """The results of remote calls."""
+        return ray.get(refs)
 
 
 def require_rewards(samples: Sequence[Any], source: Any) -> None:

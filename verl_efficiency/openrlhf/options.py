@@ -48,6 +48,12 @@ class Options:
         return None if row is None else row.build_settings(self.settings, ROOT)
 
 
+def teaches(options: Options) -> bool:
+    """Whether a self-teacher scores rollouts."""
+    settings, row = options.build_settings(), options.row()
+    return settings is not None and row is not None and row.router is not None and settings.needs_trainer
+
+
 def take_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
     """Our flags, checked, and the other arguments in their order.
 
@@ -84,8 +90,8 @@ def take_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
 
 
 def _read(text: str) -> Any:
-    if text.lower() in ("true", "false", "null", "none"):
-        text = text.lower().replace("none", "null")
+    if text.lower() in ("true", "false", "null"):
+        text = text.lower()
     try:
         return json.loads(text)
     except ValueError:  # most texts are no JSON

@@ -6,15 +6,21 @@ of OpenRLHF's methods cannot call ``super()`` (``TrainingActor.broadcast_to_vllm
 version at start-up.
 """
 
+from pathlib import Path
 from typing import Any
 
 import openrlhf.trainer.ppo_trainer as stock_trainer
 import openrlhf.trainer.ppo_trainer_async as stock_async
 import openrlhf.trainer.ray.ppo_actor as stock_actor
 import ray
+import torch
 
+from verl_efficiency.methods import distillation
 from verl_efficiency.openrlhf.actor import EfficiencyActorTrainer, EfficiencyPolicyLoss
+from verl_efficiency.openrlhf.average import WeightAverage
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
+from verl_efficiency.openrlhf.options import teaches
+from verl_efficiency.openrlhf.self_teacher import Passage
 
 STATE = "verl_efficiency"
 
@@ -64,8 +70,66 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         stock_actor.ActorPPOTrainer = EfficiencyActorTrainer  # in this process; the stock method builds both
         stock_actor.PolicyLoss = EfficiencyPolicyLoss
         super().init_model_from_pretrained(*args, **kwargs)
+        self.settings: Any = self.strategy.args.efficiency.build_settings()
+        self.average: WeightAverage | None = None
+        if teaches(self.strategy.args.efficiency) and self.settings.teacher_regularization == "ema":
+            self.average = self._start_average()
         names = [type(part).__name__ for part in (self, self.trainer, self.trainer.actor_loss_fn)]
         print(f"[verl-efficiency] {names[0]} uses {names[1]} with {names[2]}", flush=True)
+
+    def _start_average(self) -> WeightAverage:
+        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
+        folder = Path(self.strategy.args.ckpt.path) / "_actor"
+        if self.checkpoint_states and not average.load(folder / (folder / "latest").read_text().strip()):
+            print("[verl-efficiency] the checkpoint holds no teacher: it starts anew, as the actor is now", flush=True)
+        return average
+
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        status = super().fit(*args, **kwargs)
+        if self.average is not None:
+            self.average.update()
+        return status
+
+    def save_checkpoint(self, tag: str, *args: Any, **kwargs: Any) -> None:
+        super().save_checkpoint(tag, *args, **kwargs)
+        if self.average is not None and not self.disable_ds_ckpt and self.strategy.is_rank_0():
+            self.average.save(Path(self.strategy.args.ckpt.path) / "_actor" / tag)
+
+    def exchange_teacher(self) -> None:
+        """Give the model the teacher's weights, or its own back."""
+        assert self.average is not None
+        self.average.exchange()
+
+    def student_topk(self, passage: Passage) -> list[Any]:
+        """Per rollout, (n, K): the student's likeliest tokens at its n masked tokens."""
+        logits_TV, positions_N, counts = self._logits(passage)
+        topk = self.settings.distillation_topk
+        ids_NK = distillation.student_topk(logits_TV, positions_N, topk, chunk_tokens=self.settings.chunk_tokens)
+        return list(ids_NK.cpu().split(counts))
+
+    def teacher_targets(self, passage: Passage, ids: list[Any] | None) -> list[tuple[Any, Any]]:
+        """Per rollout: log-probabilities (n, K) at ``ids``, or (n, 1) at the sampled tokens, and the entropy, (n,)."""
+        logits_TV, positions_N, counts = self._logits(passage)
+        sampled_N1 = passage.sequences[:, 1:][passage.action_mask.bool()][:, None]
+        ids_NK = sampled_N1 if ids is None else torch.cat(list(ids))
+        logps_NK, entropy_N = distillation.teacher_targets(
+            logits_TV, positions_N, ids_NK.to(logits_TV.device), chunk_tokens=self.settings.chunk_tokens
+        )
+        return list(zip(logps_NK.cpu().split(counts), entropy_N.cpu().split(counts), strict=True))
+
+    def _logits(self, passage: Passage) -> tuple[Any, Any, list[int]]:
+        """Logits of all tokens, (b · T, V), the places among them that predict a masked token, (N,), how many per rollout."""
+        device = torch.cuda.current_device()
+        self.actor.eval()
+        with torch.no_grad():
+            output = self.actor(
+                passage.sequences.to(device), attention_mask=passage.attention_mask.to(device), return_output=True
+            )
+        self.actor.train()
+        row_N, column_N = passage.action_mask.nonzero(as_tuple=True)
+        positions_N = row_N * passage.sequences.shape[1] + column_N
+        logits_TV = output["logits"].flatten(0, 1)
+        return logits_TV, positions_N.to(logits_TV.device), passage.action_mask.sum(1).tolist()
 
 
 def install() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from verl_efficiency.data.columns import column
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.openrlhf import rewards
-from verl_efficiency.openrlhf.options import ROOT, Options
+from verl_efficiency.openrlhf.options import ROOT, Options, teaches
 from verl_efficiency.settings import SettingsError
 
 logger = logging.getLogger("verl_efficiency")
@@ -87,7 +87,7 @@ def stock_flags(options: Options, arguments: list[str]) -> list[str]:
 
 def check(args: Any, options: Options) -> list[str]:
     """Every problem of OpenRLHF's parsed ``args`` that concerns us, one line each; empty when all is well."""
-    return [*_check_method(args, options), *_check_data(args, options)]
+    return [*_check_method(args, options), *_check_teacher(args, options), *_check_data(args, options)]
 
 
 def prepared(args: Any, options: Options) -> Options:
@@ -129,10 +129,35 @@ def _check_method(args: Any, options: Options) -> Iterator[str]:
                f"prompt; set it, or {ROOT}.max_response_length")  # fmt: skip
 
 
+def _check_teacher(args: Any, options: Options) -> Iterator[str]:
+    """A self-teacher can have the logits, the weights and the question that it needs."""
+    settings: Any = options.build_settings()
+    name = options.method
+    if not teaches(options):
+        return
+    needs_logits = settings.full_logit_distillation or settings.entropy_beta > 0
+    for flag, used in (
+        ("--ds.packing_samples", args.ds.packing_samples),
+        ("--train.dynamic_batch_enable", args.train.dynamic_batch_enable),
+        ("--ds.ring_attn_size", args.ds.ring_attn_size > 1),
+        ("--ds.tensor_parallel_size", args.ds.tensor_parallel_size > 1),
+    ):
+        if used and needs_logits:
+            yield (f"{flag}: {name} reads the logits of whole rows, which are packed or split there; leave it out, or distil "
+                   f"the sampled token: {ROOT}.full_logit_distillation false {ROOT}.alpha 1 {ROOT}.entropy_beta 0")  # fmt: skip
+    if settings.teacher_regularization == "ema" and args.ds.zero_stage == 3:
+        yield (f"--ds.zero_stage: the teacher of {name} is an average of weights that stage 3 splits; take stage 2, or "
+               f"{ROOT}.teacher_regularization none")  # fmt: skip
+    if not args.data.apply_chat_template:
+        yield f"--data.apply_chat_template: {name} writes another prompt for the teacher with the chat template; add the flag"
+
+
 def _check_data(args: Any, options: Options) -> Iterator[str]:
     """The labels of a local data set have the columns that the method reads."""
     settings = options.build_settings()
-    columns = {} if settings is None else settings.columns
+    columns = {} if settings is None else {role: path for role, path in settings.columns.items() if role != "reference"}
+    if teaches(options):
+        columns["question"] = "prompt"
     file = Path((args.data.prompt_dataset or "").partition("@")[0])
     if not columns:
         return
@@ -146,7 +171,7 @@ def _check_data(args: Any, options: Options) -> Iterator[str]:
         rows = [read_label(label) for label in column(read_rows(file), args.data.label_key, "--data.label_key")]
         for role, path in columns.items():
             try:
-                values = column(rows, path, f"{ROOT}.{role}_column")
+                values = column(rows, path, f"{ROOT}.{role}_column" if role != "question" else ROOT)
             except SettingsError as error:
                 yield f"{error} of the labels in {file}; `verl-efficiency pack --format openrlhf` writes such labels"
                 continue
@@ -176,6 +201,10 @@ def warn(args: Any, options: Options) -> None:
     for flag in [flag for flag, used in tried_nowhere.items() if used]:
         logger.warning("%s: verl-efficiency was never tried with it; compare the first steps with a run without", flag)
     settings = options.build_settings()
+    if teaches(options) and args.algo.advantage.is_correction_level != "off":
+        logger.warning(
+            "--algo.advantage.is_correction_level: is not applied to the distillation term of %s", options.method
+        )
     if settings is not None and settings.keeps_state and args.ckpt.disable_ds:
         logger.warning(
             "--ckpt.disable_ds: %s keeps running averages, which are saved with DeepSpeed's checkpoints only: a resumed run "
