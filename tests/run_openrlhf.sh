@@ -72,6 +72,12 @@ if part resumes; then
   python tests/openrlhf/evidence.py "$runs/resumes.log" "$runs/resumes/tensorboard" --steps 4 --trainer EfficiencyPPOTrainer \
     --goes-on-from "$runs/resumes_first.log"
 fi
+if part distils; then
+  evidence=(--trainer EfficiencyPPOTrainer --distils)
+  trained distils 4 sample_routing --efficiency.distillation_topk 20
+  evidence=(--trainer EfficiencyTrainingActor)
+  trained distils_sampled 4 sample_routing --train.async_enable --efficiency.full_logit_distillation false --efficiency.alpha 1
+fi
 if part raises; then
   for failing in "{1}" "{3}" "range(1000)"; do
     for flag in --reward.remote_url --train.agent_func_path; do

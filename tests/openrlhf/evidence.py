@@ -17,6 +17,7 @@ def main(
     shorter: Annotated[
         float | None, typer.Option(help="mean length at the end over that at the start, at most")
     ] = None,
+    distils: Annotated[bool, typer.Option(help="the loss must have had a distillation term in some step")] = False,
     goes_on_from: Annotated[
         Path | None, typer.Option(help="log of the run that this one resumes at its middle")
     ] = None,
@@ -39,7 +40,12 @@ def main(
     assert len(re.findall(rf"\({trainer} pid=\d+\) \[(?!verl-eff)\w+\] ", text)) == made  # our maker, once a step
     assert all(map(math.isfinite, scalars["policy_loss"] + scalars["actor_grad_norm"]))
     assert any(norm > 0 for norm in scalars["actor_grad_norm"])
-    assert len(scalars["efficiency/solve_rate"]) == made  # went through the replay buffer and the actor
+    ours = [name for name in scalars if name.startswith("efficiency/")]  # went through the replay buffer and the actor
+    assert len(ours) > 3
+    assert all(len(scalars[name]) == made for name in ours if name != "efficiency/distil_loss"), ours
+    if distils:
+        assert any(value > 0 for value in scalars["efficiency/distil_loss"])
+        assert all(map(math.isfinite, scalars["efficiency/distil_loss"]))
     gap = max(scalars["efficiency/log_prob_gap_rest"])
     assert gap < 0.01, f"log-probabilities of vLLM and trainer are {gap} apart"
     lengths = scalars["rollout/response_length_mean"]

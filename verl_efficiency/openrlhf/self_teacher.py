@@ -103,7 +103,7 @@ class SelfTeacher:
     def _score(
         self, batch: Batch, routed: list[int], prompts: list[Tensor]
     ) -> tuple[list[Tensor] | None, list[Tensor], list[Tensor] | None]:
-        """Per routed rollout: K ids or None; the teacher's log-probabilities there, or of the sampled token; entropy or None."""
+        """Per routed rollout: K ids or None; what the teacher gives them, or the sampled token; its entropy or None."""
         students = self._passages(batch, routed, [batch.prompt_tokens_B[row] for row in routed])
         teachers = self._passages(batch, routed, prompts)
         ids = None
