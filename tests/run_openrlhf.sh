@@ -3,7 +3,7 @@
 # In an environment of its own (3 GB); a quarter of an hour at the first call, about five minutes later.
 #
 #   bash tests/run_openrlhf.sh          everything
-#   bash tests/run_openrlhf.sh async    one of: sync async learns resumes raises distils
+#   bash tests/run_openrlhf.sh async    one of: sync async learns resumes distils raises
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source recipes/openrlhf/_environment.sh
@@ -64,11 +64,11 @@ if part learns; then
 fi
 if part resumes; then
   evidence=(--trainer EfficiencyPPOTrainer)
-  trained resumes 4 token_budget --ckpt.save_steps 2
+  trained resumes 4 token_budget --efficiency.budget_decay 0.999999 --ckpt.save_steps 2
   mv "$runs/resumes.log" "$runs/resumes_first.log"
   rm -r "$runs/resumes/checkpoints/_actor/global_step4"
   echo global_step2 > "$runs/resumes/checkpoints/_actor/latest"
-  run resumes 4 token_budget --ckpt.load_enable || { tail -n 40 "$runs/resumes.log"; exit 1; }
+  run resumes 4 token_budget --efficiency.budget_decay 0.999999 --ckpt.load_enable || { tail -n 40 "$runs/resumes.log"; exit 1; }
   python tests/openrlhf/evidence.py "$runs/resumes.log" "$runs/resumes/tensorboard" --steps 4 --trainer EfficiencyPPOTrainer \
     --goes-on-from "$runs/resumes_first.log"
 fi
