@@ -17,8 +17,8 @@ advantages of its whole group.
 
 There is no limit at which errors stop the run, because a reward worker has no way to stop one: whatever it raises, verl
 swallows as above, and then the samples are gone. What is wrong with the settings or columns of our own rewards is refused
-before the start, and ``trainer.val_before_train`` (verl's default) shows ``reward_error`` before the first step; the extras of
-training steps are not among verl's metrics, so there the log is the place to look.
+before the start, and ``trainer.val_before_train`` (verl's default) shows ``reward_error`` before the first step. The extras of
+training steps are not among verl's metrics, so there the log is the place to look; our trainer ``efficiency_sync`` logs them.
 
 >>> outcomes = Outcomes("my_reward")
 >>> outcomes.filled({"score": 0.5, "text": "x"}), outcomes.blank()

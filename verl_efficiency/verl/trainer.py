@@ -11,6 +11,7 @@ does is done by ``super()``; nothing of it is copied (file and line in verl 0.9.
 * ``_compute_advantage`` (:1743) and ``_update_actor`` (:1827): the teacher's pass after the one, its average after the other.
 """
 
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -87,19 +88,18 @@ class EfficiencyTrainer(PPOTrainerSync):
 def reward_metrics(rows: Batch) -> dict[str, float]:
     """The mean of every number that the reward returns, under ``reward/``; padding does not count.
 
-    Raises:
-        ValueError: a component is missing in some rollouts, so that its mean would be of others than the next one's.
+    Where some rollouts lack a number (a reward that raised returns fewer), the mean is over those that have it, and
+    ``reward/<name>_given`` says what share that is.
     """
     infos = [info for info, real in zip(rows.reward_infos, rows.real_B, strict=True) if real]
-    names = {
-        name for info in infos for name, value in info.items() if isinstance(value, bool | int | float | np.number)
-    }
-    means = {}
-    for name in sorted(names):
-        values = [info[name] for info in infos if name in info]
-        if len(values) < len(infos):
-            raise ValueError(
-                f"the reward gave {name!r} for {len(values)} of {len(infos)} rollouts; it must return the same keys for each"
-            )
-        means[f"reward/{name}"] = float(np.mean(values))
-    return means
+    values: dict[str, list[float]] = defaultdict(list)
+    for info in infos:
+        for name, value in info.items():
+            if isinstance(value, bool | int | float | np.number | np.bool_):
+                values[name].append(float(value))
+    metrics = {}
+    for name, given in sorted(values.items()):
+        metrics[f"reward/{name}"] = float(np.mean(given))
+        if len(given) < len(infos):
+            metrics[f"reward/{name}_given"] = len(given) / len(infos)
+    return metrics
