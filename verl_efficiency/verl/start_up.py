@@ -163,6 +163,7 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
          "sequence parallelism splits the logits"),
         ("actor.fsdp_config.ulysses_sequence_parallel_size", engine.get("ulysses_sequence_parallel_size", 1), (1,),
          "sequence parallelism splits the logits"),
+        ("actor.fsdp_config.pad_to_length", engine.get("pad_to_length", False), (False,), "verl hands no padded logits over"),
         ("actor.loss_agg_mode", aggregation, ("token-mean",), "both terms of the loss share the denominator, tokens"),
         ("actor.use_kl_loss", actor.get("use_kl_loss", False), (False,),
          "a KL to the reference pulls routed rows away from their teacher (the papers have none)"),

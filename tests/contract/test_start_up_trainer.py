@@ -1,0 +1,240 @@
+"""What the trainer efficiency_sync and the self-teacher cannot do is refused on the driver, with the setting and the mend."""
+
+import pytest
+
+pytest.importorskip("verl.trainer.ppo.v1", reason="verl 0.8 has no V1 trainer")
+
+from tests.contract.conftest import LAUNCH
+from tests.contract.test_start_up import OURS, launch, refusal, train_file  # noqa: F401  # fixtures
+from verl_efficiency.verl import start_up
+
+ACTOR, ROLLOUT_CORRECTION = "actor_rollout_ref.actor", "algorithm.rollout_correction"
+SYNC = "trainer.v1.trainer_mode=efficiency_sync"
+SRPO = ("algorithm.adv_estimator=sample_routing", SYNC)
+SDPO = ("algorithm.adv_estimator=self_distillation", SYNC)
+VARIANCE = ("algorithm.adv_estimator=variance_routing", SYNC, "+algorithm.efficiency.distil=True")
+T_SPMO = ("algorithm.adv_estimator=t_spmo", SYNC)
+SAMPLED = ("+algorithm.efficiency.full_logit_distillation=False", "+algorithm.efficiency.alpha=1")
+
+
+@pytest.mark.parametrize("method", ["sample_routing", "self_distillation", "t_spmo", "variance_routing"])
+@pytest.mark.parametrize("prefix", ["", "efficiency."])
+@pytest.mark.parametrize("mode", ["sync", "separate_async", "colocate_async"])
+def test_another_trainer_is_refused(refusal, method, prefix, mode):  # noqa: F811
+    overrides = [f"algorithm.adv_estimator={prefix}{method}", f"trainer.v1.trainer_mode={mode}"]
+    if method == "variance_routing":
+        overrides.append("+algorithm.efficiency.distil=True")
+    (line,) = refusal(*overrides)
+    assert line.startswith(f"trainer.v1.trainer_mode: {method} needs efficiency_sync")
+    assert f"not {mode}" in line
+    assert "`verl-efficiency train` sets it" in line
+
+
+def test_the_v0_trainer_is_refused(refusal):  # noqa: F811
+    (line,) = refusal(*SRPO, "trainer.use_v1=False")
+    assert line.startswith(
+        "trainer.v1.trainer_mode: sample_routing needs efficiency_sync (verl>=0.9 with trainer.use_v1=True)"
+    )
+
+
+@pytest.mark.parametrize("method", [SRPO, SDPO, VARIANCE], ids=["srpo", "sdpo", "variance"])
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (
+            ("actor_rollout_ref.model.use_fused_kernels=True",),
+            ["actor_rollout_ref.model.use_fused_kernels:", "needs False, not True", "no logits"],
+        ),
+        (
+            (f"{ACTOR}.ulysses_sequence_parallel_size=2",),
+            [f"{ACTOR}.ulysses_sequence_parallel_size:", "needs 1, not 2"],
+        ),
+        (
+            (f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size=2",),
+            [f"{ACTOR}.fsdp_config.ulysses_sequence_parallel_size:", "needs 1, not 2"],
+        ),
+        (
+            (f"{ACTOR}.fsdp_config.pad_to_length=True",),
+            [f"{ACTOR}.fsdp_config.pad_to_length:", "needs False, not True"],
+        ),
+        (
+            (f"{ACTOR}.loss_agg_mode=seq-mean-token-mean",),
+            [f"{ACTOR}.loss_agg_mode:", "needs token-mean, not seq-mean-token-mean", "denominator"],
+        ),
+        (
+            (f"{ACTOR}.use_kl_loss=True", "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=1"),
+            [f"{ACTOR}.use_kl_loss:", "needs False, not True", "reference"],
+        ),
+        (
+            ("trainer.device=cpu",),
+            [f"{ACTOR}.strategy:", "needs fsdp2, not fsdp", "FSDP1 does not run on a CPU"],
+        ),
+        (
+            (f"{ACTOR}.fsdp_config.model_dtype=bf16",),
+            [f"{ACTOR}.fsdp_config.model_dtype:", "needs fp32 or float32, not bf16", "teacher_regularization=none"],
+        ),
+        (
+            (f"{ACTOR}.strategy=veomni",),
+            [f"{ACTOR}.strategy:", "needs fsdp or fsdp2, not veomni"],
+        ),
+        (
+            ("distillation.enabled=True",),
+            ["distillation.enabled:", "is its own teacher; set it to False"],
+        ),
+        (
+            (f"{ROLLOUT_CORRECTION}.bypass_mode=True",),
+            [f"{ROLLOUT_CORRECTION}.bypass_mode:", "set it to False, or full_logit_distillation=False, alpha=1"],
+        ),
+        (
+            (f"{ROLLOUT_CORRECTION}.rollout_rs=token_k1",),
+            [f"{ROLLOUT_CORRECTION}.rollout_rs:", "leave it null"],
+        ),
+        (
+            ("algorithm.use_kl_in_reward=True", "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=1"),
+            ["algorithm.use_kl_in_reward:"],
+        ),
+        (
+            ("+algorithm.efficiency.router=my_package.routers.mine",),
+            ["algorithm.efficiency.router: 'my_package.routers.mine' cannot be imported", "package.module.function"],
+        ),
+        (
+            ("+algorithm.efficiency.router=verl_efficiency.methods.routing.rout",),
+            ["algorithm.efficiency.router: 'verl_efficiency.methods.routing.rout' cannot be imported"],
+        ),
+        (
+            ("+algorithm.efficiency.router=mine",),
+            ["algorithm.efficiency.router: 'mine' cannot be imported", "package.module.function"],
+        ),
+        (
+            ("+algorithm.efficiency.router=verl_efficiency.methods.routing.SKIP",),
+            ["algorithm.efficiency.router:", "is a int, not a function"],
+        ),
+        (
+            ("+algorithm.efficiency.full_logit_distillation=False",),
+            ["algorithm.efficiency.alpha:", "1 with full_logit_distillation=False"],
+        ),
+        (
+            ("+algorithm.efficiency.teacher_update_rate=1.5",),
+            ["algorithm.efficiency.teacher_update_rate:", "in [0, 1]", "1.5"],
+        ),
+        (
+            ("+algorithm.efficiency.distilation_topk=20",),
+            ["algorithm.efficiency:", "unknown setting 'distilation_topk'; did you mean 'distillation_topk'?"],
+        ),
+        (
+            ("+algorithm.efficiency.teacher_regularization=trust-region",),
+            ["algorithm.efficiency.teacher_regularization:", "unknown value 'trust-region'"],
+        ),
+        (
+            ("+algorithm.efficiency.reprompt_template='{prompt}{solution}'",),
+            ["algorithm.efficiency.reprompt_template:", "{feedback}"],
+        ),
+    ],
+)
+def test_one_line_with_the_setting_and_the_mend(refusal, method, overrides, words):  # noqa: F811
+    (line,) = refusal(*method, *overrides)
+    assert line.startswith(words[0])
+    for word in words:
+        assert word in line
+
+
+def test_megatron_is_refused():
+    """Chosen by the group ``model_engine``, so that this configuration is composed anew."""
+    from hydra import compose, initialize_config_module
+
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        config = compose("ppo_trainer", [*LAUNCH, *SRPO, "model_engine=megatron"])
+    (line,) = start_up.check(config)
+    assert line.startswith(f"{ACTOR}.strategy: sample_routing needs fsdp or fsdp2, not megatron")
+
+
+@pytest.mark.parametrize("aggregation", ["seq-mean-token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"])
+@pytest.mark.parametrize("normalise", ["batch", "prompt"])
+def test_t_spmo_is_scaled_for_one_aggregation(refusal, launch, aggregation, normalise):  # noqa: F811
+    given = (*T_SPMO, f"{ACTOR}.loss_agg_mode={aggregation}")
+    (line,) = refusal(*given, f"+algorithm.efficiency.normalise={normalise}")
+    assert line.startswith(f"{ACTOR}.loss_agg_mode: t_spmo is scaled for token-mean, not {aggregation}")
+    assert "algorithm.efficiency.normalise=none" in line
+    launch(*given, "+algorithm.efficiency.normalise=none")
+
+
+def test_every_mistake_is_named_at_once(refusal):  # noqa: F811
+    lines = refusal(
+        *("algorithm.adv_estimator=sample_routing", "actor_rollout_ref.model.use_fused_kernels=True"),
+        *(f"{ACTOR}.loss_agg_mode=seq-mean-token-mean", "distillation.enabled=True"),
+    )
+    assert [line.split(":")[0] for line in lines] == [
+        *("trainer.v1.trainer_mode", "actor_rollout_ref.model.use_fused_kernels"),
+        *(f"{ACTOR}.loss_agg_mode", "distillation.enabled"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        SRPO,
+        SDPO,
+        VARIANCE,
+        T_SPMO,
+        ("algorithm.adv_estimator=efficiency.sample_routing", SYNC),
+        ("algorithm.adv_estimator=variance_routing",),  # without a teacher it is an estimator on any trainer
+        ("algorithm.adv_estimator=variance_routing", SYNC),
+        ("algorithm.adv_estimator=grpo", SYNC),  # our trainer with verl's own method: its metrics alone
+        (*SRPO, *SAMPLED, f"{ROLLOUT_CORRECTION}.bypass_mode=True"),
+        (*SDPO, "+algorithm.efficiency.teacher_regularization=none", f"{ACTOR}.fsdp_config.model_dtype=bf16"),
+        (*SDPO, f"{ACTOR}.fsdp_config.model_dtype=float32"),
+        (*SRPO, "trainer.device=cpu", f"{ACTOR}.strategy=fsdp2"),
+        (*SRPO, "+algorithm.efficiency.router=verl_efficiency.methods.self_distillation.route_all"),
+        (*SRPO, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.rollout.name=hf"),
+        (*T_SPMO, "actor_rollout_ref.model.use_fused_kernels=True"),  # no logits needed
+        (*T_SPMO, f"{ACTOR}.ulysses_sequence_parallel_size=2"),
+    ],
+)
+def test_a_good_configuration_passes(launch, caplog, overrides):  # noqa: F811
+    config = launch(*overrides)
+    assert config.trainer.checkpoint_callback_class is None
+    assert not [record for record in caplog.records if record.name == "verl_efficiency"]
+
+
+def test_the_token_limit_is_handed_on_where_a_method_asks_for_it(launch):  # noqa: F811
+    config = launch(*SRPO, "data.max_response_length=77", "+algorithm.efficiency.truncated_demonstrations=False")
+    assert config.algorithm.efficiency.max_response_length == 77
+    config = launch(*SRPO, "data.max_response_length=77", "+algorithm.efficiency.max_response_length=50")
+    assert config.algorithm.efficiency.max_response_length == 50
+
+
+def test_stored_responses_are_saved_with_the_checkpoints(launch):  # noqa: F811
+    config = launch(*VARIANCE, "+algorithm.efficiency.store_responses=True")
+    assert config.trainer.checkpoint_callback_class == OURS
+
+
+def test_a_missing_reference_column_is_named_with_the_nearest(refusal, launch, train_file):  # noqa: F811
+    file = train_file(["4"], name="solution")
+    reference = "+algorithm.efficiency.reference_column=extra_info."
+    launch(*VARIANCE, file, f"{reference}solution")
+    (line,) = refusal(*VARIANCE, file, f"{reference}solutoin")
+    assert line.startswith("algorithm.efficiency.reference_column: unknown column 'extra_info.solutoin'")
+    assert "did you mean 'extra_info.solution'?" in line
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("demonstration", "shortest", "variance_routing does not use it"),
+        ("feedback_template", "'{feedback_raw}!'", "variance_routing does not use it"),
+        ("reference_weight", "2", "only the form without a teacher uses it"),
+    ],
+)
+def test_a_setting_that_a_method_would_ignore_is_refused(refusal, setting, value, words):  # noqa: F811
+    (line,) = refusal(*VARIANCE, f"+algorithm.efficiency.{setting}={value}")
+    assert line.startswith(f"algorithm.efficiency.{setting}:")
+    assert words in line
+
+
+def test_a_real_launch_with_a_router_that_is_nowhere_ends_before_ray(fresh, tmp_path):
+    router = "+algorithm.efficiency.router=my_package.routers.mine"
+    done = fresh("-m", "verl.trainer.main_ppo", *LAUNCH, *SRPO, router, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "algorithm.efficiency.router: 'my_package.routers.mine' cannot be imported" in done.stderr
+    assert "ray init kwargs" not in done.stdout + done.stderr
+    assert done.stderr.count("Error: ") == 1
