@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The test command: installs what it needs into .venv, then lint, types, tests, and real training runs on the CPU.
+# The test command: installs what it needs into .venv and .venv-openrlhf, then lint, types, tests, and real training runs on the
+# CPU. OpenRLHF's whole loop takes an environment of its own: bash tests/run_openrlhf.sh.
 #
 #   bash tests/run.sh                all of it
 #   bash tests/run.sh tests/unit     only these tests, no lint
@@ -22,3 +23,4 @@ ruff check .
 ruff format --check .
 mypy
 python -m pytest --doctest-modules verl_efficiency tests
+bash tests/run_openrlhf_light.sh
