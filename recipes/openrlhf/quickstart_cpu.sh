@@ -18,7 +18,7 @@ SECONDS=0
 
 say() { printf '\n\033[1m[%3d s] %s\033[0m\n' "$SECONDS" "$*"; }
 
-say "1/4 environment (3 GB)"
+say "1/4 environment (4 GB)"
 source recipes/openrlhf/_environment.sh
 full_environment "${VENV:-$PWD/.venv-openrlhf-full}"
 
