@@ -74,9 +74,9 @@ if part resumes; then
 fi
 if part distils; then
   evidence=(--trainer EfficiencyPPOTrainer --distils)
-  trained distils 4 sample_routing --efficiency.distillation_topk 20
+  BATCH=16 trained distils 4 sample_routing --efficiency.distillation_topk 20
   evidence=(--trainer EfficiencyTrainingActor)
-  trained distils_sampled 4 sample_routing --train.async_enable --efficiency.full_logit_distillation false --efficiency.alpha 1
+  BATCH=16 trained distils_sampled 4 sample_routing --train.async_enable --efficiency.full_logit_distillation false --efficiency.alpha 1
 fi
 if part raises; then
   for failing in "{1}" "{3}" "range(1000)"; do
