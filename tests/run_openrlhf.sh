@@ -3,7 +3,7 @@
 # In an environment of its own (4 GB, made at the first call in a few minutes); the runs take about ten minutes.
 #
 #   bash tests/run_openrlhf.sh          everything
-#   bash tests/run_openrlhf.sh async    one of: sync async learns resumes distils raises
+#   bash tests/run_openrlhf.sh async    one of: sync async learns resumes distils ranks raises
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source recipes/openrlhf/_environment.sh
@@ -77,6 +77,10 @@ if part distils; then
   BATCH=16 trained distils 4 sample_routing --efficiency.distillation_topk 20
   evidence=(--trainer EfficiencyTrainingActor)
   BATCH=16 trained distils_sampled 4 sample_routing --train.async_enable --efficiency.full_logit_distillation false --efficiency.alpha 1
+fi
+if part ranks; then # two of the actor: each is given a part of every pass
+  evidence=(--trainer EfficiencyPPOTrainer --distils)
+  BATCH=16 CPU_ACTORS=3 trained ranks 4 sample_routing --actor.num_gpus_per_node 2 --efficiency.distillation_topk 20
 fi
 if part raises; then
   for failing in "{1}" "{3}" "range(1000)"; do
