@@ -1,0 +1,651 @@
+"""The trainer ``efficiency_sync`` and its worker: what they take over from verl, what they add, and how they are reached."""
+
+import inspect
+import json
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+pytest.importorskip("verl.trainer.ppo.v1", reason="verl 0.8 has no V1 trainer")
+
+import torch
+import transfer_queue
+from tensordict import TensorDict
+from torch import nn
+from transfer_queue import KVBatchMeta
+from typer.testing import CliRunner
+from verl.single_controller.base.decorator import MAGIC_ATTR
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1 import PPOTrainer, PPOTrainerSync, get_trainer_cls
+from verl.utils import tensordict_utils as tu
+from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from verl_efficiency.cli import app
+from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.settings import SettingsError
+from verl_efficiency.verl import run
+from verl_efficiency.verl import trainer as trainer_module
+from verl_efficiency.verl.average import WeightAverage
+from verl_efficiency.verl.batch import Batch, read, read_batch, write
+from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets
+from verl_efficiency.verl.trainer import EfficiencyTrainer, reward_metrics
+from verl_efficiency.verl.worker import DistillationWorker, _put_teacher_prompts
+
+HOOKS = (
+    *("_build_replay_buffer", "_init_resource_pool_mgr", "_load_checkpoint"),
+    *("_compute_old_log_prob", "_compute_advantage", "_update_actor"),
+)
+SYNC = "trainer.v1.trainer_mode=efficiency_sync"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    run.reset()
+    yield
+    run.reset()
+
+
+REGISTERED = """
+import json
+import verl
+from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+import verl.trainer.ppo.v1
+print(json.dumps({name: f"{cls.__module__}.{cls.__name__}" for name, cls in TRAINER_REGISTRY.items()}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugins", "modules", "found"),
+    [("auto", "", True), ("none", "verl_efficiency.verl.plugin", True), ("none", "", False)],
+    ids=["entry point", "external module", "without the plugin"],
+)
+def test_the_mode_is_known_to_a_stock_launch(fresh, plugins, modules, found):
+    done = fresh(REGISTERED, VERL_USE_EXTERNAL_PLUGINS=plugins, VERL_USE_EXTERNAL_MODULES=modules)
+    assert done.returncode == 0, done.stderr
+    registry = json.loads(done.stdout.splitlines()[-1])
+    ours = {"efficiency_sync": "verl_efficiency.verl.trainer.EfficiencyTrainer"} if found else {}
+    assert {name: path for name, path in registry.items() if path.startswith("verl_efficiency")} == ours
+    assert registry["sync"] == "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync"
+
+
+def test_it_is_verls_sync_trainer_but_for_the_named_methods():
+    assert get_trainer_cls("efficiency_sync") is EfficiencyTrainer
+    own = {name for name, value in vars(EfficiencyTrainer).items() if inspect.isfunction(value)}
+    assert own == {"__init__", *HOOKS}
+    for name in dir(PPOTrainerSync):
+        if not name.startswith("__") and name not in (*HOOKS, "_abc_impl"):
+            assert getattr(EfficiencyTrainer, name) is getattr(PPOTrainerSync, name), name
+
+
+@pytest.mark.parametrize("name", ["__init__", *HOOKS])
+def test_verl_calls_these_methods_with_these_arguments(name):
+    ours, theirs = (inspect.signature(getattr(cls, name)).parameters for cls in (EfficiencyTrainer, PPOTrainer))
+    assert list(ours) == list(theirs)
+
+
+def test_verl_takes_these_steps_in_this_order():
+    """Rows are routed before the pass for ``old_log_probs``, scored between advantages and update."""
+    trainer, metrics = MagicMock(), {}
+    trainer.use_reference_policy = trainer.use_critic = False
+    trainer.config.trainer.critic_warmup = trainer.global_steps = 0
+    trainer.replay_buffer.sample.return_value = MagicMock(), {}
+    PPOTrainer._step_once(trainer, metrics, {}, 4)
+    called = [call[0] for call in trainer.method_calls]
+    steps = ["replay_buffer.sample", "_balance_batch", "_compute_old_log_prob", "_compute_advantage", "_update_actor"]
+    assert [name for name in called if name in steps] == steps
+    for name in ("_compute_old_log_prob", "_compute_advantage", "_update_actor"):
+        (call,) = getattr(trainer, name).call_args_list
+        assert set(call.kwargs) == {"metrics"}  # and the batch by its place
+
+
+def test_the_set_up_reads_the_worker_first_and_the_checkpoint_last():
+    source = inspect.getsource(PPOTrainer._setup)
+    order = ["_init_tokenizer()", "_init_resource_pool_mgr()", "role_worker_mapping[actor_role]", ".init_model()"]
+    places = [source.index(call) for call in [*order, "self._load_checkpoint()"]]
+    assert places == sorted(places)
+    source = inspect.getsource(PPOTrainer.__init__)
+    assert source.index("self.trainer_mode =") < source.index("self._build_replay_buffer()")
+
+
+def test_to_verl_it_is_the_sync_trainer(compose):
+    """What verl compares with its own names, and the buffer that it chooses by them."""
+    ours = EfficiencyTrainer(compose("algorithm.adv_estimator=sample_routing", SYNC))
+    theirs = PPOTrainerSync(compose())
+    assert ours.trainer_mode == theirs.trainer_mode == "sync"
+    assert type(ours.replay_buffer) is type(theirs.replay_buffer)
+    assert ours.replay_buffer.trainer_mode == "sync"
+    assert ours.parameter_sync_step == theirs.parameter_sync_step
+    assert ours.self_teacher is None  # until the tokenizer is there
+
+
+@pytest.mark.parametrize(
+    ("overrides", "taught"),
+    [
+        (("algorithm.adv_estimator=sample_routing",), True),
+        (("algorithm.adv_estimator=self_distillation",), True),
+        (("algorithm.adv_estimator=variance_routing", "+algorithm.efficiency.distil=True"), True),
+        (("algorithm.adv_estimator=variance_routing",), False),
+        (("algorithm.adv_estimator=t_spmo",), False),
+        (("algorithm.adv_estimator=grpo",), False),
+    ],
+)
+def test_only_a_method_with_a_teacher_changes_the_worker(compose, monkeypatch, overrides, taught):
+    def stock(self):
+        self.role_worker_mapping = {Role.ActorRollout: "verl's actor", Role.Critic: "verl's critic"}
+
+    monkeypatch.setattr(PPOTrainer, "_init_resource_pool_mgr", stock)
+    trainer = EfficiencyTrainer(compose(*overrides, SYNC))
+    trainer.tokenizer = None
+    trainer._init_resource_pool_mgr()
+    actor = trainer.role_worker_mapping[Role.ActorRollout]
+    assert trainer.role_worker_mapping[Role.Critic] == "verl's critic"
+    assert (trainer.self_teacher is not None) == taught
+    if taught:
+        assert actor.__ray_metadata__.class_name == "DistillationWorker"
+    else:
+        assert actor == "verl's actor"
+
+
+def rows(reward_infos, padding=0, keys=None):
+    count = len(reward_infos)
+    return Batch(
+        keys=tuple(keys or [f"u{row}_0_0" for row in range(count)]),
+        uids_B=np.array([f"u{row}" for row in range(count)], dtype=object),
+        real_B=tuple(row < count - padding for row in range(count)),
+        scores_B=torch.arange(count, dtype=torch.float32),
+        lengths_B=torch.arange(count) + 1,
+        responses_B=tuple(torch.arange(row + 1) for row in range(count)),
+        masks_B=tuple(torch.ones(row + 1) for row in range(count)),
+        reward_infos=tuple(reward_infos),
+        messages_B=(),
+        prompts_B=(),
+    )
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_the_steps_in_between(monkeypatch, taught):
+    calls, trainer = [], object.__new__(EfficiencyTrainer)
+
+    def stock(name):
+        def method(self, batch, metrics):
+            calls.append(f"verl {name}")
+            if name == "_compute_advantage":  # where the estimator runs
+                run.report(ESTIMATORS["sample_routing"], {"distil_share": 0.5})
+            return f"{batch}+"
+
+        return method
+
+    def step(name):
+        return lambda *_: calls.append(name)
+
+    for name in HOOKS[3:]:
+        monkeypatch.setattr(PPOTrainer, name, stock(name))
+    read_with = []
+    monkeypatch.setattr(
+        *(trainer_module, "read_batch"),
+        lambda batch, *, with_prompts: read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}]),
+    )
+    trainer.self_teacher = SimpleNamespace(**{n: step(n) for n in ("route", "teach", "update")}) if taught else None
+    trainer.timing_raw, metrics = {}, {}
+    assert trainer._compute_old_log_prob("batch", metrics) == "batch+"
+    assert trainer._compute_advantage("batch", metrics) == "batch+"
+    assert trainer._update_actor("batch", metrics) == "batch+"
+    ours = {"route", "teach", "update"} if taught else set()
+    every = ["route", "verl _compute_old_log_prob", "verl _compute_advantage", "teach", "verl _update_actor", "update"]
+    assert calls == [name for name in every if name.startswith("verl") or name in ours]
+    assert read_with == [taught]  # prompts are read only where somebody shows them to a teacher
+    assert metrics == {"reward/acc": 0.5, "sample_routing/distil_share": 0.5}
+    assert set(trainer.timing_raw) == ({"teacher", "teacher_update"} if taught else set())
+
+
+def test_the_metrics_of_a_step_are_not_those_of_the_one_before():
+    run.begin_step(run.Step((), ()))
+    run.report(ESTIMATORS["kimi"], {"a": 1.0, "b": 2.0})
+    run.begin_step(run.Step((), ()))
+    run.report(ESTIMATORS["kimi"], {"b": 3.0})
+    assert run.reported() == {"kimi/b": 3.0}
+
+
+def test_every_number_of_the_reward_is_logged():
+    infos = [
+        {"acc": True, "format": 0.5, "tokens": np.int64(10), "mean": np.float32(0.25), "text": "x", "none": None},
+        {"acc": False, "format": 1, "tokens": np.int64(30), "mean": np.float32(0.75), "text": "y", "none": None},
+        {"acc": 100.0, "format": 100.0, "tokens": 100, "mean": 100.0, "extra": 100.0},  # padding
+    ]
+    assert reward_metrics(rows(infos, padding=1)) == {
+        "reward/acc": 0.5,
+        "reward/format": 0.75,
+        "reward/mean": 0.5,
+        "reward/tokens": 20.0,
+    }
+
+
+def test_a_component_that_some_rollouts_lack_is_a_mean_of_those_that_have_it():
+    infos = [{"acc": 1.0, "bonus": 0.5}, {"acc": 0.0}, {"acc": 0.0, "bonus": 1.0}, {"acc": 1.0, "bonus": None}]
+    found = reward_metrics(rows(infos))
+    assert found == {"reward/acc": 0.5, "reward/bonus": 0.75, "reward/bonus_given": 0.5}
+
+
+def test_a_reward_without_components_has_no_metrics():
+    assert reward_metrics(rows([{}, {"text": "x"}])) == {}
+
+
+def test_rows_in_the_order_of_their_keys_do_not_depend_on_how_verl_balanced_them():
+    keys = ["b_2_0", "a_10_0", "b_10_0", "a_2_1", "a_2_0", "pad9f_0_0", "with_line_0_0"]
+    one = rows([{"n": n} for n in range(7)], padding=1, keys=keys)
+    ordered = one.in_order_of_keys()
+    assert ordered.keys == ("a_2_0", "a_2_1", "a_10_0", "b_2_0", "b_10_0", "pad9f_0_0", "with_line_0_0")
+    for row, key in enumerate(ordered.keys):
+        before = keys.index(key)
+        assert ordered.scores_B[row] == before
+        assert ordered.uids_B[row] == f"u{before}"
+        assert ordered.lengths_B[row] == len(ordered.responses_B[row]) == len(ordered.masks_B[row]) == before + 1
+        assert ordered.reward_infos[row] == {"n": before}
+        assert ordered.real_B[row] == (before < 6)
+    assert ordered.messages_B == ordered.prompts_B == ()
+    turned = one.in_order_of_keys().in_order_of_keys()
+    assert turned.keys == ordered.keys
+
+
+def test_a_step_hands_over_responses_and_feedback_in_words_only():
+    step = rows([{"feedback": "more"}, {"feedback": "  "}, {"feedback": 3.0}, {}]).step
+    assert step.feedback_B == ("more", None, None, None)
+    assert [len(response) for response in step.responses_B] == [1, 2, 3, 4]
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    """TransferQueue's two calls; like it, ``get`` leaves out a field that not all rows have."""
+    stored: dict[str, dict] = {}
+
+    def get(keys, partition_id, select_fields):
+        shared = [name for name in select_fields if all(name in stored[key] for key in keys)]
+        lists = {name: [stored[key][name] for key in keys] for name in shared}
+        return {
+            name: nested_tensor_from_tensor_list(values, ragged_idx=1) if torch.is_tensor(values[0]) else values
+            for name, values in lists.items()
+        }
+
+    def put(keys, partition_id, fields):
+        for name in fields.keys():  # noqa: SIM118  # a TensorDict
+            for key, value in zip(keys, fields[name].unbind(), strict=True):
+                stored[key][name] = value
+
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", get)
+    monkeypatch.setattr(transfer_queue, "kv_batch_put", put)
+    return stored
+
+
+def test_a_field_that_not_all_rows_have_is_an_error(queue):
+    queue |= {"a": {"x": torch.ones(2), "y": torch.ones(1)}, "b": {"x": torch.ones(3)}}
+    meta = KVBatchMeta(["a", "b"], [{}, {}], "train", None, {})
+    assert [len(x) for x in read(["a", "b"], meta, "x")["x"].unbind()] == [2, 3]
+    with pytest.raises(KeyError, match="not all 2 rows of the batch have the fields y, z"):
+        read(["a", "b"], meta, "x", "y", "z")
+    assert read(["a"], meta, "x", "y")["y"].unbind()[0].tolist() == [1.0]
+
+
+def test_what_is_written_is_read_back_row_by_row_also_empty(queue):
+    queue |= {"a": {}, "b": {}, "c": {}}
+    meta = KVBatchMeta(["a", "b", "c"], [{}] * 3, "train", None, {})
+    values = [torch.rand(2, 4), torch.rand(0, 4), torch.rand(3, 4)]
+    write(["c", "a", "b"], meta, x=values)
+    assert [queue[key]["x"].shape for key in "abc"] == [(0, 4), (3, 4), (2, 4)]
+    for key, value in zip("cab", values, strict=True):
+        assert torch.equal(queue[key]["x"], value)
+
+
+@pytest.mark.parametrize("with_prompts", [True, False])
+def test_a_batch_is_read(queue, with_prompts):
+    def row(uid, score, mask, **extra):
+        ids = torch.arange(len(mask))
+        scores = torch.zeros(len(mask))
+        scores[-1] = score
+        fields = {"uid": uid, "responses": ids, "response_mask": torch.tensor(mask), "rm_scores": scores}
+        question = [{"role": "user", "content": uid}]
+        return fields | {"extra_fields": extra, "raw_prompt": question, "prompts": torch.arange(4)}
+
+    queue["a_0_0"] = row("a", 1.0, [1, 0, 1], reward_extra_info={"acc": 1.0})
+    queue["a_1_0"] = row("a", 0.25, [1], other=3)
+    queue["pad1_0_0"] = row("pad1", 0.0, [0], reward_extra_info={"acc": 1.0})  # verl copies the first row's
+    tags = [{}, {"is_padding": False}, {"is_padding": True}]
+    batch = read_batch(KVBatchMeta(list(queue), tags, "train", None, {}), with_prompts=with_prompts)
+    assert batch.keys == ("a_0_0", "a_1_0", "pad1_0_0")
+    assert batch.uids_B.tolist() == ["a", "a", "pad1"]
+    assert batch.real_B == (True, True, False)
+    assert batch.scores_B.tolist() == [1.0, 0.25, 0.0]
+    assert batch.lengths_B.tolist() == [2, 1, 0]
+    assert [len(response) for response in batch.responses_B] == [3, 1, 1]
+    assert batch.reward_infos == ({"acc": 1.0}, {}, {})
+    assert [len(prompt) for prompt in batch.prompts_B] == ([4, 4, 4] if with_prompts else [])
+    assert [m[0]["content"] for m in batch.messages_B] == (["a", "a", "pad1"] if with_prompts else [])
+
+
+def rollouts_of(labels):
+    count = len(labels)
+    real_B = torch.tensor([not label.startswith("pad") for label in labels])
+    return Rollouts.build(torch.zeros(count), torch.ones(count), labels, real_B=real_B)
+
+
+def completed(monkeypatch, method, given, columns, step=None, labels=("a", "b", "b", "pad")):
+    """``run.complete`` for a data set with these columns."""
+    monkeypatch.setattr(transfer_queue, "kv_list", lambda partition: {partition: [f"{u}_0_0" for u in columns]})
+    monkeypatch.setattr(
+        *(transfer_queue, "kv_batch_get"),
+        lambda keys, partition_id, select_fields: {
+            field: [columns[key.rsplit("_", 2)[0]].get(field) for key in keys] for field in select_fields
+        },
+    )
+    method = ESTIMATORS[method]
+    settings = method.build_settings(given, "algorithm.efficiency")
+    return run.complete(rollouts_of(list(labels)), settings, run.state_of(method), step)
+
+
+def question(text):
+    return [{"role": "user", "content": text}]
+
+
+def test_references_come_from_the_column_first_and_then_from_what_was_stored(monkeypatch):
+    columns = {
+        "a": {"raw_prompt": question("1+1"), "extra_info": {"solution": "two"}},
+        "b": {"raw_prompt": question("2+2"), "extra_info": {"solution": ""}},
+        "c": {"raw_prompt": question("3+3"), "extra_info": {"solution": None}},
+    }
+    labels = ("a", "b", "c", "pad")
+    given = {"distil": True, "reference_column": "extra_info.solution"}
+    assert completed(monkeypatch, "variance_routing", given, columns, labels=labels).references_G == (
+        *("two", None, None),
+        None,
+    )
+    given |= {"store_responses": True}
+    state = run.state_of(ESTIMATORS["variance_routing"])
+    state.offer(run.prompt_name(question("1+1")), "2", 1)
+    state.offer(run.prompt_name(question("2+2")), "four, I think", 13)
+    state.offer(run.prompt_name(question("2+2")), "4", 1)
+    state.offer(run.prompt_name(question("2+2")), "4 again", 7)
+    found = completed(monkeypatch, "variance_routing", given, columns, labels=labels)
+    assert found.references_G == ("two", "4", None, None)
+    assert found.prompt_ids_G[1] == run.prompt_name(question("2+2"))
+    del given["reference_column"]
+    assert completed(monkeypatch, "variance_routing", given, columns, labels=labels).references_G == (
+        "2",
+        "4",
+        None,
+        None,
+    )
+
+
+def test_a_column_that_a_row_lacks_is_named(monkeypatch):
+    given = {"distil": True, "reference_column": "extra_info.solution"}
+    columns = {"a": {"extra_info": {"solution": "x"}}, "b": {"extra_info": {"index": 3}}}
+    with pytest.raises(KeyError, match=r"no column 'extra_info.solution' \(stopped at 'solution'\)"):
+        completed(monkeypatch, "variance_routing", given, columns)
+
+
+def test_responses_and_feedback_are_handed_over_to_those_who_read_them(monkeypatch):
+    step = run.Step(responses_B=tuple(torch.arange(n) for n in range(4)), feedback_B=("x", None, None, None))
+    found = completed(monkeypatch, "t_spmo", {}, {}, step)
+    assert (found.responses_B, found.feedback_B) == (step.responses_B, None)
+    found = completed(monkeypatch, "sample_routing", {}, {}, step)
+    assert (found.responses_B, found.feedback_B) == (None, step.feedback_B)
+    found = completed(monkeypatch, "sample_routing", {"include_environment_feedback": False}, {}, step)
+    assert found.feedback_B is None
+    with pytest.raises(RuntimeError, match=r"trainer\.v1\.trainer_mode=efficiency_sync"):
+        completed(monkeypatch, "t_spmo", {}, {}, None)
+
+
+# The worker
+
+
+def parameters_of(cls, name):
+    """Names and defaults, without what ``ray.remote`` adds to the methods of a class."""
+    parameters = inspect.signature(inspect.unwrap(getattr(cls, name))).parameters.values()
+    return [(p.name, p.default) for p in parameters if not p.name.startswith("_ray")]
+
+
+@pytest.mark.parametrize("name", ["compute_log_prob", "update_actor", "save_checkpoint", "load_checkpoint"])
+def test_the_worker_takes_the_place_of_verls(name):
+    assert parameters_of(DistillationWorker, name) == parameters_of(ActorRolloutRefWorker, name)
+    dispatch, stock = (getattr(getattr(cls, name), MAGIC_ATTR) for cls in (DistillationWorker, ActorRolloutRefWorker))
+    assert (dispatch["execute_mode"], dispatch["blocking"]) == (stock["execute_mode"], stock["blocking"])
+    if not isinstance(stock["dispatch_mode"], dict):
+        assert dispatch["dispatch_mode"] == stock["dispatch_mode"]
+    else:
+        for side in ("dispatch_fn", "collect_fn"):
+            a, b = dispatch["dispatch_mode"][side], stock["dispatch_mode"][side]
+            assert (getattr(a, "func", a), getattr(a, "args", ())) == (getattr(b, "func", b), getattr(b, "args", ()))
+
+
+class Actor:
+    """verl's TrainingWorker as far as ours uses it."""
+
+    def __init__(self):
+        self.engine = SimpleNamespace(module=nn.Linear(2, 2))
+        self.loss_fn, self.seen, self.fails = "stock", [], False
+
+    def set_loss_fn(self, loss):
+        self.loss_fn = loss
+
+    def infer_batch(self, data):
+        self.seen.append((self.loss_fn, data, self.engine.module.weight.detach().clone()))
+        if self.fails:
+            raise RuntimeError("the pass failed")
+        return data
+
+    def train_mini_batch(self, data):
+        self.seen.append((self.loss_fn, data, None))
+        return data
+
+    def save_checkpoint(self, path, *_):
+        self.seen.append(("saved", path, None))
+
+    def load_checkpoint(self, path, *_):
+        self.seen.append(("loaded", path, None))
+        with torch.no_grad():
+            self.engine.module.weight.fill_(7.0)
+
+
+def started(**given):
+    worker = object.__new__(DistillationWorker)
+    worker.actor, worker.role, worker.enable_routing_replay = Actor(), "actor", False
+    worker.loss_fn = SimpleNamespace(keywords={"config": None})
+    worker.start_distillation(DistillationSettings(**given))
+    return worker
+
+
+def nested(*values):
+    return torch.nested.as_nested_tensor([torch.tensor(value) for value in values], layout=torch.jagged)
+
+
+def batch(**values):
+    data = TensorDict(
+        {
+            "prompts": nested([1, 2], [3]),
+            "responses": nested([5, 6, 7], [8]),
+            "input_ids": nested([1, 2, 5, 6, 7], [3, 8]),
+            "teacher_prompts": nested([1, 2, 9, 9], [3, 9]),
+        },
+        batch_size=2,
+    )
+    tu.assign_non_tensor(data, **values)
+    return data
+
+
+def flags(data):
+    names = ("compute_loss", "distillation_use_topk", "distillation_only")
+    return tuple(tu.get_non_tensor_data(data, name, None) for name in names)
+
+
+def test_the_teachers_prompt_takes_the_place_of_the_students():
+    data = batch()
+    _put_teacher_prompts(data)
+    assert [row.tolist() for row in data["input_ids"].unbind()] == [[1, 2, 9, 9, 5, 6, 7], [3, 9, 8]]
+    assert [row.tolist() for row in data["prompts"].unbind()] == [[1, 2, 9, 9], [3, 9]]
+    assert [row.tolist() for row in data["position_ids"].unbind()] == [[0, 1, 2, 3, 4, 5, 6], [0, 1, 2]]
+    assert "teacher_prompts" not in data
+
+
+def test_the_students_pass_is_verls_unless_its_top_k_is_asked_for():
+    worker = started()
+    loss = worker.actor.loss_fn
+    assert isinstance(loss, DistillationLoss)
+    worker.compute_log_prob(batch(compute_loss=False))
+    used, data, _ = worker.actor.seen.pop()
+    assert used is loss
+    assert flags(data) == (False, None, None)
+    worker.compute_log_prob(batch(compute_loss=False, distil_topk=5))
+    used, data, _ = worker.actor.seen.pop()
+    assert isinstance(used, StudentTopk)
+    assert used.k == 5
+    assert flags(data) == (True, True, False)
+    assert worker.actor.loss_fn is loss
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_teachers_pass_has_its_weights_and_leaves_none_behind(fails):
+    worker = started(teacher_update_rate=0.5)
+    actor, loss = worker.actor, worker.actor.loss_fn
+    before = actor.engine.module.weight.detach().clone()
+    with torch.no_grad():
+        actor.engine.module.weight.add_(2.0)
+    worker.update_teacher()
+    student, actor.fails = actor.engine.module.weight.detach().clone(), fails
+    if fails:
+        with pytest.raises(RuntimeError, match="the pass failed"):
+            worker.teacher_log_probs(batch())
+    else:
+        worker.teacher_log_probs(batch())
+    used, data, weights = actor.seen.pop()
+    assert isinstance(used, TeacherTargets)
+    assert flags(data) == (True, True, True)
+    torch.testing.assert_close(weights, before + 1.0)
+    assert torch.equal(actor.engine.module.weight, student)
+    assert actor.loss_fn is loss
+
+
+def test_without_an_average_the_teacher_is_the_actor_as_it_is():
+    worker = started(teacher_regularization="none")
+    assert worker.average is None
+    worker.teacher_log_probs(batch())
+    assert torch.equal(worker.actor.seen[-1][2], worker.actor.engine.module.weight)
+
+
+@pytest.mark.parametrize(("targets", "full", "ours"), [(True, True, True), (False, True, False), (True, False, False)])
+def test_the_update_reads_the_logits_only_on_a_batch_with_targets(targets, full, ours):
+    worker = started(full_logit_distillation=full, alpha=1.0)
+    data = batch(distillation_use_topk=False, distillation_only=False)
+    if targets:
+        data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
+    worker.update_actor(data)
+    assert flags(worker.actor.seen[-1][1])[1:] == (ours, ours)
+
+
+def test_the_checkpoint_holds_the_teacher(tmp_path, caplog):
+    worker = started()
+    with torch.no_grad():
+        worker.average.average["weight"].fill_(3.0)
+    worker.save_checkpoint(str(tmp_path))
+    assert worker.actor.seen == [("saved", str(tmp_path), None)]
+    again = started()
+    again.load_checkpoint(str(tmp_path))
+    assert (again.average.average["weight"] == 3.0).all()
+    assert (again.actor.engine.module.weight == 7.0).all()
+    assert not caplog.text
+
+    (tmp_path / "teacher_world_size_1_rank_0.pt").unlink()
+    again.load_checkpoint(str(tmp_path))
+    assert (again.average.average["weight"] == 7.0).all()
+    assert "holds no teacher: it starts from the actor's weights" in caplog.text
+
+
+def test_the_teacher_is_read_before_verl_may_delete_the_folder(tmp_path):
+    worker = started()
+    worker.save_checkpoint(str(tmp_path))
+    stock = worker.actor.load_checkpoint
+
+    def load_and_delete(path, *_):
+        (tmp_path / "teacher_world_size_1_rank_0.pt").unlink()
+        stock(path)
+
+    worker.actor.load_checkpoint = load_and_delete
+    worker.average.average["weight"].fill_(-1.0)
+    worker.load_checkpoint(str(tmp_path), None, True)
+    assert not (worker.average.average["weight"] == 7.0).any()
+
+
+def test_a_fresh_run_starts_the_teacher_from_the_actor(tmp_path):
+    """verl loads nothing then; with the path None nothing is touched."""
+    worker = started()
+    kept = worker.average.average["weight"].clone()
+    worker.load_checkpoint(None)
+    assert torch.equal(worker.average.average["weight"], kept)
+    assert isinstance(worker.average, WeightAverage)
+
+
+# verl-efficiency train
+
+
+ARGUMENTS = [
+    *("--config-path", "/my/configs", "-cn", "mine", "--cfg", "job", "--multirun"),
+    *("algorithm.adv_estimator=sample_routing", "+algorithm.efficiency.reprompt_template='{prompt} {solution}'"),
+    *("~critic", "++a.b=[1, 2]", "data.train_files=a=b.parquet", "--", "-x"),
+]
+
+
+def launched(monkeypatch, *arguments):
+    seen = []
+    monkeypatch.setattr("runpy.run_module", lambda *a, **k: seen.append((a, k, list(sys.argv))))
+    monkeypatch.setattr(sys, "argv", ["verl-efficiency"])
+    result = CliRunner().invoke(app, ["train", *arguments])
+    return result, seen
+
+
+def test_train_hands_everything_on_to_verls_main(monkeypatch):
+    result, seen = launched(monkeypatch, *[a for a in ARGUMENTS if a != "--"])
+    assert result.exit_code == 0, result.output
+    ((where, how, argv),) = seen
+    assert where == ("verl.trainer.main_ppo",)
+    assert how == {"run_name": "__main__", "alter_sys": True}
+    assert argv == ["verl.trainer.main_ppo", *(a for a in ARGUMENTS if a != "--"), SYNC]
+
+
+def test_train_without_arguments_is_verls_default_launch(monkeypatch):
+    _, seen = launched(monkeypatch)
+    assert seen[0][2] == ["verl.trainer.main_ppo", SYNC]
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "efficiency_async"])
+@pytest.mark.parametrize("prefix", ["", "+", "++"])
+def test_train_refuses_another_trainer(monkeypatch, mode, prefix):
+    result, seen = launched(monkeypatch, f"{prefix}trainer.v1.trainer_mode={mode}")
+    assert isinstance(result.exception, SettingsError)
+    assert f"{prefix}trainer.v1.trainer_mode={mode}: this command sets efficiency_sync" in str(result.exception)
+    assert seen == []
+
+
+def test_train_takes_its_own_trainer(monkeypatch):
+    result, seen = launched(monkeypatch, SYNC)
+    assert result.exit_code == 0
+    assert seen[0][2] == ["verl.trainer.main_ppo", SYNC, SYNC]
+
+
+def test_train_prints_verls_configuration(fresh, tmp_path):
+    done = fresh(
+        *("-m", "verl_efficiency.cli", "train", "--cfg", "job", "algorithm.adv_estimator=sample_routing"),
+        *("+algorithm.efficiency.distillation_topk=7", "actor_rollout_ref.model.path=/nowhere/model"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(done.stdout[done.stdout.index("actor_rollout_ref:") :])
+    assert config.trainer.v1.trainer_mode == "efficiency_sync"
+    assert config.algorithm.adv_estimator == "sample_routing"
+    assert config.algorithm.efficiency == {"distillation_topk": 7}
+    assert config.actor_rollout_ref.model.path == "/nowhere/model"
