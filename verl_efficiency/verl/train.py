@@ -18,7 +18,9 @@ def train_command(context: typer.Context) -> None:
     """
     for text in context.args:
         if text.lstrip("+").startswith(MODE) and not text.endswith("=efficiency_sync"):
-            raise SettingsError(f"{text}: this command sets efficiency_sync; leave it out, or launch verl.trainer.main_ppo")
+            raise SettingsError(
+                f"{text}: this command sets efficiency_sync; leave it out, or launch verl.trainer.main_ppo"
+            )
     # Imports verl with its plugins, and fails with one line here if ours is not among them.
     from verl.trainer.ppo.v1 import get_trainer_cls
 
