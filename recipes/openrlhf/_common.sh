@@ -48,6 +48,10 @@ train() {
   if [[ -n ${STEPS:-} ]]; then
     flags+=(--data.max_samples "$((STEPS * batch))")
   fi
+  if ((gpus % 2)); then
+    echo "GPUS: must be even, half of them are for vLLM, got $gpus" >&2
+    return 2
+  fi
   mkdir -p "$folder"
   if [[ $gpus == 0 ]]; then
     source "$recipes_openrlhf/cpu/environment.sh"

@@ -80,6 +80,11 @@ def test_a_reward_of_ones_own(tmp_path, data):
     assert type(_load_agent_executor(str(own))).__name__ == "AgentExecutor"
 
 
+def test_an_odd_number_of_gpus_is_refused(tmp_path, data):
+    with pytest.raises(subprocess.CalledProcessError):
+        launch_of(FOLDER / "token_budget.sh", tmp_path, TRAIN=str(data), GPUS="1")
+
+
 def test_every_method_has_a_recipe():
     names = {path.stem for path in RECIPES}
     assert set(ESTIMATORS) <= names
