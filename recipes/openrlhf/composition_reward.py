@@ -1,4 +1,4 @@
-"""A reward with settings of your own: ``REWARD=recipes/openrlhf/composition_reward.py bash recipes/openrlhf/composition.sh``."""
+"""A reward with your settings: ``REWARD=recipes/openrlhf/composition_reward.py bash recipes/openrlhf/composition.sh``."""
 
 from verl_efficiency.openrlhf.reward import agent_executor
 
