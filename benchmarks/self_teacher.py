@@ -109,6 +109,26 @@ def medians(rows: list[dict]) -> dict[str, dict[str, float]]:
     }
 
 
+def report(rows: list[dict], options: argparse.Namespace) -> None:
+    """Print the medians, write everything down."""
+    result = {
+        "question": "Does the teacher pass add at most (routed share + 0.1) of verl's log-prob pass, and nothing when unused?",
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_1min": round(os.getloadavg()[0], 1),
+            "python": platform.python_version(),
+            "torch": metadata.version("torch"),
+            "verl": metadata.version("verl"),
+        },
+        "settings": vars(options),
+        "medians": medians(rows),
+        "results": rows,
+    }
+    print(json.dumps({key: result[key] for key in ("machine", "medians")}, indent=1))
+    file = ROOT / "benchmarks" / "results" / "self_teacher.json"
+    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=48)
@@ -126,22 +146,7 @@ def main() -> None:
         for step in found:
             print(*(f"{value:>14}" for value in step.values()), flush=True)
         rows += found
-    result = {
-        "question": "Does the teacher pass add at most (routed share + 0.1) of verl's log-prob pass, and nothing when unused?",
-        "machine": {
-            "cpus": os.cpu_count(),
-            "load_1min": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-            "torch": metadata.version("torch"),
-            "verl": metadata.version("verl"),
-        },
-        "settings": vars(options),
-        "medians": medians(rows),
-        "results": rows,
-    }
-    print(json.dumps({key: result[key] for key in ("machine", "medians")}, indent=1))
-    file = ROOT / "benchmarks" / "results" / "self_teacher.json"
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    report(rows, options)
 
 
 if __name__ == "__main__":
