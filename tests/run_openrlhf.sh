@@ -90,7 +90,7 @@ if part raises; then
         echo "a reward that raises did not end the run ($failing, $flag)" >&2
         exit 1
       fi
-      grep -o "the reward brittle raised ValueError: no such unit. Prompt: .*Label: .*" "$runs/raises.log" | tail -n 1 || {
+      grep -o "the reward brittle raised ValueError: no such unit (in brittle, .*). Prompt: .*Label: .*" "$runs/raises.log" | tail -n 1 || {
         tail -n 40 "$runs/raises.log"
         echo "the error does not name function, cause and prompt ($failing, $flag)" >&2
         exit 1

@@ -148,6 +148,17 @@ def test_a_reward_that_raises_ends_the_run_with_one_clear_error(agent, failing, 
     assert "no such unit" in message or "ValueError" not in error
     assert repr(PROMPT) in message
     assert '"ground_truth": "3"' in message
+    assert f"(in brittle, {file}:7)" in message
+
+
+def test_the_term_of_a_composition_that_raises_is_named(tokenizer, tmp_path, monkeypatch):
+    (tmp_path / "my_terms.py").write_text(
+        "def half(data_source, solution_str, ground_truth, extra_info):\n    return 1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    terms = [{"name": "accuracy", "weight": 1.0}, {"name": "pkg://my_terms:half", "weight": 1.0}]
+    with pytest.raises(RewardError, match=r"composition raised ZeroDivisionError: .* \(in half, .*my_terms.py:2\)"):
+        reward_function("composition", terms=terms)([PROMPT + "1"], [PROMPT], ["3"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ score); every other number is logged as ``reward/<name>``. Labels: see :mod:`ver
 
 import functools
 import math
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -147,8 +148,10 @@ def _score(
     except BaseException as error:
         # math-verify's TimeoutException is no Exception, and a StopIteration out of a thread would hang asyncio.
         name = getattr(function, "__name__", repr(function))
+        place = traceback.extract_tb(error.__traceback__)[-1]  # of a composition: the term
         raise RewardError(
-            f"the reward {name} raised {type(error).__name__}: {error}. {_shown(prompt, label)}"
+            f"the reward {name} raised {type(error).__name__}: {error} (in {place.name}, {place.filename}:{place.lineno}). "
+            f"{_shown(prompt, label)}"
         ) from error
     logs = {f"reward/{name}": value for name, value in numbers.items()}
     return {"rewards": float(score), "scores": numbers.get("acc", float(score)), "extra_logs": logs}
