@@ -21,8 +21,8 @@ from tests.unit.reference import Row
 from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
-from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
+from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.verl import estimators, run
 
 FIXED = {"b_min": 20.0, "b_max": 100.0}
