@@ -4,6 +4,8 @@ The actor is the real one (DeepSpeed, bfloat16, on the CPU). Expectations are co
 whole vocabulary of 78 tokens, with sequences put together here.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -193,6 +195,52 @@ def test_the_average_is_saved_and_restored(make, tmp_path):
     assert average.load(tmp_path)
     assert all(torch.equal(average.average[name], value) for name, value in saved.items())
     assert not average.load(tmp_path / "nothing")
+
+
+class Handle:
+    """A Ray actor's handle whose calls happen at once, and are counted."""
+
+    def __init__(self, actor) -> None:
+        self.actor, self.passes = actor, []
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        def call(*args, **kwargs):
+            if name == "execute_batch":
+                self.passes.append((args[0], len(next(iter(args[1].values())))))
+            return getattr(self.actor, name)(*args, **kwargs)
+
+        return SimpleNamespace(remote=call)
+
+
+def by_id(target: torch.Tensor) -> torch.Tensor:
+    """(n, 1 + V): weight, and log-probabilities in the order of the ids; equally likely ones may come in any."""
+    if len(target) == 0:
+        return target
+    ids, logps = target[:, 1:79].long(), target[:, 79:]
+    return torch.cat([target[:, :1], torch.zeros_like(logps).scatter(1, ids, logps)], dim=1)
+
+
+def test_several_ranks_are_given_equally_many_passes(make, monkeypatch):
+    """Three routed rollouts in micro-batches of 1, 2 and 3: on one rank and, by the stock group's own division, on two."""
+    import openrlhf.trainer.ray.launcher as stock_launcher
+
+    world = make("sample_routing", "--efficiency.teacher_regularization", "none", "--rollout.micro_batch_size", "2")
+    one = by_rollout(experience_of(world), lambda experience, row: experience.info[DISTIL][row])
+    monkeypatch.setattr(stock_launcher, "ray", SimpleNamespace(put=lambda value: value))
+    group = object.__new__(stock_launcher.RayActorGroup)
+    group._actor_handlers, group.duplicate_actors = [Handle(world.actor), Handle(world.actor)], 1
+    monkeypatch.setattr(world.maker, "actor_model_group", group)
+    for ranks, size in ((2, 2), (2, 1), (2, 3)):
+        monkeypatch.setattr(world.args.actor, "num_gpus_per_node", ranks)
+        monkeypatch.setattr(world.args.rollout, "micro_batch_size", size)
+        first, second = (handle.passes for handle in group._actor_handlers)
+        first.clear(), second.clear()
+        two = by_rollout(experience_of(world), lambda experience, row: experience.info[DISTIL][row])
+        assert [len(target) for target in two] == [len(target) for target in one]
+        for ours, theirs in zip(two, one, strict=True):
+            torch.testing.assert_close(by_id(ours), by_id(theirs), rtol=0.02, atol=0.1)
+        taught = [[count for name, count in passes if name != "forward"] for passes in (first, second)]
+        assert taught[0] == taught[1] != []
 
 
 def test_a_variance_router_with_stored_responses(make):
