@@ -3,7 +3,7 @@
     python benchmarks/routing.py [--steps 24] [--seeds 2]
 
 The token limit of 80 cuts off every third answer of the warm start, which makes it wrong: there is something to learn by both
-signals. Printed are accuracy and tokens over the last quarter of the steps, and the mean seconds of a step. A toy on the CPU: it
+signals. Printed are accuracy and tokens over the last quarter of the steps, and the mean seconds of a step. A toy on the CPU
 shows what the methods do in verl's loop, not which is better on your model.
 
 Seen (24 steps, one seed): GRPO learns to be short, SRPO and variance routing learn more slowly, and SDPO unlearns, to 9 %

@@ -34,3 +34,11 @@ def test_every_figure_of_the_quickstart_stands_in_its_results_file():
         assert f"{100 * summary['accuracy']:.1f}" == accuracy
         assert f"{summary['tokens_per_problem']:.1f}" == tokens
         assert f"{summary['over_shortest']:.2f}" == ratio
+
+
+def test_what_it_says_of_self_distillation_stands_in_its_results_file():
+    rows = json.loads((ROOT / "benchmarks" / "results" / "routing.json").read_text())["rows"]
+    last = {row["method"]: f"{100 * row['accuracy_last']:.0f} %" for row in rows}
+    (first,) = {f"{100 * row['accuracy_first']:.0f} %" for row in rows}
+    said = re.search(r"\(accuracy\s+(\d+ %) → (\d+ %) in 24 steps, GRPO (\d+ %) → (\d+ %)", README)
+    assert said and said.groups() == (first, last["self_distillation"], first, last["grpo"])
