@@ -13,6 +13,7 @@ from verl_efficiency.evaluation.calibrate import calibrate_command
 from verl_efficiency.evaluation.cli import evaluate_command, report_command
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.methods.page import page
+from verl_efficiency.rewards.cli import grade_command
 from verl_efficiency.settings import SettingsError, unknown
 from verl_efficiency.verl.train import train_command
 
@@ -21,6 +22,7 @@ app.command("pack")(pack_command)
 app.command("evaluate")(evaluate_command)
 app.command("calibrate")(calibrate_command)
 app.command("report")(report_command)
+app.command("grade")(grade_command)
 app.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(train_command)
 console = Console()
 

@@ -70,6 +70,16 @@ TOO_MUCH = {
     "signs": box("-" * 450 + "1"),
     "one symbol after the other": box("a" * 450),
     "a long set": box(r"\{" + ",".join(map(str, range(100))) + r"\}"),
+    "improper integral": box(r"\int_{-\infty}^{\infty} e^{-x^4} dx"),
+    "infinite sum": box(r"\sum_{n=1}^{\infty} \frac{1}{n^{n}}"),
+    "limit": box(r"\lim_{n\to\infty}(1+1/n)^{n^2}"),
+    "root of a huge degree": box(r"\sqrt[100000]{2^{100000}+1}"),
+    "exponentials": box(r"\exp(\exp(\exp(\exp(10))))"),
+    "derivative": box(r"\frac{d}{dx} x^{x^x}"),
+    "quintic": box(r"\{x : x^5+x+1=0\}"),
+    "a wide matrix": box(r"\begin{pmatrix}" + "&".join("1" * 40) + r"\end{pmatrix}"),
+    "math mode that never ends": box("\\(" * 50_000),
+    "signs of equality only": box("= " * 50_000),
     "100,000 characters": box("1+" * 50_000 + "1"),
     "100,000 digits": box("7" * 100_000),
     "100,000 braces": box("{" * 50_000 + "}" * 50_000),
@@ -192,6 +202,29 @@ WRONG = {
     "true": box("True"),
     "empty set": box(r"\emptyset"),
     "empty text": box(r"\text{}"),
+    "two in math mode": box(r"\(41\) \text{ or } \(42\)"),
+    "two displays": box(r"\[42\] \[43\]"),
+    "signs of equality": box("= 41 = 42"),
+    "a style, then two": box(r"\large 42 43"),
+    "approximation of another": box(r"\approx 42.4"),
+    "dots": box("...42"),
+    "dots between": box("4...2"),
+    "a stop within": box("41. 42."),
+    "only a sign": box("= ."),
+    "magnitude": box("42 million"),
+    "struck out": box(r"\sout{42}"),
+    "not, in the text": box(r"\text{not }42"),
+    "unfinished sum": box("42 +"),
+    "either side of a relation": box("41 < 42"),
+    "footnote": box(r"42\footnote{43}"),
+    "hidden behind it": box(r"\rlap{43}42"),
+    "a colour of two": box(r"\color{white}{43} 42"),
+    "link": box(r"\href{43}{42}"),
+    "length": box(r"\hspace{42pt}"),
+    "stacked": box(r"\substack{42\\43}"),
+    "modulus": box(r"42 \pmod{43}"),
+    "words": box("forty-two"),
+    "other notation": box("0x2A"),
 }
 
 
@@ -199,6 +232,12 @@ WRONG = {
 def test_a_wrong_answer_earns_nothing(name):
     verdict = grade(extract_answer(WRONG[name]), "42")
     assert verdict.status in (Status.wrong, Status.unparsable), verdict
+
+
+@pytest.mark.parametrize("answer", [42, b"42", 42.0, ["42"], float("nan")])
+def test_an_answer_that_is_no_text_is_refused_and_not_graded(answer):
+    with pytest.raises(ValueError, match="answer: must be a string, or None for no answer, got"):
+        grade(answer, "42")
 
 
 def test_direct_calls_with_broken_braces():
@@ -223,6 +262,12 @@ RIGHT = {
     "unit": box(r"42 \text{ cm}^2"),
     "bold": box(r"\mathbf{42}"),
     "dollars": box(r"\$42.00"),
+    "display": box(r"\[ 42 \]"),
+    "math mode": box(r"\( 42 \)."),
+    "sign of equality": box("= 42"),
+    "named, with a full stop": box("N = 42."),
+    "style": box(r"\Large\bf 42"),
+    "conclusion": box(r"\therefore 42"),
     "control character after the box": box("42") + "\x00\x1b\ud800",
     "among 100,000 characters": "x" * 50_000 + box("42") + "{" * 50_000,
 }

@@ -7,6 +7,7 @@ the fragments, not from the text.
 import json
 import time
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -77,6 +78,17 @@ def test_no_reward_is_forgotten():
         (r"answer1::\boxed{4} ANSWER2::\boxed{9} Answer3:\boxed{0.5}", "000"),
         (r"Answer１::\boxed{4} Аnswer2::\boxed{9} Answer³::\boxed{0.5}", "000"),
         (r"Answer1::\boxed{4}Answer2::\boxed{9}Answer3::\boxed{0.5}", "111"),
+        # the box in math mode, or with its backslash escaped, as models write it
+        (r"Answer1::\(\boxed{4}\) Answer2:: \[ \boxed{9} \] Answer3::\\boxed{0.5}", "111"),
+        ("Answer1::\n\\[\n\\boxed{4}\n\\]", "100"),
+        (r"Answer1::\(4\) \boxed{4}", "000"),  # the box does not follow its tag
+        (r"Answer1::\) \boxed{4}", "000"),
+        # a tag in another's place
+        (r"Answer1::Answer2::\boxed{4}", "000"),
+        (r"Answer1::<think>\boxed{4}</think>", "000"),
+        (r"Answer1::\boxed{Answer2::\boxed{9}}", "000"),
+        (r"Answer1-3::\boxed{4}", "000"),
+        (r"Answer1,2::\boxed{9}", "000"),
         # cut off
         (r"Answer1::\boxed{4} Answer2::\boxed{9} Answer3::\boxed{\frac{1}{2}", "110"),
         (r"Answer1::\boxed{4} Answer2::\boxed", "100"),
@@ -94,6 +106,22 @@ def test_packed_problems(text, correct):
     assert result["score"] == pytest.approx(result["correct_by_problem"].count("1") / 3)
 
 
+@pytest.mark.parametrize(
+    "told", [None, {}, {"n": None}, {"n": 3.0}, {"n": np.int64(3), "response_tokens": np.float32(9)}]
+)
+def test_what_verl_may_hand_over_beside_the_text(told):
+    text = "".join(rf"Answer{index}::\boxed{{{truth}}}" for index, truth in enumerate(TRUTHS, start=1))
+    result = REWARDS["batched_accuracy"].function()(None, np.str_(text), np.str_(json.dumps(TRUTHS)), told)
+    assert (result["acc"], result["correct_by_problem"]) == (1, "111")
+
+
+@pytest.mark.parametrize("name", [*SINGLE, "batched_accuracy", "repetition"])
+@pytest.mark.parametrize("response", [None, b"\\boxed{4}", 4, ["\\boxed{4}"]])
+def test_a_response_that_is_no_text_is_refused_in_one_line(name, response):
+    with pytest.raises(ValueError, match=r"solution_str of data source 'hostile', index 0: must be a text, got"):
+        single(name, response)
+
+
 @pytest.mark.parametrize("fallback", ["section", "order"])
 @pytest.mark.parametrize(
     "text",
@@ -106,6 +134,10 @@ def test_packed_problems(text, correct):
         "### Problem 1 ### Problem 2 \\boxed{9}\n",  # under the first header stands one box, and it is the second's
         "### Problem 1\n\\boxed{4} \\boxed{5}",
         "### Problem 3\n\\boxed{4}",
+        "\\boxed{4} \\boxed{9} before\n### Problem 1\n",  # answers before the problem
+        "### Problem 2\n### Problem 3\n\\boxed{4}\\boxed{9}",
+        "### Problem 1: 4\n### Problem 2: 9\n",
+        "<think>\n### Problem 1\n</think>\n\\boxed{9} \\boxed{4}",
     ],
 )
 def test_fall_backs_do_not_pay_for_the_wrong_problem(fallback, text):

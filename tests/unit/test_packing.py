@@ -290,7 +290,7 @@ def test_bad_rows_are_refused():
         ({"dificulty": "x"}, "did you mean 'difficulty'"),
         ({"problem_template": "### {problem}"}, "a text with {index} and {problem}"),
         ({"problem_template": "{idx} {problem}"}, "only placeholders are {index}, {problem}"),
-        ({"answer_template": "A{index}: {{…}}"}, "the form that batched_accuracy looks for"),
+        ({"answer_template": "A{index}:"}, "data.efficiency.answer_template: must be a text with {index} before one …"),
         ({"instruction": "Solve {count}"}, "only placeholders are {n}, {answers}"),
         ({"instruction": "\\boxed{…}"}, "only placeholders are"),
     ],

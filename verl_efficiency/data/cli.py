@@ -28,10 +28,17 @@ def pack_command(
         list[str] | None, typer.Option(help=".jsonl: columns to keep in extra_info, for example difficulty.")
     ] = None,
     split: Annotated[str, typer.Option(help=".jsonl: written to extra_info.split.")] = "train",
+    ending: Annotated[str | None, typer.Option(help="--problems 1: a sentence to end every prompt with.")] = None,
+    lcpo: Annotated[
+        str | None, typer.Option(help="--problems 1: exact or max; each prompt asks for a number of tokens.")
+    ] = None,
+    tokens: Annotated[str, typer.Option(help="--lcpo: LOW:HIGH, the tokens asked for.")] = "100:4000",
+    levels: Annotated[bool, typer.Option("--levels", help="--problems 1: short, medium or long reasoning.")] = False,
     form: Annotated[str, typer.Option("--format", help="For whom to write: verl or openrlhf.")] = "verl",
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, turn .jsonl into single problems in verl's form)."""
     # Here, so that the other commands start without numpy and pyarrow.
+    from verl_efficiency.data.length_prompts import add_levels, add_targets, ask
     from verl_efficiency.data.openrlhf import write_openrlhf
     from verl_efficiency.data.parquet import load_problems, pack_parquet, read_rows, write_rows
 
@@ -45,11 +52,28 @@ def pack_command(
         rows = load_problems(source, question, answer, answer_after, split=split, keep=keep or ())
     else:
         rows = read_rows(source)
+    if (ending or lcpo or levels) and problems != 1:
+        raise SettingsError("--ending, --lcpo and --levels: their rewards grade single problems; add --problems 1")
+    if lcpo and levels:
+        raise SettingsError("--levels: not together with --lcpo; each states its own length")
+    if ending:
+        rows = [ask(row, ending, number) for number, row in enumerate(rows)]
+    if lcpo:
+        rows = add_targets(rows, lcpo, *_range(tokens), seed)
+    if levels:
+        rows = add_levels(rows, seed)
     if problems == 1:
         write(target, rows)
         print(f"{len(rows)} single problems: {target}")
     else:
         print(f"{pack_parquet(rows, target, settings, seed, write)}\n{target}")
+
+
+def _range(text: str) -> tuple[int, int]:
+    low, colon, high = text.partition(":")
+    if not colon or not low.isdecimal() or not high.isdecimal():
+        raise SettingsError(f"--tokens {text}: must be LOW:HIGH, two whole numbers")
+    return int(low), int(high)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from verl_efficiency.data.columns import Row
 from verl_efficiency.data.grouping import plan_packs
 from verl_efficiency.data.problems import ProblemSet, read_problems
 from verl_efficiency.data.settings import PackingSettings
+from verl_efficiency.rewards.answer_form import PAPER_FORM
 
 
 def pack_rows(rows: Sequence[Row], settings: PackingSettings, seed: int | Sequence[int]) -> list[dict[str, Any]]:
@@ -37,8 +38,8 @@ def pack_rows(rows: Sequence[Row], settings: PackingSettings, seed: int | Sequen
     Returns:
         Rows with ``data_source`` (the common one, or ``packed``), ``prompt``, ``ability``, ``reward_model`` (its
         ``ground_truth`` is a JSON list of answers in the order of the prompt) and ``extra_info``: ``index``, ``split``,
-        ``n``, ``problem_ids`` (JSON), and where known ``difficulty`` (mean), ``difficulties`` (JSON), ``shortest_tokens``
-        (sum).
+        ``n``, ``problem_ids`` (JSON), ``answer_template`` (where it is not the paper's), and where known ``difficulty``
+        (mean), ``difficulties`` (JSON), ``shortest_tokens`` (sum).
 
     Raises:
         SettingsError: see ``read_problems`` and ``plan_packs``.
@@ -67,6 +68,8 @@ def packed_row(problem_set: ProblemSet, pack: Sequence[int], number: int, settin
         "n": len(problems),
         "problem_ids": json.dumps([_plain(problem.identity) for problem in problems]),
     }
+    if settings.answer_template != PAPER_FORM:
+        extra_info["answer_template"] = settings.answer_template
     difficulties = [problem.difficulty for problem in problems if problem.difficulty is not None]
     if difficulties:
         extra_info["difficulty"] = sum(difficulties) / len(difficulties)

@@ -70,7 +70,7 @@ def load_problems(
     records = read_rows(path)
     questions = column(records, question, "question")
     answers = [
-        _answer_text(value, answer_after, number) for number, value in enumerate(column(records, answer, "answer"))
+        answer_text(value, answer_after, number) for number, value in enumerate(column(records, answer, "answer"))
     ]
     extras = {name: column(records, name, "keep") for name in keep}
     return [
@@ -85,7 +85,8 @@ def load_problems(
     ]
 
 
-def _answer_text(value: Any, answer_after: str | None, number: int) -> str:
+def answer_text(value: Any, answer_after: str | None, number: int) -> str:
+    """The answer in a cell of row ``number``: numbers become text; what follows the last ``answer_after``, where given."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):

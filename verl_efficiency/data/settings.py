@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from verl_efficiency.rewards.answer_form import PAPER_FORM, read_form
 from verl_efficiency.settings import require
 
 INSTRUCTION = (
@@ -29,8 +30,9 @@ class PackingSettings:
         instruction: text before the problems, with ``{n}`` and ``{answers}``; empty for none. Our choice of words, see
             :data:`INSTRUCTION`.
         problem_template: one problem, with ``{index}`` (from 1) and ``{problem}``.
-        answer_template: how one answer is asked for, with ``{index}``; doubled braces are literal.
-            ``batched_accuracy`` finds answers by ``Answer{index}::\boxed{…}``, so other forms are refused.
+        answer_template: how one answer is asked for, with ``{index}`` and ``…``; doubled braces are literal, see
+            :mod:`verl_efficiency.rewards.answer_form`. One of yours goes into ``extra_info.answer_template`` of each row, where
+            ``batched_accuracy`` finds it.
         separator: text between the instruction and the problems.
         split: verl's ``PackedDataset`` packs a file whose ``extra_info.split`` says so, and leaves others as they are. Packing
             from file to file does not ask.
@@ -44,7 +46,7 @@ class PackingSettings:
     remainder: Literal["drop", "smaller", "wrap"] = "drop"
     instruction: str = INSTRUCTION
     problem_template: str = "### Problem {index}\n{problem}"
-    answer_template: str = "Answer{index}::\\boxed{{…}}"
+    answer_template: str = PAPER_FORM
     separator: str = "\n\n"
     split: str = "train"
 
@@ -57,13 +59,7 @@ class PackingSettings:
             self.problem_template,
             "a text with {index} and {problem}",
         )
-        filled = _fill("answer_template", self.answer_template, index=7)
-        require(
-            "Answer7::\\boxed{" in filled,
-            "answer_template",
-            self.answer_template,
-            "a text with Answer{index}::\\boxed{{…}}, the form that batched_accuracy looks for",
-        )
+        read_form(self.answer_template)
         _fill("instruction", self.instruction, n=self.problems, answers="")
 
 

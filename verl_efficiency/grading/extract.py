@@ -37,9 +37,10 @@ def extract_boxed(text: str) -> list[Box]:
 
 def _spans(text: str) -> list[tuple[int, int, int]]:
     """(start, start of the content, end) of every balanced box, nested ones too, in the order in which they close."""
+    first = min((place for command in ("\\boxed", "\\fbox") if (place := text.find(command)) >= 0), default=len(text))
     closed: list[tuple[int, int, int]] = []
     waiting: list[tuple[int, int] | None] = []  # None for a plain brace
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(text, first):  # a brace before the first box changes nothing
         if token.lastgroup == "close":
             if waiting and (opening := waiting.pop()):
                 closed.append((*opening, token.end()))

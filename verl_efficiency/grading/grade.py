@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 
 from verl_efficiency.grading import pool
+from verl_efficiency.grading.dressing import undress
 from verl_efficiency.grading.equality import quick_equal
 from verl_efficiency.grading.numbers import spell_out
 from verl_efficiency.grading.screen import misread
@@ -24,7 +25,7 @@ def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdi
         deadline: seconds that a comparison may take once a worker has it; above 0.
 
     Raises:
-        ValueError: ``gold`` is empty or no string.
+        ValueError: ``gold`` is empty or no string; ``answer`` is neither a string nor ``None``.
         GradingError: math-verify cannot be run here. A pool that does not work never counts as a wrong answer.
 
     >>> grade("0.5", "1/2").status.value
@@ -61,10 +62,14 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     if not isinstance(gold, str) or not gold.strip():
         raise ValueError(f"gold: the reference answer must be a string with something in it, got {gold!r}")
     require(deadline > 0, "deadline", deadline, "above 0 seconds")
+    if not isinstance(answer, str | None):
+        raise ValueError(f"answer: must be a string, or None for no answer, got {answer!r} ({type(answer).__name__})")
     if answer is None or not answer.strip():
         status = Status.no_answer
     else:
         equal = quick_equal(answer, gold)
+        if equal is None:
+            equal = quick_equal(undress(answer), undress(gold))
         if equal is not None:
             status = Status.correct if equal else Status.wrong
         elif max(len(answer), len(gold)) > MAX_CHARS or _misread(answer, gold):
@@ -75,9 +80,13 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
 
 
 def _misread(answer: str, gold: str) -> bool:
-    return misread(spell_out(answer)) and not misread(spell_out(gold))
+    return misread(_plain(answer)) and not misread(_plain(gold))
+
+
+def _plain(text: str) -> str:
+    return spell_out(undress(text))
 
 
 def _pool_verdict(answer: str, gold: str, deadline: float) -> Verdict:
-    status, seconds = pool.get_pool().grade(spell_out(answer), spell_out(gold), deadline)
+    status, seconds = pool.get_pool().grade(_plain(answer), _plain(gold), deadline)
     return Verdict(Status(status), answer, seconds)

@@ -1,4 +1,6 @@
-r"""Reward of a single problem: 1 if the content of the last ``\boxed{…}`` equals the ground truth, else 0.
+r"""Reward of a single problem: 1 if its answer equals the ground truth, else 0.
+
+The answer is the content of the last ``\boxed{…}``, or what follows a ``marker`` of yours.
 
 >>> accuracy("sums", r"2+2 is \boxed{4}", "4")["score"]
 1.0
@@ -8,19 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from verl_efficiency.grading import extract_answer, grade
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, row_name
+from verl_efficiency.grading import grade
+from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, require_text, row_name
 
 
 @dataclass(frozen=True)
-class AccuracySettings(RewardSettings):
-    """Settings of ``accuracy``.
-
-    Args:
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
-    """
-
-    strip_thinking: bool = False
+class AccuracySettings(AnswerSettings):
+    """Settings of ``accuracy``."""
 
 
 def accuracy(
@@ -45,15 +41,16 @@ def accuracy(
 
     Raises:
         SettingsError: an unknown or wrong setting.
-        ValueError: a ground truth that is no text, or an empty one.
+        ValueError: a response that is no text; a ground truth that is none, or an empty one.
     """
     chosen = read_settings(AccuracySettings, settings)
+    require_text(solution_str, row_name(data_source, extra_info))
     if not isinstance(ground_truth, str) or not ground_truth.strip():
         raise ValueError(
             f"reward_model.ground_truth of {row_name(data_source, extra_info)}: must be a text with something in it, "
             f"got {type(ground_truth).__name__}: {ground_truth!r}"
         )
-    answer = extract_answer(solution_str, strip_thinking=chosen.strip_thinking)
+    answer = chosen.find_answer(solution_str)
     verdict = grade(answer, ground_truth)
     tokens = (extra_info or {}).get("response_tokens")
     return {

@@ -6,7 +6,8 @@ A template has ``{index}`` and ``…``, the place of the answer; doubled braces 
     <answer{index}>…</answer{index}>       between two texts
     Answer {index}: …                      to the end of the line
 
-Blanks may differ from the template's, and ``$`` and ``**`` may stand between a tag and its box. Time is linear in the text.
+Blanks may differ from the template's, and ``$``, ``\(``, ``\[`` and ``**`` may stand between a tag and its box.
+Time is linear in the text.
 """
 
 import re
@@ -63,8 +64,8 @@ def read_form(template: str) -> AnswerForm:
     before = before.rstrip().removesuffix(_BOX) if boxed else before
     if not before.replace("\0", "").strip():
         raise SettingsError(f"{wrong}; the index needs a text beside it, or every number would be a tag")
-    dressing = r"[\s$*]{0,20}$" if boxed else ""
-    return AnswerForm(re.compile(_pattern(before) + dressing), boxed, end, len(before) + 40)
+    dressing = r"(?:[\s$*]|\\[(\[]){0,20}\\?$" if boxed else ""
+    return AnswerForm(re.compile(_pattern(before) + dressing), boxed, end, len(before) + 60)
 
 
 def _pattern(template: str) -> str:
@@ -108,7 +109,7 @@ def _delimited(text: str, form: AnswerForm, truncated: bool) -> list[tuple[int, 
         if stop < 0 and not end and not truncated and len(text) - start <= _MAX_CHARS:
             stop = len(text)
         if 0 <= stop <= next_start:  # else it never closes, or swallows the next answer
-            content = text[start:stop].strip()
+            content = text[start:stop].strip().removeprefix("**").removesuffix("**").strip()
             found.append((int(tag[1]), extract_answer(content) or content))
     return found
 

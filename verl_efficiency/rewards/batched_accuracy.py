@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from verl_efficiency.grading import drop_thinking, extract_answer, grade_batch
+from verl_efficiency.grading import drop_thinking, grade_batch
 from verl_efficiency.rewards.answer_form import (
     PAPER_FORM,
     PAPER_HEADER,
@@ -29,39 +29,41 @@ from verl_efficiency.rewards.answer_form import (
     find_in_sections,
     read_form,
 )
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, row_name
+from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, require_text, row_name
 from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class BatchedAccuracySettings(RewardSettings):
+class BatchedAccuracySettings(AnswerSettings):
     r"""Settings of ``batched_accuracy``.
 
     Args:
         accuracy_weight: weight of the mean correctness, above 0.
         format_weight: weight of the format (1 or 0), at least 0. Small beside a problem's share accuracy_weight / N, so
             that the format is learnt early and is never worth an answer; 0 trains on the accuracy alone.
-        answer_template: how an answer is written, see :mod:`verl_efficiency.rewards.answer_form`; what the prompt asks for.
+        answer_template: how an answer is written, see :mod:`verl_efficiency.rewards.answer_form`; unset, what the prompt asks
+            for: ``extra_info.answer_template``, which packing writes with a form of yours, else the paper's form.
         duplicates: which answer counts when an index is answered more than once: ``last``, ``first`` or ``none``.
         fallback: where a response leaves the form, problems without an answer in it take: ``none``, nothing; ``section``, the
             last box under their own ``problem_header``; ``order``, box k for problem k, if the response has no answer in the
             form, no such header, and no more than N boxes. A box that quotes the problem then counts like any other.
         problem_header: how the line that opens the section of a problem begins, with ``{index}``; for the fall-backs.
         strip_thinking: whether answers inside ``<think>…</think>`` do not count.
+        marker: for a plain ground truth: the answer is what follows the last such text on its line; unset, the last box.
     """
 
     accuracy_weight: float = 1.0
     format_weight: float = 0.1
-    answer_template: str = PAPER_FORM
+    answer_template: str | None = None
     duplicates: Literal["last", "first", "none"] = "last"
     fallback: Literal["none", "section", "order"] = "none"
     problem_header: str = PAPER_HEADER
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
         require(self.accuracy_weight > 0, "accuracy_weight", self.accuracy_weight, "a number above 0")
         require(self.format_weight >= 0, "format_weight", self.format_weight, "a number of at least 0")
-        read_form(self.answer_template)
+        super().__post_init__()
+        read_form(self.answer_template or PAPER_FORM)
         find_headers("", self.problem_header)
 
 
@@ -79,8 +81,8 @@ def batched_accuracy(
         solution_str: the decoded response.
         ground_truth: a JSON list of N answers (a row of ``pack_rows``), or one plain answer: then N = 1 and the last
             ``\boxed{…}`` is the answer, so that single problems validate with the same function.
-        extra_info: ``n`` (N, from ``pack_rows``), ``response_tokens`` and ``truncated`` (from our reward manager) are read
-            where given.
+        extra_info: ``n`` (N) and ``answer_template`` (from ``pack_rows``), ``response_tokens`` and ``truncated`` (from our
+            reward manager) are read where given.
         settings: see :class:`BatchedAccuracySettings`.
 
     Returns:
@@ -95,10 +97,12 @@ def batched_accuracy(
 
     Raises:
         SettingsError: an unknown or wrong setting.
-        ValueError: a ground truth that is not a text, or not a list of N answers.
+        ValueError: a ground truth that is not a text, or not a list of N answers; a response that is no text; a prompt that
+            asks for another form than ``answer_template``.
     """
     chosen = read_settings(BatchedAccuracySettings, settings)
     extra_info = extra_info or {}
+    require_text(solution_str, row_name(data_source, extra_info))
     truths = read_truths(ground_truth, extra_info, data_source)
     text = drop_thinking(solution_str) if chosen.strip_thinking else solution_str
     truncated = bool(extra_info.get("truncated", False))
@@ -106,11 +110,11 @@ def batched_accuracy(
     strays = 0
     if truths is None:
         truths = [ground_truth]
-        answers = [extract_answer(text)]
+        answers = [chosen.find_answer(solution_str)]
         complete = answers != [None]
     else:
         count = len(truths)
-        found = find_answers(text, read_form(chosen.answer_template), truncated=truncated)
+        found = find_answers(text, read_form(form_of(chosen, extra_info, data_source)), truncated=truncated)
         answers = pick_answers(found, count, chosen.duplicates)
         complete = [index for index, _ in found] == list(range(1, count + 1))
         strays = sum(not 1 <= index <= count for index, _ in found)
@@ -140,6 +144,17 @@ def batched_accuracy(
 
 
 compute_score = batched_accuracy
+
+
+def form_of(settings: BatchedAccuracySettings, extra_info: Mapping[str, Any], data_source: str) -> str:
+    """The template in which a row's answers are written; two that differ would score every response 0."""
+    asked, given = extra_info.get("answer_template"), settings.answer_template
+    if asked and given and asked != given:
+        raise ValueError(
+            f"answer_template: is {given!r}, but the prompt of {row_name(data_source, extra_info)} asks for {asked!r}; leave "
+            "the setting out, or pack the data with it"
+        )
+    return given or asked or PAPER_FORM
 
 
 def read_truths(ground_truth: Any, extra_info: Mapping[str, Any], data_source: str) -> list[str] | None:

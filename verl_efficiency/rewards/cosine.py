@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from verl_efficiency.rewards.accuracy import accuracy
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, response_cost, row_name
+from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, response_cost, row_name
 from verl_efficiency.settings import SettingsError, require
 
 
 @dataclass(frozen=True)
-class CosineRewardSettings(RewardSettings):
+class CosineRewardSettings(AnswerSettings):
     """Settings of ``cosine`` as a reward.
 
     Args:
@@ -37,7 +37,6 @@ class CosineRewardSettings(RewardSettings):
         wrong_short, wrong_long: score of a wrong answer, or none, at length 0 and just below the limit; at most 0.
         exceeded: score at or over the limit; at most 0.
         max_tokens: L_max, above 0; unset, the run's own limit of a response.
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
     """
 
     needs_cost: ClassVar[bool] = True
@@ -48,9 +47,9 @@ class CosineRewardSettings(RewardSettings):
     wrong_long: float = 0.0
     exceeded: float = -10.0
     max_tokens: int | None = None
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             self.max_tokens is None or self.max_tokens > 0,
             "max_tokens",
@@ -94,7 +93,7 @@ def cosine(
     row = row_name(data_source, extra_info)
     tokens = response_cost(extra_info, "response_tokens", "cosine", row)
     limit = chosen.max_tokens or response_cost(extra_info, "response_limit", "cosine", row)
-    result = accuracy(data_source, solution_str, ground_truth, extra_info, strip_thinking=chosen.strip_thinking)
+    result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
     exceeded = tokens >= limit
     if exceeded:
         score = chosen.exceeded

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from verl_efficiency.settings import MethodSettings, SettingsError, build_settings
+from verl_efficiency.grading import extract_answer
+from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, require
 
 WHERE = "reward.custom_reward_function.reward_kwargs"
 _GIVEN_BY_VERL = {"reward_router_address", "reward_model_tokenizer"}  # added by verl where a reward model is served
@@ -24,12 +25,45 @@ class RewardSettings(MethodSettings):
     needs_cost: ClassVar[bool] = False
 
 
+@dataclass(frozen=True)
+class AnswerSettings(RewardSettings):
+    r"""Where the answer of a response is looked for.
+
+    Attributes:
+        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
+        marker: the answer is what follows the last such text on its line (``####`` in GSM8K); unset, the last ``\boxed{…}``.
+    """
+
+    strip_thinking: bool = False
+    marker: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.marker is None or bool(self.marker.strip()), "marker", self.marker, "a text, or null for \\boxed{…}"
+        )
+
+    def find_answer(self, response: str) -> str | None:
+        """The answer of a response to a single problem, or ``None``."""
+        return extract_answer(response, strip_thinking=self.strip_thinking, marker=self.marker)
+
+    @property
+    def for_accuracy(self) -> dict[str, Any]:
+        """These settings, for a reward that asks ``accuracy``."""
+        return {"strip_thinking": self.strip_thinking, "marker": self.marker}
+
+
 S = TypeVar("S", bound=RewardSettings)
 
 
 def read_settings(cls: type[S], given: Mapping[str, Any]) -> S:
     """The settings among a reward's keyword arguments; the two that verl adds itself are no settings."""
     return build_settings(cls, {key: value for key, value in given.items() if key not in _GIVEN_BY_VERL}, WHERE)
+
+
+def require_text(solution_str: Any, row: str) -> None:
+    """A response that is no text is the caller's mistake, and says so."""
+    if not isinstance(solution_str, str):
+        raise ValueError(f"solution_str of {row}: must be a text, got {type(solution_str).__name__}: {solution_str!r}")
 
 
 def row_name(data_source: Any, extra_info: Mapping[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from verl_efficiency.rewards.accuracy import accuracy
 from verl_efficiency.rewards.inputs import (
-    RewardSettings,
+    AnswerSettings,
     read_number,
     read_settings,
     require_column,
@@ -30,22 +30,21 @@ from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class LcpoExactSettings(RewardSettings):
+class LcpoExactSettings(AnswerSettings):
     """Settings of ``lcpo_exact``.
 
     Args:
         alpha: α, score lost for each token off the target, at least 0.
         target_column: path of the column with n*, the target that the row's prompt states, below ``extra_info``.
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
     """
 
     needs_cost: ClassVar[bool] = True
 
     alpha: float = 0.0003
     target_column: str = "extra_info.target_tokens"
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.alpha >= 0, "alpha", self.alpha, "a number of at least 0")
         require_column("target_column", self.target_column)
 
@@ -79,7 +78,7 @@ def lcpo_exact(
     """
     chosen = read_settings(LcpoExactSettings, settings)
     tokens, target = read_target(extra_info, chosen.target_column, "lcpo_exact", row_name(data_source, extra_info))
-    result = accuracy(data_source, solution_str, ground_truth, extra_info, strip_thinking=chosen.strip_thinking)
+    result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
     off_target = abs(target - tokens)
     score = float(result["acc"]) - chosen.alpha * off_target
     return result | {"score": score, "target_tokens": target, "off_target": off_target}

@@ -20,20 +20,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from verl_efficiency.rewards.accuracy import accuracy
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, require_column, row_name
+from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, require_column, row_name
 from verl_efficiency.rewards.lcpo_exact import read_target
 from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class LcpoMaxSettings(RewardSettings):
+class LcpoMaxSettings(AnswerSettings):
     """Settings of ``lcpo_max``.
 
     Args:
         alpha: α, score gained for each token saved, at least 0.
         delta: δ, score of a correct answer that is as long as it may be, in [0, 1].
         target_column: path of the column with n*, the limit that the row's prompt states, below ``extra_info``.
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
     """
 
     needs_cost: ClassVar[bool] = True
@@ -41,9 +40,9 @@ class LcpoMaxSettings(RewardSettings):
     alpha: float = 0.0003
     delta: float = 0.5
     target_column: str = "extra_info.target_tokens"
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.alpha >= 0, "alpha", self.alpha, "a number of at least 0")
         require(0 <= self.delta <= 1, "delta", self.delta, "in [0, 1]")
         require_column("target_column", self.target_column)
@@ -78,7 +77,7 @@ def lcpo_max(
     """
     chosen = read_settings(LcpoMaxSettings, settings)
     tokens, target = read_target(extra_info, chosen.target_column, "lcpo_max", row_name(data_source, extra_info))
-    result = accuracy(data_source, solution_str, ground_truth, extra_info, strip_thinking=chosen.strip_thinking)
+    result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
     saving = min(max(chosen.alpha * (target - tokens) + chosen.delta, 0.0), 1.0)
     score = float(result["acc"]) * saving
     return result | {"score": score, "target_tokens": target, "within_target": float(tokens <= target)}

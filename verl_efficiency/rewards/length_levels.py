@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from verl_efficiency.rewards.accuracy import accuracy
 from verl_efficiency.rewards.inputs import (
-    RewardSettings,
+    AnswerSettings,
     read_column,
     read_settings,
     require_column,
@@ -34,7 +34,7 @@ LEVELS = ("short", "medium", "long")
 
 
 @dataclass(frozen=True)
-class LengthLevelsSettings(RewardSettings):
+class LengthLevelsSettings(AnswerSettings):
     """Settings of ``length_levels``.
 
     Args:
@@ -44,7 +44,6 @@ class LengthLevelsSettings(RewardSettings):
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the overrun beyond which the penalty stays the same.
         margin: the least that a correct answer is worth, in [0, 1].
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
     """
 
     needs_cost: ClassVar[bool] = True
@@ -57,9 +56,9 @@ class LengthLevelsSettings(RewardSettings):
     penalty: float = 0.3
     overrun_max: float = 2.0
     margin: float = 0.05
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(
             0 < self.short <= self.medium <= self.long,
             "short",
@@ -115,7 +114,7 @@ def length_levels(
         raise ValueError(f"{chosen.level_column}: {unknown('level', level, LEVELS)} ({row})")
     budget = float(getattr(chosen, level) * limit)
     overrun = max(0.0, tokens - budget) / budget
-    result = accuracy(data_source, solution_str, ground_truth, extra_info, strip_thinking=chosen.strip_thinking)
+    result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
     if result["acc"] == 1:
         result["score"] = max(1 - chosen.penalty * min(overrun, chosen.overrun_max), chosen.margin)
     return result | {"level": level, "budget": budget, "overrun": overrun}

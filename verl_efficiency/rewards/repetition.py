@@ -19,11 +19,12 @@ digits, or one other character: a formula repeated without blanks counts, and so
 """
 
 import re
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings
+from verl_efficiency.rewards.inputs import RewardSettings, read_settings, require_text, row_name
 from verl_efficiency.settings import require
 
 _PIECE = re.compile(r"\w{1,16}|[^\w\s]")
@@ -54,7 +55,7 @@ def repetition(
     """Score one response, as verl calls it; only ``solution_str`` is read, its last 200,000 characters.
 
     Args:
-        data_source: not used.
+        data_source: named in errors.
         solution_str: the decoded response.
         ground_truth: not used.
         extra_info: not used.
@@ -65,8 +66,10 @@ def repetition(
 
     Raises:
         SettingsError: an unknown or wrong setting.
+        ValueError: a response that is no text.
     """
     chosen = read_settings(RepetitionSettings, settings)
+    require_text(solution_str, row_name(data_source, extra_info))
     repeated = repeated_share(solution_str[-_MAX_CHARS:], chosen.n)
     return {"score": 0.0 - repeated, "repeated": repeated}
 
@@ -84,6 +87,9 @@ def repeated_share(text: str, n: int) -> float:
     count = len(pieces) - n + 1
     if count < 2:
         return 0.0
-    # Hashes, not the n-grams themselves: a set of a long response's 40-grams would take tens of megabytes.
-    distinct = {hash(tuple(pieces[start : start + n])) for start in range(count)}
+    # Numbers, so that an n-gram is a slice of bytes. Hashes, not the n-grams: those of a long response take tens of megabytes.
+    numbers: dict[str, int] = {}
+    row = array("I", [numbers.setdefault(piece, len(numbers)) for piece in pieces])
+    size, coded = row.itemsize, row.tobytes()
+    distinct = {hash(coded[start : start + n * size]) for start in range(0, count * size, size)}
     return 1 - len(distinct) / count

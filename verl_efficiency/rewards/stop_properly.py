@@ -20,25 +20,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from verl_efficiency.rewards.accuracy import accuracy
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, response_cost, row_name
+from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, response_cost, row_name
 from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class StopProperlySettings(RewardSettings):
+class StopProperlySettings(AnswerSettings):
     """Settings of ``stop_properly``.
 
     Args:
         coef: what a response that was cut off keeps, 0 to 1; below 0, the score of every one of them.
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
     """
 
     needs_cost: ClassVar[bool] = True
 
     coef: float = 0.0
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.coef <= 1, "coef", self.coef, "at most 1")
 
 
@@ -67,7 +66,7 @@ def stop_properly(
     """
     chosen = read_settings(StopProperlySettings, settings)
     truncated = response_cost(extra_info, "truncated", "stop_properly", row_name(data_source, extra_info))
-    result = accuracy(data_source, solution_str, ground_truth, extra_info, strip_thinking=chosen.strip_thinking)
+    result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
     if truncated:
         result["score"] = chosen.coef * float(result["acc"]) if chosen.coef >= 0 else chosen.coef
     return result | {"truncated": float(truncated)}

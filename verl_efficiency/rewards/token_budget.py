@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 from verl_efficiency.rewards.accuracy import accuracy
 from verl_efficiency.rewards.inputs import (
-    RewardSettings,
+    AnswerSettings,
     read_number,
     read_settings,
     require_column,
@@ -36,7 +36,7 @@ from verl_efficiency.settings import SettingsError, require
 
 
 @dataclass(frozen=True)
-class TokenBudgetRewardSettings(RewardSettings):
+class TokenBudgetRewardSettings(AnswerSettings):
     """Settings of ``token_budget`` as a reward. ``b_min`` and ``b_max`` must be given.
 
     Args:
@@ -46,7 +46,6 @@ class TokenBudgetRewardSettings(RewardSettings):
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the overrun beyond which the penalty stays the same.
         margin: the least that a correct answer is worth, in [0, 1].
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
     """
 
     needs_cost: ClassVar[bool] = True
@@ -58,9 +57,9 @@ class TokenBudgetRewardSettings(RewardSettings):
     penalty: float = 0.3
     overrun_max: float = 2.0
     margin: float = 0.05
-    strip_thinking: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.difficulty != "data":
             raise SettingsError(
                 f"difficulty: must be 'data' in a reward, which sees neither its group nor other steps, got "
@@ -120,7 +119,7 @@ def token_budget(
     assert chosen.b_max is not None
     budget = chosen.b_min + (chosen.b_max - chosen.b_min) * difficulty
     overrun = max(0.0, tokens - budget) / budget
-    result = accuracy(data_source, solution_str, ground_truth, extra_info, strip_thinking=chosen.strip_thinking)
+    result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
     if result["acc"] == 1:
         result["score"] = max(1 - chosen.penalty * min(overrun, chosen.overrun_max), chosen.margin)
     return result | {"budget": budget, "overrun": overrun}
