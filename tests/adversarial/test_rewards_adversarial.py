@@ -137,11 +137,15 @@ def test_a_response_that_is_no_text_is_refused_in_one_line(name, response):
         "\\boxed{4} \\boxed{9} before\n### Problem 1\n",  # answers before the problem
         "### Problem 2\n### Problem 3\n\\boxed{4}\\boxed{9}",
         "### Problem 1: 4\n### Problem 2: 9\n",
-        "<think>\n### Problem 1\n</think>\n\\boxed{9} \\boxed{4}",
     ],
 )
 def test_fall_backs_do_not_pay_for_the_wrong_problem(fallback, text):
     assert batched(text, fallback=fallback)["score"] == 0
+
+
+def test_a_header_in_the_thinking_opens_no_section_of_the_answer():
+    text = "<think>\n### Problem 1\n</think>\n\\boxed{9} \\boxed{4}"
+    assert batched(text, fallback="section", strip_thinking=True)["score"] == 0
 
 
 def test_the_format_never_pays_more_than_its_weight():
