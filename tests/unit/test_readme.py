@@ -41,4 +41,5 @@ def test_what_it_says_of_self_distillation_stands_in_its_results_file():
     last = {row["method"]: f"{100 * row['accuracy_last']:.0f} %" for row in rows}
     (first,) = {f"{100 * row['accuracy_first']:.0f} %" for row in rows}
     said = re.search(r"\(accuracy\s+(\d+ %) → (\d+ %) in 24 steps, GRPO (\d+ %) → (\d+ %)", README)
-    assert said and said.groups() == (first, last["self_distillation"], first, last["grpo"])
+    assert said
+    assert said.groups() == (first, last["self_distillation"], first, last["grpo"])
