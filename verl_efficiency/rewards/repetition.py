@@ -88,8 +88,8 @@ def repeated_share(text: str, n: int) -> float:
     if count < 2:
         return 0.0
     # Numbers, so that an n-gram is a slice of bytes. Hashes, not the n-grams: those of a long response take tens of megabytes.
-    numbers: dict[str, int] = {}
-    row = array("I", [numbers.setdefault(piece, len(numbers)) for piece in pieces])
+    numbers = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    row = array("I", map(numbers.__getitem__, pieces))
     size, coded = row.itemsize, row.tobytes()
     distinct = {hash(coded[start : start + n * size]) for start in range(0, count * size, size)}
     return 1 - len(distinct) / count
