@@ -128,3 +128,22 @@ def test_time_grows_linearly_with_the_text(text):
         return min(times)
 
     assert seconds(text) < 8 * seconds(text[: len(text) // 4]) + 0.02
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### 41\n#### 42", "42"),
+        (r"#### $\boxed{42}$", "42"),
+        (r"\boxed{41}" + "\n#### 42", "42"),
+        ("#### 42\n" + r"\boxed{41}", "42"),
+        ("#### **42**", "42"),
+        ("**#### 42**", "42"),
+        ("####", None),
+        ("#### **", None),
+        ("####\n42", None),
+        (r"\boxed{42}", None),
+    ],
+)
+def test_what_follows_a_marker(text, answer):
+    assert extract_answer(text, marker="####") == answer

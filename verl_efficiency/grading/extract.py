@@ -61,6 +61,16 @@ def drop_thinking(text: str) -> str:
     return text[text.rfind("</think>") + len("</think>") if "</think>" in text else 0 :].split("<think>", 1)[0]
 
 
+def written_plainly(text: str) -> str:
+    r"""The answer in a place that holds nothing else: what its last box holds, else all of it, without bold print's ``**``.
+
+    >>> written_plainly(" **4** "), written_plainly(r"$\boxed{4}$")
+    ('4', '4')
+    """
+    text = text.strip().removeprefix("**").removesuffix("**").strip()
+    return extract_answer(text) or text
+
+
 def extract_answer(
     text: str, *, strip_thinking: bool = False, marker: str | None = None, max_chars: int = MAX_TEXT_CHARS
 ) -> str | None:
@@ -86,7 +96,7 @@ def extract_answer(
         text = drop_thinking(text)
     if marker is not None:
         _, found, after = text.rpartition(marker)
-        return (after.split("\n", 1)[0].strip() if found else "") or None
+        return (written_plainly(after.split("\n", 1)[0]) if found else "") or None
     spans = _spans(text)
     if not spans:
         return None

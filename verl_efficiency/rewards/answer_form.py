@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from verl_efficiency.grading import extract_answer, extract_boxed
+from verl_efficiency.grading.extract import written_plainly
 from verl_efficiency.settings import SettingsError
 
 PAPER_FORM = r"Answer{index}::\boxed{{…}}"
@@ -109,8 +110,7 @@ def _delimited(text: str, form: AnswerForm, truncated: bool) -> list[tuple[int, 
         if stop < 0 and not end and not truncated and len(text) - start <= _MAX_CHARS:
             stop = len(text)
         if 0 <= stop <= next_start:  # else it never closes, or swallows the next answer
-            content = text[start:stop].strip().removeprefix("**").removesuffix("**").strip()
-            found.append((int(tag[1]), extract_answer(content) or content))
+            found.append((int(tag[1]), written_plainly(text[start:stop])))
     return found
 
 
