@@ -9,7 +9,7 @@ Each pair counts once: its credit stands at the first rollout, in row order, tha
 follow have A = 0. EOS is a token like any other; a rollout that ends at p counts in the mean of p and passes no further token.
 
 Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834. We know T-SPMO from reviews of it; the formula for A is our
-reading, and so are the choices that ``TSpmoSettings`` offers, and replay (:func:`replay_prefixes`).
+reading, and so are the choices that ``TSpmoSettings`` offers, and replay (``methods/replay.py``).
 
 Denominators. The weights carry the credit times N / |U|, with N the generated tokens of the batch. verl's
 ``actor.loss_agg_mode=token-mean`` (the recipe sets it) divides the sum over tokens by N, which leaves 1/|U|. With
@@ -49,12 +49,24 @@ class TSpmoSettings(MethodSettings):
             ``branched``, which others through the same prefix do not follow. The direction of the gradient of one prompt is
             the same; ``branched`` makes it longer, and does not shrink it when responses grow.
         correct_threshold: a score of at least this is correct (for the metrics only).
+        replay: so many prompts of a batch, at most half of it, go on from a prefix of a rollout of the batch before; our
+            reading of the paper. 0: none do. On verl's trainer only.
+        replay_rule: where. ``credit``: before the token with the largest |A|; of equals the earliest. ``deepest``: before the
+            deepest token with credit. ``random``: after 1 to all but one tokens, drawn evenly, of a rollout drawn evenly.
+        replay_seed: another seed draws other prompts.
     """
 
     advantage: ClassVar[str] = "t_spmo"  # type: ignore[misc]
     normalise: Literal["batch", "prompt", "none"] = "batch"
     counted: Literal["all", "branched"] = "all"
     correct_threshold: float = 0.5
+    replay: int = 0
+    replay_rule: Literal["credit", "deepest", "random"] = "credit"
+    replay_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.replay >= 0, "replay", self.replay, "a number of prompts, 0 for no replay")
+        require(self.replay_seed >= 0, "replay_seed", self.replay_seed, "a whole number of at least 0")
 
     @property
     def needs_trainer(self) -> bool:
@@ -98,7 +110,7 @@ def t_spmo(rollouts: Rollouts, settings: TSpmoSettings, state: None = None) -> O
     Raises:
         ValueError: the rollouts carry no token ids, or fewer than ``lengths_B`` says.
     """
-    tokens_N, lengths_B, groups_B, scores_B, real_B = _arrays(rollouts)
+    tokens_N, lengths_B, groups_B, scores_B, real_B = arrays_of(rollouts)
     branches = find_branches(tokens_N, lengths_B, groups_B, scores_B, real_B)
     group_E = groups_B[branches.row_E]
     pairs_G = np.bincount(groups_B, branches.first_B, rollouts.G)
@@ -249,64 +261,7 @@ def _common_tokens(tokens_N: np.ndarray, one_R: np.ndarray, other_R: np.ndarray,
     return np.minimum(common_R, most_R)
 
 
-@dataclass(frozen=True)
-class ReplaySettings:
-    """Where to restart generation.
-
-    Attributes:
-        prompts: from at most so many prompts of a batch, drawn evenly; one restart each.
-        rule: ``credit``: before the token with the largest |A|; of equals the earliest. ``deepest``: before the deepest token
-            with credit. ``random``: after 1 to all but one tokens, drawn evenly, of a rollout that is drawn evenly.
-        seed: another seed draws others.
-    """
-
-    prompts: int = 8
-    rule: Literal["credit", "deepest", "random"] = "credit"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.prompts >= 1, "prompts", self.prompts, "a whole number of at least 1")
-
-
-def replay_prefixes(rollouts: Rollouts, settings: ReplaySettings, step: int) -> tuple[Tensor, Tensor]:
-    """Which rollouts to restart, (R,) int64, and after how many of their tokens, (R,) int64, at least 1; by row.
-
-    Our reading of the paper, of which we only know that it restarts from prefixes of good and bad completions so that
-    rollouts part deeper in the response. Only prompts with some credit are replayed: where all scores are equal there is
-    nothing to learn. A branch at the very first token restarts nothing and is passed over. What is generated belongs into
-    a group of its own, whose prompt ends with the prefix: among its siblings, of which few pass that prefix, it would bend
-    the means above it.
-
-    >>> from dataclasses import replace
-    >>> ids = (torch.tensor([7, 5, 2]), torch.tensor([7, 6, 2]))
-    >>> r = Rollouts.build(torch.tensor([1., 0.]), torch.tensor([3, 3]), ["a"] * 2)
-    >>> replay_prefixes(replace(r, responses_B=ids), ReplaySettings(), step=0)
-    (tensor([0]), tensor([1]))
-
-    Args:
-        rollouts: the batch, with token ids.
-        settings: how many, and by which rule.
-        step: training step; another one draws others.
-    """
-    tokens_N, lengths_B, groups_B, scores_B, real_B = _arrays(rollouts)
-    branches = find_branches(tokens_N, lengths_B, groups_B, scores_B, real_B)
-    generator = np.random.default_rng((settings.seed, step))
-    if settings.rule == "random":
-        promising = np.isin(groups_B, groups_B[branches.row_E[branches.credit_E != 0]])
-        row = generator.permutation(np.flatnonzero(promising & real_B & (lengths_B > 1)))
-        depth = generator.integers(1, lengths_B[row])
-    else:
-        usable = (branches.credit_E != 0) & (branches.depth_E > 0)
-        row, depth, size = branches.row_E[usable], branches.depth_E[usable], np.abs(branches.credit_E[usable])
-        best = np.lexsort((row, depth, -size) if settings.rule == "credit" else (row, -size, -depth))
-        row, depth = row[best], depth[best]
-    _, one_each = np.unique(groups_B[row], return_index=True)
-    drawn = generator.permutation(one_each)[: settings.prompts]
-    drawn = drawn[np.argsort(row[drawn])]
-    return torch.from_numpy(row[drawn]), torch.from_numpy(depth[drawn])
-
-
-def _arrays(rollouts: Rollouts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def arrays_of(rollouts: Rollouts) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The arguments of :func:`find_branches`."""
     if rollouts.responses_B is None:
         raise ValueError("t_spmo compares rollouts token by token, but these came without their token ids (responses_B): "

@@ -27,6 +27,10 @@ def _install() -> None:
     def _reward_manager(package) -> None:
         importlib.import_module("verl_efficiency.verl.reward_manager")  # registers itself
 
+    @wrapt.when_imported("verl.experimental.agent_loop")
+    def _agent_loop(package) -> None:
+        importlib.import_module("verl_efficiency.verl.replay_loop")  # registers itself
+
     @wrapt.when_imported("verl.utils.config")
     def _start_up(module) -> None:
         from verl_efficiency.verl import start_up

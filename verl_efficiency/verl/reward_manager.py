@@ -3,7 +3,7 @@
 verl hands a reward function the decoded text only. Here ``extra_info`` carries, besides what verl puts there,
 
 * ``response_tokens``  int, tokens of the response (EOS included; in a tool-using rollout also the tool's, since verl does not
-  hand the mask to reward managers),
+  hand the mask to reward managers; where replay of ``t_spmo`` restarts a response, without the prefix),
 * ``truncated``        bool, the response ended because it reached ``rollout.response_length``,
 * ``response_limit``   int, ``rollout.response_length``,
 * ``prompt_id``        str, a name of the prompt that is the same in every epoch.
@@ -83,6 +83,13 @@ class EfficiencyRewardManager(NaiveRewardManager):
         if "raw_prompt" in row:
             extra_info["prompt_id"] = prompt_name(row["raw_prompt"][0])
         row["extra_info"] = np.array([extra_info], dtype=object)
+        if "replay_prefix" in extra_info:  # of t_spmo: the prompt ends with the beginning of the response
+            border = prompt_length - len(extra_info["replay_prefix"])
+            begun = tensors["prompts"][:, border:]
+            tensors |= {
+                "prompts": tensors["prompts"][:, :border],
+                "responses": torch.cat([begun, tensors["responses"]], 1),
+            }
         return DataProto.from_dict(tensors=tensors, non_tensors=row, meta_info=sample.meta_info)
 
 

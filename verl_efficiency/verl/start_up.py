@@ -55,7 +55,7 @@ def check(config: Any) -> list[str]:
 
 
 def prepare(config: Any) -> None:
-    """Hand a method what it needs of the rest of the configuration: the token limit, a place to save its state."""
+    """Hand a method what it needs of the rest of the configuration: the token limit, a place to save, prompts one by one."""
     method = estimator_of(config)
     if method is None:
         return
@@ -64,6 +64,9 @@ def prepare(config: Any) -> None:
         given = dict(config.algorithm.get("efficiency") or {})
         with open_dict(config.algorithm):
             config.algorithm.efficiency = {**given, "max_response_length": config.data.max_response_length}
+    if getattr(settings, "replay", 0):
+        with open_dict(config.data):
+            config.data.gen_batch_size = 1
     if settings.keeps_state:
         _save_state(method, config.trainer)
 
@@ -148,6 +151,10 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
     if getattr(settings, "normalise", "none") != "none" and aggregation != "token-mean":
         yield (f"actor_rollout_ref.actor.loss_agg_mode: {method.name} is scaled for token-mean, not {aggregation}; or set "
                "algorithm.efficiency.normalise=none")  # fmt: skip
+    if mode == "efficiency_sync" and getattr(settings, "replay", 0):
+        from verl_efficiency.verl import replay
+
+        yield from replay.check(config)
     if not isinstance(settings, DistillationSettings):
         return
     try:

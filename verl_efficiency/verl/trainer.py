@@ -7,26 +7,31 @@ does is done by ``super()``; nothing of it is copied (file and line in verl 0.9.
   ``sync``, which is what verl compares it with from then on;
 * ``_init_resource_pool_mgr`` (:788) puts our worker in the place of the actor's, for methods with a teacher only;
 * ``_load_checkpoint`` (:850) is the first call after the models are built, so that a teacher is there to be restored;
+* ``_next_train_batch`` (:1479) and ``prepare_step`` (:1525): prompts of t_spmo's replay (``replay.py``), and their metrics;
 * ``_compute_old_log_prob`` (:1634) is the first call with the whole batch: rewards and responses are read, rollouts routed;
 * ``_compute_advantage`` (:1743) and ``_update_actor`` (:1827): the teacher's pass after the one, its average after the other.
 """
 
+import logging
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
 import ray
+from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
+from verl_efficiency.methods.prefix_credit import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
 from verl_efficiency.verl.batch import Batch, read_batch
 from verl_efficiency.verl.start_up import estimator_of
 
+logger = logging.getLogger("verl_efficiency")
 MODE = "efficiency_sync"
 
 
@@ -38,6 +43,13 @@ class EfficiencyTrainer(PPOTrainerSync):
         self.method = estimator_of(config)
         self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
         self.self_teacher: Any = None
+        self.replay: Any = None
+        if isinstance(self.settings, TSpmoSettings) and self.settings.replay:
+            from verl_efficiency.verl.replay import Replay
+
+            self.replay = Replay(
+                self.settings, config.data.train_batch_size, config.actor_rollout_ref.rollout.prompt_length
+            )
         super().__init__(config)
 
     def _build_replay_buffer(self) -> Any:
@@ -59,14 +71,31 @@ class EfficiencyTrainer(PPOTrainerSync):
         if self.self_teacher:
             self.self_teacher.start(self.actor_rollout_wg)
         super()._load_checkpoint()
+        if self.replay and self.global_steps:
+            logger.warning("resumed: what was chosen for replay is not saved, so the first step restarts no rollout")
+
+    def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
+        if self.replay is None:
+            return super()._next_train_batch(num_prompts)
+        if num_prompts is None:
+            return self.replay.next_batch(super()._next_train_batch)
+        refill = super()._next_train_batch(num_prompts)
+        self.replay.remember(refill)
+        return refill
+
+    def prepare_step(self) -> dict:
+        metrics = super().prepare_step()
+        return {**metrics, **self.replay.metrics} if self.replay else metrics
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        rows = read_batch(batch, with_prompts=self.self_teacher is not None)
+        rows = read_batch(batch, with_prompts=self.self_teacher is not None or self.replay is not None)
         run.begin_step(rows.step)
         metrics.update(reward_metrics(rows))
         self.rows = rows.in_order_of_keys()
         if self.self_teacher:
             self.self_teacher.route(batch, self.rows)
+        if self.replay:
+            self.replay.choose(self.rows, self.global_steps)
         return super()._compute_old_log_prob(batch, metrics)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:

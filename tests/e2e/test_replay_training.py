@@ -1,0 +1,144 @@
+"""Replay of t_spmo on verl's trainer: what is restarted, what the reward is given, and the credit, from what verl dumps."""
+
+import json
+from collections import Counter, defaultdict
+from statistics import fmean
+
+import pytest
+from transformers import AutoTokenizer
+
+from tests.e2e.training import read_jsonl, small_testbed, train
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+BATCH, GROUP, LIMIT, STEPS = 8, 4, 70, 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("replay")
+
+
+@pytest.fixture(scope="module")
+def training(folder):
+    pytest.importorskip("verl.trainer.ppo.v1")
+    result = train(
+        "t_spmo",
+        folder,
+        "+algorithm.efficiency.replay=3",
+        "trainer.save_freq=-1",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=recording",
+        "reward.custom_reward_function.path=pkg://tests.e2e.recording_reward",
+        "reward.custom_reward_function.name=compute_score",
+        f"+reward.custom_reward_function.reward_kwargs.record={folder / 'rewards'}",
+        "+reward.custom_reward_function.reward_kwargs.reward=accuracy",
+        **small_testbed(folder / "data"),
+        BATCH=BATCH,
+        GROUP=GROUP,
+        PROMPT_TOKENS=120,
+        RESPONSE_TOKENS=LIMIT,
+        STEPS=STEPS,
+        RECORD_ADVANTAGES=folder / "advantages",
+        VERL_USE_EXTERNAL_MODULES="verl_efficiency.verl.plugin,tests.e2e.recording_loss",
+    )
+    assert result.run.returncode == 0, result.run.log[-4000:]
+    return result
+
+
+def groups_of(rows):
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["uid"].rsplit("_", 2)[0]].append(row)
+    return dict(groups)
+
+
+def tokens_of(tokenizer, text):
+    """As generated: the dump leaves out the EOS with which every response ends that was not cut off."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids if len(ids) == LIMIT else [*ids, tokenizer.eos_token_id]
+
+
+def restarts_of(training, step):
+    """uid → (problem, prefix) of the groups of a step whose input goes on from a rollout of the step before."""
+    found = {}
+    for uid, rows in groups_of(training.rollouts[step]).items():
+        for old in training.rollouts.get(step - 1, []):
+            begun = rows[0]["input"].removeprefix(old["input"])
+            if begun and begun != rows[0]["input"] and old["output"].startswith(begun):
+                found[uid] = (old["input"], begun)
+    return found
+
+
+def test_a_restart_goes_on_from_a_rollout_of_the_step_before(training):
+    for step in range(1, STEPS + 1):
+        groups, metrics = groups_of(training.rollouts[step]), training.metrics[step]
+        assert [len(rows) for rows in groups.values()] == [GROUP] * BATCH  # none lost, none more
+        assert all(len({row["input"] for row in rows}) == 1 for rows in groups.values())
+        restarts = restarts_of(training, step)
+        assert metrics["t_spmo/replayed_prompts"] == len(restarts)
+        assert metrics["t_spmo/replay_too_long"] == 0
+    assert training.metrics[1]["t_spmo/replayed_prompts"] == 0
+    assert 1 <= training.metrics[2]["t_spmo/replayed_prompts"] <= 3
+
+
+def test_every_rollout_learns_from_its_continuation_only(training, folder):
+    """The tokens that reach the loss are those of the outputs; the prefix is prompt."""
+    recorded = read_jsonl(folder / "advantages")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "data" / "model")
+    lengths = Counter(len(row) for row in recorded)
+    outputs = [row["output"] for step in training.rollouts for row in training.rollouts[step]]
+    assert len(recorded) == len(outputs) == STEPS * BATCH * GROUP
+    assert lengths == Counter(len(tokens_of(tokenizer, text)) for text in outputs)
+
+
+def test_the_credit_of_a_step_with_restarts_by_its_definition(training, folder):
+    """A(p, v) over every prefix of every group, times N / |U|; the multiset of all tokens' advantages of each step."""
+    tokenizer = AutoTokenizer.from_pretrained(folder / "data" / "model")
+    recorded = read_jsonl(folder / "advantages")
+    for step in range(1, STEPS + 1):
+        part = recorded[(step - 1) * BATCH * GROUP : step * BATCH * GROUP]
+        pairs = []
+        for rows in groups_of(training.rollouts[step]).values():
+            through = defaultdict(list)
+            for row in rows:
+                ids = tokens_of(tokenizer, row["output"])
+                for length in range(len(ids) + 1):
+                    through[tuple(ids[:length])].append(row["score"])
+            pairs += [fmean(scores) - fmean(through[pair[:-1]]) for pair, scores in through.items() if pair]
+        scale = sum(map(len, part)) / len(pairs)
+        expected = sorted(scale * credit for credit in pairs if abs(credit) > 1e-9)
+        got = sorted(value for row in part for value in row if value != 0)
+        assert got == pytest.approx(expected, rel=1e-5)
+        assert training.metrics[step]["t_spmo/unique_pairs"] == len(pairs)
+
+
+def test_the_reward_is_given_the_whole_text(training, folder):
+    told = [json.loads(line) for line in (folder / "rewards").read_text().splitlines()]
+    wanted, prefixes = Counter(), []
+    for step in range(1, STEPS + 1):
+        restarts = restarts_of(training, step)
+        for uid, rows in groups_of(training.rollouts[step]).items():
+            problem, prefix = restarts.get(uid, (rows[0]["input"], ""))
+            # a problem of the step before may itself have been a restart
+            for earlier in (restarts_of(training, step - 1) if prefix else {}).values():
+                if problem == "".join(earlier):
+                    prefix = earlier[1] + prefix
+            prefixes += [prefix] * len(rows)
+            wanted.update((prefix + row["output"], row["score"]) for row in rows)
+    assert Counter((line["solution"], line["result"]["score"]) for line in told) == wanted
+    assert (
+        sum(1 for prefix in prefixes if prefix) == sum(1 for line in told if "replay_prefix" in line["extra_info"]) > 0
+    )
+    assert all(line["extra_info"]["response_tokens"] <= LIMIT for line in told)
+
+
+def test_no_problem_comes_twice(training, folder):
+    """192 problems, 24 prompts: the loader is asked only for those that are needed, and what it gave is used."""
+    fresh = [
+        rows[0]["input"]
+        for step in range(1, STEPS + 1)
+        for uid, rows in groups_of(training.rollouts[step]).items()
+        if uid not in restarts_of(training, step)
+    ]
+    replayed = sum(training.metrics[step]["t_spmo/replayed_prompts"] for step in range(1, STEPS + 1))
+    assert len(fresh) == BATCH * STEPS - replayed
