@@ -55,7 +55,8 @@ if part sync; then
 fi
 if part async; then
   evidence=(--trainer EfficiencyTrainingActor)
-  trained async 10 s_grpo --train.async_enable
+  # Rollouts are a step older than the actor that is compared with them: with a large learning rate the gap is what it learned.
+  LR=1e-4 trained async 10 s_grpo --train.async_enable
 fi
 if part learns; then
   evidence=(--trainer EfficiencyPPOTrainer --shorter 0.8)
@@ -76,7 +77,8 @@ if part distils; then
   evidence=(--trainer EfficiencyPPOTrainer --distils)
   BATCH=16 trained distils 4 sample_routing --efficiency.distillation_topk 20
   evidence=(--trainer EfficiencyTrainingActor)
-  BATCH=16 trained distils_sampled 4 sample_routing --train.async_enable --efficiency.full_logit_distillation false --efficiency.alpha 1
+  LR=1e-4 BATCH=16 trained distils_sampled 4 sample_routing --train.async_enable --efficiency.alpha 1 \
+    --efficiency.full_logit_distillation false
 fi
 if part ranks; then # two of the actor: each is given a part of every pass
   evidence=(--trainer EfficiencyPPOTrainer --distils)
