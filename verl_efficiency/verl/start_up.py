@@ -51,7 +51,7 @@ def estimator_of(config: Any) -> Method | None:
 
 def check(config: Any) -> list[str]:
     """Every problem of a composed verl configuration that concerns us, one line each; empty when all is well."""
-    return [*_check_estimator(config), *_check_reward(config), *_check_dataset(config)]
+    return [*_check_mode(config.trainer), *_check_estimator(config), *_check_reward(config), *_check_dataset(config)]
 
 
 def prepare(config: Any) -> None:
@@ -94,6 +94,12 @@ def _settings(method: Method, config: Any) -> Any:
     from verl_efficiency.verl.estimators import read_settings
 
     return read_settings(method, config.algorithm)
+
+
+def _check_mode(trainer: Any) -> Iterator[str]:
+    """Our trainer is asked for where it can run."""
+    if (trainer.get("v1") or {}).get("trainer_mode") == "efficiency_sync" and not trainer.get("use_v1", False):
+        yield "trainer.use_v1: trainer.v1.trainer_mode=efficiency_sync is ignored without the V1 trainer; set it to True"
 
 
 def _check_estimator(config: Any) -> Iterator[str]:
@@ -143,7 +149,7 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
     from verl_efficiency.methods.teacher import DistillationSettings
 
     trainer = config.trainer
-    mode = (trainer.get("v1") or {}).get("trainer_mode") if trainer.get("use_v1", False) else None
+    mode = (trainer.get("v1") or {}).get("trainer_mode")
     if mode != "efficiency_sync":
         yield (f"trainer.v1.trainer_mode: {method.name} needs efficiency_sync (verl>=0.9 with trainer.use_v1=True), not "
                f"{mode}; `verl-efficiency train` sets it")  # fmt: skip
