@@ -58,6 +58,7 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method kimi --algo.advantage.estimator gae", "computes the advantages without a critic"),
         ("--efficiency.method kimi --algo.advantage.estimator rloo", "write --efficiency.advantage rloo"),
         ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
+        ("--efficiency.method t_spmo --efficiency.replay 4", "--efficiency.replay: only verl's trainer restarts rollouts"),
         ("--efficiency.method kimi --algo.kl.init_coef 0.1", "add --algo.kl.use_loss, or write --algo.kl.init_coef 0"),
         ("--efficiency.method kimi --reward.overlong_buffer_len 5", "--reward.overlong_buffer_len: kimi reads correctness"),
         ("--efficiency.method kimi --reward.stop_properly_penalty_coef 0.5", "the term stop_properly"),

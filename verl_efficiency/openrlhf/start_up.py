@@ -102,6 +102,8 @@ def _check_method(args: Any, options: Options) -> Iterator[str]:
     estimator, name = args.algo.advantage.estimator, options.method
     if name is None:
         return
+    if getattr(options.build_settings(), "replay", 0):
+        yield f"{ROOT}.replay: only verl's trainer restarts rollouts; set it to 0"
     if estimator == "gae" or args.critic.model_name_or_path:
         yield (f"--algo.advantage.estimator: {name} computes the advantages without a critic; leave "
                "--algo.advantage.estimator and --critic.model_name_or_path out")  # fmt: skip
