@@ -4,4 +4,8 @@
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 
-train algorithm.adv_estimator=self_distillation trainer.v1.trainer_mode=efficiency_sync "$@"
+train \
+  algorithm.adv_estimator=self_distillation \
+  trainer.v1.trainer_mode=efficiency_sync \
+  actor_rollout_ref.actor.strategy=fsdp2 \
+  "$@"

@@ -170,7 +170,7 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
     worker = config.actor_rollout_ref
     actor, engine = worker.actor, worker.actor.get("fsdp_config") or {}
     needed: list[tuple[str, Any, tuple, str]] = [
-        ("actor.strategy", actor.strategy, ("fsdp", "fsdp2"), "the teacher's weights are FSDP shards"),
+        ("actor.strategy", actor.strategy, ("fsdp2",), "the teacher is kept as FSDP2's shards; FSDP1 was not tried"),
         ("model.use_fused_kernels", worker.model.get("use_fused_kernels", False), (False,), "fused kernels give no logits"),
         ("actor.ulysses_sequence_parallel_size", actor.get("ulysses_sequence_parallel_size", 1), (1,),
          "sequence parallelism splits the logits"),
@@ -181,8 +181,6 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
         ("actor.use_kl_loss", actor.get("use_kl_loss", False), (False,),
          "a KL to the reference pulls routed rows away from their teacher (the papers have none)"),
     ]  # fmt: skip
-    if trainer.get("device") == "cpu":
-        needed.append(("actor.strategy", actor.strategy, ("fsdp2",), "FSDP1 does not run on a CPU"))
     if settings.teacher_regularization == "ema":
         needed.append(
             ("actor.fsdp_config.model_dtype", engine.get("model_dtype", "fp32"), ("fp32", "float32", None),
