@@ -18,6 +18,7 @@ from verl.trainer.ppo.core_algos import agg_loss
 from verl.utils import tensordict_utils as tu
 from verl.utils import torch_functional as verl_F
 from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.metric import Metric
 from verl.utils.torch_functional import logprobs_from_logits
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import ppo_loss
@@ -198,7 +199,7 @@ def expected(example, *, alpha, tail, is_clip, correct=False, tokens=MINI_BATCH_
                 factor = 1.0 if is_clip is None else min(ratio.item(), is_clip)
                 distil = distil + example.weights[row][token] * factor * correction * divergences[-1]
                 scored += 1
-    return policy / tokens * RANKS, distil / tokens * RANKS, torch.stack(divergences).mean()
+    return policy / tokens * RANKS, distil / tokens * RANKS, torch.stack(divergences).sum() / tokens * RANKS
 
 
 @both_forms
@@ -320,7 +321,11 @@ def test_rows_without_a_teacher_in_a_batch_with_targets_have_verls_loss(stock):
     _, stock_loss, _ = run_engine(theirs, stock())
     torch.testing.assert_close(loss, stock_loss, rtol=1e-12, atol=0)
     assert metrics["actor/distil_loss"].values[0] == 0
-    assert "actor/distil_kl" not in metrics
+    # verl adds up the values of the micro-batches rank by rank, and wants as many of each
+    with_targets = run_engine(Example(), DistillationLoss(stock(), settings()))[2]
+    for name in ("actor/distil_loss", "actor/distil_kl"):
+        assert metrics[name].values == [0.0]
+        assert Metric.aggregate_dp([with_targets[name], metrics[name]]) >= 0
     (ours,) = torch.autograd.grad(loss, example.logits)
     (expected_gradient,) = torch.autograd.grad(stock_loss, theirs.logits)
     torch.testing.assert_close(ours, expected_gradient, rtol=1e-10, atol=1e-14)

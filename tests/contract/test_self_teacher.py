@@ -120,7 +120,10 @@ class Case:
         self.settings = self.method.build_settings({"distillation_topk": K, **given}, "algorithm.efficiency")
         config = OmegaConf.create(
             {
-                "actor_rollout_ref": {"rollout": {"temperature": 0.7}, "actor": {"ppo_max_token_len_per_gpu": 64}},
+                "actor_rollout_ref": {
+                    "rollout": {"temperature": 0.7},
+                    "actor": {"ppo_max_token_len_per_gpu": 64, "use_dynamic_bsz": True},
+                },
                 "data": dict(data),
             }
         )

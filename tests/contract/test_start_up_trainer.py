@@ -67,7 +67,7 @@ def test_the_v0_trainer_does_not_take_its_place_in_silence(refusal, estimator): 
         ),
         (
             (f"{ACTOR}.strategy=fsdp",),
-            [f"{ACTOR}.strategy:", "needs fsdp2, not fsdp", "FSDP1 was not tried"],
+            [f"{ACTOR}.strategy:", "needs fsdp2, not fsdp", "FSDP1 keeps gathered weights"],
         ),
         (
             (f"{ACTOR}.fsdp_config.model_dtype=bf16",),

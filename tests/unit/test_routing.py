@@ -172,6 +172,12 @@ def test_the_teachers_prompt():
         "<think>a\nb</think> It is"
         in teacher_messages(question, "<think>a\nb</think> It is {2}.", None, kept)[1]["content"]
     )
+    lone = teacher_messages(question, "a\nb</think> It is {2}.", None, settings)[1]["content"]
+    assert "Correct solution:\n\nIt is {2}." in lone
+    assert (
+        "solution:\n\n<think>only</think>"
+        in teacher_messages(question, "<think>only</think>", None, settings)[1]["content"]
+    )
     assert question[1]["content"] == "What is {x}?", "the student's prompt is left alone"
     with pytest.raises(ValueError, match="knows no more"):
         teacher_messages(question, None, "", settings)

@@ -1,7 +1,8 @@
 """Routing: which rollout learns by which signal, as data.
 
 A router is a function ``(rollouts, settings) -> Routes``. The trainer executes what it says; a router of your own is named by
-its import path in the setting ``router``.
+its import path in the setting ``router``. It is called more than once per step, with the rows in different orders: it must be a
+function of its arguments alone, and decide for a rollout the same in any order.
 """
 
 import importlib
@@ -28,7 +29,7 @@ class Routes:
 
     Attributes:
         route_B: int64, ``GRPO``, ``DISTIL`` or ``SKIP``; padding is ``SKIP``. Skipped rollouts are in no loss and in no
-            denominator.
+            denominator, unless all are: then all advantages are 0.
         source_B: int64, the demonstration in the teacher's prompt of a rollout with route ``DISTIL``: the row of a rollout of
             its group, ``REFERENCE`` (the prompt's reference solution), or ``NO_SOURCE`` (feedback alone).
         feedback_B: bool, whether the feedback on the rollout stands in its teacher's prompt.

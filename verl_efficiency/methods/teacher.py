@@ -13,7 +13,8 @@ from typing import Literal
 from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.settings import MethodSettings, SettingsError, require
 
-_THINKING = re.compile(r"<think>.*?</think>", flags=re.DOTALL)
+# Also up to a lone </think>: some chat templates open the thinking in the prompt, so that a response holds its end only.
+_THINKING = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?</think>", flags=re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class DistillationSettings(MethodSettings):
         max_reprompt_len: tokens of the teacher's prompt at most.
         reprompt_truncation: which end of a longer prompt is cut off, or ``error``.
         dont_reprompt_on_self_success: a correct rollout is never its own demonstration.
-        remove_thinking_from_demonstration: ``<think>…</think>`` is cut out of a demonstration.
+        remove_thinking_from_demonstration: ``<think>…</think>`` is cut out of a demonstration, and what comes before a lone
+            ``</think>`` (SDPO's code leaves that); where nothing remains, the whole is shown.
         include_environment_feedback: feedback that the reward gives (key ``feedback``) may stand in the teacher's prompt.
         environment_feedback_only_without_solution: … only where there is no demonstration.
         reprompt_template: holds ``{prompt}``, ``{solution}``, ``{feedback}``.
@@ -134,7 +136,7 @@ def teacher_messages(
     if not demonstration and not feedback:
         raise ValueError("a teacher without a demonstration and without feedback knows no more than the student")
     if demonstration and settings.remove_thinking_from_demonstration:
-        demonstration = _THINKING.sub("", demonstration).strip()
+        demonstration = _THINKING.sub("", demonstration).strip() or demonstration
     last["content"] = settings.reprompt_template.format(
         prompt=last["content"],
         solution=settings.solution_template.format(successful_previous_attempt=demonstration) if demonstration else "",

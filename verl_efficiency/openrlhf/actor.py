@@ -108,6 +108,11 @@ class EfficiencyActorTrainer(ActorPPOTrainer):
         if loss_batch_info is not None:
             totals = ("batch_num_tokens", "global_batch_size")
             loss_batch_info = loss_batch_info | {name: loss_batch_info[name].clamp_min(NEARLY_0) for name in totals}
+        else:  # dynamic batches: the stock loss takes its totals from the buffer
+            buffer = self.replay_buffer
+            for totals_of_step in (buffer.dynamic_batch_num_tokens, buffer.dynamic_global_batch_size):
+                if step < len(totals_of_step):
+                    totals_of_step[step] = max(totals_of_step[step], NEARLY_0)
         status = super().training_step(experience, kl_ctl, step, loss_batch_info)
         status["num_action_tokens"] = max(status["num_action_tokens"], NEARLY_0)
         if loss.distil_loss is not None:

@@ -102,7 +102,11 @@ def _check_method(args: Any, options: Options) -> Iterator[str]:
     estimator, name = args.algo.advantage.estimator, options.method
     if name is None:
         return
-    if getattr(options.build_settings(), "replay", 0):
+    settings = options.build_settings()
+    scaled = teaches(options) or getattr(settings, "normalise", "none") != "none"
+    if scaled and args.actor.loss_agg_mode != "token-mean":
+        yield f"--actor.loss_agg_mode: {name} is scaled for token-mean, not {args.actor.loss_agg_mode}; leave it out"
+    if getattr(settings, "replay", 0):
         yield f"{ROOT}.replay: only verl's trainer restarts rollouts; set it to 0"
     if estimator == "gae" or args.critic.model_name_or_path:
         yield (f"--algo.advantage.estimator: {name} computes the advantages without a critic; leave "
@@ -150,6 +154,12 @@ def _check_teacher(args: Any, options: Options) -> Iterator[str]:
     if settings.teacher_regularization == "ema" and args.ds.zero_stage == 3:
         yield (f"--ds.zero_stage: the teacher of {name} is an average of weights that stage 3 splits; take stage 2, or "
                f"{ROOT}.teacher_regularization none")  # fmt: skip
+    for key in ("include_environment_feedback", "environment_feedback_only_without_solution", "feedback_template"):
+        if key in options.settings:
+            yield f"{ROOT}.{key}: no feedback in words reaches OpenRLHF's trainer; leave it out"
+    if args.algo.kl.use_loss and args.algo.kl.init_coef > 0:
+        yield (f"--algo.kl.use_loss: a KL to the reference pulls routed rollouts away from the teacher of {name} (the papers "
+               "have none); leave it out, or write --algo.kl.init_coef 0")  # fmt: skip
     if not args.data.apply_chat_template:
         yield f"--data.apply_chat_template: {name} writes another prompt for the teacher with the chat template; add the flag"
 

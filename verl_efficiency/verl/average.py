@@ -16,7 +16,7 @@ class WeightAverage:
     With LoRA only the adapter is trained, so the teacher is the base model with the averaged adapter.
 
     Args:
-        module: the model as FSDP holds it; what is averaged are this rank's shards.
+        module: the model as FSDP2 holds it; what is averaged are this rank's shards.
         rate: τ in [0, 1].
 
     Raises:

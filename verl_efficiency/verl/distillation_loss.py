@@ -23,6 +23,7 @@ class DistillationLoss:
     """verl's own loss on the batch, plus ``Σ w · min(π/π_old, is_clip) · D`` over the same denominator.
 
     Routed rows have advantage 0 in verl's loss, the others weight 0 here. A batch without targets is verl's business alone.
+    The metric ``actor/distil_kl`` is ``Σ D`` of the routed tokens, without weights, over the same denominator.
     """
 
     def __init__(self, stock_loss: Any, settings: DistillationSettings) -> None:
@@ -59,18 +60,22 @@ class DistillationLoss:
         if "rollout_is_weights" in names:
             weights_BL = weights_BL * padded["rollout_is_weights"]
         # ppo_loss has just filled in global_batch_info: the tokens of the mini-batch over all ranks are the one denominator.
+        mask_BL = padded["response_mask"].bool()
         distil_loss = agg_loss(
             loss_mat=weights_BL * divergence_BL,
-            loss_mask=padded["response_mask"].bool(),
+            loss_mask=mask_BL,
             loss_agg_mode="token-mean",
             **self.config.global_batch_info,
         )
         metrics["actor/distil_loss"] = Metric(value=distil_loss, aggregation=AggregationType.SUM)
-        routed_BL = padded["distil_mask"].bool()
-        if routed_BL.any():
-            metrics["actor/distil_kl"] = Metric(
-                value=divergence_BL[routed_BL].mean().detach(), aggregation=AggregationType.MEAN
-            )
+        # In every micro-batch, also in one without routed tokens: verl wants as many values from every rank.
+        divergence = agg_loss(
+            loss_mat=(divergence_BL * padded["distil_mask"]).detach(),
+            loss_mask=mask_BL,
+            loss_agg_mode="token-mean",
+            **self.config.global_batch_info,
+        )
+        metrics["actor/distil_kl"] = Metric(value=divergence, aggregation=AggregationType.SUM)
         return loss + distil_loss, metrics
 
     def _from_logits(self, logits_TV: Tensor, data: Any) -> dict[str, Tensor]:

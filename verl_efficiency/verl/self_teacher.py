@@ -64,7 +64,7 @@ class SelfTeacher:
         if skipped and len(skipped) < sum(rows.real_B):
             empty = [torch.zeros_like(rows.masks_B[row]) for row in skipped]
             write([rows.keys[row] for row in skipped], batch, response_mask=empty, loss_mask=empty)
-        routed = self.routes.distil_B.nonzero().flatten().tolist()
+        routed = (self.routes.distil_B & (self.rollouts.lengths_B > 0)).nonzero().flatten().tolist()
         self._log(metrics, teacher_rows=float(len(routed)))
         if routed:
             self._teach(batch, rows, routed, metrics)
@@ -75,7 +75,7 @@ class SelfTeacher:
             self._log(metrics, stored_responses=float(len(state.texts)))
 
     def update(self, metrics: dict) -> None:
-        """Move the teacher's average; not after a gradient that verl itself has thrown away."""
+        """Move the teacher's average; not in a step in which verl threw a gradient away, be it one of several."""
         if self.settings.teacher_regularization != "ema":
             return
         moved = math.isfinite(metrics["actor/grad_norm"])
@@ -121,7 +121,8 @@ class SelfTeacher:
         fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask"]
         if self.settings.full_logit_distillation:
             fields.append("distil_topk_ids")
-        most = max(self.config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu, *tokens.values())
+        actor = self.config.actor_rollout_ref.actor
+        most = max(actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else 0, *tokens.values())
         self.workers.teacher_log_probs(
             KVBatchMeta(
                 keys=keys,

