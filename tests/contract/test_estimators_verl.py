@@ -266,7 +266,9 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
     compute_advantage(batch([Row(1.0, 5, "a"), Row(0.0, 7, "a")]), adv_estimator="token_budget", config=config)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[token_budget]")]
     # one of two right: d = 1 − 1.5/3 = 0.5
-    assert line == "[token_budget] b_min=20 b_max=100 difficulty=0.5 over_budget=0 penalty=0 solve_rate=0.5"
+    assert (
+        line == "[token_budget] b_min=20 b_max=100 difficulty=0.5 over_budget=0 penalty=0 solve_rate=0.5 length_term=0"
+    )
 
 
 def test_verl_knows_our_names():

@@ -1,6 +1,6 @@
 """Writes down what the teacher said of each routed row: ``$RECORD_TEACHER/<step>.pt``, by key, (n, K) log-probabilities.
 
-Imported by ``VERL_USE_EXTERNAL_MODULES``.
+Imported by ``VERL_USE_EXTERNAL_MODULES``; does nothing where ``$RECORD_TEACHER`` is not set.
 """
 
 import os
@@ -11,6 +11,8 @@ import wrapt
 
 @wrapt.when_imported("verl_efficiency.verl.self_teacher")
 def _record(module):
+    if "RECORD_TEACHER" not in os.environ:
+        return
     import torch
 
     @wrapt.patch_function_wrapper(module.SelfTeacher, "teach")

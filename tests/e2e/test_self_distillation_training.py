@@ -153,8 +153,8 @@ def test_self_distillation_on_two_ranks_with_padding_rows(tmp_path, testbed):
         *(uneven(testbed), *TEACHER, "+algorithm.efficiency.alpha=1"),
         *("trainer.n_gpus_per_node=2", "ray_kwargs.ray_init.num_gpus=2"),
         *(
-            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=500",
-            "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=500",
+            "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=180",
+            "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=180",
         ),
     )
     routes = functools.partial(reference.route_samples, everyone=True)

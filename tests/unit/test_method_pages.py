@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from verl_efficiency.cli import app
+from verl_efficiency import cli
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.methods.page import COMMAND, document, inline, markdown, meanings, page
 
@@ -44,8 +45,9 @@ def test_a_page_says_all_that_a_user_needs(method):
 
 
 @by_name
-def test_the_command_line_shows_the_page(method):
-    shown = CliRunner().invoke(app, ["methods", method.name], env={"COLUMNS": "200"})
+def test_the_command_line_shows_the_page(method, monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=200))  # it takes its width when it is made
+    shown = CliRunner().invoke(cli.app, ["methods", method.name])
     assert shown.exit_code == 0
     words = set(re.findall(r"\w+", shown.output))
     assert set(re.findall(r"\w+", page(method))) - {"text", "python"} <= words, "wrapped, drawn, and otherwise the same"
