@@ -129,19 +129,22 @@ def demonstrations(rollouts: Rollouts, settings: DistillationSettings) -> Tensor
     return torch.where(found_B, torch.where(found_B, best_B, 0).long() % rows, NO_SOURCE)
 
 
-def has_feedback(rollouts: Rollouts, settings: DistillationSettings) -> Tensor:
-    """(B,) bool: the reward said something of the rollout, and the teacher may be told."""
-    if rollouts.feedback_B is None or not settings.include_environment_feedback:
-        return torch.zeros_like(rollouts.real_B)
-    told = [bool(text) for text in rollouts.feedback_B]
-    return torch.tensor(told, device=rollouts.real_B.device) & rollouts.real_B
+def route_taught(rollouts: Rollouts, settings: DistillationSettings, among_B: Tensor, others: int) -> Routes:
+    """``DISTIL`` for the real rollouts of ``among_B`` whose teacher would know more than the student, ``others`` for the rest.
 
-
-def uses_feedback(source_B: Tensor, feedback_B: Tensor, settings: DistillationSettings) -> Tensor:
-    """(B,) bool: the feedback stands in the teacher's prompt, of ``feedback_B`` where there is some."""
-    if settings.environment_feedback_only_without_solution:
-        return feedback_B & (source_B == NO_SOURCE)
-    return feedback_B
+    It would where another rollout of the group is correct, or where the reward said something of the rollout.
+    """
+    source_B = demonstrations(rollouts, settings)
+    said_B = torch.zeros_like(rollouts.real_B)
+    if rollouts.feedback_B is not None and settings.include_environment_feedback:
+        said_B = torch.tensor([bool(text) for text in rollouts.feedback_B], device=said_B.device)
+    distil_B = rollouts.real_B & among_B & ((source_B != NO_SOURCE) | said_B)
+    shown_B = said_B & (source_B == NO_SOURCE) if settings.environment_feedback_only_without_solution else said_B
+    return Routes(
+        route_B=torch.where(distil_B, DISTIL, torch.where(rollouts.real_B, others, SKIP)),
+        source_B=torch.where(distil_B, source_B, NO_SOURCE),
+        feedback_B=distil_B & shown_B,
+    )
 
 
 def routed_outcome(rollouts: Rollouts, routes: Routes, settings: DistillationSettings) -> Outcome:

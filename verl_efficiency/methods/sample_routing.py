@@ -2,39 +2,17 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import (
-    DISTIL,
-    GRPO,
-    NO_SOURCE,
-    SKIP,
-    Routes,
-    demonstrations,
-    has_feedback,
-    route,
-    routed_outcome,
-    uses_feedback,
-)
-from verl_efficiency.methods.teacher import DistillationSettings
+from verl_efficiency.methods.routing import GRPO, Routes, route, route_taught, routed_outcome
+from verl_efficiency.methods.self_distillation import SelfDistillationSettings
 
 
 @dataclass(frozen=True)
-class SampleRoutingSettings(DistillationSettings):
-    """Settings of ``sample_routing``: those of the teacher, with the paper's entropy weights.
-
-    Attributes:
-        success_reward_threshold: a score of at least this is correct.
-    """
+class SampleRoutingSettings(SelfDistillationSettings):
+    """Settings of ``sample_routing``: those of ``self_distillation``, with SRPO's entropy weights."""
 
     entropy_beta: float = 1.0
-    success_reward_threshold: float = 0.5
-
-    @property
-    def correct_threshold(self) -> float:  # type: ignore[override]
-        return self.success_reward_threshold
 
 
 def route_by_sample(rollouts: Rollouts, settings: SampleRoutingSettings) -> Routes:
@@ -43,14 +21,7 @@ def route_by_sample(rollouts: Rollouts, settings: SampleRoutingSettings) -> Rout
     m_i = 1 where another rollout of its group is correct, or where the reward gave feedback on it. The rest learn by GRPO: all
     of an all-wrong group (advantage 0), and correct rollouts also when they are alone.
     """
-    source_B = demonstrations(rollouts, settings)
-    feedback_B = has_feedback(rollouts, settings)
-    distil_B = rollouts.real_B & ~rollouts.correct_B & ((source_B != NO_SOURCE) | feedback_B)
-    return Routes(
-        route_B=torch.where(distil_B, DISTIL, torch.where(rollouts.real_B, GRPO, SKIP)),
-        source_B=torch.where(distil_B, source_B, NO_SOURCE),
-        feedback_B=distil_B & uses_feedback(source_B, feedback_B, settings),
-    )
+    return route_taught(rollouts, settings, ~rollouts.correct_B, GRPO)
 
 
 def sample_routing(rollouts: Rollouts, settings: SampleRoutingSettings, state: None = None) -> Outcome:
@@ -67,6 +38,7 @@ def sample_routing(rollouts: Rollouts, settings: SampleRoutingSettings, state: N
     Paper: SRPO, arXiv 2604.02288; teacher and divergence: SDPO, arXiv 2601.20802. Our choice where the paper is silent: the
     group advantage without the deviation, the first correct sibling as demonstration (SDPO's code).
 
+    >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 0., 0., 0.]), torch.tensor([5, 9, 7, 4]), list("aaab"))
     >>> out = sample_routing(r, SampleRoutingSettings())
     >>> out.metrics

@@ -2,21 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import (
-    DISTIL,
-    NO_SOURCE,
-    SKIP,
-    Routes,
-    demonstrations,
-    has_feedback,
-    route,
-    routed_outcome,
-    uses_feedback,
-)
+from verl_efficiency.methods.routing import SKIP, Routes, route, route_taught, routed_outcome
 from verl_efficiency.methods.teacher import DistillationSettings
 
 
@@ -37,14 +25,7 @@ class SelfDistillationSettings(DistillationSettings):
 
 def route_all(rollouts: Rollouts, settings: SelfDistillationSettings) -> Routes:
     """To the teacher wherever it knows more than the student, correct rollouts too; the rest is skipped."""
-    source_B = demonstrations(rollouts, settings)
-    feedback_B = has_feedback(rollouts, settings)
-    distil_B = rollouts.real_B & ((source_B != NO_SOURCE) | feedback_B)
-    return Routes(
-        route_B=torch.where(distil_B, DISTIL, SKIP),
-        source_B=torch.where(distil_B, source_B, NO_SOURCE),
-        feedback_B=distil_B & uses_feedback(source_B, feedback_B, settings),
-    )
+    return route_taught(rollouts, settings, rollouts.real_B, SKIP)
 
 
 def self_distillation(rollouts: Rollouts, settings: SelfDistillationSettings, state: None = None) -> Outcome:
@@ -60,6 +41,7 @@ def self_distillation(rollouts: Rollouts, settings: SelfDistillationSettings, st
     Paper: arXiv 2601.20802; code: lasgroup/SDPO @0e6d510. Unlike that code, whose mean is per micro-batch and counts rows
     without a teacher, T spans the whole mini-batch of all ranks.
 
+    >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 0., 1., 0.]), torch.tensor([5, 9, 7, 4]), list("aaab"))
     >>> self_distillation(r, SelfDistillationSettings()).metrics
     {'grpo_share': 0.0, 'distil_share': 0.75, 'skip_share': 0.25}

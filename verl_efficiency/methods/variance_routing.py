@@ -1,5 +1,6 @@
 """Variance routing: GRPO where the rewards of a group vary, a reference where they do not."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -93,8 +94,23 @@ class StoredResponses:
 
     def offer(self, prompt: str, text: str, length: int) -> None:
         """Keep ``text`` if it is the first, or shorter than the one kept."""
-        if length < self.lengths.get(prompt, length + 1):
+        if self._wants(prompt, length):
             self.texts[prompt], self.lengths[prompt] = text, length
+
+    def offer_all(self, rollouts: Rollouts, text_of: Callable[[int], str]) -> None:
+        """:meth:`offer` every correct rollout; ``text_of(row)`` is asked for those only that are kept."""
+        assert rollouts.prompt_ids_G is not None
+        for row in rollouts.correct_B.nonzero().flatten().tolist():
+            prompt, length = rollouts.prompt_ids_G[int(rollouts.groups_B[row])], int(rollouts.lengths_B[row])
+            if self._wants(prompt, length):
+                self.offer(prompt, text_of(row), length)
+
+    def completed(self, references_G: Sequence[str | None], prompts_G: Sequence[str]) -> tuple[str | None, ...]:
+        """The references, and the stored response of a prompt where there is none."""
+        return tuple(text or self.texts.get(name) for text, name in zip(references_G, prompts_G, strict=True))
+
+    def _wants(self, prompt: str, length: int) -> bool:
+        return length < self.lengths.get(prompt, length + 1)
 
 
 def route_by_variance(rollouts: Rollouts, settings: VarianceRoutingSettings) -> Routes:

@@ -15,9 +15,8 @@ from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.openrlhf.options import teaches
 from verl_efficiency.openrlhf.self_teacher import DISTIL
 
-NEARLY_0 = (
-    1e-6  # instead of 0 tokens, by which OpenRLHF divides where every rollout of a micro-batch or a step is skipped
-)
+# Instead of 0 tokens, by which OpenRLHF divides where every rollout of a micro-batch or a step is skipped.
+NEARLY_0 = 1e-6
 
 
 class EfficiencyPolicyLoss(PolicyLoss):

@@ -128,8 +128,7 @@ class Batch:
             added["references_G"] = tuple(_value(row, path) or None for row in rows_G)
         if isinstance(state, StoredResponses) and settings.names_prompts:
             known = added.get("references_G", (None,) * len(rows_G))
-            stored = [state.texts.get(name) for name in added["prompt_ids_G"]]
-            added["references_G"] = tuple(text or kept for text, kept in zip(known, stored, strict=True))
+            added["references_G"] = state.completed(known, added["prompt_ids_G"])
         return added
 
     def token_advantages(self, outcome: Outcome) -> Tensor:

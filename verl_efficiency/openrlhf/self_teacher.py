@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
@@ -96,7 +97,7 @@ class SelfTeacher:
                 experience.action_mask = mask_EA
         state = self.maker.method_state
         if isinstance(state, StoredResponses) and self.settings.keeps_state:
-            self._store(state, batch, rollouts)
+            state.offer_all(rollouts, lambda row: self._text(batch, row))
             metrics["stored_responses"] = float(len(state.texts))
         return metrics
 
@@ -197,7 +198,7 @@ class SelfTeacher:
             demonstration = rollouts.references_G[group]  # type: ignore[index]  # check_routes has seen it
         elif source != NO_SOURCE:
             demonstration = self._text(batch, source)
-        messages = batch.rows()[group]["prompt"]
+        messages = read_label(batch.labels_B[row])["prompt"]
         if messages is None:
             raise ValueError(
                 f"{self.method.name} shows its teacher the question again, which the label {batch.labels_B[row]!r} does not "
@@ -213,8 +214,3 @@ class SelfTeacher:
 
     def _text(self, batch: Batch, row: int) -> str:
         return self.maker.tokenizer.decode(batch.tokens_B[row], skip_special_tokens=True)
-
-    def _store(self, state: StoredResponses, batch: Batch, rollouts: Rollouts) -> None:
-        for row in rollouts.correct_B.nonzero().flatten().tolist():
-            name = rollouts.prompt_ids_G[int(rollouts.groups_B[row])]  # type: ignore[index]
-            state.offer(name, self._text(batch, row), int(rollouts.lengths_B[row]))

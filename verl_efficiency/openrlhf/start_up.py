@@ -130,7 +130,7 @@ def _check_method(args: Any, options: Options) -> Iterator[str]:
                    f"put {term} into a composition, see verl_efficiency.openrlhf.reward")  # fmt: skip
     if args.reward.normalize_enable:
         yield f"--reward.normalize_enable: {name} reads correctness from the reward, which this changes; leave it out"
-    if args.rollout.max_new_tokens is None and getattr(options.build_settings(), "max_response_length", 0) is None:
+    if args.rollout.max_new_tokens is None and getattr(settings, "max_response_length", 0) is None:
         yield (f"--rollout.max_new_tokens: {name} looks at the limit on generated tokens, which would be another for every "
                f"prompt; set it, or {ROOT}.max_response_length")  # fmt: skip
 

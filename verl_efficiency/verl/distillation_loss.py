@@ -6,6 +6,7 @@ into ``model_output``; then at :1572 with ``model_output`` for the loss. Wider o
 readers below keep them until the second.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -40,9 +41,8 @@ class DistillationLoss:
     ) -> Any:
         if student_logits is not None:
             return self._from_logits(student_logits[0], data)
-        if (
-            data["batch_num_tokens"] == 0
-        ):  # every rollout of the mini-batch is skipped: 0 / 0 would make the gradient NaN
+        # Every rollout of the mini-batch is skipped: 0 / 0 would make the gradient NaN.
+        if data["batch_num_tokens"] == 0:
             tu.assign_non_tensor(data, batch_num_tokens=1)
         loss, metrics = self.stock_loss(model_output=model_output, data=data, dp_group=dp_group)
         if "divergence" not in model_output:
@@ -60,21 +60,16 @@ class DistillationLoss:
         if "rollout_is_weights" in names:
             weights_BL = weights_BL * padded["rollout_is_weights"]
         # ppo_loss has just filled in global_batch_info: the tokens of the mini-batch over all ranks are the one denominator.
-        mask_BL = padded["response_mask"].bool()
-        distil_loss = agg_loss(
-            loss_mat=weights_BL * divergence_BL,
-            loss_mask=mask_BL,
+        per_token = functools.partial(
+            agg_loss,
+            loss_mask=padded["response_mask"].bool(),
             loss_agg_mode="token-mean",
             **self.config.global_batch_info,
         )
-        metrics["actor/distil_loss"] = Metric(value=distil_loss, aggregation=AggregationType.SUM)
+        distil_loss = per_token(loss_mat=weights_BL * divergence_BL)
+        divergence = per_token(loss_mat=(divergence_BL * padded["distil_mask"]).detach())
         # In every micro-batch, also in one without routed tokens: verl wants as many values from every rank.
-        divergence = agg_loss(
-            loss_mat=(divergence_BL * padded["distil_mask"]).detach(),
-            loss_mask=mask_BL,
-            loss_agg_mode="token-mean",
-            **self.config.global_batch_info,
-        )
+        metrics["actor/distil_loss"] = Metric(value=distil_loss, aggregation=AggregationType.SUM)
         metrics["actor/distil_kl"] = Metric(value=divergence, aggregation=AggregationType.SUM)
         return loss + distil_loss, metrics
 

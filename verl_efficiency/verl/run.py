@@ -123,10 +123,8 @@ def _columns(rollouts: Rollouts, settings: MethodSettings, state: Any) -> dict[s
     if "reference" in paths:
         added["references_G"] = tuple(value or None for value in column("reference", None))
     if isinstance(state, StoredResponses) and settings.names_prompts:
-        known = added.get("references_G", [None] * rollouts.G)
-        added["references_G"] = tuple(
-            text or state.texts.get(name) for text, name in zip(known, added["prompt_ids_G"], strict=True)
-        )
+        known = added.get("references_G", (None,) * rollouts.G)
+        added["references_G"] = state.completed(known, added["prompt_ids_G"])
     return added
 
 

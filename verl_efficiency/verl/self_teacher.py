@@ -1,7 +1,8 @@
 """The driver's side of self-distillation: who is routed, what the teacher is shown, what the loss is given.
 
-Rows of the batch gain these fields in TransferQueue, which returns only fields that all rows have, so that every row has every
-one of them; n is the number of generated tokens of a routed row and 0 for the others, L the length of the response:
+Rows of the batch gain these fields in TransferQueue. It returns only fields that all rows asked for have, so what the update
+reads is written for every row; n is the number of generated tokens of a routed row and 0 for the others, L the length of the
+response:
 
 * ``distil_mask`` (L,), 1 where a token is distilled;
 * ``distil_topk_ids`` (n, K) int32, the student's likeliest tokens, noted during verl's own pass for ``old_log_probs``;
@@ -9,7 +10,6 @@ one of them; n is the number of generated tokens of a routed row and 0 for the o
 * ``distil_teacher_logps`` (n, K) float32, and ``distil_weight`` (L,) float32.
 """
 
-import logging
 import math
 from typing import Any
 
@@ -27,8 +27,6 @@ from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
 from verl_efficiency.verl.estimators import build_rollouts
-
-logger = logging.getLogger("verl_efficiency")
 
 
 class SelfTeacher:
@@ -71,7 +69,7 @@ class SelfTeacher:
             batch.fields = None  # all that the rows have by now
         state = run.state_of(self.method)
         if isinstance(state, StoredResponses) and self.settings.keeps_state:
-            self._store(state, rows)
+            state.offer_all(self.rollouts, lambda row: self._text(rows, row))
             self._log(metrics, stored_responses=float(len(state.texts)))
 
     def update(self, metrics: dict) -> None:
@@ -185,11 +183,6 @@ class SelfTeacher:
 
     def _log(self, metrics: dict, **values: float) -> None:
         metrics.update({f"{self.method.name}/{name}": value for name, value in values.items()})
-
-    def _store(self, state: StoredResponses, rows: Batch) -> None:
-        for row in self.rollouts.correct_B.nonzero().flatten().tolist():
-            prompt = self.rollouts.prompt_ids_G[int(self.rollouts.groups_B[row])]  # type: ignore[index]
-            state.offer(prompt, self._text(rows, row), int(rows.lengths_B[row]))
 
 
 def _shortest(rows: Batch, count: int, *, besides: list[int]) -> list[int]:
