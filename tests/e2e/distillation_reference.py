@@ -107,13 +107,18 @@ def by_group(rows: list[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def route_samples(rows: list[Row], everyone: bool) -> Routes:
-    """SRPO, or SDPO with ``everyone``: key → what the rollout learns by, and the text that its teacher is shown."""
+def route_samples(rows: list[Row], *, everyone: bool = False, shortest: bool = False) -> Routes:
+    """SRPO, or SDPO with ``everyone``: key → what the rollout learns by, and the text that its teacher is shown.
+
+    The first correct sibling's, or with ``shortest`` the shortest one's (equally long: the smaller token ids).
+    """
     groups, routes = by_group(rows), {}
     for row in rows:
-        siblings = [other.text for other in groups[row.group] if other.score >= 0.5 and other is not row]
+        siblings = [other for other in groups[row.group] if other.score >= 0.5 and other is not row]
+        if shortest:
+            siblings.sort(key=lambda other: (len(other.response), other.response))
         if siblings and (everyone or row.score < 0.5):
-            routes[row.key] = ("distil", siblings[0])
+            routes[row.key] = ("distil", siblings[0].text)
         else:
             routes[row.key] = ("skip" if everyone else "grpo", None)
     return routes

@@ -15,10 +15,16 @@ class Parsed(Exception):
         self.args_of_train = args
 
 
+REWARDS = {"--efficiency.reward", "--reward.remote_url", "--train.agent_func_path", "--reward.model_name_or_path"}
+
+
 def parse(flags: list[str]) -> Any:
-    """The arguments of ``train``, as the stock command line and our launcher make them."""
+    """The arguments of ``train``, as the stock command line and our launcher make them; with a reward model if without reward."""
     import openrlhf.utils.config as config
     import ray
+
+    if not REWARDS & set(flags):
+        flags = [*flags, "--reward.model_name_or_path", "a-reward-model"]
 
     def stop() -> None:
         raise Parsed(sys._getframe(1).f_locals["args"])

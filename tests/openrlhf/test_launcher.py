@@ -1,8 +1,10 @@
 """Our flags beside the stock ones, through the real command line of OpenRLHF."""
 
+import json
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from verl_efficiency.openrlhf.train import help_text, launch
 from verl_efficiency.settings import SettingsError
 
 from .launching import parse
+from .world import label
 
 
 def test_settings_travel_and_stock_flags_stay(stock):
@@ -55,6 +58,10 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.reward repetition", "repetition alone would teach the empty response"),
         ("--efficiency.reward token_budget", "it needs b_min and b_max"),
         ("--efficiency.reward accuracy --reward.remote_url x.py", "--reward.remote_url: there is --efficiency.reward"),
+        ("--efficiency.reward accuracy --train.agent_func x.py", "--train.agent_func_path: there is --efficiency.reward"),
+        ("--efficiency.reward accuracy --reward.model_name_or_path rm",
+         "--reward.model_name_or_path: there is --efficiency.reward"),
+        ("--efficiency.method kimi --reward.remote_url one.py,two.py", "of several files OpenRLHF calls the first only"),
         ("--efficiency.method kimi --algo.advantage.estimator gae", "computes the advantages without a critic"),
         ("--efficiency.method kimi --algo.advantage.estimator rloo", "write --efficiency.advantage rloo"),
         ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
@@ -65,6 +72,11 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method self_distillation --algo.kl.init_coef 0.1 --algo.kl.use_loss", "away from the teacher"),
         ("--efficiency.method t_spmo --efficiency.replay 4", "--efficiency.replay: only verl's trainer restarts rollouts"),
         ("--efficiency.method kimi --algo.kl.init_coef 0.1", "add --algo.kl.use_loss, or write --algo.kl.init_coef 0"),
+        ("--efficiency.method kimi --algo.advantage.est rloo", "rloo would be ignored"),  # argparse takes a beginning too
+        ("--efficiency.method kimi --algo.advantage.no_std_norm", "write --efficiency.advantage dr_grpo"),
+        ("--efficiency.method kimi --algo.advantage.gamma 0.9", "--algo.advantage.gamma: would be ignored"),
+        ("--efficiency.method kimi --algo.advantage.lambd 0.9", "--algo.advantage.lambd: would be ignored"),
+        ("--efficiency.method kimi --reward.clip_range 0 1", "--reward.clip_range: would be ignored"),
         ("--efficiency.method kimi --reward.overlong_buffer_len 5", "--reward.overlong_buffer_len: kimi reads correctness"),
         ("--efficiency.method kimi --reward.stop_properly_penalty_coef 0.5", "the term stop_properly"),
         ("--efficiency.method token_budget --efficiency.difficulty data --efficiency.difficulty_column extra_info.dificulty",
@@ -83,6 +95,44 @@ def test_every_check_of_a_run_is_reported_at_once(stock):
     with pytest.raises(SettingsError) as error:
         parse([*stock, "--efficiency.method", "kimi", "--algo.kl.init_coef", "0.1", "--reward.normalize_enable"])
     assert len(str(error.value).splitlines()) == 3
+
+
+def test_a_run_without_any_reward_is_refused(stock):
+    with pytest.raises(SettingsError, match="--efficiency.reward: is missing, and so is any other reward"):
+        launch(["--efficiency.method", "kimi", *stock])
+
+
+def test_a_list_of_reward_servers_is_fine(stock):
+    servers = "http://one:5000/get_reward,http://two:5000/get_reward"
+    parsed = parse(["--efficiency.method", "kimi", *stock, "--reward.remote_url", servers])
+    assert parsed.reward.remote_url == servers.split(",")
+
+
+def with_data(stock: list[str], rows: list[dict], folder: Path) -> list[str]:
+    file = folder / "train.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ["--efficiency.method", "kimi", "--efficiency.reward", "accuracy", *stock, "--data.prompt_dataset", str(file)]
+
+
+def test_labels_that_are_no_texts_are_refused(stock, tmp_path):
+    with pytest.raises(SettingsError, match=r"--data.label_key: label must be a text in every row, but .* has 72"):
+        parse(with_data(stock, [{"input": "1", "label": "3"}, {"input": "2", "label": 72}], tmp_path))
+
+
+def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):
+    rows = [{"input": "?", "label": label(answer, n=n)} for answer, n in (("3", 1), ('["3", "4"]', 2))]
+    with pytest.raises(SettingsError, match="accuracy grades one problem, but .* has several in a prompt"):
+        parse(with_data(stock, rows, tmp_path))
+    parse(with_data(stock, rows[:1], tmp_path))
+    flags = with_data(stock, rows, tmp_path)
+    flags[flags.index("accuracy")] = "batched_accuracy"
+    parse(flags)
+
+
+def test_our_reward_needs_the_labels(stock):
+    place = stock.index("--data.label_key")
+    with pytest.raises(SettingsError, match="--data.label_key: the reward accuracy reads the answer from the labels"):
+        parse(["--efficiency.reward", "accuracy", *stock[:place], *stock[place + 2 :]])
 
 
 def test_a_missing_limit_is_refused(stock):

@@ -124,6 +124,7 @@ def nothing(rollouts: Rollouts, settings: DistillationSettings) -> Routes:
 
 def test_a_router_of_ones_own():
     settings = SampleRoutingSettings(router=f"{__name__}.nothing")
+    assert settings.reads_responses and not SampleRoutingSettings().reads_responses
     assert sample_routing(batch(), settings).metrics["distil_share"] == 0
     with pytest.raises(ValueError, match="rollout 2 is 0, which is no rollout of its group"):
         route(route_by_sample, batch(), SampleRoutingSettings(router=f"{__name__}.everything_to_the_first"))

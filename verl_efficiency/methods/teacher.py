@@ -49,7 +49,8 @@ class DistillationSettings(MethodSettings):
         truncated_demonstrations: whether an answer that the token limit cut off may be one (the paper does not say).
         max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
         chunk_tokens: tokens whose logits are worked on at once; more memory and a little faster, or less.
-        router: ``package.module.function`` of yours that takes the place of the method's own routing.
+        router: ``package.module.function`` of yours that takes the place of the method's own routing; it is given the
+            token ids of the responses too.
     """
 
     advantage: AdvantageName = "dr_grpo"
@@ -112,6 +113,10 @@ class DistillationSettings(MethodSettings):
     @property
     def reads_feedback(self) -> bool:
         return self.include_environment_feedback
+
+    @property
+    def reads_responses(self) -> bool:
+        return self.router is not None
 
 
 def teacher_messages(
