@@ -124,7 +124,8 @@ def nothing(rollouts: Rollouts, settings: DistillationSettings) -> Routes:
 
 def test_a_router_of_ones_own():
     settings = SampleRoutingSettings(router=f"{__name__}.nothing")
-    assert settings.reads_responses and not SampleRoutingSettings().reads_responses
+    assert settings.reads_responses
+    assert not SampleRoutingSettings().reads_responses
     assert sample_routing(batch(), settings).metrics["distil_share"] == 0
     with pytest.raises(ValueError, match="rollout 2 is 0, which is no rollout of its group"):
         route(route_by_sample, batch(), SampleRoutingSettings(router=f"{__name__}.everything_to_the_first"))
@@ -211,6 +212,22 @@ def test_a_long_prompt_is_cut():
 def test_wrong_settings(wrong, complaint):
     with pytest.raises(SettingsError, match=complaint):
         DistillationSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("without", "ignored"),
+    [
+        ({"full_logit_distillation": False, "alpha": 1.0}, {"distillation_topk": 20}),
+        ({"full_logit_distillation": False, "alpha": 1.0}, {"distillation_add_tail": False}),
+        ({"full_logit_distillation": False, "alpha": 1.0}, {"is_clip": None}),
+        ({"teacher_regularization": "none"}, {"teacher_update_rate": 0.2}),
+    ],
+)
+def test_settings_that_would_do_nothing(without, ignored):
+    DistillationSettings(**without)
+    DistillationSettings(**ignored)
+    with pytest.raises(SettingsError, match=f"{next(iter(ignored))}: not used with {next(iter(without))}"):
+        DistillationSettings(**without, **ignored)
 
 
 @pytest.mark.parametrize(
