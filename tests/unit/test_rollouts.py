@@ -44,6 +44,16 @@ def test_a_score_at_the_threshold_is_correct_and_padding_never_is():
     assert build(ROWS, correct_threshold=0.0).correct_B.tolist() == [True, True, True, True, False]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_score_at_any_threshold_is_correct_in_the_precision_of_the_scores(dtype):
+    """verl's scores are float32, and 0.9 is less there than in float64, in which a threshold is read from the settings."""
+    for percent in range(101):
+        threshold = percent / 100
+        scores = torch.tensor([threshold, threshold - 0.001], dtype=dtype)
+        rollouts = Rollouts.build(scores, torch.tensor([5, 5]), ["a", "a"], correct_threshold=threshold)
+        assert rollouts.correct_B.tolist() == [True, False], threshold
+
+
 def test_truncated_means_that_the_limit_was_reached():
     assert build(ROWS).truncated_B.tolist() == [False] * 5
     assert build(ROWS, max_length=6).truncated_B.tolist() == [False, True, True, False, False]

@@ -61,7 +61,8 @@ class Rollouts:
             scores_B: score per rollout.
             lengths_B: generated tokens per rollout.
             labels_B: any hashable label per rollout; equal labels are one group.
-            correct_threshold: a rollout is correct if its score is at least this.
+            correct_threshold: a rollout is correct if its score is at least this, compared in the precision of the scores
+                (a float32 score of 0.9 is at least 0.9).
             max_length: the limit on generated tokens; a rollout of that length counts as truncated. None: none is.
             real_B: False for padding rows. None: all are real.
 
@@ -73,7 +74,7 @@ class Rollouts:
                 f"scores, lengths and labels must have one entry per rollout, "
                 f"got {len(scores_B)}, {len(lengths_B)} and {len(labels_B)}"
             )
-        scores_B = scores_B.double()
+        reached_B, scores_B = scores_B >= correct_threshold, scores_B.double()
         if not bool(scores_B.isfinite().all()):
             row = int((~scores_B.isfinite()).nonzero()[0])
             raise ValueError(f"the score of rollout {row} is {scores_B[row].item()}; a reward must be a finite number")
@@ -86,7 +87,7 @@ class Rollouts:
             scores_B=scores_B,
             lengths_B=lengths_B,
             groups_B=torch.from_numpy(groups).to(scores_B.device),
-            correct_B=(scores_B >= correct_threshold) & real_B,
+            correct_B=reached_B & real_B,
             truncated_B=real_B & (lengths_B >= max_length) if max_length is not None else torch.zeros_like(real_B),
             real_B=real_B,
             labels_G=tuple(number),
