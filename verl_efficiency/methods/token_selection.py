@@ -3,7 +3,9 @@
 Of the response tokens t = 0, 1, … of a rollout the first ``first_tokens`` are kept, each later one with
 ``probability``, until ``most_tokens`` are kept. With T the kept ones, L the number of all, and the group advantage A::
 
-    A_t = A · L / |T|    t kept and rescale        A_t = A    t kept, no rescale        A_t = 0    t dropped
+    A_t = A · L / |T|    t kept and rescale
+    A_t = A              t kept, no rescale
+    A_t = 0              t dropped
 
 Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834 (not the other S-GRPO, arXiv 2505.07686): the mean over
 the kept tokens of each rollout, without clipping. Its values of the three settings are not known to us: ours are our

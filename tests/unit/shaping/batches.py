@@ -46,7 +46,7 @@ def advantages(name: str, rows: Sequence[Row], settings: Any, state: Any = None)
     return run(name, rows, settings, state).advantages_B.tolist()
 
 
-def random_rows(rng: random.Random, *, graded: bool = False, groups: int = 6) -> list[Row]:
+def random_rows(rng: random.Random, *, graded: bool = False, wrong_score: float = 0.0, groups: int = 6) -> list[Row]:
     """Groups of one to nine with ties in score and length, all right, all wrong, empty and cut-off answers, and padding."""
     rows = []
     for group in range(groups):
@@ -54,7 +54,7 @@ def random_rows(rng: random.Random, *, graded: bool = False, groups: int = 6) ->
         lengths = [0, LIMIT, *(rng.randint(1, LIMIT) for _ in range(3))]  # few, so that ties are common
         for _ in range(1 if kind == "alone" else rng.randint(2, 9)):
             right = {"right": True, "wrong": False}.get(kind, rng.random() < 0.5)
-            score = float(right)
+            score = 1.0 if right else wrong_score
             if graded:
                 score = rng.choice([0.5, 0.7, 1.0, 2.0] if right else [-1.0, 0.0, 0.25, 0.49])
             rows.append(Row(score, rng.choice(lengths), f"g{group}"))

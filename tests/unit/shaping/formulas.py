@@ -296,8 +296,8 @@ def truncation(rows, s, state):
                 shaped[i] = row.score * s.truncated_factor
     plain = advantage(rows, shaped, s)
     return [
-        value + s.correct_boost if row.real and reward >= 1 - 1e-5 else value
-        for value, reward, row in zip(plain, shaped, rows, strict=True)
+        value + s.correct_boost if row.real and row.score >= 1 - 1e-5 else value
+        for value, row in zip(plain, rows, strict=True)
     ]
 
 

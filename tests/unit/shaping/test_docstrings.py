@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.shaping.batches import NAMES
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.page import page
 
 MODULES = sorted({method.module for method in ESTIMATORS.values()})
 
@@ -22,9 +23,16 @@ def test_examples(module):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_page_names_the_paper_of_the_catalog_and_shows_a_formula(name):
     method = ESTIMATORS[name]
-    page = (importlib.import_module(method.module).__doc__ or "") + (method.function().__doc__ or "")
+    text = (importlib.import_module(method.module).__doc__ or "") + (method.function().__doc__ or "")
     number = re.search(r"\d{4}\.\d{5}", method.paper)
     assert number
-    assert number[0] in page
-    assert ">>>" in page
-    assert "::" in page or "``" in page
+    assert number[0] in text
+    assert ">>>" in text
+    assert "::" in text or "``" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_formula_is_not_wrapped_in_a_terminal_of_80_columns(name):
+    """``verl-efficiency methods NAME`` sets it between two blanks."""
+    for formula in re.findall(r"```text\n(.*?)```", page(ESTIMATORS[name]), re.DOTALL):
+        assert max(map(len, formula.splitlines())) <= 78

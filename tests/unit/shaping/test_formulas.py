@@ -47,15 +47,17 @@ def of_each_advantage(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("graded", [False, True], ids=["0/1 scores", "graded scores"])
-def test_equal_to_the_formula(name, graded):
-    rng = random.Random(f"{name}{graded}")
+@pytest.mark.parametrize(
+    "scores", [{}, {"wrong_score": -1.0}, {"graded": True}], ids=["0/1 scores", "-1/1 scores", "graded scores"]
+)
+def test_equal_to_the_formula(name, scores):
+    rng = random.Random(f"{name}{scores}")
     for given in [*of_each_advantage(name), *VARIANTS.get(name, [])]:
         for _ in range(2):
             chosen = settings_of(name, **given)
             state, reference_state = ESTIMATORS[name].new_state(), {}
             for _ in range(4):  # four steps in a row, for those that keep a state
-                rows = random_rows(rng, graded=graded)
+                rows = random_rows(rng, **scores)
                 expected = FORMULAS[name](rows, chosen, reference_state)
                 assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY), given
 

@@ -47,7 +47,14 @@ REWARDS = {
     # The same, with its coverage statistics (count_length_distribution.py) taken on this batch: targets 512, 512, 128.
     "laser_d": (1, -0.5, {"grid_points": 8}, "1.5 1 -0.5 1  -0.5 -0.5 1.5 -0.5  1.5 1 1.5 1  -0.5 -0.5 -0.5 -0.5"),
     # lblankl/Short-RL 07cea8a, deepscaler/deepscaler/rewards/ShortRL.py, length_tolerance 60
-    "short_rl": (1, 0, {"length_tolerance": 60.0}, "1.5 0.5 0 1.13888884  0 0 1.5 0  1.5 1.5 1.5 0.5  0 0 0 0"),
+    # Its scores of right and wrong answers are 2 and -1.5, plus 1 for the form.
+    "short_rl": (
+        3,
+        -0.5,
+        {"length_tolerance": 60.0, "weight": 1.0},
+        """3.5 2.5 -0.5 3.13888884  -0.5 -0.5 3.5 -0.5
+                                    3.5 3.5 3.5 2.5  -0.5 -0.5 -0.5 -0.5""",
+    ),
     # JingyangYi/ShorterBetter 6399366, verl/verl/workers/reward_manager/naive.py
     "shorter_better": (
         1,
@@ -198,9 +205,10 @@ def test_drpo():
 
 def test_truncation():
     """NVlabs/DLER ea7d4f7: _apply_stop_properly_penalty (dapo.py, 0.1) with a limit of 400 tokens, and
-    boost_high_score_advantages (dp_actor.py, 0.1 at a score of 1)."""
+    boost_high_score_advantages (dp_actor.py, 0.1 at a score of 1), which is given the scores before that penalty
+    (``token_level_scores`` in recipe/dapo/dapo_ray_trainer.py)."""
     rewards = [1, 0.1, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0.1, 0, 0, 0, 0]
-    boost = [0.1, 0, 0, 0.1, 0, 0, 0.1, 0, 0.1, 0.1, 0.1, 0, 0, 0, 0, 0]
+    boost = [0.1, 0.1, 0, 0.1, 0, 0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0, 0, 0, 0]
     rows = batch(1, 0)
     plain = reference.group_advantage("dr_grpo", rewards, rows)
     expected = [value + extra for value, extra in zip(plain, boost, strict=True)]

@@ -7,7 +7,7 @@ the group's correct rollouts::
     z = (L − μ) / (σ_L + 1e-7)
     r = s · (1 − α · sigmoid(z))     correct
     r = s                            wrong
-    r = min(s, 0)                    correct, but stopped by the limit on generated tokens (no end of sequence)
+    r = min(s, 0)                    correct, but stopped by the limit (no end)
 
 Paper: "Training Language Models to Reason Efficiently", arXiv 2502.04463; code:
 github.com/Zanette-Labs/efficient-reasoning at e3611e4, ``reward_server/math_server.py``. Advantage ``rloo`` and α = 0.1

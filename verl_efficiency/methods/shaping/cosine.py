@@ -2,14 +2,15 @@
 
 With length ``L`` (generated tokens) and the limit L_max::
 
-    r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))      (shortest, longest) of correct or of wrong answers
-    r = exceed                                                       L + margin ≥ L_max, right or wrong
+    r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))
+    r = exceed                                  L + margin ≥ L_max, right or wrong
 
-The reward takes the place of the score. Paper: "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv
-2502.03373; code: github.com/eddycmu/demystify-long-cot at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16
-tokens as there, values 2 → 1, −10 → 0 and −10 as its script ``section_4.2__active_scaling_of_cot_length__cosine.sh``.
-Our choice: L_max is the limit of the run (there a number of its own). Not here: its repetition penalties, which need
-the text. A wrong answer gains from being long, never from being short.
+with the values shortest and longest of correct or of wrong answers. The reward takes the place of the score. Paper:
+"Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot
+at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16 tokens as there, values 2 → 1, −10 → 0 and −10 as its
+script ``section_4.2__active_scaling_of_cot_length__cosine.sh``. Our choice: a group advantage (there PPO); L_max is
+the limit of the run (there a number of its own). Not here: its repetition penalties, which need the text. A wrong
+answer gains from being long, never from being short.
 """
 
 import math

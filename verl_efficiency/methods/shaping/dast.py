@@ -4,7 +4,7 @@ lose less.
 With length ``L`` (generated tokens), solve rate p of the group, mean length of its correct rollouts, and the limit
 L_max::
 
-    B = p · mean correct length + (1 − p) · L_max     budget, tokens; L_max where nobody is right
+    B = p · mean correct length + (1 − p) · L_max     budget, tokens
     λ = (L − B) / B
     r = max(½ − ½ λ, 0.1)           correct
     r = min(0.9 λ − 0.1, −0.1)      wrong

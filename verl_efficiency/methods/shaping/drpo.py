@@ -2,9 +2,10 @@
 
 Per group of n rollouts with right and wrong ones, length ``L`` (generated tokens) and the limit L_max::
 
-    A_i = n · w_i,   w = softmax of (1 − L / L_max) / temperature over the right ones       right
-    A_i = −n / number of wrong ones                                                         wrong
-    A_i = 0                                                                                 all right, or all wrong
+    A_i = n · w_i                      right
+    A_i = −n / number of wrong ones    wrong
+    A_i = 0                            where all are right, or all wrong
+    w = softmax of (1 − L / L_max) / temperature over the right ones
 
 Paper: "DRPO: Efficient Reasoning via Decoupled Reward Policy Optimization", arXiv 2510.04474; code:
 github.com/Optimization-AI/DRPO at 405f702 (``compute_policy_loss_drpo`` in ``verl/verl/trainer/ppo/core_algos.py``);

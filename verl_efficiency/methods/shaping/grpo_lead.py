@@ -3,16 +3,17 @@
 With length ``L`` (generated tokens), mean μ and sample standard deviation σ of the lengths of the group's correct
 rollouts, and solve rate ρ of the group::
 
-    r = exp(−α · (L − μ) / (σ + 1e-6))                         correct; σ = 1 for a sole one
-    r = wrong_reward                                           wrong
+    r = exp(−α · (L − μ) / (σ + 1e-6))    correct; σ = 1 for a sole one
+    r = wrong_reward                      wrong
     A = group advantage of r
-    A ← A · w(ρ) if A > 0, else A · w(1 − ρ),   w(x) = 0.4 + 1.1 / (1 + exp(10 (x − 0.75)))
+    A ← A · w(ρ) if A > 0, else A · w(1 − ρ)
+    w(x) = 0.4 + 1.1 / (1 + exp(10 (x − 0.75)))
 
 Paper: "GRPO-LEAD: A Difficulty-Aware Reinforcement Learning Approach for Concise Mathematical Reasoning in Language
 Models", arXiv 2504.09696; code: github.com/aeroplanepaper/GRPO-LEAD at 9344bef (``verl/verl/trainer/main_ppo.py``,
 ``…/ppo/core_algos.py``), with α = 0.05, the wrong reward −1 and the weights as there. That code leaves lengths alone
-where the three shortest rollouts of a group average at most 4000 tokens; ``shape_above`` does so, and is off by default
-(our choice: the number suits its 8k–14k runs only).
+where the three shortest rollouts of a group average at most 4000 tokens (there a group of one or two is never left
+alone); ``shape_above`` does so, and is off by default (our choice: the number suits its 8k–14k runs only).
 """
 
 from dataclasses import dataclass, replace

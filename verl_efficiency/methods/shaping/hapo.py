@@ -4,11 +4,11 @@ ever had.
 With score ``s``, length ``L`` (generated tokens) and h, the shortest correct length of the problem in all steps
 before::
 
-    c = cos(½ π · min(L / h, 2))             1 at no tokens, 0 at h, −1 from 2 h on
-    r = s + weight · max(c, −0.7)            correct
-    r = s + weight · min(c, 0)               wrong
-    r = s                                    nobody was right before
-    h ← min(h, shortest correct length)      after the rewards
+    c = cos(½ π · min(L / h, 2))           1 at no tokens, 0 at h, −1 from 2 h
+    r = s + weight · max(c, −0.7)          correct
+    r = s + weight · min(c, 0)             wrong
+    r = s                                  nobody was right before
+    h ← min(h, shortest correct length)    after the rewards
 
 Paper: "HAPO: Training Language Models to Reason Concisely via History-Aware Policy Optimization", arXiv 2505.11225;
 code: github.com/HCY123902/HAPO at c91ae3b (``utils.py``, ``grpo_trainer.py``, types "cosine" and "min"), weight 1 as

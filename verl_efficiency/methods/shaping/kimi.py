@@ -7,9 +7,10 @@ wrong::
     r = s + w · λ                              correct
     r = s + w · min(0, λ)                      wrong
 
-Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the value
-in github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it. A long
-wrong answer scores below a short wrong one, as in that code.
+Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the
+value in github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it
+(for scores of 1 and −0.5; against scores of 1 and 0 a weight of 0.27 counts as much). A long wrong answer scores
+below a short wrong one, as in that code.
 """
 
 from dataclasses import dataclass

@@ -3,17 +3,20 @@
 A problem is easy, medium or hard when at least ⅔, at least ⅓ or less of its rollouts are right. With n rollouts per
 problem, the share of a band's rollouts that are no longer than T (``coverage``), and T on a grid up to the limit::
 
-    target of a band = smallest T with  ⌊coverage(T) · n_right⌋ ≥ expected_correct,  else the limit
-                       n_right = ⌊⅔ n⌋ easy, ⌊⅓ n⌋ medium, 1 hard  (the fewest right answers in such a group)
+    n_right = ⌊⅔ n⌋ easy, ⌊⅓ n⌋ medium, 1 hard    right ones expected of n
+    target  = smallest T with ⌊coverage(T) · n_right⌋ ≥ expected_correct,
+              or the limit where there is none
     r = s + bonus     correct and L ≤ target of the problem's band
     r = s             otherwise
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), whose scripts set bonus 0.5, n =
-8, targets every 20 steps on a grid of 1024 … 16384 tokens in steps of 1024, which is the limit in 16 parts, our
-default. Our choice: the coverage is counted on the training rollouts since the last choice (there on 500 problems that
-are sampled for it), so the first targets come from the first batch; a band without rollouts keeps its target; n is the
-largest group of the batch, and n_right is at least 1.
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), whose scripts set bonus 0.5
+(for scores of 1 and −0.5, as in ``laser``), n = 8, targets every 20 steps on a grid of 1024 … 16384 tokens in steps
+of 1024, which is the limit in 16 parts, our default. Our choice: the coverage is counted on the training rollouts
+since the last choice (there on 500 problems that are sampled for it), so the first targets come from the first batch;
+a band without rollouts keeps its target; n is the largest group of the batch, and n_right is at least 1; a problem of
+exactly ⅓ or ⅔ is in the same band in both places (there in the harder one when coverage is counted, which n = 8 never
+meets).
 """
 
 from dataclasses import dataclass, field

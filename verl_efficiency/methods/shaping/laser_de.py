@@ -7,10 +7,10 @@ With score ``s``, length ``L`` (generated tokens) and the target T of the proble
     r = s             otherwise
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). There the bonus of a wrong answer
-is withheld when its text repeats itself; an estimator sees no text, so here (our choice) when it ran into the limit,
-which is how most repetitions end. A wrong answer gains from being long, never from being short. With 0/1 scores a long
-wrong answer gets the bonus 0.5 and stays below every correct one.
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). There the bonus of a wrong
+answer is withheld when it has no boxed answer or its text repeats itself; an estimator sees no text, so here (our
+choice) when it ran into the limit, which is how most repetitions end. A wrong answer gains from being long, never
+from being short. With 0/1 scores a long wrong answer gets the bonus 0.5 and stays below every correct one.
 """
 
 from dataclasses import dataclass

@@ -4,12 +4,14 @@ otherwise.
 With score ``s``, length ``L`` (generated tokens), target length T and price λ::
 
     r = clip(s − λ · max(0, L / T − 1), −1, 1)
-    λ ← clip(λ + step · (mean L of the batch / T − 1), 0, max_price)      after the rewards (dual ascent)
+    λ ← clip(λ + step · (mean L of the batch / T − 1), 0, max_price)
 
-Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540; code:
-github.com/YanhaoLi-Cc/verl at b03e677 (its first author's), ``verl/recipe/constraint/constraint_reward_manager.py``,
-whose defaults are ours: T = 4096, λ from 0.01, step 0.02, at most 2. Its scores are ±1. Wrong answers pay too, so a
-short wrong answer scores above a long wrong one.
+λ moves after the rewards (dual ascent).
+
+Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540;
+code: github.com/YanhaoLi-Cc/verl at b03e677 (its first author's),
+``verl/recipe/constraint/constraint_reward_manager.py``, whose defaults are ours: T = 4096, λ from 0.01, step 0.02, at
+most 2. Its scores are ±1. Wrong answers pay too, so a short wrong answer scores above a long wrong one.
 """
 
 from dataclasses import dataclass

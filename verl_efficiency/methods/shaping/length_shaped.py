@@ -1,6 +1,7 @@
 """One name for all of this family: ``shaper`` names the method, everything else are that method's settings.
 
-    algorithm.adv_estimator=length_shaped +algorithm.efficiency.shaper=kimi +algorithm.efficiency.weight=0.2
+    algorithm.adv_estimator=length_shaped +algorithm.efficiency.shaper=kimi
+    +algorithm.efficiency.weight=0.2
 
 is ``algorithm.adv_estimator=kimi +algorithm.efficiency.weight=0.2``: one word to change when methods are compared.
 ``verl-efficiency methods <shaper>`` lists the settings of a shaper.

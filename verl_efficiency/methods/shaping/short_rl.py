@@ -4,15 +4,16 @@ while accuracy is below its best.
 With score ``s``, length ``L`` (generated tokens), the shortest and longest correct answer of the group, and the
 accuracy of this batch and its maximum over all batches so far::
 
-    λ = ½                                              L ≤ L_min + length_tolerance
-    λ = ½ − (L − L_min) / (L_max − L_min + 1e-5)       longer
-    r = s + weight · λ      correct, and accuracy ≥ best accuracy − accuracy_tolerance
-    r = s                   otherwise
+    λ = ½                                           L ≤ L_min + length_tolerance
+    λ = ½ − (L − L_min) / (L_max − L_min + 1e-5)    longer
+    r = s + weight · λ    correct, and accuracy ≥ best − accuracy_tolerance
+    r = s                 otherwise
 
 Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization", arXiv 2505.12284; code:
 github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. Tolerances 100 tokens and 0.05 as
 its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The batch at hand counts for the best
-accuracy, as there.
+accuracy, as there. There λ is added as it is, to scores of 3 and −0.5 (2 or −1.5, and 1 for the form); against scores of 1
+and 0, ours by default, a weight of 1/3.5 = 0.29 counts as much.
 """
 
 from dataclasses import dataclass
@@ -34,12 +35,12 @@ class ShortRlSettings(ShapingSettings):
     Attributes:
         length_tolerance: tokens over the shortest correct answer that cost nothing.
         accuracy_tolerance: how far the accuracy of a batch may be below the best one before length is left alone.
-        weight: weight of the length reward (1 in the official code).
+        weight: weight of the length reward, for scores of 1 and 0 (1 in the official code, for scores of 3 and −0.5).
     """
 
     length_tolerance: float = 100
     accuracy_tolerance: float = 0.05
-    weight: float = 1.0
+    weight: float = 0.29
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,10 +63,10 @@ def short_rl(rollouts: Rollouts, settings: ShortRlSettings, state: ShortRlState)
     """Advantages, (B,) float64; ``state`` is brought up to date first.
 
     The second is within 5 tokens of the shortest (½ each), the third the longest (½ − 1); the wrong one gets no length
-    reward; rewards 1.5, 1.5, 0.5 and 0:
+    reward; at a weight of 1 the rewards are 1.5, 1.5, 0.5 and 0:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0.]), torch.tensor([10, 15, 30, 2]), ["a"] * 4)
-    >>> s = ShortRlSettings(length_tolerance=5.0, advantage="dr_grpo")
+    >>> s = ShortRlSettings(length_tolerance=5.0, weight=1.0, advantage="dr_grpo")
     >>> [round(a, 4) for a in short_rl(r, s, ShortRlState()).advantages_B.tolist()]
     [0.625, 0.625, -0.375, -0.875]
     """

@@ -2,7 +2,7 @@
 
 With score ``s`` and length ``L`` (generated tokens)::
 
-    L* = shortest correct length of the group, or its mean length where nobody is right
+    L* = shortest correct length of the group; mean length if nobody is right
     r  = alpha · s − beta · |L − L*|
 
 Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv

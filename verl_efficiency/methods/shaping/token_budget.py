@@ -4,7 +4,7 @@ With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]`
 
     b(d) = b_min + (b_max − b_min) · d                 budget, tokens
     o    = max(0, L − b) / b                           overrun, relative
-    r    = max(s − λ · min(o, o_max), floor)           shaped score, correct rollouts only
+    r    = max(s − λ · min(o, o_max), floor)           shaped score, correct only
     floor = min(s, highest wrong score of the group, or 0, + margin)
 
 followed by the group advantage A(r) (``combine=shaped_reward``), or, without the floor, by ``A(s) + length_weight · A(r − s)``

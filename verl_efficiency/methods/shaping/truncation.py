@@ -6,15 +6,16 @@ With score ``s`` and length ``L`` (generated tokens)::
     r = truncated_factor · s      cut off: L ≥ max_response_length
     r = truncated_value           cut off, where that is set
     r = s                         otherwise
-    A = group advantage of r  +  correct_boost where r ≥ 1
+    A = group advantage of r  +  correct_boost where s ≥ 1
 
 These are the two parts of DLER that verl lacks: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code:
 github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``; factor
 and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly", which
 OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28``,
 ``filter_groups``. It normalises over the batch (reinforce_plus_plus_baseline); on top of one group ``dr_grpo`` is what
-comes nearest, and our default. Our choice: cut off is read from the length; a negative reward is not multiplied, since
-that would reward being cut off.
+comes nearest, and our default. The boost goes by the score before the factor, as there: a right answer that was cut off
+gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied, since that would reward
+being cut off.
 """
 
 from dataclasses import dataclass, replace
@@ -35,7 +36,7 @@ class TruncationSettings(LimitedShapingSettings):
     Attributes:
         truncated_factor: in [0, 1], what a cut-off answer keeps of its reward.
         truncated_value: its reward instead; null: the factor decides.
-        correct_boost: added to the advantage of an answer whose reward is at least 1 after that.
+        correct_boost: added to the advantage of an answer whose score is at least 1, cut off or not.
     """
 
     advantage: AdvantageName = "dr_grpo"
@@ -50,12 +51,12 @@ class TruncationSettings(LimitedShapingSettings):
 
 
 def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. The second is cut off: rewards 1, 0.1, 0 (mean 0.3667), and 0.1 more for the first:
+    """Advantages, (B,) float64. The second is cut off: rewards 1, 0.1, 0 (mean 0.3667), and 0.1 more for the right ones:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([30, 50, 20]), ["a", "a", "a"])
     >>> s = TruncationSettings(max_response_length=50)
     >>> [round(a, 4) for a in truncation(r, s).advantages_B.tolist()]
-    [0.7333, -0.2667, -0.3667]
+    [0.7333, -0.1667, -0.3667]
     """
     scores_B, cut_B = rollouts.scores_B, rollouts.lengths_B >= settings.limit
     kept_B = torch.where(scores_B > 0, settings.truncated_factor * scores_B, scores_B)
@@ -64,5 +65,5 @@ def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = N
     shaped_B = torch.where(cut_B, kept_B, scores_B)
     truncated = (cut_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
     outcome = shaped_outcome(rollouts, shaped_B, settings, truncated=truncated)
-    boost_B = settings.correct_boost * ((shaped_B >= 1 - 1e-5) & rollouts.real_B).double()
+    boost_B = settings.correct_boost * ((scores_B >= 1 - 1e-5) & rollouts.real_B).double()
     return replace(outcome, advantages_B=outcome.advantages_B + boost_B)
