@@ -19,7 +19,7 @@ REWARDS = {"--efficiency.reward", "--reward.remote_url", "--train.agent_func_pat
 
 
 def parse(flags: list[str]) -> Any:
-    """The arguments of ``train``, as the stock command line and our launcher make them; with a reward model if without reward."""
+    """The arguments of ``train``, as the stock command line and our launcher make them; with a reward model if no reward."""
     import openrlhf.utils.config as config
     import ray
 

@@ -15,8 +15,10 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+from verl_efficiency.methods.routing import SKIP, route
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
 from verl_efficiency.openrlhf.options import take_options
+from verl_efficiency.openrlhf.self_teacher import SelfTeacher
 from verl_efficiency.verl import run
 from verl_efficiency.verl.estimators import make_estimator
 
@@ -161,6 +163,54 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
     return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("sample_routing", {}), ("sample_routing", {"advantage": "rloo", "demonstration": "shortest"}), ("self_distillation", {}),
+     ("variance_routing", {"distil": True, "store_responses": True})],
+)  # fmt: skip
+def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
+    """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
+    monkeypatch.setattr(SelfTeacher, "_prompt", lambda *_: torch.zeros(1))
+    monkeypatch.setattr(SelfTeacher, "_text", lambda *_: "")
+    monkeypatch.setattr(SelfTeacher, "_score", lambda _self, _batch, routed, _prompts: (
+        [torch.zeros(1, 1)] * len(routed), [torch.zeros(1, 1)] * len(routed), None))  # fmt: skip
+    maker = maker_for(name, settings)
+    run.reset()
+    shares = []
+    for seed in range(STEPS):
+        rows = step(seed)
+        mask = torch.zeros(len(rows), LIMIT)
+        for number, row in enumerate(rows):
+            mask[number, : len(row.mask)] = torch.from_numpy(row.mask)
+        want = verls(name, settings, rows, _labels(maker, rows), monkeypatch)
+        routes = route(ESTIMATORS[name].own_router(), _verls_rollouts(name, settings, rows), maker.method_settings)
+        made = maker.compute_advantages_and_returns(experiences(rows))
+        got, taught, learns = torch.zeros(len(rows), LIMIT), set(), set()
+        for experience in made:
+            for place, number in enumerate(experience.index or []):
+                begin, length = len(rows[number].prompt) - 1, len(rows[number].response)
+                got[number, :length] = experience.advantages[place, begin : begin + length]
+                taught |= {number} if len(experience.info["distil"][place]) else set()
+                learns |= {number} if experience.action_mask[place].any() else set()
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-6)
+        assert taught == set(routes.distil_B.nonzero().flatten().tolist())
+        assert learns == set((routes.route_B != SKIP).nonzero().flatten().tolist())
+        shares.append(len(taught) / len(rows))
+    assert 0 < sum(shares) < STEPS
+    run.reset()
+
+
+def _verls_rollouts(name: str, settings: dict, rows: list[SimpleNamespace]):
+    """What verl's trainer routes by."""
+    from verl_efficiency.verl.estimators import build_rollouts
+
+    method = ESTIMATORS[name]
+    lengths = torch.tensor([int(row.mask.sum()) for row in rows])
+    uids = np.repeat(np.array([str(group) for group in range(GROUPS)], dtype=object), SIZE)
+    scores = torch.tensor([row.score for row in rows])
+    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
+
+
 def test_groups_of_several_prompts_are_refused():
     rows = step(0)
     rows[1].text = "another"
@@ -192,6 +242,16 @@ def test_metrics_are_logged_with_every_sample():
     assert all(len(e.info["efficiency/solve_rate"]) == len(e.index) for e in made)
     solved = sum(row.score for row in step(0)) / (GROUPS * SIZE)
     assert made[0].info["efficiency/solve_rate"][0].item() == pytest.approx(solved)
+
+
+def test_the_logged_return_is_what_is_trained_on():
+    made = maker_for("gfpo", {}).compute_advantages_and_returns(experiences(step(0)))
+    for experience in made:
+        for row, mask in enumerate(experience.action_mask.bool()):
+            (advantage,) = set(
+                experience.advantages[row, mask].tolist()
+            )  # that of a rollout is the same at all its tokens
+            assert experience.info["return"][row].item() == pytest.approx(advantage)
 
 
 def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():

@@ -98,8 +98,8 @@ def test_every_check_of_a_run_is_reported_at_once(stock):
 
 
 def test_a_run_without_any_reward_is_refused(stock):
-    with pytest.raises(SettingsError, match="--efficiency.reward: is missing, and so is any other reward"):
-        launch(["--efficiency.method", "kimi", *stock])
+    with pytest.raises(SettingsError, match=r"--efficiency.reward: is missing, and so is any other reward"):
+        parse(["--efficiency.method", "kimi", *stock, "--reward.model_name_or_path", ""])
 
 
 def test_a_list_of_reward_servers_is_fine(stock):
@@ -111,7 +111,15 @@ def test_a_list_of_reward_servers_is_fine(stock):
 def with_data(stock: list[str], rows: list[dict], folder: Path) -> list[str]:
     file = folder / "train.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return ["--efficiency.method", "kimi", "--efficiency.reward", "accuracy", *stock, "--data.prompt_dataset", str(file)]
+    return [
+        "--efficiency.method",
+        "kimi",
+        "--efficiency.reward",
+        "accuracy",
+        *stock,
+        "--data.prompt_dataset",
+        str(file),
+    ]
 
 
 def test_labels_that_are_no_texts_are_refused(stock, tmp_path):
@@ -121,7 +129,7 @@ def test_labels_that_are_no_texts_are_refused(stock, tmp_path):
 
 def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):
     rows = [{"input": "?", "label": label(answer, n=n)} for answer, n in (("3", 1), ('["3", "4"]', 2))]
-    with pytest.raises(SettingsError, match="accuracy grades one problem, but .* has several in a prompt"):
+    with pytest.raises(SettingsError, match=r"accuracy grades one problem, but .* has several in a prompt"):
         parse(with_data(stock, rows, tmp_path))
     parse(with_data(stock, rows[:1], tmp_path))
     flags = with_data(stock, rows, tmp_path)
@@ -131,7 +139,7 @@ def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):
 
 def test_our_reward_needs_the_labels(stock):
     place = stock.index("--data.label_key")
-    with pytest.raises(SettingsError, match="--data.label_key: the reward accuracy reads the answer from the labels"):
+    with pytest.raises(SettingsError, match=r"--data.label_key: accuracy reads the answer from the labels"):
         parse(["--efficiency.reward", "accuracy", *stock[:place], *stock[place + 2 :]])
 
 

@@ -71,6 +71,8 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         advantages = batch.scatter(advantages_BL, experiences)
         for experience, advantages_EA in zip(experiences, advantages, strict=True):
             experience.advantages = experience.returns = advantages_EA
+            tokens_E = experience.action_mask.sum(1).clamp_min(1)
+            experience.info["return"] = advantages_EA.sum(1) / tokens_E  # the stock one was not trained on
             for name, value in metrics.items():
                 experience.info[f"efficiency/{name}"] = torch.full((len(advantages_EA),), float(value))
         return experiences

@@ -31,12 +31,17 @@ def prepared(actor_class: Any) -> Any:
 
 
 class _WithOurMaker:
-    """What both trainers share: our experience maker, and its state in the checkpoints."""
+    """What both trainers share: our experience maker, and its state in the checkpoints.
 
+    Attributes:
+        maker_class: the experience maker; a subclass of the trainer may name a subclass of it.
+    """
+
+    maker_class: type[EfficiencyExperienceMaker] = EfficiencyExperienceMaker
     experience_maker: EfficiencyExperienceMaker
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        stock_trainer.RemoteExperienceMaker = EfficiencyExperienceMaker  # in this process; BasePPOTrainer builds it
+        stock_trainer.RemoteExperienceMaker = self.maker_class  # in this process; BasePPOTrainer builds it
         super().__init__(*args, **kwargs)
         print(f"[verl-efficiency] {type(self).__name__} uses {type(self.experience_maker).__name__}", flush=True)
 
@@ -64,11 +69,19 @@ class EfficiencyTrainingActor(_WithOurMaker, prepared(stock_async.TrainingActor)
 
 
 class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # type: ignore[misc]
-    """The policy and its optimiser."""
+    """The policy and its optimiser.
+
+    Attributes:
+        trainer_class: the trainer of the actor; a subclass of the policy may name a subclass of it.
+        loss_class: the same of the loss.
+    """
+
+    trainer_class: type[EfficiencyActorTrainer] = EfficiencyActorTrainer
+    loss_class: type[EfficiencyPolicyLoss] = EfficiencyPolicyLoss
 
     def init_model_from_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        stock_actor.ActorPPOTrainer = EfficiencyActorTrainer  # in this process; the stock method builds both
-        stock_actor.PolicyLoss = EfficiencyPolicyLoss
+        stock_actor.ActorPPOTrainer = self.trainer_class  # in this process; the stock method builds both
+        stock_actor.PolicyLoss = self.loss_class
         super().init_model_from_pretrained(*args, **kwargs)
         self.settings: Any = self.strategy.args.efficiency.build_settings()
         self.average: WeightAverage | None = None
@@ -132,8 +145,12 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         return logits_TV, positions_N.to(logits_TV.device), passage.action_mask.sum(1).tolist()
 
 
-def install() -> None:
+def install(
+    trainer: type[EfficiencyPPOTrainer] = EfficiencyPPOTrainer,
+    async_trainer: type[EfficiencyTrainingActor] = EfficiencyTrainingActor,
+    policy: type[EfficiencyPolicyModelActor] = EfficiencyPolicyModelActor,
+) -> None:
     """Have the stock command line start these actors."""
-    stock_trainer.PPOTrainer = ray.remote(EfficiencyPPOTrainer)
-    stock_async.TrainingActor = ray.remote(EfficiencyTrainingActor)  # PPOTrainerAsync takes it from its module
-    stock_actor.PolicyModelActor = ray.remote(num_gpus=1)(EfficiencyPolicyModelActor)
+    stock_trainer.PPOTrainer = ray.remote(trainer)
+    stock_async.TrainingActor = ray.remote(async_trainer)  # PPOTrainerAsync takes it from its module
+    stock_actor.PolicyModelActor = ray.remote(num_gpus=1)(policy)

@@ -68,26 +68,23 @@ def reward_file(name: str) -> str:
 
 
 def stock_flags(options: Options, arguments: list[str]) -> list[str]:
-    """The stock flags, and those that our flags imply and the user did not write.
+    """The stock flags after those that ours imply: what the user wrote comes last, also abbreviated, and so counts.
 
     Raises:
-        SettingsError: the user wrote another reward beside ours.
+        SettingsError: a reward without a file.
     """
-    written = {argument.partition("=")[0] for argument in arguments}
-    added = []
+    implied = []
     if options.reward is not None:
-        for flag in ("--reward.remote_url", "--train.agent_func_path"):
-            if flag in written:
-                raise SettingsError(f"{flag}: there is {ROOT}.reward {options.reward} already; leave one of them out")
-        added += ["--train.agent_func_path", reward_file(options.reward)]
-    if "--algo.advantage.estimator" not in written and options.method is not None:
-        added += ["--algo.advantage.estimator", "group_norm"]  # gae, OpenRLHF's default, would bring a critic
-    return [*arguments, *added]
+        implied += ["--train.agent_func_path", reward_file(options.reward)]
+    if options.method is not None:
+        implied += ["--algo.advantage.estimator", "group_norm"]  # gae, OpenRLHF's default, would bring a critic
+    return [*implied, *arguments]
 
 
 def check(args: Any, options: Options) -> list[str]:
     """Every problem of OpenRLHF's parsed ``args`` that concerns us, one line each; empty when all is well."""
-    return [*_check_method(args, options), *_check_teacher(args, options), *_check_data(args, options)]
+    checks = (_check_method, _check_teacher, _check_reward, _check_data)
+    return [problem for part in checks for problem in part(args, options)]
 
 
 def prepared(args: Any, options: Options) -> Options:
@@ -121,6 +118,15 @@ def _check_method(args: Any, options: Options) -> Iterator[str]:
     if args.algo.kl.init_coef > 0 and not args.algo.kl.use_loss:
         yield (f"--algo.kl.init_coef: a KL penalty inside the reward would be ignored, since {name} computes the advantages; "
                "add --algo.kl.use_loss, or write --algo.kl.init_coef 0")  # fmt: skip
+    advantage = args.algo.advantage
+    for flag, given, instead in (
+        ("--algo.advantage.no_std_norm", advantage.no_std_norm, f"write {ROOT}.advantage dr_grpo"),
+        ("--algo.advantage.gamma", advantage.gamma != 1, "leave it out"),
+        ("--algo.advantage.lambd", advantage.lambd != 1, "leave it out"),
+        ("--reward.clip_range", tuple(args.reward.clip_range) != (-10, 10), "clip in a reward of yours"),
+    ):
+        if given:
+            yield f"{flag}: would be ignored, since {name} computes the advantages; {instead}"
     for flag, value, term in (
         ("overlong_buffer_len", args.reward.overlong_buffer_len, "a term of yours"),
         ("stop_properly_penalty_coef", args.reward.stop_properly_penalty_coef, "the term stop_properly"),
@@ -164,23 +170,53 @@ def _check_teacher(args: Any, options: Options) -> Iterator[str]:
         yield f"--data.apply_chat_template: {name} writes another prompt for the teacher with the chat template; add the flag"
 
 
+def _check_reward(args: Any, options: Options) -> Iterator[str]:
+    """There is one reward, and no other that OpenRLHF would leave aside without a word."""
+    url, agent, model = args.reward.remote_url, args.train.agent_func_path, args.reward.model_name_or_path
+    if options.reward is not None:
+        ours = f"there is {ROOT}.reward {options.reward} already; leave one of them out"
+        for flag, given in (
+            ("--reward.remote_url", url),
+            ("--train.agent_func_path", agent != reward_file(options.reward)),
+            ("--reward.model_name_or_path", model),
+        ):
+            if given:
+                yield f"{flag}: {ours}"
+    elif not (url or agent or model):
+        yield (f"{ROOT}.reward: is missing, and so is any other reward; write for example {ROOT}.reward accuracy, or name a "
+               "file of yours with --train.agent_func_path, see verl_efficiency.openrlhf.reward")  # fmt: skip
+    if url and "," in url and url.partition(",")[0].endswith(".py"):
+        yield (f"--reward.remote_url: of several files OpenRLHF calls the first only, got {url}; make their functions terms of "
+               "a composition, see verl_efficiency.openrlhf.reward")  # fmt: skip
+
+
 def _check_data(args: Any, options: Options) -> Iterator[str]:
-    """The labels of a local data set have the columns that the method reads."""
+    """The labels of a local data set have what the method and our reward read."""
     settings = options.build_settings()
     columns = {} if settings is None else {role: path for role, path in settings.columns.items() if role != "reference"}
     if teaches(options):
         columns["question"] = "prompt"
     file = Path((args.data.prompt_dataset or "").partition("@")[0])
-    if not columns:
+    if not columns and options.reward is None:
         return
     if args.data.label_key is None:
-        yield f"--data.label_key: {options.method} reads {', '.join(columns.values())} from the labels; name their column"
+        reader, read = (options.method, ", ".join(columns.values())) if columns else (options.reward, "the answer")
+        yield f"--data.label_key: {reader} reads {read} from the labels; name their column"
     elif file.suffix not in (".jsonl", ".parquet") or not file.exists():
         logger.warning("%s is no local .jsonl or .parquet file; its labels are not checked at start-up", file)
     else:
         from verl_efficiency.data.parquet import read_rows
 
-        rows = [read_label(label) for label in column(read_rows(file), args.data.label_key, "--data.label_key")]
+        labels = column(read_rows(file), args.data.label_key, "--data.label_key")
+        wrong = [label for label in labels if not isinstance(label, str)]
+        if wrong:
+            yield f"--data.label_key: {args.data.label_key} must be a text in every row, but {file} has {wrong[0]!r}"
+            return
+        rows = [read_label(label) for label in labels]
+        packed = any(((row.get("extra_info") or {}).get("n") or 1) > 1 for row in rows)
+        if packed and options.reward not in (None, "batched_accuracy"):
+            yield (f"{ROOT}.reward: {options.reward} grades one problem, but {file} has several in a prompt; "
+                   "take batched_accuracy, or pack with --problems 1")  # fmt: skip
         for role, path in columns.items():
             try:
                 values = column(rows, path, f"{ROOT}.{role}_column" if role != "question" else ROOT)
@@ -209,6 +245,8 @@ def warn(args: Any, options: Options) -> None:
         "--ds.tensor_parallel_size": args.ds.tensor_parallel_size > 1,
         "--train.partial_rollout_enable": args.train.partial_rollout_enable,
         "--vllm.num_engines": (args.vllm.num_engines or 0) > 1,
+        "--actor.num_nodes": args.actor.num_nodes > 1,
+        "--data.max_images_per_prompt": args.data.max_images_per_prompt > 0,
     }
     for flag in [flag for flag, used in tried_nowhere.items() if used]:
         logger.warning("%s: verl-efficiency was never tried with it; compare the first steps with a run without", flag)

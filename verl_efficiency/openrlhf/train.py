@@ -20,20 +20,25 @@ from verl_efficiency.settings import SettingsError
 STOCK = "openrlhf.cli.train_ppo_ray"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run OpenRLHF with our flags; a wrong one is one line on stderr and exit code 2."""
+def main(arguments: Sequence[str] | None = None, **classes: type) -> None:
+    """Run OpenRLHF with our flags; a wrong one is one line on stderr and exit code 2.
+
+    Args:
+        arguments: the command line; None: that of the process.
+        classes: actors of yours, see :func:`verl_efficiency.openrlhf.ray_classes.install`.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if {"-h", "--help"} & set(arguments):
             print(help_text(arguments))
             return
-        launch(arguments)
+        launch(arguments, **classes)
     except SettingsError as error:
         Console(stderr=True).print(f"error: {error}", markup=False, style="red", soft_wrap=True)
         sys.exit(2)
 
 
-def launch(arguments: Sequence[str]) -> None:
+def launch(arguments: Sequence[str], **classes: type) -> None:
     """Check, put our classes in place, and run the stock command line.
 
     Raises:
@@ -48,7 +53,7 @@ def launch(arguments: Sequence[str]) -> None:
 
     from verl_efficiency.openrlhf import ray_classes
 
-    ray_classes.install()
+    ray_classes.install(**classes)
     original = config.hierarchize
 
     def hierarchize(parsed: Any) -> Any:
