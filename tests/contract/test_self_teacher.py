@@ -1,5 +1,6 @@
 """The driver's side of self-distillation, with workers and a storage that only remember what they are given."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -117,7 +118,8 @@ class Case:
     def __init__(self, storage, tokenizer, method="sample_routing", ranks=1, rows=ROWS, feedback=(), data=(), **given):
         self.storage, self.tokenizer, self.workers = storage, tokenizer, Workers(storage, ranks)
         self.method = ESTIMATORS[method]
-        self.settings = self.method.build_settings({"distillation_topk": K, **given}, "algorithm.efficiency")
+        given = ({} if "full_logit_distillation" in given else {"distillation_topk": K}) | given
+        self.settings = self.method.build_settings(given, "algorithm.efficiency")
         config = OmegaConf.create(
             {
                 "actor_rollout_ref": {
@@ -352,6 +354,19 @@ def test_the_teachers_prompt_through_the_models_template(storage, tokenizer):
             "<|im_start|>assistant\n"
         )
     )
+
+
+@pytest.mark.parametrize("tools", [False, True])
+def test_a_student_that_is_shown_more_than_its_messages_is_noticed_once(storage, tokenizer, caplog, tools):
+    case = Case(storage, tokenizer)
+    if tools:
+        shown = torch.tensor(tokenizer.encode("You have a calculator.\n"))
+        prompts = tuple(torch.cat([shown, prompt]) for prompt in case.rows.prompts_B)
+        case.rows = dataclasses.replace(case.rows, prompts_B=prompts)
+    for _ in range(2):
+        case.step()
+    said = [record.message for record in caplog.records if "not what the tokenizer's chat template" in record.message]
+    assert len(said) == tools
 
 
 def test_the_users_template_arguments_reach_it(storage, tokenizer):

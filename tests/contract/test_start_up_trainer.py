@@ -1,5 +1,7 @@
 """What the trainer efficiency_sync and the self-teacher cannot do is refused on the driver, with the setting and the mend."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("verl.trainer.ppo.v1", reason="verl 0.8 has no V1 trainer")
@@ -136,6 +138,24 @@ def test_one_line_with_the_setting_and_the_mend(refusal, method, overrides, word
     assert line.startswith(words[0])
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "audio"])
+@pytest.mark.parametrize("method", [SRPO, SDPO, VARIANCE], ids=["srpo", "sdpo", "variance"])
+def test_rows_with_media_are_refused_and_empty_columns_are_not(refusal, launch, tmp_path, method, kind):  # noqa: F811
+    file, media = tmp_path / "train.parquet", pa.list_(pa.struct({"bytes": pa.binary()}))
+    given = (*method, f"data.train_files={file}", f"data.{kind}_key=mine")
+
+    def write(*values):
+        pq.write_table(pa.table({"prompt": ["What is it?"] * len(values), "mine": pa.array(values, media)}), file)
+
+    write(None, [], None)
+    launch(*given)
+    write(None, [], [{"bytes": b"123"}])
+    (line,) = refusal(*given)
+    name = method[0].split("=")[1]
+    assert line == f"data.{kind}_key: the teacher of {name} reads text only, but rows of {file} have mine"
+    launch(*T_SPMO, *given[len(method) :])
 
 
 def test_megatron_is_refused():

@@ -25,7 +25,7 @@ class DistillationSettings(MethodSettings):
         advantage: group advantage of the rollouts that learn by GRPO. dr_grpo, since SRPO's baseline is normalised without
             the deviation (the paper leaves it open).
         full_logit_distillation: True: divergence over the student's top-K tokens. False: on the sampled token only, as an
-            advantage ``w · (log q − log π_old)`` in the trainer's own loss; alpha must be 1.
+            advantage ``w · (log q − log π_old)`` in the trainer's own loss with its own clipping; alpha must be 1.
         alpha: 0: KL(teacher ‖ student), 1: KL(student ‖ teacher), between: generalised Jensen–Shannon.
         distillation_topk: K; the student's most likely tokens before the update. Two numbers of four bytes each per routed
             token and K pass through the trainer's storage.
@@ -83,6 +83,15 @@ class DistillationSettings(MethodSettings):
             require(
                 self.alpha == 1, "alpha", self.alpha, "1 with full_logit_distillation=False (one token has no mixture)"
             )
+        unused: dict[str, str] = {}
+        if not self.full_logit_distillation:
+            of_topk = ("distillation_topk", "distillation_add_tail", "is_clip")
+            unused |= dict.fromkeys(of_topk, "full_logit_distillation=False")
+        if self.teacher_regularization == "none":
+            unused["teacher_update_rate"] = "teacher_regularization=none"
+        for name, reason in unused.items():
+            value = getattr(self, name)
+            require(value == getattr(DistillationSettings, name), name, value, f"left out: {reason} does not use it")
         require(self.distillation_topk >= 1, "distillation_topk", self.distillation_topk, "at least 1")
         require(self.is_clip is None or self.is_clip > 0, "is_clip", self.is_clip, "above 0, or null")
         require(self.entropy_beta >= 0, "entropy_beta", self.entropy_beta, "a number of at least 0")

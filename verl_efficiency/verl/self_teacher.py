@@ -10,6 +10,7 @@ response:
 * ``distil_teacher_logps`` (n, K) float32, and ``distil_weight`` (L,) float32.
 """
 
+import logging
 import math
 from typing import Any
 
@@ -28,6 +29,8 @@ from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
 from verl_efficiency.verl.estimators import build_rollouts
 
+logger = logging.getLogger("verl_efficiency")
+
 
 class SelfTeacher:
     """Called by the trainer, in this order: ``start`` once; ``route``, ``teach``, ``update`` in every step."""
@@ -35,6 +38,7 @@ class SelfTeacher:
     def __init__(self, method: Method, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
         self.method, self.settings, self.config, self.tokenizer = method, settings, config, tokenizer
         self.temperature = config.actor_rollout_ref.rollout.temperature
+        self.compared = False
 
     def start(self, workers: Any) -> None:
         """The models are built: tell the workers to keep a teacher."""
@@ -109,6 +113,8 @@ class SelfTeacher:
 
     def _score(self, batch: KVBatchMeta, rows: Batch, routed: list[int], metrics: dict) -> set[int]:
         """The teacher's pass; returns the rows that it scored, those that fill up the last of their batch included."""
+        if not self.compared:
+            self._compare_templates(rows, routed[0])
         ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in when verl balanced the batch
         fill = _shortest(rows, -len(routed) % ranks, besides=routed)
         prompts = {row: self._prompt(rows, row) for row in routed} | {row: rows.prompts_B[row] for row in fill}
@@ -169,14 +175,25 @@ class SelfTeacher:
         if self.routes.feedback_B[row]:
             feedback = self.rollouts.feedback_B[row]  # type: ignore[index]  # likewise
         messages = teacher_messages(rows.messages_B[row], demonstration, feedback, self.settings)
-        ids = self.tokenizer.apply_chat_template(
+        return torch.tensor(truncate_prompt(self._templated(messages), self.settings))
+
+    def _templated(self, messages: Any) -> list[int]:
+        return self.tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
             **(self.config.data.get("apply_chat_template_kwargs") or {}),
         )
-        return torch.tensor(truncate_prompt(ids, self.settings))
+
+    def _compare_templates(self, rows: Batch, row: int) -> None:
+        """Once per run: a student's prompt that is templated as a teacher's must come out as it is."""
+        self.compared = True
+        if self._templated(rows.messages_B[row]) != rows.prompts_B[row].tolist():
+            logger.warning(
+                "The prompts of the rollouts are not what the tokenizer's chat template makes of their messages. What an agent "
+                "loop adds (tools, for one) is missing in the teacher's prompts; or data.max_prompt_length has cut them."
+            )
 
     def _text(self, rows: Batch, row: int) -> str:
         return self.tokenizer.decode(rows.responses_B[row], skip_special_tokens=True)

@@ -193,11 +193,28 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
             )
     if (config.get("distillation") or {}).get("enabled", False):
         yield f"distillation.enabled: {method.name} is its own teacher; set it to False"
+    yield from _check_media(method, config.data)
     if settings.full_logit_distillation and (config.algorithm.get("rollout_correction") or {}).get(
         "bypass_mode", False
     ):
         yield ("algorithm.rollout_correction.bypass_mode: the student's likeliest tokens are noted in the pass for "
                "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
+
+
+def _check_media(method: Method, data: Any) -> Iterator[str]:
+    """No row of a local training file has pictures, videos or sound."""
+    import pyarrow.parquet as pq
+
+    for file in [data.train_files] if isinstance(data.train_files, str) else list(data.train_files):
+        if Path(file).suffix != ".parquet" or not Path(file).exists():
+            continue
+        parquet = pq.ParquetFile(file)
+        for key in ("image_key", "video_key", "audio_key"):
+            column = data.get(key)
+            if column in parquet.schema_arrow.names and any(
+                value for rows in parquet.iter_batches(64, columns=[column]) for value in rows.column(0).to_pylist()
+            ):
+                yield f"data.{key}: the teacher of {method.name} reads text only, but rows of {file} have {column}"
 
 
 def _check_column(files: Any, path: str, where: str) -> Iterator[str]:
