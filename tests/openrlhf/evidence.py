@@ -48,6 +48,10 @@ def main(
     gap = max(scalars["efficiency/log_prob_gap_rest"])
     assert gap < 0.01, f"log-probabilities of vLLM and trainer are {gap} apart"
     lengths = scalars["rollout/response_length_mean"]
+    told = scalars["reward/tokens"]  # by the agent to the reward
+    assert all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(told, lengths, strict=True)), (
+        f"{told} are not {lengths}"
+    )
     start, end = sum(lengths[:5]) / 5, sum(lengths[-5:]) / 5
     if shorter is not None:
         assert end <= shorter * start, f"mean length {start:.1f} → {end:.1f}"

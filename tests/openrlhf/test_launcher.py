@@ -45,7 +45,8 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
     ("flags", "message"),
     [
         ("--efficiency.methd kimi", "--efficiency.method: is missing"),
-        ("--efficency.method kimi", "--efficency.method: unknown flag; did you mean '--efficiency'?"),
+        ("--efficency.method kimi", "--efficency.method: unknown flag; ours are --efficiency.<name>"),
+        ("--efficiency-method kimi", "--efficiency-method: unknown flag; ours are --efficiency.<name>"),
         ("--efficiency.method kimmi", "--efficiency.method: unknown method 'kimmi'; did you mean 'kimi'?"),
         ("--efficiency.method accuracy", "write --efficiency.reward accuracy"),
         ("--efficiency.method kimi --efficiency.wieght 1", "--efficiency: unknown setting 'wieght'; did you mean 'weight'?"),
@@ -194,7 +195,15 @@ def test_help_shows_ours():
     text = help_text(["--help"])
     assert "--efficiency.method" in text
     assert "variance_routing" in text
-    assert "--efficiency.penalty 0.3" in help_text(["--efficiency.method", "token_budget", "-h"])
+    assert "lcpo_exact, lcpo_max, length_levels" in text
+    assert "repetition" not in text  # it has no file
+    settings = help_text(["--efficiency.method", "token_budget", "-h"]).splitlines()
+    written = [line.split() for line in settings if line.startswith("    --efficiency.")]
+    assert ["--efficiency.penalty", "0.3"] in written
+    assert ["--efficiency.b_min", "null"] in written
+    take_options(
+        ["--efficiency.method", "token_budget", *[word for words in written for word in words]]
+    )  # can be copied
 
 
 def test_command_line_prints_one_line_and_exits_with_2():

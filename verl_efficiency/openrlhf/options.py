@@ -74,7 +74,9 @@ def take_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
         root, dot, name = flag.partition(".")
         if root != ROOT:
             if root.startswith("--") and nearest(root, [ROOT]):
-                raise SettingsError(f"{flag}: unknown flag{nearest(root, [ROOT])}")
+                raise SettingsError(
+                    f"{flag}: unknown flag; ours are {ROOT}.<name>, for example {ROOT}.method token_budget"
+                )
             rest.append(argument)
             continue
         if not dot or not name:

@@ -6,14 +6,17 @@ which they travel to every Ray actor (``strategy.args.efficiency``). No file of 
 """
 
 import dataclasses
+import json
 import runpy
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
+from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, take_options
 from verl_efficiency.settings import SettingsError
 
@@ -73,13 +76,14 @@ def launch(arguments: Sequence[str], **classes: type) -> None:
 
 def help_text(arguments: Sequence[str]) -> str:
     """Our flags; with a method among ``arguments``, its settings."""
+    with_file = sorted(file.stem for file in Path(rewards.__file__).parent.glob("[a-z]*.py"))
     lines = [
         "usage: python -m verl_efficiency.openrlhf.train --efficiency.method NAME [--efficiency.<setting> VALUE …]",
         "           [--efficiency.reward NAME] <flags of OpenRLHF>",
         "",
         f"{ROOT}.method   which method computes the advantages (null: OpenRLHF itself):",
         *(f"    {name:18s} {method.summary}" for name, method in ESTIMATORS.items()),
-        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(REWARDS)}",
+        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(with_file)}",
         f"{ROOT}.<name>   a setting of the method; --help after {ROOT}.method NAME lists them",
     ]
     given = [argument for argument in arguments if argument not in ("-h", "--help")]
@@ -91,8 +95,8 @@ def help_text(arguments: Sequence[str]) -> str:
             f"settings of {row.name}, with their values here (`verl-efficiency methods {row.name}` says more):",
         ]
         lines += [
-            f"    {ROOT}.{field.name} {getattr(settings, field.name)!r}"
-            for field in dataclasses.fields(settings)  # type: ignore[arg-type]
+            f"    {ROOT}.{name} {value if isinstance(value, str) else json.dumps(value)}"
+            for name, value in dataclasses.asdict(settings).items()  # type: ignore[call-overload]
         ]
     return "\n".join([*lines, "", f"All other flags are OpenRLHF's: python -m {STOCK} --help"])
 
