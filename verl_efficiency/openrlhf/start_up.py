@@ -10,6 +10,7 @@ from typing import Any
 
 from verl_efficiency.data.columns import column
 from verl_efficiency.data.openrlhf import read_label
+from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, teaches
 from verl_efficiency.settings import SettingsError
@@ -185,6 +186,11 @@ def _check_reward(args: Any, options: Options) -> Iterator[str]:
     elif not (url or agent or model):
         yield (f"{ROOT}.reward: is missing, and so is any other reward; write for example {ROOT}.reward accuracy, or name a "
                "file of yours with --train.agent_func_path, see verl_efficiency.openrlhf.reward")  # fmt: skip
+    for flag, value in (("--reward.remote_url", url), ("--train.agent_func_path", agent)):
+        first = (value or "").partition(",")[0]
+        if first and "://" not in first and not Path(first).is_file():
+            hint = f"; for the reward of ours write {ROOT}.reward {first}" if first in REWARDS else ""
+            yield f"{flag}: there is no file {first}{hint}"
     if url and "," in url and url.partition(",")[0].endswith(".py"):
         yield (f"--reward.remote_url: of several files OpenRLHF calls the first only, got {url}; make their functions terms of "
                "a composition, see verl_efficiency.openrlhf.reward")  # fmt: skip
