@@ -57,6 +57,10 @@ def test_sample_routing_of_every_case():
 def test_a_truncated_answer_is_a_demonstration_only_if_allowed():
     settings = SampleRoutingSettings(truncated_demonstrations=False, max_response_length=LIMIT)
     assert kinds(route_by_sample(batch(), settings)) == "gg" "dgd" "ggg" "gg" "s"  # fmt: skip
+    # The one right answer of "one" was cut off too, in the words of a tool.
+    responses = tuple(torch.zeros(LIMIT if row == 3 else length) for row, (_, _, length) in enumerate(CASES))
+    assert settings.reads_responses
+    assert kinds(route_by_sample(batch(responses_B=responses), settings)) == "gg" "ggg" "ggg" "gg" "s"  # fmt: skip
     with pytest.raises(SettingsError, match="max_response_length"):
         route_by_sample(batch(), SampleRoutingSettings(truncated_demonstrations=False))
 

@@ -119,7 +119,10 @@ def demonstrations(rollouts: Rollouts, settings: DistillationSettings) -> Tensor
             raise SettingsError(
                 "max_response_length: must be set with truncated_demonstrations=False, or no answer is seen to be cut off"
             )
-        usable_B = usable_B & (rollouts.lengths_B < settings.max_response_length)
+        whole_B = rollouts.lengths_B
+        if rollouts.responses_B is not None:  # what a tool wrote counts towards the limit too
+            whole_B = torch.tensor([len(ids) for ids in rollouts.responses_B], device=whole_B.device)
+        usable_B = usable_B & (whole_B < settings.max_response_length)
     best_B = rollouts.smallest(order_B, usable_B)[rollouts.groups_B]
     if settings.dont_reprompt_on_self_success:
         is_best_B = usable_B & (order_B == best_B)

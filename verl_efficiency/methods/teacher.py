@@ -47,7 +47,8 @@ class DistillationSettings(MethodSettings):
         feedback_template: holds ``{feedback_raw}``.
         demonstration: which correct sibling: the ``first`` (the paper) or the ``shortest``.
         truncated_demonstrations: whether an answer that the token limit cut off may be one (the paper does not say).
-        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
+        max_response_length: the limit on a response, what tools wrote included; in verl ``data.max_response_length`` where it
+            is left unset.
         chunk_tokens: tokens whose logits are worked on at once; more memory and a little faster, or less.
         router: ``package.module.function`` of yours that takes the place of the method's own routing; it is given the
             token ids of the responses too.
@@ -125,7 +126,7 @@ class DistillationSettings(MethodSettings):
 
     @property
     def reads_responses(self) -> bool:
-        return self.router is not None
+        return self.router is not None or not self.truncated_demonstrations
 
 
 def teacher_messages(
