@@ -207,6 +207,18 @@ WRONG = {
     "signs of equality": box("= 41 = 42"),
     "a style, then two": box(r"\large 42 43"),
     "approximation of another": box(r"\approx 42.4"),
+    "chain of fractions": box(r"\frac{1}{42} = \frac{42}{1}"),
+    "closed form that is another": box(r"42\pi = 42"),
+    "calculation that is wrong": box(r"6 \cdot 8 = 42"),
+    "bold, then another": box(r"\boldsymbol{42} 43"),
+    "bold with another": box(r"\boldsymbol{42, 43}"),
+    "text with another": box(r"\text{42 or 43}"),
+    "text with two": box(r"\text{42 43}"),
+    "period": box(r"42.\overline{9}"),
+    "raised, Unicode": box("42²"),
+    "root, Unicode": box("√42"),
+    "factorial, then a comma": box("42!,"),
+    "the letter of an option": box("(C) 43"),
     "dots": box("...42"),
     "dots between": box("4...2"),
     "a stop within": box("41. 42."),
@@ -232,6 +244,41 @@ WRONG = {
 def test_a_wrong_answer_earns_nothing(name):
     verdict = grade(extract_answer(WRONG[name]), "42")
     assert verdict.status in (Status.wrong, Status.unparsable), verdict
+
+
+OPTIONS = [
+    "(A) or (C)",
+    "(A)(C)",
+    "(C)(A)",
+    r"(C) \text{ or } (A)",
+    r"\textbf{(C)}\ \textbf{(A)}",
+    "C: A",
+    "C. A",
+    "C) and A",
+    "(C) not",
+]
+OPTIONS += [
+    "A, B, C, D",
+    "A=C",
+    "C=A",
+    r"\text{C or A}",
+    "C A",
+    "C/A",
+    "(A) C",
+    "(B) 12",
+    "(C",
+    "C:12:A",
+    "(C)^2",
+    "ABC",
+    "not C",
+    "(C) (or (A))",
+]
+
+
+@pytest.mark.parametrize("answer", OPTIONS)
+def test_the_letters_of_several_options_are_no_answer(answer):
+    """One letter alone may be read out of it (math-verify takes the last side of A=C), but never two different ones."""
+    assert sum(grade(answer, gold).correct for gold in ("A", "B", "C", "D")) <= (answer in ("A=C", "C=A", "(B) 12"))
 
 
 @pytest.mark.parametrize("answer", [42, b"42", 42.0, ["42"], float("nan")])
@@ -268,6 +315,14 @@ RIGHT = {
     "named, with a full stop": box("N = 42."),
     "style": box(r"\Large\bf 42"),
     "conclusion": box(r"\therefore 42"),
+    "bold, printed": box(r"\boldsymbol{42}"),
+    "coloured": box(r"\color{red}{42}"),
+    "text with a unit": box(r"\text{42 apples}"),
+    "degrees, Unicode": box("42°"),
+    "comma behind": box("42,"),
+    "probability": box("P(X=2) = 42"),
+    "limit": box(r"\lim_{x \to 2} f(x) = 42"),
+    "rounded": box(r"\frac{126}{3} = 42.0"),
     "control character after the box": box("42") + "\x00\x1b\ud800",
     "among 100,000 characters": "x" * 50_000 + box("42") + "{" * 50_000,
 }

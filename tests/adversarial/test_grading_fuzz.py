@@ -19,8 +19,9 @@ from verl_efficiency.grading import (
     quick_equal,
     shutdown,
 )
-from verl_efficiency.grading.numbers import read_number, spell_out
+from verl_efficiency.grading.numbers import read_number
 from verl_efficiency.grading.screen import misread
+from verl_efficiency.grading.spelling import spell_out
 
 GOLD = "1000003"  # a prime that no fragment below can add up to
 FRAGMENTS = [
@@ -377,8 +378,8 @@ FRAMES = [
 ]
 
 
-def two_candidates() -> list[str]:
-    return [frame.format(A=FIRST, B=SECOND, s=joint) for frame, joint in product(FRAMES, JOINTS)]
+def two_candidates(first: str = FIRST, second: str = SECOND) -> list[str]:
+    return [frame.format(A=first, B=second, s=joint) for frame, joint in product(FRAMES, JOINTS)]
 
 
 def check_two_candidates(answers: list[str]) -> None:
@@ -395,3 +396,41 @@ def test_two_candidates_in_one_box_sample():
 @pytest.mark.e2e
 def test_two_candidates_in_one_box():
     check_two_candidates(two_candidates())
+
+
+# Of two expressions math-verify may read one, the first or the last. Both must never be paid: a policy that lists candidates
+# would live on that.
+EXPRESSIONS = [
+    (r"\sqrt{2}", r"\sqrt{3}"),
+    (r"\frac{1}{2}", r"\frac{1}{3}"),
+    (r"\pi", "3"),
+    ("x^2", "x^3"),
+    ("x+1", "x+2"),
+    ("A", "C"),
+    ("(A)", "(C)"),
+    (r"\text{Monday}", r"\text{Tuesday}"),
+    ("yes", "no"),
+    ("(1,2)", "(3,4)"),
+    ("[0,1]", "[2,3]"),
+    (r"\{1,2\}", r"\{3,4\}"),
+    (r"25\%", r"75\%"),
+    ("0.25", "0.75"),
+    (r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}", r"\begin{pmatrix} 3 \\ 4 \end{pmatrix}"),
+]
+
+
+def check_never_both(first: str, second: str, answers: list[str]) -> None:
+    verdicts = [grade_batch(answers, [gold] * len(answers), deadline=2.0) for gold in (first, second)]
+    paid = zip(answers, *verdicts, strict=True)
+    assert [answer for answer, for_first, for_second in paid if for_first.correct and for_second.correct] == []
+
+
+@pytest.mark.parametrize(("first", "second"), EXPRESSIONS)
+def test_two_expressions_in_one_box_sample(first, second):
+    check_never_both(first, second, random.Random(0).sample(two_candidates(first, second), 50))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("first", "second"), EXPRESSIONS)
+def test_two_expressions_in_one_box(first, second):
+    check_never_both(first, second, random.Random(1).sample(two_candidates(first, second), 500))

@@ -39,6 +39,8 @@ def reward(text, truths=TRUTHS, extra_info=None, **settings):
         (r"\boxed{4} \boxed{9} \boxed{1/2}", "000", 0, 0),  # no tags
         (r"Answer1: \boxed{4} Answer2:\boxed{9}", "000", 0, 0),
         (r"Answer1:: $\boxed{4}$ **Answer2::** $\boxed{9}$ Answer 3 ::\boxed{ 1/2 }", "111", 1, 3),  # dressed up
+        ("**Answer1**:: \\boxed{4} **Answer 2** :: \\boxed{9} Answer**3**::\\boxed{1/2}", "111", 1, 3),
+        (r"\text{Answer1::} \boxed{4} `Answer2::`\boxed{9} Answer3::\quad$\displaystyle \boxed{1/2}$", "111", 1, 3),
         (r"Answer1::\boxed{} Answer2::\boxed{ } Answer3::\boxed{1/2}", "001", 0, 1),  # empty boxes
         (r"Answer1:: which is long to explain, and ends in \boxed{4}", "000", 0, 0),  # the box does not follow its tag
         (r"Answer1::\boxed{4 Answer2::\boxed{9} Answer3::\boxed{1/2}", "011", 0, 2),  # the first never closes
@@ -173,6 +175,12 @@ def test_a_line_that_runs_to_the_end_of_a_truncated_response_is_not_finished():
         ("section", "### Problem 1\n\\boxed{4}\n### Problem 12\n\\boxed{9}\n### Problem 21\n\\boxed{9}", "100"),
         ("section", "see ### Problem 1\n\\boxed{4}", "000"),  # a header opens a line
         ("section", r"\boxed{4} \boxed{9} \boxed{1/2}", "000"),
+        ("section", "## Problem 1\n\\boxed{4}\n#### Problem 2: odd\n\\boxed{9}", "110"),  # of any level
+        ("section", "### Problem 1\n\\boxed{9}\n## Problem 2\n\\boxed{4}", "000"),  # each ends the section before it
+        ("section", "**Problem 1**\n\\boxed{4}\n### **Problem 2:**\n\\boxed{9}", "110"),
+        ("section", "Problem 1\n\\boxed{4}", "000"),
+        ("order", "**Problem 2**\n\\boxed{9}\n**Problem 1**\n\\boxed{4}", "110"),  # by its headings, where it has some
+        ("order", "### Problem 2\n\\boxed{4}\n### Problem 3\n\\boxed{9}", "000"),
     ],
 )
 def test_answers_out_of_form_count_only_when_asked_for(fallback, text, correct):

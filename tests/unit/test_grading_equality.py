@@ -6,8 +6,9 @@ from fractions import Fraction
 import pytest
 
 from verl_efficiency.grading import quick_equal
-from verl_efficiency.grading.numbers import read_number, spell_out
+from verl_efficiency.grading.numbers import read_number
 from verl_efficiency.grading.screen import misread
+from verl_efficiency.grading.spelling import spell_out
 
 EQUAL = [
     ("42", "42"),
@@ -55,6 +56,13 @@ EQUAL = [
     ("52_8", "52"),
     ("1f_{16}", "1F_16"),
     ("9^{9^{9^9}}", "9^{9^{9^9}}"),
+    (r"0.\overline{3}", "1/3"),
+    (r"-1.2\overline{45}", r"-\frac{137}{110}"),
+    (r"\text{10:30 AM}", r"10:30 \text{ AM}"),
+    ("YES", r"\text{yes}"),
+    (r"\textbf{(C)}\ 12", "C"),
+    ("C", r"\textbf{(C) } 12"),
+    ("(C)", r"\text{C: } 12"),
 ]
 UNEQUAL = [
     ("41", "42"),
@@ -160,6 +168,8 @@ def test_a_number_is_its_value_however_it_is_written():
         (r"-2\frac{1}{4}", Fraction(-9, 4)),
         ("2e-3", Fraction(1, 500)),
         (r"\frac{-7}{2}", Fraction(-7, 2)),
+        (r".\overline{142857}", Fraction(1, 7)),
+        (r"3.1\overline{6}\%", Fraction(19, 6)),
     ],
 )
 def test_value_of_a_number(text, value):
@@ -179,6 +189,9 @@ def test_spelled_out_for_math_verify():
     assert spell_out("3e8 + 2.5E-3") == r"3\times 10^{8} + 2.5\times 10^{-3}"
     assert spell_out("x_{2e3}e^{2}") == "x_{2e3}e^{2}"
     assert spell_out("2e") == "2e"
+    assert spell_out("5·√(x+1) ≥ −3½") == r"5\cdot \sqrt{x+1} \ge  -3\frac{1}{2}"
+    assert spell_out("10⁻³ m²") == "10^{-3} m^{2}"
+    assert spell_out("４２ ٣ х") == "４２ ٣ х"  # digits and letters of other scripts are no signs of mathematics
 
 
 MISREAD = [
@@ -197,6 +210,7 @@ MISREAD = [
     "3c 4c 5",
     r"3 \text{4}",
     r"3 \text{; 4}",
+    r"\frac{1}{2} = \frac{1}{3}",
     r"3 \text{ or four}",
     r"3 \text{ is wrong, it is 4}",
     r"3 \mathbf{4}",
@@ -237,6 +251,11 @@ READ_AS_WRITTEN = [
     "2(3)^{n-1}",
     "f(2)",
     r"3 \text{ cm}",
+    "P(X=2) = 0.5",
+    r"P(3 \le X = 4) = \frac{1}{3}",
+    r"\sum_{n=1}^{3} n = 6",
+    r"\lim_{x \to 2} = 4",
+    r"\frac{2}{3} = 0.667",
     r"3 \text{ cm}^2",
     r"3 \mathrm{~m/s}^{2}",
     r"3 \text{ or } 4",

@@ -94,6 +94,23 @@ def test_answer_after_a_marker(text, answer):
     assert extract_answer(text, marker="####") == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<answer> 42 </answer>", "42"),
+        ("<think><answer>41</answer></think><answer>\n$\\boxed{42}$\n</answer> done", "42"),
+        ("<answer>42</answer>, as asked in <answer> tags", "42"),
+        ("<answer>42</answer> <answer>43", "42"),  # the second was never given
+        ("<answer>42", None),
+        ("42</answer>", None),
+        ("<answer></answer>", None),
+        (r"\boxed{42}", None),
+    ],
+)
+def test_answer_between_two_texts(text, answer):
+    assert extract_answer(text, marker="<answer>…</answer>") == answer
+
+
 def test_only_the_end_of_a_long_text_is_read():
     assert extract_answer(r"\boxed{1}" + "x" * 100, max_chars=50) is None
     assert extract_answer("x" * 100 + r"\boxed{1}", max_chars=9) == "1"

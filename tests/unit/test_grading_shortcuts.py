@@ -6,7 +6,7 @@ from math_verify import verify
 
 from verl_efficiency.grading.child import _read
 from verl_efficiency.grading.magnitude import too_large
-from verl_efficiency.grading.numeric import surely_differ
+from verl_efficiency.grading.numeric import contradicts_itself, surely_differ
 
 
 def expression(text: str):
@@ -95,6 +95,19 @@ def test_different_values(left, right):
 )
 def test_nothing_is_said(left, right):
     assert not surely_differ(expression(left), expression(right))
+
+
+@pytest.mark.parametrize("text", [r"\sqrt{3} = \sqrt{2}", r"\pi = 3", "x + 1 = x + 2", "2x = 3x", r"e^2 = 7"])
+def test_contradictions(text):
+    assert contradicts_itself([expression(text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["6 = 2 + 4", r"10\pi = 31.4", "ab = 12", "y = 2x", "x = x^2", "f(2) = 5", "s_{10} = 4", "(x+1)^2 = x^2 + 2x + 1"],
+)
+def test_no_contradictions(text):
+    assert not contradicts_itself([expression(text)])
 
 
 @pytest.mark.parametrize("rewrite", [sympy.expand, sympy.factor, sympy.together, sympy.simplify])

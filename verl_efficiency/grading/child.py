@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from verl_efficiency.grading.magnitude import too_large
-from verl_efficiency.grading.numeric import surely_differ
+from verl_efficiency.grading.numeric import contradicts_itself, surely_differ
 
 # After its deadline plus this many seconds, a grading that Python cannot interrupt (one long call into C) ends the process,
 # even when the parent that would have killed it is gone.
@@ -45,6 +45,12 @@ def _read(text: str) -> list[Any]:
 _read_gold = lru_cache(maxsize=256)(_read)  # one reference, many answers
 
 
+def _equations(read: list[Any]) -> list[Any]:
+    from sympy import Basic, Equality
+
+    return [equation for item in read if isinstance(item, Basic) for equation in item.atoms(Equality)]
+
+
 def judge(answer: str, gold: str) -> str:
     """Status of one grading by math-verify, without a time limit."""
     from math_verify import verify
@@ -54,6 +60,9 @@ def judge(answer: str, gold: str) -> str:
     if any(too_large(expression) for expression in expressions):
         return "unparsable"
     if len(expressions) == 2 and surely_differ(*expressions):
+        return "wrong"
+    # math-verify takes the last side of √3 = √2. Where the reference is an equation, it compares both sides.
+    if not _equations(golds) and contradicts_itself(_equations(answers)):
         return "wrong"
     # Reversed: parse() appends the text to the expression, and equal texts need no mathematics.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):

@@ -3,6 +3,7 @@
 import re
 from fractions import Fraction
 
+from verl_efficiency.grading.choices import same_choice
 from verl_efficiency.grading.numbers import Number, read_number
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
@@ -10,7 +11,9 @@ _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")
 _CONTENT = re.compile(r"[0-9A-Za-z]")
 _IN_BASE = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")
-_SPACE = re.compile(r"(?:\s|~|\\[,;: ])+")
+_SPACE = re.compile(r"(?:\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z]))+")
+_TEXT = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{([^{}]*)\}")
+_WORDS = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})*")
 _LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")
 
 
@@ -25,7 +28,7 @@ def quick_equal(answer: str, gold: str) -> bool | None:
     answer, gold = answer.strip(), gold.strip()
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
         return int(answer) == int(gold)
-    if answer == gold or _same_layout(answer) == _same_layout(gold):
+    if answer == gold or _same_text(answer, gold):
         return True if _CONTENT.search(_COMMAND.sub("", gold)) else None
     left, right = read_number(answer), read_number(gold)
     if left and right:
@@ -33,10 +36,21 @@ def quick_equal(answer: str, gold: str) -> bool | None:
     return _same_in_base(answer, gold)
 
 
-def _same_layout(text: str) -> str:
-    """``text`` without what only moves ink; spaces stay where they part two letters or digits."""
+def _same_text(answer: str, gold: str) -> bool:
+    """The same but for what only moves ink, a letter with and without its option, or words in capitals and not."""
+    left, right = _plain(answer), _plain(gold)
+    if same_choice(left, right):
+        return True
+    left, right = _LOOSE_SPACE.sub("", left), _LOOSE_SPACE.sub("", right)
+    if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
+        return left.casefold() == right.casefold()
+    return left == right
+
+
+def _plain(text: str) -> str:
+    """``text`` without layout and fonts, with single spaces."""
     text = re.sub(r"\\[dtc]frac", r"\\frac", _LAYOUT.sub("", text))
-    return _LOOSE_SPACE.sub("", _SPACE.sub(" ", text).strip())
+    return _SPACE.sub(" ", _TEXT.sub(r" \1 ", text)).strip()
 
 
 def _same_number(answer: Number, gold: Number) -> bool | None:

@@ -81,22 +81,25 @@ def extract_answer(
     Args:
         text: the response.
         strip_thinking: leave ``<think>`` blocks out, see :func:`drop_thinking`.
-        marker: read what follows the last ``marker`` on its line instead, as in GSM8K's ``#### 42``.
+        marker: read what follows the last ``marker`` on its line instead, as in GSM8K's ``#### 42``; with a ``…`` in it, what
+            stands between the last two such texts, as in ``<answer>…</answer>``.
         max_chars: only so many characters at the end of ``text`` are read.
 
     >>> extract_answer(r"first \boxed{3}, then \boxed{\boxed{ 4 }}")
     '4'
     >>> extract_answer("the answer is 4") is None
     True
-    >>> extract_answer("6 * 7 = 42\n#### 42", marker="####")
-    '42'
+    >>> extract_answer("6 * 7 = 42\n#### 42", marker="####"), extract_answer("<a> 42\n</a>", marker="<a>…</a>")
+    ('42', '42')
     """
     text = text[-max_chars:]
     if strip_thinking:
         text = drop_thinking(text)
     if marker is not None:
-        _, found, after = text.rpartition(marker)
-        return (written_plainly(after.split("\n", 1)[0]) if found else "") or None
+        opening, _, closing = marker.partition("…")
+        before = text.rpartition(closing)[0] if closing else text  # one that never closes is none
+        _, found, after = before.rpartition(opening)
+        return (written_plainly(after if closing else after.split("\n", 1)[0]) if found else "") or None
     spans = _spans(text)
     if not spans:
         return None

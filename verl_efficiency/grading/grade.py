@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.dressing import undress
 from verl_efficiency.grading.equality import quick_equal
-from verl_efficiency.grading.numbers import spell_out
 from verl_efficiency.grading.screen import misread
+from verl_efficiency.grading.spelling import spell_out
 from verl_efficiency.grading.verdict import Status, Verdict
 from verl_efficiency.settings import require
 
@@ -69,7 +69,7 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     else:
         equal = quick_equal(answer, gold)
         if equal is None:
-            equal = quick_equal(undress(answer), undress(gold))
+            equal = quick_equal(_plain(answer), _plain(gold))
         if equal is not None:
             status = Status.correct if equal else Status.wrong
         elif max(len(answer), len(gold)) > MAX_CHARS or _misread(answer, gold):

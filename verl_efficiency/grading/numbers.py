@@ -14,6 +14,7 @@ _SIMILAR = re.compile(r"\\[dtc]frac")
 _NUMBER = re.compile(
     r"""(?:\\?\$)?\s*(?P<sign>[-+]?)\s*(?:\\?\$)?\s*(?:
       (?P<thousands>[1-9][0-9]{0,2}(?:(?:,|\s|~|\\[,;\ ])[0-9]{3})+)(?P<thousandths>\.[0-9]+)?
+    | (?P<fixed>[0-9]*\.[0-9]*)\\overline\s*\{\s*(?P<repeating>[0-9]+)\s*\}
     | (?P<plain>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)
       (?:(?:[eE]|\s*\\(?:times|cdot)\s*10\s*\^\s*(?P<brace>\{)?\s*)(?P<exponent>[-+]?[0-9]{1,3})\s*(?(brace)\}))?
     | (?P<whole>[0-9]+)?\s*\\frac\s*(?:
@@ -22,7 +23,6 @@ _NUMBER = re.compile(
     )\s*(?P<percent>\\?%)?\s*\.?\s*\$?""",
     re.VERBOSE,
 )
-_E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")
 _SEPARATORS = re.compile(r"[,\s~\\;]")
 
 
@@ -64,18 +64,14 @@ def read_number(text: str) -> Number | None:
     )
 
 
-def spell_out(text: str) -> str:
-    r"""Write ``3e8`` as a power of ten, which math-verify would read as 3·e·8, and the minus sign as a hyphen.
-
-    >>> spell_out("3e8")
-    '3\\times 10^{8}'
-    """
-    return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.replace("\N{MINUS SIGN}", "-"))
-
-
 def _value(match: re.Match[str]) -> Fraction | None:
     if match["thousands"]:
         return Fraction(_SEPARATORS.sub("", match["thousands"]) + (match["thousandths"] or ""))
+    if match["repeating"]:
+        whole, _, places = match["fixed"].partition(".")
+        period = match["repeating"]
+        shifted = int(whole + places + period) - int(whole + places or 0)
+        return Fraction(shifted, 10 ** len(places) * (10 ** len(period) - 1))
     if match["plain"]:
         return Fraction(match["plain"]) * Fraction(10) ** int(match["exponent"] or 0)
     top = int(match["top"] or match["digit_top"] or match["over"])

@@ -25,6 +25,9 @@ _SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*_")
 _UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")
 _CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")
 _SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
+_ARGUMENT = re.compile(  # the 2 of P(X=2) = 1/2, and of a subscript
+    r"(?:(?<![\\A-Za-z])[A-Za-z]|\\Pr|\})\s*\([^()]*\)|_\s*\{[^{}]*\}"
+)
 _INVISIBLE = re.compile(r"\\[hv]?phantom(?![a-zA-Z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
@@ -34,7 +37,7 @@ def misread(text: str) -> bool:
 
     >>> [misread(text) for text in (r"3 \text{ or four}", "3 4", "5_000", "3 = 4", r"3 \boxed{4}", "3} + {4")]
     [True, True, True, True, True, True]
-    >>> [misread(text) for text in (r"3 \text{ cm}^2", r"3 \frac{1}{2}", r"\frac 1 2", "x = 3", r"3 \text{ or } 4", "x_1")]
+    >>> [misread(text) for text in (r"3 \text{ cm}^2", r"3 \frac{1}{2}", r"\frac 1 2", "x = 3", "P(X=2) = 3", "x_1")]
     [False, False, False, False, False, False]
     """
     plain = _LAYOUT.sub(" ", text)
@@ -68,9 +71,12 @@ def _hides_a_candidate(text: str) -> bool:
 
 
 def _sides_differ(text: str) -> bool:
-    """Two plain numbers are set equal and are not; with an approximation sign, 5% are allowed."""
-    numbers = [number for side in _SIDES.split(text) if (number := read_number(side.strip(" (){}")))]
-    tolerance = 0.05 if "\\approx" in text else 0
+    """Two plain numbers are set equal and are not; 1% is allowed for rounding, with an approximation sign 5%."""
+    sides = _SIDES.split(_ARGUMENT.sub(" ", text))
+    numbers = [
+        number for side in sides if (number := read_number(side.strip(" ()")) or read_number(side.strip(" (){}")))
+    ]
+    tolerance = 0.05 if "\\approx" in text else 0.01 * any(number.decimal for number in numbers)
     return any(
         abs(first.value - second.value) > tolerance * abs(first.value) for first in numbers for second in numbers
     )

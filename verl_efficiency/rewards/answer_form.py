@@ -6,7 +6,8 @@ A template has ``{index}`` and ``…``, the place of the answer; doubled braces 
     <answer{index}>…</answer{index}>       between two texts
     Answer {index}: …                      to the end of the line
 
-Blanks may differ from the template's, and ``$``, ``\(``, ``\[`` and ``**`` may stand between a tag and its box.
+Blanks may differ from the template's, ``**`` may set off a part of the tag, and between a tag and its box may stand what opens
+mathematics or closes print: ``$``, ``\(``, ``\[``, ``\displaystyle``, ``**``, a backtick, the brace of ``\text{Answer1::}``.
 Time is linear in the text.
 """
 
@@ -22,6 +23,7 @@ PAPER_FORM = r"Answer{index}::\boxed{{…}}"
 PAPER_HEADER = "### Problem {index}"
 _BOX = "\\boxed{"
 _INDEX = r"(?<![0-9])([0-9]{1,4})(?![0-9])"
+_BLANKS = r"[\s*]{0,8}"
 _MAX_CHARS = 2_000  # of an answer that is no box; bounds the search for its end
 _PLACEHOLDERS = ("…", "...", r"\ldots", r"\dots")  # the instruction, copied
 
@@ -65,14 +67,14 @@ def read_form(template: str) -> AnswerForm:
     before = before.rstrip().removesuffix(_BOX) if boxed else before
     if not before.replace("\0", "").strip():
         raise SettingsError(f"{wrong}; the index needs a text beside it, or every number would be a tag")
-    dressing = r"(?:[\s$*]|\\[(\[]){0,20}\\?$" if boxed else ""
+    dressing = r"(?:[\s$*`}~]|\\[(\[,;: ]|\\(?:q?quad|displaystyle)(?![a-zA-Z])){0,20}\\?$" if boxed else ""
     return AnswerForm(re.compile(_pattern(before) + dressing), boxed, end, len(before) + 60)
 
 
 def _pattern(template: str) -> str:
     """A regular expression for a text with the index at ``\\0``, with any blanks where the text has some, or the index."""
-    left, right = (r"\s{0,8}".join(map(re.escape, side.split())) for side in template.split("\0"))
-    return rf"{left}\s{{0,8}}{_INDEX}\s{{0,8}}{right}"
+    left, right = (_BLANKS.join(map(re.escape, side.split())) for side in template.split("\0"))
+    return f"{left}{_BLANKS}{_INDEX}{_BLANKS}{right}"
 
 
 def find_answers(text: str, form: AnswerForm, *, truncated: bool = False) -> list[tuple[int, str]]:
@@ -115,12 +117,14 @@ def _delimited(text: str, form: AnswerForm, truncated: bool) -> list[tuple[int, 
 
 
 def find_headers(text: str, header: str) -> list[re.Match[str]]:
-    """Every line that opens the section of a problem; group 1 is the index."""
+    """Every line that opens the section of a problem; group 1 is the index. A heading may have any level, or be in bold."""
     if header.count("{index}") != 1 or not header.replace("{index}", "").strip():
         raise SettingsError(
             f"problem_header: must be a text with one {{index}}, as in {PAPER_HEADER!r}, got {header!r}"
         )
-    return list(re.finditer("(?m)^" + _pattern(header.replace("{index}", "\0")), text))
+    plain = header.replace("{index}", "\0")
+    heading = r"(?:#{1,6}|\*\*)[\s*]{0,8}" if header.startswith("#") else ""
+    return list(re.finditer("(?m)^" + heading + _pattern(plain.lstrip("#") if heading else plain), text))
 
 
 def find_in_sections(text: str, header: str) -> list[tuple[int, str]]:

@@ -45,11 +45,14 @@ class BatchedAccuracySettings(AnswerSettings):
             for: ``extra_info.answer_template``, which packing writes with a form of yours, else the paper's form.
         duplicates: which answer counts when an index is answered more than once: ``last``, ``first`` or ``none``.
         fallback: where a response leaves the form, problems without an answer in it take: ``none``, nothing; ``section``, the
-            last box under their own ``problem_header``; ``order``, box k for problem k, if the response has no answer in the
-            form, no such header, and no more than N boxes. A box that quotes the problem then counts like any other.
-        problem_header: how the line that opens the section of a problem begins, with ``{index}``; for the fall-backs.
+            last box under their own ``problem_header``; ``order``, the same, and where there is no such header box k for
+            problem k, if the response has no answer in the form and no more than N boxes. A box that quotes the problem then
+            counts like any other.
+        problem_header: how the line that opens the section of a problem begins, with ``{index}``; for the fall-backs. One that
+            begins with ``#`` stands for headings of every level, and for those in bold.
         strip_thinking: whether answers inside ``<think>…</think>`` do not count.
-        marker: for a plain ground truth: the answer is what follows the last such text on its line; unset, the last box.
+        marker: for a plain ground truth: the answer is what follows the last such text on its line, or stands
+            between two (``<answer>…</answer>``); unset, the last box.
     """
 
     accuracy_weight: float = 1.0
@@ -118,11 +121,12 @@ def batched_accuracy(
         answers = pick_answers(found, count, chosen.duplicates)
         complete = [index for index, _ in found] == list(range(1, count + 1))
         strays = sum(not 1 <= index <= count for index, _ in found)
-        if chosen.fallback == "section":
+        headed = chosen.fallback != "none" and bool(find_headers(text, chosen.problem_header))
+        if headed:
             spare = pick_answers(find_in_sections(text, chosen.problem_header), count, chosen.duplicates)
             tagged = {index for index, _ in found}
             answers = [answers[k] if k + 1 in tagged else spare[k] for k in range(count)]
-        elif chosen.fallback == "order" and not found and not find_headers(text, chosen.problem_header):
+        elif chosen.fallback == "order" and not found:
             answers = pick_answers(find_in_order(text, count), count, chosen.duplicates)
     correct = [verdict.correct for verdict in grade_batch(answers, truths)]
     accuracy = sum(correct) / len(truths)

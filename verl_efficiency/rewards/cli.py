@@ -24,7 +24,7 @@ def grade_command(
         Path | None, typer.Option(help="Write status and extracted answer of every row, as JSON lines.")
     ] = None,
     marker: Annotated[
-        str | None, typer.Option(help="Read what follows the last such text on its line, instead of \\boxed{}.")
+        str | None, typer.Option(help="Read what follows the last such text on its line, not \\boxed{}; or <a>…</a>.")
     ] = None,
     strip_thinking: Annotated[bool, typer.Option(help="Leave <think> blocks out.")] = False,
     extracted: Annotated[bool, typer.Option("--extracted", help="The responses are bare answers already.")] = False,

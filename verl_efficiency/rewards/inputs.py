@@ -30,17 +30,18 @@ class AnswerSettings(RewardSettings):
     r"""Where the answer of a response is looked for.
 
     Attributes:
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count.
-        marker: the answer is what follows the last such text on its line (``####`` in GSM8K); unset, the last ``\boxed{…}``.
+        strip_thinking: whether an answer inside ``<think>…</think>`` does not count. Where the prompt has opened the block and
+            the response is cut off before it closes it, there is no tag to see, and a box in it counts.
+        marker: the answer is what follows the last such text on its line (``####`` in GSM8K), or, with a ``…`` in it, what
+            stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``.
     """
 
     strip_thinking: bool = False
     marker: str | None = None
 
     def __post_init__(self) -> None:
-        require(
-            self.marker is None or bool(self.marker.strip()), "marker", self.marker, "a text, or null for \\boxed{…}"
-        )
+        named = self.marker is None or bool(self.marker.partition("…")[0].strip())
+        require(named, "marker", self.marker, "a text, or null for \\boxed{…}; a … in it stands behind a text")
 
     def find_answer(self, response: str) -> str | None:
         """The answer of a response to a single problem, or ``None``."""

@@ -1,0 +1,35 @@
+r"""Write an answer as math-verify's parser knows it: signs of Unicode as LaTeX, ``3e8`` as a power of ten.
+
+Only signs of mathematics. Digits and letters of other scripts stay what they are, and are no answer.
+"""
+
+import re
+
+_E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")
+_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")
+_RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_SIGNS = str.maketrans(
+    {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
+    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
+    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "€": r"\$", "£": r"\$"}
+)
+_NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])")
+
+
+def spell_out(text: str) -> str:
+    r"""``text`` in signs that math-verify reads.
+
+    >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
+    ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
+    """
+    if not text.isascii():
+        text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
+        text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
+    if "\\" in text:
+        text = _NAMES.sub(_known, text)
+    return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+
+
+def _known(name: re.Match[str]) -> str:
+    return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
