@@ -167,6 +167,25 @@ def test_untested_modes_are_named(stock, caplog):
     assert "--ckpt.disable_ds: token_budget keeps running averages" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [("token_budget", True), ("variance_routing", True), ("drpo", True), ("s_grpo", False),
+     ("length_shaped --efficiency.shaper kimi", True),
+     ("token_budget --algo.dynamic_filtering_range 0 1.01", False)],
+)  # fmt: skip
+def test_filtering_of_what_a_method_learns_from_is_said(flags, warned, stock, caplog):
+    filtering = [
+        "--efficiency.reward",
+        "accuracy",
+        "--algo.dynamic_filtering_enable",
+        "--efficiency.method",
+        *flags.split(),
+    ]
+    with caplog.at_level(logging.WARNING):
+        parse([*stock, *filtering])
+    assert ("write --algo.dynamic_filtering_range 0 1.01" in caplog.text) == warned
+
+
 def test_other_versions_are_refused_and_the_override_is_named(monkeypatch, caplog):
     monkeypatch.setitem(start_up.TESTED, "ray", ("2.54.0",))
     with pytest.raises(SettingsError, match=r"ray 2.55.0 \(tested: 2.54.0\).*VERL_EFFICIENCY_UNTESTED_VERSIONS=1"):

@@ -11,6 +11,10 @@ from typing import Any
 from verl_efficiency.data.columns import column
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.methods.shaping.base import ShapingSettings
+from verl_efficiency.methods.shaping.drpo import DrpoSettings
+from verl_efficiency.methods.shaping.length_shaped import LengthShapedSettings
+from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, teaches
 from verl_efficiency.settings import SettingsError
@@ -257,6 +261,13 @@ def warn(args: Any, options: Options) -> None:
     for flag in [flag for flag, used in tried_nowhere.items() if used]:
         logger.warning("%s: verl-efficiency was never tried with it; compare the first steps with a run without", flag)
     settings = options.build_settings()
+    by_length = isinstance(settings, ShapingSettings | LengthShapedSettings | DrpoSettings | VarianceRoutingSettings)
+    if by_length and args.algo.dynamic_filtering_enable and args.algo.dynamic_filtering_range[1] <= 1:
+        logger.warning(
+            "--algo.dynamic_filtering_range: prompts that are always solved are dropped, though %s learns from them to be "
+            "short; to keep them write --algo.dynamic_filtering_range %g 1.01",
+            *(options.method, args.algo.dynamic_filtering_range[0]),
+        )
     if teaches(options) and args.algo.advantage.is_correction_level != "off":
         logger.warning(
             "--algo.advantage.is_correction_level: is not applied to the distillation term of %s", options.method
