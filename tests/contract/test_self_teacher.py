@@ -350,7 +350,7 @@ def test_the_teachers_prompt_through_the_models_template(storage, tokenizer):
         case.prompt(1)
         == case.prompt(2)
         == (
-            "<|im_start|>user\nWhat is a?\nCorrect solution:\n\nyes\n\n\n\nCorrectly solve the original question.\n<|im_end|>\n"
+            "<|im_start|>user\nWhat is a?\nCorrect solution:\n\nyes\n\nCorrectly solve the original question.<|im_end|>\n"
             "<|im_start|>assistant\n"
         )
     )

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 QUESTION = "<|im_start|>{}<|im_end|>\n<|im_start|>"
-TAUGHT = "{}\nCorrect solution:\n\n{}\n\n\n\nCorrectly solve the original question.\n"
+TAUGHT = "{}\nCorrect solution:\n\n{}\n\nCorrectly solve the original question."
 
 
 @dataclass

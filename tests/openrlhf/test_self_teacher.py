@@ -22,7 +22,7 @@ GOOD = "0f0+3=3\\boxed{3}"
 BAD = ["\\boxed{4}", "0f0+3=5\\boxed{5}", "5"]
 HOPELESS = ["\\boxed{1}", "\\boxed{2}", "0", "\\boxed{4}"]  # to the second question: nobody knows
 ANSWERS = [answer + "<|im_end|>" for answer in [GOOD, *BAD, *HOPELESS]]
-TEACHER_QUESTION = "0f3.\nCorrect solution:\n\n" + GOOD + "\n\n\n\nCorrectly solve the original question.\n"
+TEACHER_QUESTION = "0f3.\nCorrect solution:\n\n" + GOOD + "\n\nCorrectly solve the original question."
 
 
 @pytest.fixture(scope="module")

@@ -169,9 +169,9 @@ def test_the_teachers_prompt():
     told = teacher_messages(question, "<think>a\nb</think> It is {2}.", "Wrong sign.", settings)
     assert told[0] == question[0]
     assert told[1]["content"] == (
-        "What is {x}?\nCorrect solution:\n\nIt is {2}.\n\n"
-        "\nThe following is feedback from your unsuccessful earlier attempt:\n\nWrong sign.\n\n"
-        "\n\nCorrectly solve the original question.\n"
+        "What is {x}?\nCorrect solution:\n\nIt is {2}."
+        "\nThe following is feedback from your unsuccessful earlier attempt:\n\nWrong sign."
+        "\n\nCorrectly solve the original question."
     )
     kept = dataclasses.replace(settings, remove_thinking_from_demonstration=False)
     assert (

@@ -44,7 +44,7 @@ class DistillationSettings(MethodSettings):
         environment_feedback_only_without_solution: … only where there is no demonstration.
         reprompt_template: holds ``{prompt}``, ``{solution}``, ``{feedback}``.
         solution_template: holds ``{successful_previous_attempt}``.
-        feedback_template: holds ``{feedback_raw}``.
+        feedback_template: holds ``{feedback_raw}``. All three as in ``actor.yaml``; SDPO's dataclass has more line breaks.
         demonstration: which correct sibling: the ``first`` (the paper) or the ``shortest``.
         truncated_demonstrations: whether an answer that the token limit cut off may be one (the paper does not say).
         max_response_length: the limit on a response, what tools wrote included; in verl ``data.max_response_length`` where it
@@ -69,9 +69,9 @@ class DistillationSettings(MethodSettings):
     remove_thinking_from_demonstration: bool = True
     include_environment_feedback: bool = True
     environment_feedback_only_without_solution: bool = True
-    reprompt_template: str = "{prompt}{solution}{feedback}\n\nCorrectly solve the original question.\n"
-    solution_template: str = "\nCorrect solution:\n\n{successful_previous_attempt}\n\n"
-    feedback_template: str = "\nThe following is feedback from your unsuccessful earlier attempt:\n\n{feedback_raw}\n\n"
+    reprompt_template: str = "{prompt}{solution}{feedback}\n\nCorrectly solve the original question."
+    solution_template: str = "\nCorrect solution:\n\n{successful_previous_attempt}"
+    feedback_template: str = "\nThe following is feedback from your unsuccessful earlier attempt:\n\n{feedback_raw}"
     demonstration: Literal["first", "shortest"] = "first"
     truncated_demonstrations: bool = True
     max_response_length: int | None = None
@@ -143,7 +143,7 @@ def teacher_messages(
         ValueError: both are missing or empty, or the question is not plain text.
 
     >>> teacher_messages([{"role": "user", "content": "1+1?"}], "<think>hm</think>2", None, DistillationSettings())
-    [{'role': 'user', 'content': '1+1?\\nCorrect solution:\\n\\n2\\n\\n\\n\\nCorrectly solve the original question.\\n'}]
+    [{'role': 'user', 'content': '1+1?\\nCorrect solution:\\n\\n2\\n\\nCorrectly solve the original question.'}]
     """
     *earlier, last = (dict(message) for message in messages)
     if not isinstance(last["content"], str):
