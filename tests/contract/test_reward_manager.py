@@ -13,12 +13,13 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopO
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 
 LIMIT = 6  # rollout.response_length
-WORDS = ["<pad>", "<eos>", *"0123456789", *"+=\\{}", "boxed", "What", "is"]
+WORDS = ["<pad>", "<eos>", *"0123456789", *"+=\\{}", "boxed", "What", "is", "<think>", "</think>", "\\boxed{4}"]
 EOS = 1
+OPEN, CLOSE, FOUR = (WORDS.index(word) for word in ("<think>", "</think>", "\\boxed{4}"))
 
 REPORTING = """
 def report(data_source, solution_str, ground_truth, extra_info, **_):
-    told = ("response_tokens", "truncated", "prompt_id", "index")
+    told = ("response_tokens", "truncated", "prompt_id", "index", "thinking_opened")
     return {"score": 0.0, "text": solution_str, **{key: extra_info[key] for key in told if key in extra_info}}
 
 
@@ -68,7 +69,7 @@ def reward(compose, model, tmp_path):
                 num_turns=2,
                 metrics=AgentLoopMetrics(),
             )
-            for prompt, response in zip(prompts or [[19, 20]] * len(responses), responses, strict=True)
+            for prompt, response in zip(prompts or [[18, 19]] * len(responses), responses, strict=True)
         ]
 
         async def compute():
@@ -150,6 +151,35 @@ def test_our_rewards_hear_it(reward, name):
     )
     told = reward(right, overrides=ours)
     assert told["tokens" if name == "accuracy" else "tokens_per_problem"] == 3
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [([18, 19], False), ([19, OPEN], True), ([19, OPEN, CLOSE], False), ([OPEN, 6, CLOSE, 19, OPEN], True)],
+)
+def test_a_prompt_that_opens_the_thinking(reward, prompt, opened):
+    assert reward([6, EOS], prompts=[prompt])["thinking_opened"] is opened
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "acc"),
+    [
+        ([19, OPEN], [6, FOUR, 6, 6, 6, 6], 0),  # cut off in its thinking
+        ([19, OPEN], [FOUR, EOS], 0),  # ended in it
+        ([19, OPEN], [6, CLOSE, FOUR, EOS], 1),
+        ([19, OPEN], [FOUR, CLOSE, 6, EOS], 0),
+        ([19, OPEN, CLOSE], [6, FOUR, 6, 6, 6, 6], 1),  # thinking turned off: nothing was opened
+        ([19], [OPEN, FOUR, 6, 6, 6, 6], 0),
+    ],
+)
+@pytest.mark.parametrize("name", ["accuracy", "batched_accuracy"])
+def test_an_answer_in_the_thinking_is_none(reward, name, prompt, response, acc):
+    ours = (
+        "reward.custom_reward_function.path=pkg://verl_efficiency.rewards",
+        f"reward.custom_reward_function.name={name}",
+        "+reward.custom_reward_function.reward_kwargs.strip_thinking=true",
+    )
+    assert reward(response, prompts=[prompt], overrides=ours)["acc"] == acc
 
 
 def test_by_its_path_instead_of_its_name(reward):

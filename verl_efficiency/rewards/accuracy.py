@@ -32,7 +32,7 @@ def accuracy(
         data_source: named in errors.
         solution_str: the decoded response.
         ground_truth: the answer.
-        extra_info: ``response_tokens`` (from our reward manager) is read where given.
+        extra_info: ``response_tokens`` and ``thinking_opened`` (from our reward manager) are read where given.
         settings: see :class:`AccuracySettings`.
 
     Returns:
@@ -50,7 +50,7 @@ def accuracy(
             f"reward_model.ground_truth of {row_name(data_source, extra_info)}: must be a text with something in it, "
             f"got {type(ground_truth).__name__}: {ground_truth!r}"
         )
-    answer = chosen.find_answer(solution_str)
+    answer = chosen.find_answer(solution_str, extra_info or {})
     verdict = grade(answer, ground_truth)
     tokens = (extra_info or {}).get("response_tokens")
     return {

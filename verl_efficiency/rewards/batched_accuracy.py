@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from verl_efficiency.grading import drop_thinking, grade_batch
+from verl_efficiency.grading import grade_batch
 from verl_efficiency.rewards.answer_form import (
     PAPER_FORM,
     PAPER_HEADER,
@@ -50,7 +50,7 @@ class BatchedAccuracySettings(AnswerSettings):
             counts like any other.
         problem_header: how the line that opens the section of a problem begins, with ``{index}``; for the fall-backs. One that
             begins with ``#`` stands for headings of every level, and for those in bold.
-        strip_thinking: whether answers inside ``<think>…</think>`` do not count.
+        strip_thinking: whether answers inside ``<think>…</think>`` do not count; see ``accuracy``.
         marker: for a plain ground truth: the answer is what follows the last such text on its line, or stands
             between two (``<answer>…</answer>``); unset, the last box.
     """
@@ -84,8 +84,8 @@ def batched_accuracy(
         solution_str: the decoded response.
         ground_truth: a JSON list of N answers (a row of ``pack_rows``), or one plain answer: then N = 1 and the last
             ``\boxed{…}`` is the answer, so that single problems validate with the same function.
-        extra_info: ``n`` (N) and ``answer_template`` (from ``pack_rows``), ``response_tokens`` and ``truncated`` (from our
-            reward manager) are read where given.
+        extra_info: ``n`` (N) and ``answer_template`` (from ``pack_rows``), ``response_tokens``, ``truncated`` and
+            ``thinking_opened`` (from our reward manager) are read where given.
         settings: see :class:`BatchedAccuracySettings`.
 
     Returns:
@@ -107,13 +107,13 @@ def batched_accuracy(
     extra_info = extra_info or {}
     require_text(solution_str, row_name(data_source, extra_info))
     truths = read_truths(ground_truth, extra_info, data_source)
-    text = drop_thinking(solution_str) if chosen.strip_thinking else solution_str
+    text = chosen.answering_part(solution_str, extra_info)
     truncated = bool(extra_info.get("truncated", False))
     answers: list[str | None]
     strays = 0
     if truths is None:
         truths = [ground_truth]
-        answers = [chosen.find_answer(solution_str)]
+        answers = [chosen.find_answer(solution_str, extra_info)]
         complete = answers != [None]
     else:
         count = len(truths)

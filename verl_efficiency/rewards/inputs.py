@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from verl_efficiency.grading import extract_answer
+from verl_efficiency.grading import drop_thinking, extract_answer
 from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, require
 
 WHERE = "reward.custom_reward_function.reward_kwargs"
@@ -30,8 +30,8 @@ class AnswerSettings(RewardSettings):
     r"""Where the answer of a response is looked for.
 
     Attributes:
-        strip_thinking: whether an answer inside ``<think>…</think>`` does not count. Where the prompt has opened the block and
-            the response is cut off before it closes it, there is no tag to see, and a box in it counts.
+        strip_thinking: whether an answer inside ``<think>…</think>`` does not count. Where the prompt has opened the block, a
+            response that is cut off in it holds no tag to know it by, and only ``reward_manager.name=efficiency`` tells.
         marker: the answer is what follows the last such text on its line (``####`` in GSM8K), or, with a ``…`` in it, what
             stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``.
     """
@@ -43,9 +43,15 @@ class AnswerSettings(RewardSettings):
         named = self.marker is None or bool(self.marker.partition("…")[0].strip())
         require(named, "marker", self.marker, "a text, or null for \\boxed{…}; a … in it stands behind a text")
 
-    def find_answer(self, response: str) -> str | None:
+    def answering_part(self, response: str, extra_info: Mapping[str, Any]) -> str:
+        """What of a response may hold answers: all of it, or what is outside the thinking."""
+        if not self.strip_thinking:
+            return response
+        return drop_thinking("<think>" * bool(extra_info.get("thinking_opened")) + response)
+
+    def find_answer(self, response: str, extra_info: Mapping[str, Any]) -> str | None:
         """The answer of a response to a single problem, or ``None``."""
-        return extract_answer(response, strip_thinking=self.strip_thinking, marker=self.marker)
+        return extract_answer(self.answering_part(response, extra_info), marker=self.marker)
 
     @property
     def for_accuracy(self) -> dict[str, Any]:

@@ -6,7 +6,9 @@ verl hands a reward function the decoded text only. Here ``extra_info`` carries,
   hand the mask to reward managers; where replay of ``t_spmo`` restarts a response, without the prefix),
 * ``truncated``        bool, the response ended because it reached ``rollout.response_length``,
 * ``response_limit``   int, ``rollout.response_length``,
-* ``prompt_id``        str, a name of the prompt that is the same in every epoch.
+* ``prompt_id``        str, a name of the prompt that is the same in every epoch,
+* ``thinking_opened``  bool, the prompt ends in a ``<think>`` that it does not close, as chat templates of thinking models write
+  it: the response begins inside it, and one that is cut off there holds no tag to know it by.
 
 **A reward that raises.** verl's trainers either die of it (V0) or log it and go on without the sample (V1): its group is
 marked as failed, trained on with fewer rollouts than ``rollout.n``, and gone from validation, so that a bug in a reward looks
@@ -40,6 +42,7 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl_efficiency.verl.run import prompt_name
 
 logger = logging.getLogger("verl_efficiency")
+_LOOK_BACK = 32  # tokens at the end of a prompt in which a chat template opens the thinking
 _NOT_OURS_TO_CATCH = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -80,6 +83,9 @@ class EfficiencyRewardManager(NaiveRewardManager):
         extra_info["response_tokens"] = len(ids)
         extra_info["response_limit"] = limit
         extra_info["truncated"] = len(ids) >= limit and not ended
+        end_of_prompt = tensors["prompts"][0][: prompt_length - len(extra_info.get("replay_prefix", ()))][-_LOOK_BACK:]
+        _, opened, since = self.tokenizer.decode(end_of_prompt).rpartition("<think>")  # type: ignore[attr-defined]
+        extra_info["thinking_opened"] = bool(opened) and "</think>" not in since
         if "raw_prompt" in row:
             extra_info["prompt_id"] = prompt_name(row["raw_prompt"][0])
         row["extra_info"] = np.array([extra_info], dtype=object)
