@@ -428,6 +428,7 @@ class Actor:
 
     def __init__(self):
         self.engine = SimpleNamespace(module=nn.Linear(2, 2))
+        self.model_config = SimpleNamespace(hf_config=SimpleNamespace(max_position_embeddings=7))
         self.loss_fn, self.seen, self.fails = "stock", [], False
 
     def set_loss_fn(self, loss):
@@ -528,6 +529,17 @@ def test_the_teachers_pass_has_its_weights_and_leaves_none_behind(fails):
     torch.testing.assert_close(weights, before + 1.0)
     assert torch.equal(actor.engine.module.weight, student)
     assert actor.loss_fn is loss
+
+
+@pytest.mark.parametrize(("positions", "said"), [(6, 1), (7, 0), (None, 0)])
+def test_a_teacher_that_reads_beyond_the_models_positions_is_noticed_once(caplog, positions, said):
+    worker = started()
+    worker.actor.model_config.hf_config.max_position_embeddings = positions
+    for _ in range(2):
+        worker.teacher_log_probs(batch())  # four tokens of the teacher's prompt, three of the response
+    found = [record.getMessage() for record in caplog.records if "max_position_embeddings" in record.getMessage()]
+    assert len(found) == said
+    assert all("reads 7 tokens, its prompt and the response, but the model has 6 positions" in text for text in found)
 
 
 def test_without_an_average_the_teacher_is_the_actor_as_it_is():

@@ -1,6 +1,7 @@
 """The actor's worker with a self-teacher; runs in verl's worker processes (``workers/engine_workers.py:452`` in 0.9.1)."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     actor: Any  # verl's TrainingWorker
     average: WeightAverage | None = None
+    longest_teacher = 0  # tokens of prompt and response, so far
 
     @register(dispatch_mode=ON_ALL)
     def start_distillation(self, settings: DistillationSettings) -> None:
@@ -48,6 +50,7 @@ class DistillationWorker(ActorRolloutRefWorker):
     def teacher_log_probs(self, data: TensorDict) -> TensorDict:
         """``distil_teacher_logps`` (n, K) and ``teacher_entropy`` (n,) of each row under the teacher's prompt and weights."""
         _put_teacher_prompts(data)
+        self._notice_length(int(data["input_ids"].offsets().diff().max()))
         tu.assign_non_tensor(data, compute_loss=True, distillation_use_topk=True, distillation_only=True)
         with self._teacher_weights(), self._reading_logits(TeacherTargets(self.distillation.chunk_tokens)):
             return self.actor.infer_batch(data).cpu()
@@ -79,6 +82,17 @@ class DistillationWorker(ActorRolloutRefWorker):
         if self.average and local_path is not None and not found:
             logger.warning("%s holds no teacher: it starts from the actor's weights.", local_path)
             self.average.restart()
+
+    def _notice_length(self, tokens: int) -> None:
+        """A teacher reads more than the rollout engine checks: say it once if that is more than the model's positions."""
+        limit = getattr(self.actor.model_config.hf_config, "max_position_embeddings", None) or math.inf
+        if self.longest_teacher <= limit < tokens:
+            logger.warning(
+                "A teacher reads %d tokens, its prompt and the response, but the model has %d positions "
+                "(max_position_embeddings); lower algorithm.efficiency.max_reprompt_len or data.max_response_length.",
+                *(tokens, limit),
+            )
+        self.longest_teacher = max(self.longest_teacher, tokens)
 
     @contextmanager
     def _reading_logits(self, reader: Callable) -> Iterator[None]:
