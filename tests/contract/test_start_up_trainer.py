@@ -178,6 +178,14 @@ def test_t_spmo_is_scaled_for_one_aggregation(refusal, launch, aggregation, norm
     launch(*given, "+algorithm.efficiency.normalise=none")
 
 
+@pytest.mark.parametrize("loss", ["sapo", "geo_mean"])
+@pytest.mark.parametrize("method", [SRPO, SDPO, VARIANCE, T_SPMO], ids=["srpo", "sdpo", "variance", "t_spmo"])
+def test_losses_that_average_over_rollouts_are_refused(refusal, launch, method, loss):  # noqa: F811
+    (line,) = refusal(*method, f"{ACTOR}.policy_loss.loss_mode={loss}")
+    assert line.startswith(f"{ACTOR}.policy_loss.loss_mode: {method[0].split('=')[1]} works token by token, but {loss}")
+    launch(*method, f"{ACTOR}.policy_loss.loss_mode=gspo")
+
+
 def test_every_mistake_is_named_at_once(refusal):  # noqa: F811
     lines = refusal(
         *("algorithm.adv_estimator=sample_routing", "actor_rollout_ref.model.use_fused_kernels=True"),

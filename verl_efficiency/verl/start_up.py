@@ -157,6 +157,10 @@ def _check_trainer(method: Method, settings: MethodSettings, config: Any) -> Ite
     if getattr(settings, "normalise", "none") != "none" and aggregation != "token-mean":
         yield (f"actor_rollout_ref.actor.loss_agg_mode: {method.name} is scaled for token-mean, not {aggregation}; or set "
                "algorithm.efficiency.normalise=none")  # fmt: skip
+    loss = config.actor_rollout_ref.actor.policy_loss.loss_mode
+    if loss in ("sapo", "geo_mean"):
+        yield (f"actor_rollout_ref.actor.policy_loss.loss_mode: {method.name} works token by token, but {loss} takes means "
+               "over rollouts whatever loss_agg_mode says; leave it at vanilla")  # fmt: skip
     if mode == "efficiency_sync" and getattr(settings, "replay", 0):
         from verl_efficiency.verl import replay
 
