@@ -6,6 +6,7 @@ import time
 import pytest
 
 from verl_efficiency.grading import PoolSettings, Status, configure, extract_answer, grade, grade_batch, shutdown
+from verl_efficiency.grading.pool import get_pool
 
 DEADLINE = 1.0
 
@@ -97,7 +98,11 @@ def test_too_much_to_evaluate(name, lateness):
     assert verdict.seconds <= DEADLINE + 0.5 + lateness.worst
 
 
-def test_the_pool_works_after_all_of_them():
+def test_the_pool_works_after_all_of_them(capsys):
+    size = PoolSettings()
+    with capsys.disabled():
+        print(f"\npeak memory of a grading worker under attack: {get_pool().peak_mib:.0f} MiB of {size.memory_mib}")
+    assert 0 < get_pool().peak_mib <= size.memory_mib
     assert [grade(answer, "1 + x").status.value for answer in ("x + 1", "x + 2")] == ["correct", "wrong"]
 
 
@@ -219,6 +224,8 @@ WRONG = {
     "root, Unicode": box("√42"),
     "factorial, then a comma": box("42!,"),
     "the letter of an option": box("(C) 43"),
+    "options with their texts": box(r"\textbf{(A)} 42 \textbf{(B)} 43"),
+    "option with two texts": box(r"\textbf{(A)} 42, 43"),
     "dots": box("...42"),
     "dots between": box("4...2"),
     "a stop within": box("41. 42."),
@@ -252,6 +259,7 @@ OPTIONS = [
     "(C)(A)",
     r"(C) \text{ or } (A)",
     r"\textbf{(C)}\ \textbf{(A)}",
+    r"\text{(C)} A",
     "C: A",
     "C. A",
     "C) and A",
@@ -315,6 +323,7 @@ RIGHT = {
     "named, with a full stop": box("N = 42."),
     "style": box(r"\Large\bf 42"),
     "conclusion": box(r"\therefore 42"),
+    "text of an option": box(r"\text{(C) } 42"),
     "bold, printed": box(r"\boldsymbol{42}"),
     "coloured": box(r"\color{red}{42}"),
     "text with a unit": box(r"\text{42 apples}"),

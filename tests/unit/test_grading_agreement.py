@@ -81,6 +81,7 @@ DIFFERENCES = [
     ("TRUE", "true", True, "a word in capitals"),
     (r"\text{True}", "true", True, "the same"),
     (r"\textbf{(C)}\ 12", "C", True, "a letter and the text of its option"),
+    (r"\textbf{(C)}\ x + 1", "1 + x", True, "the same, where the text is asked for"),
     ("C", r"\textbf{(C) } 12", True, "the same"),
     ("C: 12", r"\text{(C)}", True, "the same"),
 ]

@@ -12,6 +12,12 @@ _PRINT = re.compile(
     r"\\(?:boldsymbol|bm|underline|(?:text)?color\s*\{[A-Za-z]+\}|text(?:bf|it|rm)?(?=\s*\{\s*[-+]?\\?\$?\s*\.?[0-9]))"
     r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
+# The letter of an option before its text, as contests print it; where the letter is asked for, see choices.py.
+_LABEL = re.compile(
+    r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)\s*\{\s*\([A-J]\)\s*\}"
+    r"(?:\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])){0,8}(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))",
+    re.DOTALL,
+)
 
 
 def undress(text: str) -> str:
@@ -19,6 +25,8 @@ def undress(text: str) -> str:
 
     >>> undress(r"\[ 42 \]"), undress("= 42."), undress(r"\approx \large 42"), undress(r"\(3\) or \(4\)"), undress("42...")
     ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')
+    >>> undress(r"\textbf{(C)}\ 42"), undress(r"\textbf{(C)}")
+    ('42', '\\textbf{(C)}')
     >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east}"), undress(r"42, \\ ")
     ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
     """
@@ -30,4 +38,5 @@ def undress(text: str) -> str:
     if math_mode := _MATH_MODE.fullmatch(text):
         text = (math_mode[1] or math_mode[2] or "").strip()
     text = text[before.end() :] if (before := _BEFORE.match(text)) else text
+    text = text[label.end() :] if (label := _LABEL.match(text)) else text
     return printed[1].strip() if (printed := _PRINT.fullmatch(text)) else text
