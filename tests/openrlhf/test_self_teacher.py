@@ -197,6 +197,22 @@ def test_the_average_is_saved_and_restored(make, tmp_path):
     assert not average.load(tmp_path / "nothing")
 
 
+def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monkeypatch, capsys):
+    actor = make("sample_routing", "--efficiency.teacher_update_rate", "0.25").actor
+    monkeypatch.setattr(actor.strategy.args.ckpt, "path", str(tmp_path))
+    now = {name: value.detach().float() for name, value in actor.average.weights.items()}
+    taught = {name: value + 1 for name, value in now.items()}
+    monkeypatch.setattr(actor.average, "average", taught)
+    actor.save_checkpoint("global_step1", {"global_step": 1})
+    monkeypatch.setattr(actor, "checkpoint_states", {"global_step": 1})
+    assert all(torch.equal(value, taught[name]) for name, value in actor._start_average().average.items())
+    assert "starts anew" not in capsys.readouterr().out
+
+    (tmp_path / "_actor" / "global_step1" / "verl_efficiency_teacher.pt").unlink()  # as of a run without a teacher
+    assert all(torch.equal(value, now[name]) for name, value in actor._start_average().average.items())
+    assert "the checkpoint holds no teacher: it starts anew" in capsys.readouterr().out
+
+
 class Handle:
     """A Ray actor's handle whose calls happen at once, and are counted."""
 
