@@ -30,9 +30,9 @@ def _fresh_state():
 def config(compose, tmp_path):
     """A launch of ``token_budget`` that was checked at start-up, with checkpoints below a folder of its own."""
 
-    def launched(*overrides):
+    def launched(*overrides, name="token_budget"):
         composed = compose(
-            "algorithm.adv_estimator=token_budget", f"trainer.default_local_dir={tmp_path / 'checkpoints'}", *overrides
+            f"algorithm.adv_estimator={name}", f"trainer.default_local_dir={tmp_path / 'checkpoints'}", *overrides
         )
         main_ppo.validate_config(config=composed, use_reference_policy=False, use_critic=False)
         OmegaConf.resolve(composed)
@@ -51,7 +51,7 @@ def save(callback, config, step):
 
 
 def learn(config, rows):
-    data = compute_advantage(batch(rows), adv_estimator="token_budget", config=config.algorithm)
+    data = compute_advantage(batch(rows), adv_estimator=config.algorithm.adv_estimator, config=config.algorithm)
     return data.batch["advantages"].tolist()
 
 
@@ -94,6 +94,38 @@ def test_solve_rates_are_saved_too(config):
     assert run.state_of(run.ESTIMATORS["token_budget"]) == TokenBudgetState(
         low=0.1 + 0.2, high=1e300, solve_rates={"ab12": 1 / 3, "Ünicode": 0.5}
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [  # those at which state matters on responses of up to 200 tokens; hapo's prompts are in TransferQueue, see its unit test
+        ("laser_d", ["+algorithm.efficiency.max_response_length=200", "+algorithm.efficiency.update_every=5"]),
+        ("laser_de", ["+algorithm.efficiency.max_response_length=200", "+algorithm.efficiency.update_every=5"]),
+        ("short_rl", ["+algorithm.efficiency.length_tolerance=5", "+algorithm.efficiency.accuracy_tolerance=0"]),
+        ("leash", ["+algorithm.efficiency.target_length=20", "+algorithm.efficiency.step=0.1"]),
+        ("a_dlp", []),
+        ("length_shaped", ["+algorithm.efficiency.shaper=leash", "+algorithm.efficiency.target_length=20"]),
+    ],
+)
+def test_so_does_one_of_every_method_that_keeps_a_state(config, name, settings):
+    whole = config("trainer.resume_mode=disable", *settings, name=name)
+    callbacks.build_checkpoint_callback(whole)
+    uninterrupted = [learn(whole, rows) for rows in STEPS]
+    final = run.dump_states()
+
+    first = config(*settings, name=name)
+    callback = callbacks.build_checkpoint_callback(first)
+    resumed = [learn(first, rows) for rows in STEPS[:3]]
+    save(callback, first, 3)
+    learn(first, STEPS[0])  # after the checkpoint, and then the machine is lost
+
+    second = config(*settings, name=name)
+    callbacks.build_checkpoint_callback(second)
+    resumed += [learn(second, rows) for rows in STEPS[3:]]
+    assert resumed == uninterrupted
+    assert run.dump_states() == final
+    run.reset()
+    assert [learn(second, rows) for rows in STEPS[3:]] != uninterrupted[3:]  # the state does matter
 
 
 def test_a_new_run_starts_anew(config, caplog):
