@@ -1,8 +1,10 @@
-"""Writes down what the teacher said of each routed row: ``$RECORD_TEACHER/<step>.pt``, by key, (n, K) log-probabilities.
+"""Writes down what the teacher said of each routed row: ``$RECORD_TEACHER/<step>.pt``, by key, (n, K) log-probabilities; and
+the keys of all rows in the batch's own order, ``<step>.json``.
 
 Imported by ``VERL_USE_EXTERNAL_MODULES``; does nothing where ``$RECORD_TEACHER`` is not set.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -23,4 +25,6 @@ def _record(module):
         folder = Path(os.environ["RECORD_TEACHER"])
         folder.mkdir(exist_ok=True, parents=True)
         data = module.read(keys, batch, "distil_teacher_logps")["distil_teacher_logps"].unbind()
-        torch.save(dict(zip(keys, data, strict=True)), folder / f"{len(list(folder.iterdir())) + 1}.pt")
+        file = folder / f"{len(list(folder.glob('*.pt'))) + 1}.pt"
+        torch.save(dict(zip(keys, data, strict=True)), file)
+        file.with_suffix(".json").write_text(json.dumps(list(batch.keys)))
