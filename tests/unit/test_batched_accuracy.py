@@ -195,6 +195,11 @@ def test_a_users_own_header():
     assert reward(text, fallback="section", problem_header="Task {index})")["correct_by_problem"] == "110"
 
 
+def test_a_header_that_is_a_number():
+    text = "# 1\n**9** so \\boxed{4}\n## 2\n\\boxed{9}"
+    assert reward(text, fallback="section", problem_header="# {index}")["correct_by_problem"] == "110"
+
+
 def test_weights():
     assert reward(IN_FORMAT, accuracy_weight=2, format_weight=0.5)["score"] == 2.5
     assert reward(r"Answer1::\boxed{4}", accuracy_weight=3, format_weight=1)["score"] == 1

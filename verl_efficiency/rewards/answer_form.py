@@ -123,8 +123,10 @@ def find_headers(text: str, header: str) -> list[re.Match[str]]:
             f"problem_header: must be a text with one {{index}}, as in {PAPER_HEADER!r}, got {header!r}"
         )
     plain = header.replace("{index}", "\0")
-    heading = r"(?:#{1,6}|\*\*)[\s*]{0,8}" if header.startswith("#") else ""
-    return list(re.finditer("(?m)^" + heading + _pattern(plain.lstrip("#") if heading else plain), text))
+    words = plain.lstrip("#")
+    bold = r"|\*\*" * bool(words.replace("\0", "").strip())  # a number alone in bold is no heading
+    heading = f"(?:#{{1,6}}{bold})[\\s*]{{0,8}}" * (words != plain)
+    return list(re.finditer("(?m)^" + heading + _pattern(words), text))
 
 
 def find_in_sections(text: str, header: str) -> list[tuple[int, str]]:
