@@ -283,6 +283,10 @@ def test_metrics_of_a_step(storage, tokenizer):
     prompts = [len(storage[key]["teacher_prompts"]) for key in ("a_1_0", "a_2_0")]
     assert case.metrics["sample_routing/teacher_prompt_tokens"] == sum(prompts) / 2
     assert case.metrics["sample_routing/feedback_share"] == 0  # a demonstration is there
+    assert case.metrics["sample_routing/distil_token_share"] == pytest.approx(8 / 54)
+    run.reset()
+    case = Case(storage, tokenizer, "self_distillation").step()
+    assert case.metrics["self_distillation/distil_token_share"] == 1  # the others are skipped
 
 
 def test_rows_that_are_skipped_leave_loss_and_denominator(storage, tokenizer):

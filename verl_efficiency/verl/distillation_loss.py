@@ -24,7 +24,8 @@ class DistillationLoss:
     """verl's own loss on the batch, plus ``Σ w · min(π/π_old, is_clip) · D`` over the same denominator.
 
     Routed rows have advantage 0 in verl's loss, the others weight 0 here. A batch without targets is verl's business alone.
-    The metric ``actor/distil_kl`` is ``Σ D`` of the routed tokens, without weights, over the same denominator.
+    The metric ``actor/distil_kl`` is ``Σ D`` of the routed tokens, without weights, over the same denominator: divided by
+    ``distil_token_share`` of the method it is the mean of D.
     """
 
     def __init__(self, stock_loss: Any, settings: DistillationSettings) -> None:

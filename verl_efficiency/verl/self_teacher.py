@@ -96,6 +96,7 @@ class SelfTeacher:
             weights[row][rows.masks_B[row].bool()] = part
         self._log(
             metrics,
+            distil_token_share=len(entropy_N) / int(self.rollouts.lengths_B[self.routes.route_B != SKIP].sum()),
             teacher_entropy=float(entropy_N.mean()),
             weight_largest=float(weights_N.max()),
             weight_smallest=float(weights_N.min()),
