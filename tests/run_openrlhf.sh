@@ -64,15 +64,23 @@ if part learns; then
   BATCH=16 trained learns 30 token_budget --actor.lr_scheduler cosine_with_min_lr --actor.lr_warmup_ratio 0.1 \
     --efficiency.difficulty data --efficiency.b_min 11 --efficiency.b_max 41
 fi
-if part resumes; then
-  evidence=(--trainer EfficiencyPPOTrainer)
-  trained resumes 4 token_budget --efficiency.budget_decay 0.999999 --ckpt.save_steps 2
-  mv "$runs/resumes.log" "$runs/resumes_first.log"
-  rm -r "$runs/resumes/checkpoints/_actor/global_step4"
-  echo global_step2 > "$runs/resumes/checkpoints/_actor/latest"
-  run resumes 4 token_budget --efficiency.budget_decay 0.999999 --ckpt.load_enable || { tail -n 40 "$runs/resumes.log"; exit 1; }
-  python tests/openrlhf/evidence.py "$runs/resumes.log" "$runs/resumes/tensorboard" --steps 4 --trainer EfficiencyPPOTrainer \
-    --goes-on-from "$runs/resumes_first.log"
+if part resumes; then # with dynamic filtering (which drops nothing here), and evaluations in between
+  tail -n 40 "$TRAIN" > "$work/eval.jsonl"
+  for mode in sync async; do
+    evidence=(--trainer EfficiencyPPOTrainer)
+    flags=(--efficiency.budget_decay 0.999999 --algo.dynamic_filtering_enable --algo.dynamic_filtering_range -0.1 1.01)
+    if [[ $mode == async ]]; then
+      evidence=(--trainer EfficiencyTrainingActor)
+      flags+=(--train.async_enable --actor.adam.lr 1e-4)
+    fi
+    name=resumes_$mode
+    trained "$name" 4 token_budget "${flags[@]}" --ckpt.save_steps 2 --eval.dataset "$work/eval.jsonl" --eval.steps 2
+    mv "$runs/$name.log" "$runs/${name}_first.log"
+    rm -r "$runs/$name/checkpoints/_actor/global_step4"
+    echo global_step2 > "$runs/$name/checkpoints/_actor/latest"
+    evidence+=(--goes-on-from "$runs/${name}_first.log")
+    trained "$name" 4 token_budget "${flags[@]}" --ckpt.load_enable
+  done
 fi
 if part distils; then
   evidence=(--trainer EfficiencyPPOTrainer --distils)
@@ -87,15 +95,18 @@ if part ranks; then # two of the actor: each is given a part of every pass
 fi
 if part raises; then
   for failing in "{1}" "{3}" "range(1000)"; do
-    for flag in --reward.remote_url --train.agent_func_path; do
+    for flags in --reward.remote_url --train.agent_func_path "--train.async_enable --train.agent_func_path"; do
       sed "s/FAILING/$failing/" tests/openrlhf/raising_reward.py > "$work/raising.py"
-      if REWARD='' run raises 2 token_budget "$flag" "$work/raising.py"; then
-        echo "a reward that raises did not end the run ($failing, $flag)" >&2
+      status=0
+      # shellcheck disable=SC2086 # several flags
+      REWARD='' run raises 2 token_budget $flags "$work/raising.py" || status=$?
+      if ((status == 0 || status == 124)); then
+        echo "a reward that raises did not end the run ($failing, $flags; exit code $status, 124: it hangs)" >&2
         exit 1
       fi
       grep -o "the reward brittle raised ValueError: no such unit (in brittle, .*). Prompt: .*Label: .*" "$runs/raises.log" | tail -n 1 || {
         tail -n 40 "$runs/raises.log"
-        echo "the error does not name function, cause and prompt ($failing, $flag)" >&2
+        echo "the error does not name function, cause and prompt ($failing, $flags)" >&2
         exit 1
       }
     done

@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,7 @@ def main(
     assert all(math.isclose(a, b, rel_tol=1e-5) for a, b in zip(told, lengths, strict=True)), (
         f"{told} are not {lengths}"
     )
-    start, end = sum(lengths[:5]) / 5, sum(lengths[-5:]) / 5
+    start, end = statistics.mean(lengths[:5]), statistics.mean(lengths[-5:])
     if shorter is not None:
         assert end <= shorter * start, f"mean length {start:.1f} → {end:.1f}"
         correct = scalars["reward/acc"]
