@@ -99,8 +99,8 @@ def test_solve_rates_are_saved_too(config):
 @pytest.mark.parametrize(
     ("name", "settings"),
     [  # those at which state matters on responses of up to 200 tokens; hapo's prompts are in TransferQueue, see its unit test
-        ("laser_d", ["+algorithm.efficiency.max_response_length=200", "+algorithm.efficiency.update_every=5"]),
-        ("laser_de", ["+algorithm.efficiency.max_response_length=200", "+algorithm.efficiency.update_every=5"]),
+        ("laser_d", ["+algorithm.efficiency.max_response_length=200", "+algorithm.efficiency.update_every=2"]),
+        ("laser_de", ["+algorithm.efficiency.max_response_length=200", "+algorithm.efficiency.update_every=2"]),
         ("short_rl", ["+algorithm.efficiency.length_tolerance=5", "+algorithm.efficiency.accuracy_tolerance=0"]),
         ("leash", ["+algorithm.efficiency.target_length=20", "+algorithm.efficiency.step=0.1"]),
         ("a_dlp", []),
@@ -125,7 +125,8 @@ def test_so_does_one_of_every_method_that_keeps_a_state(config, name, settings):
     assert resumed == uninterrupted
     assert run.dump_states() == final
     run.reset()
-    assert [learn(second, rows) for rows in STEPS[3:]] != uninterrupted[3:]  # the state does matter
+    anew = [learn(second, rows) for rows in STEPS[3:]]
+    assert (anew, run.dump_states()) != (uninterrupted[3:], final)  # the state does matter
 
 
 def test_a_new_run_starts_anew(config, caplog):

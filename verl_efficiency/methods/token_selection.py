@@ -102,7 +102,8 @@ def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoS
     rows, columns = response_mask.shape
     pairs = _scramble(np.arange((columns + 1) // 2, dtype=np.uint32))  # one number serves two columns, 16 bits each
     limit = round(settings.probability * 2**16)
-    weights_BL = np.empty((rows, columns), dtype=np.float32)
+    # NumPy would ask for huge pages, which take long to find where memory is in pieces.
+    weights_BL = torch.empty((rows, columns))
     mask_BL = response_mask.cpu().numpy()
     for start in range(0, rows, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
@@ -118,8 +119,8 @@ def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoS
         if settings.most_tokens is not None:
             kept &= kept.cumsum(1, dtype=np.int32) <= max(settings.most_tokens, settings.first_tokens)
         scale = mask.sum(1) / np.maximum(kept.sum(1), 1) if settings.rescale else np.ones(len(mask))
-        np.multiply(kept, scale[:, None].astype(np.float32), out=weights_BL[block])
-    return torch.from_numpy(weights_BL).to(response_mask.device)
+        np.multiply(kept, scale[:, None].astype(np.float32), out=weights_BL[block].numpy())
+    return weights_BL.to(response_mask.device)
 
 
 def _scramble(numbers: np.ndarray) -> np.ndarray:
