@@ -103,7 +103,7 @@ def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoS
     pairs = _scramble(np.arange((columns + 1) // 2, dtype=np.uint32))  # one number serves two columns, 16 bits each
     limit = round(settings.probability * 2**16)
     # NumPy would ask for huge pages, which take long to find where memory is in pieces.
-    weights_BL = torch.empty((rows, columns))
+    weights_BL = torch.empty((rows, columns), dtype=torch.float32, device="cpu")
     mask_BL = response_mask.cpu().numpy()
     for start in range(0, rows, BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
