@@ -11,7 +11,7 @@
 #   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything anew
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export RUNS=${RUNS:-$PWD/runs/openrlhf_quickstart} SEED=${SEED:-0} HF_HUB_OFFLINE=1
+export RUNS=${RUNS:-$PWD/runs/openrlhf_quickstart} SEED=${SEED:-0} HF_HUB_OFFLINE=1 DS_ACCELERATOR=cpu
 [[ ${FRESH:-0} == 1 ]] && rm -rf "$RUNS"
 mkdir -p "$RUNS/data"
 SECONDS=0
