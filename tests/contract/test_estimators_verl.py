@@ -18,9 +18,11 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from tests.unit import reference
 from tests.unit.reference import Row
+from tests.unit.shaping import formulas
 from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
+from verl_efficiency.methods.shaping.hapo import HapoSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.verl import estimators, run
@@ -457,6 +459,22 @@ def test_running_difficulty_recognises_prompts_across_steps(queue, compose, colu
     assert sorted(rates.values()) == pytest.approx(sorted(expected_state["rates"].values()))
     if column is not None:
         assert set(rates) == {"0", "1", "2"}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("column", [None, "extra_info.index"])
+def test_hapo_recognises_prompts_across_steps(queue, compose, column):
+    """At step 1 nothing is known; from step 2 on the shortest correct lengths are 3, 4 and 6, under other uids."""
+    overrides = ["algorithm.adv_estimator=hapo"]
+    overrides += [] if column is None else [f"+algorithm.efficiency.prompt_column={column}"]
+    history, steps = {}, []
+    for step in (1, 2, 3):
+        steps.append(train_step(queue, compose, step, *overrides))
+        expected = formulas.hapo(QUEUE_ROWS, HapoSettings(), history)
+        assert steps[-1] == pytest.approx(expected, abs=FLOAT32)
+    assert steps[0] != steps[1]
+    shortest = run.state_of(estimators.ESTIMATORS["hapo"]).shortest
+    assert sorted(shortest.values()) == [3, 4, 6]
 
 
 @pytest.mark.e2e
