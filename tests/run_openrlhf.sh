@@ -76,6 +76,7 @@ if part resumes; then # with dynamic filtering (which drops nothing here), and e
     name=resumes_$mode
     trained "$name" 4 token_budget "${flags[@]}" --ckpt.save_steps 2 --eval.dataset "$work/eval.jsonl" --eval.steps 2
     mv "$runs/$name.log" "$runs/${name}_first.log"
+    mv "$runs/$name/tensorboard" "$runs/${name}_first_tensorboard" # its runs are named by the minute
     rm -r "$runs/$name/checkpoints/_actor/global_step4"
     echo global_step2 > "$runs/$name/checkpoints/_actor/latest"
     evidence+=(--goes-on-from "$runs/${name}_first.log")
