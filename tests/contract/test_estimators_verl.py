@@ -290,13 +290,13 @@ import json
 import verl.utils.config
 from verl.trainer.ppo import core_algos
 from omegaconf import OmegaConf
-from verl_efficiency.verl import start_up
+from verl_efficiency.verl.checks import estimator
 registry = core_algos.ADV_ESTIMATOR_REGISTRY
 print(json.dumps({
     "plain": registry["token_budget"].__module__,
     "alias": registry["efficiency.token_budget"].__module__,
     "other": registry["variance_routing"].__module__,
-    "taken_for_ours": start_up.estimator_of(OmegaConf.create({"algorithm": {"adv_estimator": "token_budget"}})) is not None,
+    "taken_for_ours": estimator.estimator_of(OmegaConf.create({"algorithm": {"adv_estimator": "token_budget"}})) is not None,
     "checked_twice": hasattr(verl.utils.config.validate_config.__wrapped__, "__wrapped__"),
 }))
 """

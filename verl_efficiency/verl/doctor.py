@@ -167,7 +167,7 @@ def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
 
 
 def _configuration(arguments: list[str]) -> Iterator[Finding]:
-    """Compose the configuration as verl would and ask ``start_up.check``."""
+    """Compose the configuration as verl would and ask :func:`verl_efficiency.verl.start_up.check`."""
     files = [argument for argument in arguments if "=" not in argument]
     overrides = [argument for argument in arguments if "=" in argument]
     if not arguments:
@@ -177,13 +177,14 @@ def _configuration(arguments: list[str]) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("fail", str(error))
         return
-    from verl_efficiency.verl import start_up
+    from verl_efficiency.verl.checks.estimator import estimator_of
+    from verl_efficiency.verl.start_up import check
 
-    problems = start_up.check(config)
+    problems = check(config)
     yield from (Finding("fail", problem) for problem in problems)
     if problems:
         return
-    method = start_up.estimator_of(config)
+    method = estimator_of(config)
     yield Finding("ok", f"configuration: algorithm.adv_estimator={config.algorithm.adv_estimator}")
     if method is not None:
         from verl_efficiency.verl.estimators import read_settings

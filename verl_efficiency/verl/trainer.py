@@ -29,7 +29,7 @@ from verl_efficiency.methods.prefix_credit import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
 from verl_efficiency.verl.batch import Batch, read_batch
-from verl_efficiency.verl.start_up import estimator_of
+from verl_efficiency.verl.checks.estimator import estimator_of
 
 logger = logging.getLogger("verl_efficiency")
 MODE = "efficiency_sync"

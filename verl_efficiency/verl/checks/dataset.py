@@ -1,0 +1,31 @@
+"""``data.efficiency``, which only a data set of ours reads."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from verl_efficiency.settings import SettingsError, build_settings
+from verl_efficiency.verl.checks.columns import check_column
+
+
+def check_dataset(config: Any) -> Iterator[str]:
+    """``data.efficiency`` is right, and read by a data set of ours."""
+    given = config.data.get("efficiency")
+    path = (config.data.get("custom_cls") or {}).get("path")
+    ours = "pkg://verl_efficiency.verl.dataset"
+    if given and path != ours:
+        yield (f"data.efficiency: {', '.join(given)} would be ignored; add data.custom_cls.path={ours} "
+               "data.custom_cls.name=PackedDataset")  # fmt: skip
+    elif path == ours:
+        from verl_efficiency.data.settings import PackingSettings
+
+        try:
+            settings = build_settings(PackingSettings, dict(given or {}), "data.efficiency")
+        except SettingsError as error:
+            yield str(error)
+            return
+        if config.data.get("dataloader_num_workers", 0) > 0:
+            yield "data.dataloader_num_workers: must be 0 with PackedDataset: loader workers do not see where an epoch ends"
+        if settings.grouping != "random":
+            yield from check_column(config.data.train_files, settings.difficulty, "data.efficiency.difficulty")
+        if settings.distinct_by is not None:
+            yield from check_column(config.data.train_files, settings.distinct_by, "data.efficiency.distinct_by")

@@ -1,0 +1,71 @@
+"""``algorithm.adv_estimator`` and ``algorithm.efficiency``, and that the trainer of our mode is there."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.settings import SettingsError, nearest, unknown
+from verl_efficiency.verl.checks.columns import check_column
+from verl_efficiency.verl.checks.trainer import check_trainer
+
+
+def estimator_of(config: Any) -> Method | None:
+    """Our method behind ``algorithm.adv_estimator``, or None when it is somebody else's."""
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
+
+    name = str(config.algorithm.adv_estimator)
+    ours = getattr(ADV_ESTIMATOR_REGISTRY.get(name), "__module__", None) == "verl_efficiency.verl.estimators"
+    return ESTIMATORS[name.removeprefix("efficiency.")] if ours else None
+
+
+def settings_of(method: Method, config: Any) -> Any:
+    from verl_efficiency.verl.estimators import read_settings
+
+    return read_settings(method, config.algorithm)
+
+
+def check_mode(trainer: Any) -> Iterator[str]:
+    """Our trainer is asked for where it can run."""
+    if (trainer.get("v1") or {}).get("trainer_mode") == "efficiency_sync" and not trainer.get("use_v1", False):
+        yield "trainer.use_v1: trainer.v1.trainer_mode=efficiency_sync is ignored without the V1 trainer; set it to True"
+
+
+def check_estimator(config: Any) -> Iterator[str]:
+    from verl.trainer.config import AlgoConfig
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
+
+    algorithm = config.algorithm
+    name = str(algorithm.adv_estimator)
+    known = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
+    if name not in known:
+        yield f"algorithm.adv_estimator: {unknown('estimator', name, known)}"
+        return
+    for key in algorithm:
+        if key != "efficiency" and not hasattr(AlgoConfig, key) and nearest(key, ["efficiency"]):
+            yield f"algorithm.{key}: nobody reads this key{nearest(key, ['efficiency'])}"
+    method = estimator_of(config)
+    if method is None:
+        if algorithm.get("efficiency"):
+            yield (f"algorithm.efficiency: {', '.join(algorithm.efficiency)} would be ignored, since algorithm.adv_estimator="
+                   f"{name} is verl's; set it to one of {', '.join(ESTIMATORS)}")  # fmt: skip
+        return
+    try:
+        settings = settings_of(method, config)
+    except SettingsError as error:
+        yield str(error)
+        return
+    if algorithm.get("use_kl_in_reward"):
+        yield (f"algorithm.use_kl_in_reward: {method.name} reads correctness from the score, which a KL penalty inside the "
+               "reward changes; use actor_rollout_ref.actor.use_kl_loss=True instead")  # fmt: skip
+    if (algorithm.get("rollout_correction") or {}).get("rollout_rs"):
+        yield (f"algorithm.rollout_correction.rollout_rs: {method.name} counts response tokens, and rejection sampling removes "
+               "rejected ones from the mask; leave it null")  # fmt: skip
+    needs_rows = settings.columns or settings.names_prompts
+    if needs_rows and not config.trainer.get("use_v1", False):
+        other = "; difficulty=group does without" if hasattr(settings, "difficulty") else ""
+        yield (f"trainer.use_v1: {method.name} with these settings reads the data set's columns at the advantage step, which "
+               f"only the V1 trainer keeps (verl>=0.9 with trainer.use_v1=True){other}")  # fmt: skip
+    if settings.needs_trainer:
+        yield from check_trainer(method, settings, config)
+    for role, path in settings.columns.items():
+        yield from check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
