@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 from tests.contract.test_estimators_verl import batch
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetState
+from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import run
 from verl_efficiency.verl.checkpoint import FILE_NAME, StateCallback
 
@@ -176,3 +178,22 @@ def test_a_callback_derived_from_ours_saves_too(config, tmp_path):
     folder = save(Mine(launched), launched, 2)
     assert calls == [2]
     assert (folder / FILE_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        ({"token_budge": {}}, "unknown estimator 'token_budge'; did you mean 'token_budget'?"),
+        (
+            {"leash": {"prise": 0.1}},
+            "state of leash is another version's: unknown field 'prise'; did you mean 'price'?",
+        ),
+        ({"kimi": {"price": 0.1}}, "state of kimi is another version's: unknown field 'price'"),
+    ],
+)
+def test_a_state_of_another_version_is_refused(config, saved, message):
+    launched = config()
+    folder = save(callbacks.build_checkpoint_callback(launched), launched, 4)
+    (folder / FILE_NAME).write_text(json.dumps(saved))
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        callbacks.build_checkpoint_callback(config())

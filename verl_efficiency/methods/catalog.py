@@ -1,11 +1,11 @@
 """The table of methods. README, command line, adapters and tests read it; importing it imports no method and no torch."""
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from verl_efficiency.settings import MethodSettings, build_settings
+from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, unknown
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,22 @@ class Method:
     def new_state(self) -> Any:
         """A fresh state, or None for a method that keeps none."""
         return getattr(importlib.import_module(self.module), self.state)() if self.state else None
+
+    def restored_state(self, saved: Mapping[str, Any]) -> Any:
+        """The state that ``dataclasses.asdict`` made ``saved`` of.
+
+        Raises:
+            SettingsError: a field that this version does not have.
+        """
+        state = self.new_state()
+        known = [field.name for field in fields(state)] if state is not None else []
+        for name in saved:
+            if name not in known:
+                raise SettingsError(
+                    f"the checkpoint's state of {self.name} is another version's: {unknown('field', name, known)}; resume with "
+                    "the version that wrote it"
+                )
+        return replace(state, **saved)
 
 
 METHODS = (

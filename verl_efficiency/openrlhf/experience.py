@@ -46,7 +46,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         if not saved or saved["method"] != self.method.name:
             print(f"[{self.method.name}] the checkpoint holds no state of this method: it starts anew", flush=True)
             return
-        self.method_state = dataclasses.replace(self.method.new_state(), **saved["values"])
+        self.method_state = self.method.restored_state(saved["values"])
 
     @torch.no_grad()
     def make_experience_batch(self, rollout_samples: list[Experience]) -> list[Experience]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from verl_efficiency.methods.catalog import ESTIMATORS, Method
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.variance_routing import StoredResponses
-from verl_efficiency.settings import MethodSettings
+from verl_efficiency.settings import MethodSettings, SettingsError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,15 @@ def dump_states() -> dict[str, dict]:
 
 
 def load_states(saved: dict[str, dict]) -> None:
-    """Replace the states by saved ones."""
+    """Replace the states by saved ones.
+
+    Raises:
+        SettingsError: the state of a method, or a field of one, that this version does not have.
+    """
     for name, values in saved.items():
-        _states[name] = dataclasses.replace(ESTIMATORS[name].new_state(), **values)
+        if name not in ESTIMATORS:
+            raise SettingsError(f"the checkpoint holds the state of an {unknown('estimator', name, ESTIMATORS)}")
+        _states[name] = ESTIMATORS[name].restored_state(values)
 
 
 def reset() -> None:
