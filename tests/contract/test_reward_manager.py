@@ -155,7 +155,13 @@ def test_our_rewards_hear_it(reward, name):
 
 @pytest.mark.parametrize(
     ("prompt", "opened"),
-    [([18, 19], False), ([19, OPEN], True), ([19, OPEN, CLOSE], False), ([OPEN, 6, CLOSE, 19, OPEN], True)],
+    [
+        ([18, 19], False),
+        ([19, OPEN], True),
+        ([19, OPEN, CLOSE], False),
+        ([OPEN, 6, CLOSE, 19, OPEN], True),
+        ([OPEN, 19], False),
+    ],
 )
 def test_a_prompt_that_opens_the_thinking(reward, prompt, opened):
     assert reward([6, EOS], prompts=[prompt])["thinking_opened"] is opened

@@ -82,6 +82,16 @@ def test_composition_logs_every_term(tokenizer):
     assert result["scores"] == 1.0
 
 
+def test_an_answer_in_a_thinking_that_the_prompt_opens_and_nobody_closes():
+    reward_func = reward_function("accuracy", strip_thinking=True)
+    for prompt, response, score in (
+        ("2+1?<think>\n", r"maybe \boxed{3}", 0.0),
+        ("2+1?<think>\n", r"hm</think>\boxed{3}", 1.0),
+        ("2+1? Use <think> tags.", r"\boxed{3}", 1.0),
+    ):
+        assert reward_func([prompt + response], [prompt], ["3"])["rewards"] == score, (prompt, response)
+
+
 def test_agent_tells_the_exact_cost(tokenizer, tmp_path):
     file = tmp_path / "agent.py"
     file.write_text(

@@ -10,7 +10,7 @@ sympy nor torch.
 """
 
 from verl_efficiency.grading.equality import quick_equal
-from verl_efficiency.grading.extract import Box, drop_thinking, extract_answer, extract_boxed
+from verl_efficiency.grading.extract import Box, drop_thinking, extract_answer, extract_boxed, opens_thinking
 from verl_efficiency.grading.grade import grade, grade_async, grade_batch
 from verl_efficiency.grading.pool import GradingError, PoolSettings, configure, shutdown
 from verl_efficiency.grading.verdict import Status, Verdict
@@ -28,6 +28,7 @@ __all__ = [
     "grade",
     "grade_async",
     "grade_batch",
+    "opens_thinking",
     "quick_equal",
     "shutdown",
 ]

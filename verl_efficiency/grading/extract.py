@@ -61,6 +61,17 @@ def drop_thinking(text: str) -> str:
     return text[text.rfind("</think>") + len("</think>") if "</think>" in text else 0 :].split("<think>", 1)[0]
 
 
+def opens_thinking(prompt: str) -> bool:
+    r"""Whether the response to a prompt begins inside the thinking, because a chat template has opened it.
+
+    Only a ``<think>`` at the very end counts: one in a question or an instruction opens nothing.
+
+    >>> opens_thinking("<|im_start|>assistant\n<think>\n"), opens_thinking("Think inside <think> tags. <|im_start|>assistant")
+    (True, False)
+    """
+    return prompt.rstrip().endswith("<think>")
+
+
 def written_plainly(text: str) -> str:
     r"""The answer in a place that holds nothing else: what its last box holds, else all of it, without bold print's ``**``.
 

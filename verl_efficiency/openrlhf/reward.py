@@ -26,6 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from verl_efficiency.data.openrlhf import read_label
+from verl_efficiency.grading import opens_thinking
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.openrlhf.batch import prompt_name
 from verl_efficiency.settings import SettingsError, unknown
@@ -69,7 +70,8 @@ def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequen
 def agent_executor(reward: str | Callable, **settings: Any) -> type:
     """``AgentExecutor`` of an agent file: one turn as OpenRLHF plays it, then our reward, which is told the exact cost.
 
-    Rewards find in ``extra_info``: ``response_tokens`` (EOS included), ``truncated``, ``response_limit`` and ``prompt_id``.
+    Rewards find in ``extra_info``: ``response_tokens`` (EOS included), ``truncated``, ``response_limit``, ``prompt_id``, and
+    as with :func:`reward_function` whether the prompt's chat template has ``thinking_opened``.
 
     Raises:
         SettingsError: no such reward, or a wrong setting.
@@ -130,7 +132,7 @@ def _score(
 ) -> dict[str, Any]:
     try:
         row = read_label(label)
-        extra_info = {**(row.get("extra_info") or {}), **cost}
+        extra_info = {**(row.get("extra_info") or {}), **cost, "thinking_opened": opens_thinking(prompt)}
         returned = function(
             row.get("data_source", ""), response, row["reward_model"]["ground_truth"], extra_info, **settings
         )

@@ -7,8 +7,8 @@ verl hands a reward function the decoded text only. Here ``extra_info`` carries,
 * ``truncated``        bool, the response ended because it reached ``rollout.response_length``,
 * ``response_limit``   int, ``rollout.response_length``,
 * ``prompt_id``        str, a name of the prompt that is the same in every epoch,
-* ``thinking_opened``  bool, the prompt ends in a ``<think>`` that it does not close, as chat templates of thinking models write
-  it: the response begins inside it, and one that is cut off there holds no tag to know it by.
+* ``thinking_opened``  bool, the prompt ends in ``<think>``, as chat templates of thinking models write it: the response begins
+  inside it, and one that is cut off there holds no tag to know it by.
 
 **A reward that raises.** verl's trainers either die of it (V0) or log it and go on without the sample (V1): its group is
 marked as failed, trained on with fewer rollouts than ``rollout.n``, and gone from validation, so that a bug in a reward looks
@@ -39,10 +39,11 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
+from verl_efficiency.grading import opens_thinking
 from verl_efficiency.verl.run import prompt_name
 
 logger = logging.getLogger("verl_efficiency")
-_LOOK_BACK = 32  # tokens at the end of a prompt in which a chat template opens the thinking
+_LOOK_BACK = 16  # tokens at the end of a prompt, enough for a <think> in pieces and blanks
 _NOT_OURS_TO_CATCH = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -84,8 +85,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
         extra_info["response_limit"] = limit
         extra_info["truncated"] = len(ids) >= limit and not ended
         end_of_prompt = tensors["prompts"][0][: prompt_length - len(extra_info.get("replay_prefix", ()))][-_LOOK_BACK:]
-        _, opened, since = self.tokenizer.decode(end_of_prompt).rpartition("<think>")  # type: ignore[attr-defined]
-        extra_info["thinking_opened"] = bool(opened) and "</think>" not in since
+        extra_info["thinking_opened"] = opens_thinking(self.tokenizer.decode(end_of_prompt))  # type: ignore[attr-defined]
         if "raw_prompt" in row:
             extra_info["prompt_id"] = prompt_name(row["raw_prompt"][0])
         row["extra_info"] = np.array([extra_info], dtype=object)
