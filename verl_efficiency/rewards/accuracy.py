@@ -41,7 +41,7 @@ def accuracy(
 
     Raises:
         SettingsError: an unknown or wrong setting.
-        ValueError: a response that is no text; a ground truth that is none, or an empty one.
+        ValueError: a response that is no text; a ground truth that is none, an empty one, or a list of answers.
     """
     chosen = read_settings(AccuracySettings, settings)
     require_text(solution_str, row_name(data_source, extra_info))
@@ -49,6 +49,11 @@ def accuracy(
         raise ValueError(
             f"reward_model.ground_truth of {row_name(data_source, extra_info)}: must be a text with something in it, "
             f"got {type(ground_truth).__name__}: {ground_truth!r}"
+        )
+    if ground_truth.lstrip().startswith('["'):
+        raise ValueError(
+            f"reward_model.ground_truth of {row_name(data_source, extra_info)} is a list of answers, {ground_truth!r}, as "
+            "packing writes it for several problems in a prompt; use batched_accuracy"
         )
     answer = chosen.find_answer(solution_str, extra_info or {})
     verdict = grade(answer, ground_truth)

@@ -43,6 +43,15 @@ def test_a_marked_answer_inside_the_thinking(name):
         assert REWARDS[name].function()("sums", text, "4", TOLD, **settings)["acc"] == acc
 
 
+@pytest.mark.parametrize("name", [name for name in ANSWERING if name != "batched_accuracy"])
+def test_a_reward_of_one_problem_refuses_a_packed_row(name):
+    rows = [{"prompt": [{"role": "user", "content": "?"}], "reward_model": {"ground_truth": "4"}}] * 2
+    (row,) = pack_rows(rows, PackingSettings(problems=2, grouping="random"), seed=0)
+    truth, told = row["reward_model"]["ground_truth"], TOLD | row["extra_info"]
+    with pytest.raises(ValueError, match=r"is a list of answers.*use batched_accuracy"):
+        REWARDS[name].function()("sums", TEXT, truth, told, **SETTINGS.get(name, {}))
+
+
 def test_a_term_of_a_composition_has_its_own_marker():
     terms = [{"name": "accuracy", "weight": 1.0, "marker": "####"}]
     assert REWARDS["composition"].function()("sums", TEXT, "4", TOLD, terms=terms)["score"] == 1
