@@ -129,13 +129,13 @@ def find_headers(text: str, header: str) -> list[re.Match[str]]:
     return list(re.finditer("(?m)^" + heading + _pattern(words), text))
 
 
-def find_in_sections(text: str, header: str) -> list[tuple[int, str]]:
-    r"""The last box under every header, as (index, content).
+def find_in_sections(text: str, headers: list[re.Match[str]]) -> list[tuple[int, str]]:
+    r"""The last box under every one of :func:`find_headers`, as (index, content).
 
-    >>> find_in_sections("### Problem 1\n\\boxed{3} no, \\boxed{4}\n### Problem 2\nhard", PAPER_HEADER)
+    >>> text = "### Problem 1\n\\boxed{3} no, \\boxed{4}\n### Problem 2\nhard"
+    >>> find_in_sections(text, find_headers(text, PAPER_HEADER))
     [(1, '4')]
     """
-    headers = find_headers(text, header)
     stops = [start.start() for start in headers[1:]] + [len(text)]
     answers = [
         (int(start[1]), extract_answer(text[start.end() : stop])) for start, stop in zip(headers, stops, strict=False)

@@ -121,9 +121,9 @@ def batched_accuracy(
         answers = pick_answers(found, count, chosen.duplicates)
         complete = [index for index, _ in found] == list(range(1, count + 1))
         strays = sum(not 1 <= index <= count for index, _ in found)
-        headed = chosen.fallback != "none" and bool(find_headers(text, chosen.problem_header))
-        if headed:
-            spare = pick_answers(find_in_sections(text, chosen.problem_header), count, chosen.duplicates)
+        headers = find_headers(text, chosen.problem_header) if chosen.fallback != "none" else []
+        if headers:
+            spare = pick_answers(find_in_sections(text, headers), count, chosen.duplicates)
             tagged = {index for index, _ in found}
             answers = [answers[k] if k + 1 in tagged else spare[k] for k in range(count)]
         elif chosen.fallback == "order" and not found:

@@ -31,7 +31,7 @@ class AnswerSettings(RewardSettings):
 
     Attributes:
         strip_thinking: whether an answer inside ``<think>…</think>`` does not count. Where the prompt has opened the block, a
-            response that is cut off in it holds no tag to know it by, and only ``reward_manager.name=efficiency`` tells.
+            response that is cut off in it holds no tag to know it by; in verl only ``reward_manager.name=efficiency`` tells.
         marker: the answer is what follows the last such text on its line (``####`` in GSM8K), or, with a ``…`` in it, what
             stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``.
     """
