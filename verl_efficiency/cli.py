@@ -1,25 +1,41 @@
 """The command ``verl-efficiency``. Every command imports what it needs when it runs."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.table import Table
+from typer.core import TyperGroup
 
 from verl_efficiency.data.cli import pack_command
 from verl_efficiency.evaluation.calibrate import calibrate_command
 from verl_efficiency.evaluation.cli import evaluate_command, report_command
+from verl_efficiency.evaluation.offline import offline_command
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.methods.page import page
 from verl_efficiency.rewards.cli import grade_command
 from verl_efficiency.settings import SettingsError, unknown
 from verl_efficiency.verl.train import train_command
 
+
+class ModelFirst(TyperGroup):
+    """``evaluate MODEL DATA`` is ``evaluate model MODEL DATA``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named or not args else ["model", *args])
+
+
+evaluate_app = typer.Typer(
+    cls=ModelFirst, no_args_is_help=True, help="Measure accuracy and tokens of a model, or of stored text."
+)
+evaluate_app.command("model")(evaluate_command)
+evaluate_app.command("offline")(offline_command)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 app.command("pack")(pack_command)
-app.command("evaluate")(evaluate_command)
+app.add_typer(evaluate_app, name="evaluate")
 app.command("calibrate")(calibrate_command)
 app.command("report")(report_command)
 app.command("grade")(grade_command)

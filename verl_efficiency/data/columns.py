@@ -10,7 +10,7 @@ Row = Mapping[str, Any]
 
 def has_column(rows: Sequence[Row], path: str) -> bool:
     """Whether every row has a value at ``path``; a ``None`` is no value."""
-    return all(_value(row, path) is not None for row in rows)
+    return all(value_at(row, path) is not None for row in rows)
 
 
 def column(rows: Sequence[Row], path: str, setting: str) -> list[Any]:
@@ -31,14 +31,15 @@ def column(rows: Sequence[Row], path: str, setting: str) -> list[Any]:
     verl_efficiency.settings.SettingsError: difficulty: unknown column 'extra_info.lvel'; did you mean 'extra_info.level'? \
 Known: extra_info.level (row 0)
     """
-    values = [_value(row, path) for row in rows]
+    values = [value_at(row, path) for row in rows]
     for number, value in enumerate(values):
         if value is None:
             raise SettingsError(f"{setting}: {unknown('column', path, _paths(rows[number]))} (row {number})")
     return values
 
 
-def _value(row: Row, path: str) -> Any:
+def value_at(row: Row, path: str) -> Any:
+    """The value at a dotted ``path`` of one row, ``None`` where there is none."""
     value: Any = row
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None

@@ -1,0 +1,229 @@
+"""``evaluate offline``: numbers by hand, pass@k by brute force, intervals by simulation, bad files refused by name."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from verl_efficiency.cli import app
+from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired, pass_at, smallest_cap
+from verl_efficiency.evaluation.generations import Generations, read_generations
+from verl_efficiency.settings import SettingsError
+
+# problem, correct, tokens, truncated, difficulty
+ROWS = [
+    ("p", 1, 10, False, 0.0),
+    ("p", 1, 30, False, 0.0),
+    ("q", 0, 40, True, 1.0),
+    ("q", 1, 20, False, 1.0),
+]
+
+
+def lines(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def small(path: Path, **extra) -> Path:
+    names = ("problem", "correct", "tokens", "truncated", "difficulty")
+    return lines(path, [dict(zip(names, row, strict=True)) | extra for row in ROWS])
+
+
+def generations(correct, tokens, problem, **columns) -> Generations:
+    empty = dict.fromkeys(
+        ("prompt_tokens_N", "truncated_N", "difficulty_N", "repeated_N", "hedging_N", "checking_N"), None
+    )
+    problem = np.array(problem)
+    return Generations(
+        label="x",
+        problem_N=problem,
+        keys_P=tuple(bytes([number]) for number in range(problem.max() + 1))
+        if problem.max() < 256
+        else tuple(range(problem.max() + 1)),
+        correct_N=np.array(correct, dtype=float),
+        tokens_N=np.array(tokens),
+        columns={},
+        **(empty | columns),
+    )
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["evaluate", "offline", *map(str, arguments)], catch_exceptions=True)
+
+
+def test_every_number_by_hand(tmp_path):
+    read = read_generations(small(tmp_path / "a.jsonl"), "a", {})
+    result = measure(read, 40, Prices(out=2.0))
+    expected = {
+        "problems": 2,
+        "responses": 4,
+        "accuracy": 3 / 4,
+        # Per problem 2 and 1 of 2: residuals 2 − 1.5 and 1 − 1.5; sqrt(2/1 · (0.25 + 0.25)) / 4
+        "accuracy_se": 0.25,
+        "tokens": 25.0,
+        # Sums 40 and 60, residuals −10 and 10; sqrt(2 · 200) / 4
+        "tokens_se": 5.0,
+        "tokens_median": 25.0,
+        "tokens_correct": 20.0,
+        "tokens_wrong": 40.0,
+        "truncated": 0.25,
+        # Of 40: 1 − 10/40, 1 − 30/40, 0, 1 − 20/40
+        "area": (0.75 + 0.25 + 0.5) / 4,
+        "normalised_regret": 1 - 1.5 / 4,
+        "tokens_per_correct": 100 / 3,
+        "money_per_correct": 2.0 * 100 / 1e6 / 3,
+        "ock_score": 75 - 10 * math.log10(1.0025),
+    }
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
+    assert result["pass_at"] == pytest.approx({"1": 0.75, "2": 1.0})
+    assert result["accuracy_at"][9::10] == [[10.0, 0.25], [20.0, 0.5], [30.0, 0.75], [40.0, 0.75]]
+    # Tokens 10, 30 at difficulty 0 and 40, 20 at 1: the means are 20 and 30, r² = 100 / 500
+    line = {"easiest": 20.0, "hardest": 30.0, "slope": 10.0, "r2": 0.2}
+    assert {name: result["by_difficulty"][name] for name in line} == pytest.approx(line)
+
+
+def test_a_perfect_model_that_spends_nothing_has_no_regret():
+    result = measure(generations([1, 1], [0, 0], [0, 1]), 100)
+    assert result["normalised_regret"] == 0
+    assert result["ock_score"] == 100
+
+
+def test_difficulty_without_a_column_is_one_minus_the_solve_rate():
+    result = measure(generations([1, 1, 0, 1], [10, 10, 30, 30], [0, 0, 1, 1]), 40)
+    assert result["by_difficulty"]["source"] == "1 - solve rate"
+    assert result["by_difficulty"]["slope"] == pytest.approx(40)  # 20 tokens over a difficulty of ½
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(4, 2, 2), (8, 3, 4), (5, 0, 2), (5, 5, 4), (7, 6, 3)])
+def test_pass_at_k_is_the_share_of_the_draws_with_a_correct_one(n, c, k):
+    draws = list(itertools.combinations([True] * c + [False] * (n - c), k))
+    assert pass_at(np.array([float(n)]), np.array([float(c)]), k) == pytest.approx(sum(map(any, draws)) / len(draws))
+
+
+def test_the_smallest_cap_by_brute_force():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        correct, tokens = rng.integers(0, 2, 60).astype(float), rng.integers(1, 100, 60)
+        fine = [b for b in range(0, 101) if (correct * (tokens <= b)).mean() >= correct.mean() - 0.1 - 1e-9]
+        cap = smallest_cap(correct, tokens, loss=0.1)
+        assert (correct * (tokens <= cap)).sum() == (correct * (tokens <= min(fine))).sum()
+
+
+def test_against_the_published_rule():
+    base = {"accuracy": 0.5, "tokens": 1000.0}
+    better = against(base, {"accuracy": 0.55, "tokens": 600.0})
+    worse = against(base, {"accuracy": 0.45, "tokens": 600.0})
+    assert better["aes"] == pytest.approx(0.4 + 3 * 0.1)
+    assert worse["aes"] == pytest.approx(0.4 - 5 * 0.1)
+
+
+@pytest.mark.parametrize(("accuracy", "tokens", "score"), [(75.5, 24765, 70.09), (3.5, 947, 3.11), (1, 61040, -7.52)])
+def test_ock_score_is_that_of_its_published_table(accuracy, tokens, score):
+    correct = np.arange(200) < accuracy * 2
+    result = measure(generations(correct, [tokens] * 200, range(200)), 100_000)
+    assert result["ock_score"] == pytest.approx(score, abs=0.005)
+
+
+def test_paired_by_problem_whatever_the_order(tmp_path):
+    before = lines(
+        tmp_path / "a.jsonl", [{"problem": p, "correct": c, "tokens": t} for p, c, t in [("x", 1, 10), ("y", 0, 30)]]
+    )
+    after = lines(
+        tmp_path / "b.jsonl",
+        [{"problem": p, "correct": c, "tokens": t} for p, c, t in [("y", 1, 15), ("x", 1, 5), ("z", 0, 9)]],
+    )
+    change = paired(read_generations(before, "a", {}), read_generations(after, "b", {}))
+    assert change["problems"] == 2
+    assert change["accuracy_change"] == pytest.approx(0.5)
+    assert change["tokens_ratio"] == pytest.approx(0.5)
+
+
+def test_intervals_cover_the_truth():
+    """2,000 runs of 120 problems with 4 dependent responses each: the 95 % interval holds the truth 93 to 97 times of 100."""
+    rng = np.random.default_rng(1)
+    truth_tokens, hits = 400.0, {"accuracy": 0, "tokens": 0, "tokens_per_correct": 0}
+    runs, problems, k = 2000, 120, 4
+    for _ in range(runs):
+        hard_P = rng.uniform(0, 1, problems).repeat(k)  # E 1 − d = ½; tokens 200 + 400·d, E = 400
+        correct = rng.uniform(size=problems * k) < 1 - hard_P
+        tokens = np.round(200 + 400 * hard_P + rng.normal(0, 40, problems * k))
+        result = measure(generations(correct, tokens, np.arange(problems).repeat(k)), 800)
+        for name, truth in (("accuracy", 0.5), ("tokens", truth_tokens), ("tokens_per_correct", truth_tokens / 0.5)):
+            hits[name] += abs(result[name] - truth) <= 1.96 * result[f"{name}_se"]
+    assert all(0.93 <= count / runs <= 0.97 for count in hits.values()), hits
+
+
+def test_responses_are_graded_and_words_counted(tmp_path):
+    rows = [
+        {"question": "q1", "output": r"Wait, maybe 3? Let me verify. \boxed{4}", "gold": "x #### 4", "tokens": 9},
+        {"question": "q2", "output": r"Hmm. \boxed{5}", "gold": "y #### 6", "tokens": 4},
+    ]
+    read = lines(tmp_path / "a.jsonl", rows)
+    out = tmp_path / "out.json"
+    outcome = run(read, "--answer", "gold", "--answer-after", "####", "--out", out)
+    assert outcome.exit_code == 0, outcome.output
+    (result,) = json.loads(out.read_text())
+    assert result["accuracy"] == 0.5
+    assert (result["hedging_correct"], result["hedging_wrong"]) == (2.0, 1.0)
+    assert (result["checking_correct"], result["checking_wrong"]) == (1.0, 0.0)
+    assert result["columns"]["problem"] == "question"
+
+
+def test_parquet_and_nested_columns_give_the_same_numbers(tmp_path):
+    rows = [{"question": p, "mine": {"right": bool(c), "length": t}} for p, c, t, *_ in ROWS]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    out = tmp_path / "out.json"
+    outcome = run(tmp_path / "a.parquet", "--correct", "mine.right", "--tokens", "mine.length", "--out", out)
+    assert outcome.exit_code == 0, outcome.output
+    (result,) = json.loads(out.read_text())
+    plain = measure(read_generations(small(tmp_path / "b.jsonl"), "b", {}), 40)
+    for name in ("accuracy", "accuracy_se", "tokens", "tokens_se", "area", "pass_at"):
+        assert result[name] == plain[name]
+
+
+def test_the_picture_and_a_table_of_two_files(tmp_path):
+    first, second = small(tmp_path / "a.jsonl"), small(tmp_path / "b.jsonl")
+    outcome = run(f"before={first}", f"after={second}", "--png", tmp_path / "p.png")
+    assert outcome.exit_code == 0, outcome.output
+    assert (tmp_path / "p.png").stat().st_size > 5000
+    assert all(word in outcome.output for word in ("before", "after", "AES", "OckScore"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "arguments", "named"),
+    [
+        ([{"problem": "p", "tokens": 3}], [], "--correct"),
+        ([{"problem": "p", "correct": 1}], [], "--tokens"),
+        ([{"correct": 1, "tokens": 3}], [], "--problem"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--tokens", "tokesn"], "tokens"),
+        ([{"problem": "p", "correct": 2, "tokens": 3}], [], "[0, 1]"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}, {"problem": "p", "correct": None, "tokens": 3}], [], "row 2"),
+        ([{"problem": "p", "correct": 1, "tokens": "3"}], [], "row 1"),
+        ([{"key": "p", "acc": 0.5, "tokens": 3, "problems": 2}], [], "problems"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--marker", "####"], "--answer"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--price-out", "-1"], "--price-out"),
+        ([], [], "no rows"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(tmp_path, rows, arguments, named):
+    outcome = run(lines(tmp_path / "a.jsonl", rows), *arguments)
+    assert isinstance(outcome.exception, SettingsError)
+    assert named in str(outcome.exception)
+    assert len(str(outcome.exception).splitlines()) == 1
+
+
+def test_equal_labels_and_missing_files_are_refused(tmp_path):
+    read = small(tmp_path / "a.jsonl")
+    assert "LABEL=FILE" in str(run(read, read).exception)
+    assert "nothing.jsonl" in str(run(tmp_path / "nothing.jsonl").exception)
+
+
+def test_evaluate_without_a_subcommand_is_that_of_a_model():
+    outcome = CliRunner().invoke(app, ["evaluate", "no-such-model", "no-such-file.parquet"])
+    assert "no-such-file.parquet" in str(outcome.exception) + outcome.output

@@ -1,0 +1,212 @@
+"""``verl-efficiency evaluate offline``: what stored generations of any tool cost and are worth, without a model."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from verl_efficiency.settings import SettingsError, require
+
+
+def offline_command(
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response. The first is the base of AES."
+        ),
+    ],
+    problem: Annotated[str | None, typer.Option(help="Column that names the problem; dots lead inside.")] = None,
+    response: Annotated[str | None, typer.Option(help="Column of the response's text.")] = None,
+    correct: Annotated[str | None, typer.Option(help="Column of the correctness, in [0, 1].")] = None,
+    answer: Annotated[str | None, typer.Option(help="Column of the right answer: the responses are graded.")] = None,
+    answer_after: Annotated[
+        str | None, typer.Option(help="The answer is what follows this mark in its column (GSM8K: ####).")
+    ] = None,
+    marker: Annotated[str | None, typer.Option(help="Grade what follows the last such text, not \\boxed{}.")] = None,
+    strip_thinking: Annotated[bool, typer.Option(help="Grade what stands outside <think> blocks.")] = False,
+    tokens: Annotated[str | None, typer.Option(help="Column of the response's tokens.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Model whose tokenizer counts the response's tokens.")] = None,
+    prompt_tokens: Annotated[str | None, typer.Option(help="Column of the prompt's tokens, for --price-in.")] = None,
+    difficulty: Annotated[str | None, typer.Option(help="Column of the difficulty, a number.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Limit of the run: responses that long were cut off.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(help="Tokens up to which the accuracy curve goes. Default: the longest response.")
+    ] = None,
+    price_out: Annotated[float, typer.Option(help="Money for a million tokens of the responses.")] = 0.0,
+    price_in: Annotated[float, typer.Option(help="Money for a million tokens of the prompts.")] = 0.0,
+    out: Annotated[Path | None, typer.Option(help="Write all numbers, as JSON.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw accuracy over the token limit; needs matplotlib.")] = None,
+) -> None:
+    """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
+    from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
+    from verl_efficiency.evaluation.generations import read_generations
+
+    prices = Prices(price_out, price_in)
+    require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
+    for needs, name, given in ((answer, "--answer-after", answer_after), (answer, "--marker", marker)):
+        require(given is None or needs is not None, name, given, "used together with --answer")
+    named = [_label_and_path(text) for text in files]
+    labels = [label for label, _ in named]
+    require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
+    chosen = {
+        "problem": problem,
+        "response": response,
+        "correct": correct,
+        "tokens": tokens,
+        "prompt_tokens": prompt_tokens,
+        "difficulty": difficulty,
+    }
+    grade = None if answer is None else _grader(answer_after, marker, strip_thinking)
+    read = []
+    shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+    with Progress(*shown, console=Console(stderr=True)) as progress:
+        for label, path in named:
+            task = progress.add_task(label, total=None)
+            read.append(
+                read_generations(
+                    path,
+                    label,
+                    chosen,
+                    tokenizer=tokenizer,
+                    max_tokens=max_tokens,
+                    grade=grade,
+                    answer=answer,
+                    progress=lambda rows, task=task: progress.advance(task, rows),  # type: ignore[misc]
+                )
+            )
+    longest = max(int(generations.tokens_N.max()) for generations in read)
+    results = [measure(generations, budget or max(longest, 1), prices) for generations in read]
+    for generations, result in zip(read, results, strict=True):
+        result["columns"] = generations.columns
+    for generations, result in zip(read[1:], results[1:], strict=True):
+        result["against"] = against(results[0], result) | {"paired": paired(read[0], generations)}
+    Console().print(table(results))
+    for generations in read:
+        print(
+            f"{generations.label}: columns {', '.join(f'{role}={name}' for role, name in generations.columns.items())}"
+        )
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"numbers: {out}")
+    if png is not None:
+        from verl_efficiency.evaluation.plot_budget import plot_budget
+
+        plot_budget(results, png)
+        print(f"picture: {png}")
+
+
+def table(results: Sequence[dict[str, Any]]) -> Table:
+    """A row per number, a column per file; rows that no file has are left out."""
+    shown = Table(
+        box=box.SIMPLE,
+        pad_edge=False,
+        caption="± one standard error, responses to one problem counted as one draw; change and ratio are paired by problem. "
+        "Budget C: the accuracy under a limit of b tokens, averaged over b from 0 to C. Doubts and checks: words such as "
+        "'wait' and 'let me verify', a response. AES: weights 1 (length), 3 (gain), "
+        "5 (loss), against the first file. OckScore: 100 · accuracy − 10 · log10(tokens/10,000 + 1).",
+        caption_justify="left",
+    )
+    shown.add_column("", no_wrap=True)
+    for result in results:
+        shown.add_column(result["label"], justify="right", overflow="fold")
+    for name, cell in _LINES:
+        cells = [cell(result) for result in results]
+        if any(cells):
+            shown.add_row(name, *cells)
+    return shown
+
+
+def _value(name: str, scale: float = 1, digits: int = 1) -> Any:
+    def cell(result: dict[str, Any]) -> str:
+        return _text(result.get(name), result.get(f"{name}_se"), scale, digits)
+
+    return cell
+
+
+def _text(value: float | None, error: float | None = None, scale: float = 1, digits: int = 1, sign: str = "") -> str:
+    if value is None:
+        return ""
+    text = f"{value * scale:{sign},.{digits}f}"
+    return text if error is None else f"{text} ± {error * scale:,.{digits}f}"
+
+
+def _inside(*path: str, scale: float = 1, digits: int = 1, sign: str = "") -> Any:
+    def cell(result: dict[str, Any]) -> str:
+        value: Any = result
+        for name in path[:-1]:
+            value = value.get(name) or {}
+        return _text(value.get(path[-1]), value.get(f"{path[-1]}_se"), scale, digits, sign)
+
+    return cell
+
+
+def _pass_at(result: dict[str, Any]) -> str:
+    return "  ".join(f"@{k} {100 * value:.1f}" for k, value in result["pass_at"].items() if k != "1")
+
+
+def _line(result: dict[str, Any]) -> str:
+    fit = result["by_difficulty"]
+    if fit is None:
+        return ""
+    explained = "" if fit["r2"] is None else f", r² {fit['r2']:.2f}"
+    return f"{fit['easiest']:,.0f} to {fit['hardest']:,.0f}{explained}"
+
+
+_LINES = (
+    ("responses", _value("responses", digits=0)),
+    ("problems", _value("problems", digits=0)),
+    ("accuracy, %", _value("accuracy", 100)),
+    ("  change, points", _inside("against", "paired", "accuracy_change", scale=100, sign="+")),
+    ("pass, %", _pass_at),
+    ("tokens", _value("tokens")),
+    ("  ratio", _inside("against", "paired", "tokens_ratio", digits=3)),
+    ("  median", _value("tokens_median", digits=0)),
+    ("  90th percentile", _value("tokens_p90", digits=0)),
+    ("  when correct", _value("tokens_correct")),
+    ("  when wrong", _value("tokens_wrong")),
+    ("  easiest to hardest", _line),
+    ("cut off, %", _value("truncated", 100)),
+    ("tokens per correct", _value("tokens_per_correct")),
+    ("money per correct", _value("money_per_correct", digits=6)),
+    ("budget C, tokens", _value("budget", digits=0)),
+    ("accuracy, mean to C", _value("area", 100)),
+    ("normalised regret", _value("normalised_regret", digits=3)),
+    ("cap for 1 point less", _value("cap", digits=0)),
+    ("  tokens under it", _value("tokens_under_cap")),
+    ("AES", _inside("against", "aes", digits=3, sign="+")),
+    ("OckScore", _value("ock_score", digits=2)),
+    ("looping, %", _value("looping", 100)),
+    ("doubts when correct", _value("hedging_correct", digits=2)),
+    ("doubts when wrong", _value("hedging_wrong", digits=2)),
+    ("checks when correct", _value("checking_correct", digits=2)),
+    ("checks when wrong", _value("checking_wrong", digits=2)),
+)
+
+
+def _label_and_path(text: str) -> tuple[str, Path]:
+    label, equals, path = text.partition("=")
+    if not equals or Path(text).is_file():
+        label, path = Path(text).stem, text
+    require(bool(label and path), "files", text, "FILE or LABEL=FILE")
+    return label, Path(path)
+
+
+def _grader(answer_after: str | None, marker: str | None, strip_thinking: bool) -> Any:
+    from verl_efficiency.data.parquet import answer_text
+    from verl_efficiency.grading import extract_answer, grade_batch
+
+    def grade(texts: list[str], answers: list[Any]) -> list[float]:
+        golds = [answer_text(value, answer_after, number) for number, value in enumerate(answers)]
+        if not all(gold.strip() for gold in golds):
+            raise SettingsError("--answer: a right answer is empty; see `verl-efficiency grade`, which names the row")
+        given = [extract_answer(text, strip_thinking=strip_thinking, marker=marker) for text in texts]
+        return [float(verdict.correct) for verdict in grade_batch(given, golds)]
+
+    return grade
