@@ -19,6 +19,8 @@ from verl_efficiency.evaluation.calibrate import (
     calibrate_command,
     correct_answers,
     fit_budget,
+    shortest,
+    trade_off,
 )
 from verl_efficiency.evaluation.stored_rollouts import read_rollouts
 from verl_efficiency.methods.rollouts import Rollouts
@@ -57,7 +59,15 @@ def evaluated(key, acc, tokens, **more):
 
 
 def answers_of(lengths, difficulty, problems):
-    return CorrectAnswers(np.array(lengths), np.array(difficulty), np.array(problems), "data", (1, 1), len(lengths))
+    return CorrectAnswers(
+        np.array(lengths),
+        np.array(difficulty),
+        np.array(problems),
+        np.arange(len(lengths)),
+        "data",
+        (1, 1),
+        len(lengths),
+    )
 
 
 def run(*arguments):
@@ -313,3 +323,62 @@ def test_without_matplotlib_the_mend_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     result = run(write(tmp_path / "rows.jsonl", line_of_rows()), "--out", tmp_path / "p.png")
     assert "pip install 'verl-efficiency[evaluation]'" in str(result.exception)
+
+
+# what a budget costs and saves
+
+
+def grouped():
+    """Two groups, difficulty 0 and 1, with correct answers of 10, 40 and of 30, 60 tokens."""
+    return CorrectAnswers(
+        lengths_C=np.array([40.0, 10.0, 30.0, 60.0]),
+        difficulty_C=np.array([0.0, 0.0, 1.0, 1.0]),
+        problems_C=np.array([0, 0, 1, 1]),
+        groups_C=np.array([3, 3, 5, 5]),
+        source="data",
+        group_sizes=(8, 8),
+        rollouts=16,
+    )
+
+
+def test_the_shortest_correct_answer_of_each_group_is_fitted():
+    least = shortest(grouped())
+    assert least.lengths_C.tolist() == [10.0, 30.0]
+    assert least.difficulty_C.tolist() == [0.0, 1.0]
+    assert fit_budget(least.lengths_C, least.difficulty_C, 0.5) == pytest.approx((10.0, 30.0), abs=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("budget", "over", "lost", "saved"),
+    [
+        ((10, 30), 2 / 4, 0.0, (30 + 30) / 140),  # each group keeps its shortest
+        ((10, 20), 3 / 4, 1 / 2, (30 + 10 + 40) / 140),  # the hard group has none within 20
+        ((60, 60), 0.0, 0.0, 0.0),
+        ((5, 5), 1.0, 1.0, (35 + 5 + 25 + 55) / 140),
+    ],
+)
+def test_what_a_budget_costs_and_saves_by_hand(budget, over, lost, saved):
+    made = trade_off(grouped(), *budget)
+    assert (made.over, made.lost, made.saved) == pytest.approx((over, lost, saved), abs=1e-3)
+
+
+def test_a_verbose_habit_is_not_the_budget(tmp_path):
+    """Groups of 8 that mostly waste: the habit is 50 at every difficulty, the need is 10 and 30."""
+    rows = []
+    for number in range(40):
+        hard = number % 2
+        need = 10 + 20 * hard
+        rows += [evaluated(f"p{number}", 1.0, need if i == 0 else 50, difficulty=hard) for i in range(8)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    assert "b_min=10.0 +algorithm.efficiency.b_max=30.0" in run(path, "--out", tmp_path / "p.png").output
+    assert "b_min=50.0 +algorithm.efficiency.b_max=50.0" in run(path, "--of", "all", "--out", tmp_path / "p.png").output
+
+
+def test_the_yaml_it_prints_is_accepted_by_the_method(tmp_path):
+    import yaml
+
+    output = run(write(tmp_path / "rows.jsonl", line_of_rows()), "--out", tmp_path / "p.png").output
+    text = output.split("as YAML:\n")[1].split("one target")[0]
+    settings = yaml.safe_load(text)["algorithm"]["efficiency"]
+    built = TokenBudgetSettings(**settings)
+    assert (built.b_min, built.b_max, built.difficulty) == (10.0, 50.0, "data")

@@ -1,21 +1,26 @@
-"""``verl-efficiency calibrate``: fit the budget of ``token_budget`` to stored rollouts.
+"""``verl-efficiency calibrate``: fit the budget of ``token_budget`` to stored rollouts, and show what budgets cost and save.
 
-The lengths L of the correct answers are regressed on the difficulty d of their problems, at one quantile q::
+A correct rollout shows what a problem can be solved in, and the shortest one of a group shows what is needed. The lengths L of
+the shortest correct rollouts are regressed on the difficulty d of their problems, at one quantile q::
 
     b_min, b_max = argmin  Σ ρ_q(L − b_min − (b_max − b_min) · d)     over b_max ≥ b_min ≥ 1
     ρ_q(r) = q · r  for r ≥ 0,  (q − 1) · r  for r < 0                tokens
 
-so that about a share q of the correct answers is within budget at every difficulty. That the budget is a quantile of what
-correct answers cost, and that it is the median by default, is our choice. The intervals come from a bootstrap over problems.
+so that the model has already solved about a share q of the problems within budget, at every difficulty. The shortest and the
+median are our choice: all correct rollouts (``--of all``) fit the model's habit, which is what the budget is to change. The
+intervals come from a bootstrap over problems.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from verl_efficiency.evaluation.plot_fit import plot_fit
 from verl_efficiency.evaluation.stored_rollouts import StoredRollout, find_files, read_rollouts
@@ -26,6 +31,8 @@ SMOOTHING = 1.0  # token_budget's default, see TokenBudgetSettings
 LEAST_BUDGET = 1.0  # tokens
 TOLERANCE = 1e-3  # tokens
 RESAMPLES = 200
+FITTED = ("shortest", "all")
+SHOWN_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class CorrectAnswers:
         lengths_C: tokens, at least 1.
         difficulty_C: in [0, 1].
         problems_C: number of the problem, equal for equal ones in different groups and files.
+        groups_C: number of the group that the rollout was drawn in.
         source: where the difficulty comes from, ``data`` or ``group``.
         group_sizes: smallest and largest number of rollouts in a group.
         rollouts: how many there are with the wrong ones.
@@ -44,6 +52,7 @@ class CorrectAnswers:
     lengths_C: np.ndarray
     difficulty_C: np.ndarray
     problems_C: np.ndarray
+    groups_C: np.ndarray
     source: str
     group_sizes: tuple[int, int]
     rollouts: int
@@ -55,8 +64,12 @@ def calibrate_command(
         typer.Argument(help="Rows of `evaluate --rows`, dumps of verl's trainer.rollout_data_dir, or folders of them."),
     ],
     quantile: Annotated[
-        float, typer.Option(help="Share of the correct answers that is to be within budget. The median is our choice.")
+        float, typer.Option(help="Share of the problems that the model has already solved within budget.")
     ] = 0.5,
+    of: Annotated[
+        str,
+        typer.Option(help="Fit the shortest correct rollout of each group, or all correct ones (the model's habit)."),
+    ] = "shortest",
     threshold: Annotated[float, typer.Option(help="A score (acc) of at least this is correct.")] = 0.5,
     difficulty: Annotated[
         str,
@@ -70,11 +83,13 @@ def calibrate_command(
     ] = None,
     out: Annotated[Path, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = Path("calibration.png"),
 ) -> None:
-    """Fit b_min and b_max of token_budget to stored rollouts: a quantile of the lengths of correct answers."""
+    """Fit b_min and b_max of token_budget to stored rollouts, and show what tighter and looser budgets cost and save."""
     require(0 < quantile < 1, "quantile", quantile, "between 0 and 1")
     require(0 < threshold <= 1, "threshold", threshold, "above 0 and at most 1")
     if difficulty not in SOURCES:
         raise SettingsError(f"difficulty: {unknown('source', difficulty, SOURCES)}")
+    if of not in FITTED:
+        raise SettingsError(f"of: {unknown('choice', of, FITTED)}")
     require(max_response_length is None or max_response_length >= 1, "max_response_length", max_response_length, "≥ 1")
     rollouts = [
         rollout
@@ -82,7 +97,8 @@ def calibrate_command(
         for rollout in read_rollouts(path, threshold, tokenizer, max_response_length)
     ]
     answers = correct_answers(rollouts, difficulty)
-    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
+    fitted = shortest(answers) if of == "shortest" else answers
+    lengths_C, difficulty_C = fitted.lengths_C, fitted.difficulty_C
     if np.ptp(difficulty_C) < 1e-9:
         flat = max(LEAST_BUDGET, float(np.quantile(lengths_C, quantile)))
         raise SettingsError(
@@ -90,9 +106,11 @@ def calibrate_command(
             f"flat budget: +algorithm.efficiency.b_min={flat:.1f} +algorithm.efficiency.b_max={flat:.1f}"
         )
     b_min, b_max = fit_budget(lengths_C, difficulty_C, quantile)
-    fits_R2 = bootstrap(answers, quantile)
+    fits_R2 = bootstrap(fitted, quantile)
     plot_fit(answers, (b_min, b_max), fits_R2, quantile, out)
-    _print_fit(answers, (b_min, b_max), fits_R2, quantile, threshold)
+    _print_fit(answers, fitted, (b_min, b_max), fits_R2, quantile, of)
+    Console().print(_table(answers, fitted))
+    _print_settings(answers, fitted, (b_min, b_max), quantile, threshold)
     print(f"picture: {out}")
 
 
@@ -122,16 +140,60 @@ def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAn
             if not (isinstance(value, int | float) and 0 <= value <= 1):
                 raise SettingsError(
                     f"difficulty: must be a number in [0, 1] in every row, as token_budget needs it, got {value!r} in "
-                    f"{rollout.group[0]}; mend the column, or use --difficulty group"
+                    f"{rollout.group[0]}; fix the column, or use --difficulty group"
                 )
         difficulty_C = np.array([rollout.difficulty for rollout in correct], dtype=float)
     return CorrectAnswers(
         lengths_C=np.array([rollout.tokens for rollout in correct], dtype=float).clip(min=1),
         difficulty_C=difficulty_C,
         problems_C=np.array([problems[rollout.problem] for rollout in correct]),
+        groups_C=group_B[correct_B],
         source=source,
         group_sizes=(int(size_G.min()), int(size_G.max())),
         rollouts=len(rollouts),
+    )
+
+
+def shortest(answers: CorrectAnswers) -> CorrectAnswers:
+    """The shortest correct answer of each group alone."""
+    order_C = np.lexsort((answers.lengths_C, answers.groups_C))
+    first_C = np.flatnonzero(np.diff(answers.groups_C[order_C], prepend=-1))
+    kept = order_C[first_C]
+    problems_C = np.unique(answers.problems_C[kept], return_inverse=True)[1]
+    return replace(
+        answers,
+        lengths_C=answers.lengths_C[kept],
+        difficulty_C=answers.difficulty_C[kept],
+        problems_C=problems_C,
+        groups_C=answers.groups_C[kept],
+    )
+
+
+@dataclass(frozen=True)
+class TradeOff:
+    """What a budget asks of the stored rollouts.
+
+    Attributes:
+        over: share of the correct rollouts that are over budget and so lose reward.
+        lost: share of the solved groups whose correct rollouts are all over budget: what a hard cap there would lose.
+        saved: share of the tokens of correct rollouts beyond the budget: what is saved when they come down to it.
+    """
+
+    over: float
+    lost: float
+    saved: float
+
+
+def trade_off(answers: CorrectAnswers, b_min: float, b_max: float) -> TradeOff:
+    """What the budget ``b_min + (b_max − b_min) · d`` costs and saves on all correct ``answers``."""
+    budget_C = b_min + (b_max - b_min) * answers.difficulty_C + TOLERANCE
+    over_C = answers.lengths_C > budget_C
+    within = len(np.unique(answers.groups_C[~over_C]))
+    beyond_C = np.maximum(0.0, answers.lengths_C - budget_C)
+    return TradeOff(
+        over=float(over_C.mean()),
+        lost=1 - within / len(np.unique(answers.groups_C)),
+        saved=float(beyond_C.sum() / answers.lengths_C.sum()),
     )
 
 
@@ -185,32 +247,67 @@ def bootstrap(answers: CorrectAnswers, quantile: float, resamples: int = RESAMPL
 
 
 def _print_fit(
-    answers: CorrectAnswers, fit: tuple[float, float], fits_R2: np.ndarray, quantile: float, threshold: float
+    answers: CorrectAnswers,
+    fitted: CorrectAnswers,
+    fit: tuple[float, float],
+    fits_R2: np.ndarray,
+    quantile: float,
+    of: str,
 ) -> None:
-    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
+    difficulty_C = fitted.difficulty_C
     problems = int(answers.problems_C.max()) + 1
-    low, high = np.quantile(lengths_C, [0.1, 0.9])
     smallest, largest = answers.group_sizes
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     source = "extra_info.difficulty" if answers.source == "data" else f"1 - smoothed solve rate, groups of {sizes}"
-    within = np.mean(lengths_C <= fit[0] + (fit[1] - fit[0]) * difficulty_C + TOLERANCE)
-    print(f"answers:    {len(lengths_C)} correct of {answers.rollouts} rollouts, {problems} problems")
+    print(f"answers:    {len(answers.lengths_C)} correct of {answers.rollouts} rollouts, {problems} problems")
     easiest, hardest = difficulty_C.min(), difficulty_C.max()
     beyond = "; beyond, the line is extrapolated" if easiest > 0 or hardest < 1 else ""
     print(f"difficulty: {answers.source} ({source}), seen from {easiest:.3g} to {hardest:.3g}{beyond}")
-    print(
-        f"fit:        quantile {quantile:g} of the lengths of correct answers (our choice), {within:.1%} within budget"
-    )
+    what = "all correct rollouts" if of == "all" else "the shortest correct rollout of each group"
+    print(f"fit:        quantile {quantile:g} of the lengths of {what}")
     bounds_22 = np.quantile(fits_R2, [0.025, 0.975], axis=0)
     for name, value, (lower, upper) in zip(("b_min", "b_max"), fit, bounds_22.T, strict=True):
         interval = f"95 % interval {lower:.1f} to {upper:.1f}" if problems > 1 else "no interval from one problem"
         print(f"  {name} = {value:.1f} tokens, {interval}")
-    print(f"unset, they follow the 10th and 90th percentile: {low:.1f} and {high:.1f} here")
+    if of == "shortest" and largest == 1:
+        print("note: one rollout a problem shows the model's habit, not what it can do; sample 8 or more a problem")
     if fit[0] == fit[1]:
         print("note: correct answers do not become longer with this difficulty; the best budget is flat")
     if fit[0] == LEAST_BUDGET:
         print(f"note: b_min is at its bound of {LEAST_BUDGET:g} token; a straight line fits these lengths badly")
+
+
+def _table(answers: CorrectAnswers, fitted: CorrectAnswers) -> Table:
+    """Budgets from tight to loose, and the two that unset settings start with."""
+    table = Table(
+        box=box.SIMPLE,
+        pad_edge=False,
+        title="what a budget costs and saves, on these rollouts",
+        caption="over: correct rollouts that lose reward. lost: solved groups with no correct rollout within budget. "
+        "saved: tokens of correct rollouts beyond the budget.",
+    )
+    table.add_column("quantile")
+    for name in ("b_min", "b_max", "over, %", "lost, %", "saved, %"):
+        table.add_column(name, justify="right")
+    rows = {f"{q:g}": fit_budget(fitted.lengths_C, fitted.difficulty_C, q) for q in SHOWN_QUANTILES}
+    low, high = np.quantile(answers.lengths_C, [0.1, 0.9])
+    rows["unset (10th, 90th percentile)"] = (float(low), float(high))
+    for name, (b_min, b_max) in rows.items():
+        made = trade_off(answers, b_min, b_max)
+        shares = [f"{100 * share:.1f}" for share in (made.over, made.lost, made.saved)]
+        table.add_row(name, f"{b_min:.1f}", f"{b_max:.1f}", *shares)
+    return table
+
+
+def _print_settings(
+    answers: CorrectAnswers, fitted: CorrectAnswers, fit: tuple[float, float], quantile: float, threshold: float
+) -> None:
+    """What to paste, for ``token_budget`` and for the methods that take one target for all problems."""
     settings = {"difficulty": answers.source, "b_min": f"{fit[0]:.1f}", "b_max": f"{fit[1]:.1f}"}
     if threshold != 0.5:
         settings["correct_threshold"] = f"{threshold:g}"
     print("overrides:  " + " ".join(f"+algorithm.efficiency.{name}={value}" for name, value in settings.items()))
+    flat = float(np.quantile(fitted.lengths_C, quantile))
+    yaml = [f"    {name}: {value}" for name, value in settings.items()]
+    print("as YAML:", "algorithm:", "  adv_estimator: token_budget", "  efficiency:", *yaml, sep="\n")
+    print(f"one target for all problems (laser, leash): +algorithm.efficiency.target_length={flat:.0f}")
