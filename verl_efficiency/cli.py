@@ -13,6 +13,7 @@ from verl_efficiency.data.cli import pack_command
 from verl_efficiency.evaluation.calibrate import calibrate_command
 from verl_efficiency.evaluation.cli import evaluate_command, report_command
 from verl_efficiency.evaluation.offline import offline_command
+from verl_efficiency.evaluation.strategies import strategies_command
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.methods.page import page
 from verl_efficiency.rewards.cli import grade_command
@@ -33,6 +34,7 @@ evaluate_app = typer.Typer(
 )
 evaluate_app.command("model")(evaluate_command)
 evaluate_app.command("offline")(offline_command)
+evaluate_app.command("strategies")(strategies_command)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 app.command("pack")(pack_command)
 app.add_typer(evaluate_app, name="evaluate")

@@ -29,6 +29,13 @@ ROLES: dict[str, tuple[str, ...]] = {
     "prompt_tokens": ("prompt_tokens",),
     "truncated": ("truncated",),
     "difficulty": ("difficulty", "extra_info.difficulty"),
+    "weight": (),
+}
+OPTIONAL_NUMBERS: dict[str, type] = {
+    "weight": np.float64,
+    "prompt_tokens": np.int64,
+    "truncated": np.bool_,
+    "difficulty": np.float64,
 }
 HEDGING = re.compile(r"\b(?:wait|hmm+|maybe|perhaps|not sure|alternatively|actually|hold on|on second thought)\b", re.I)
 CHECKING = re.compile(
@@ -53,6 +60,8 @@ class Generations:
         hedging_N: int64, words of doubt ("wait", "maybe", …).
         checking_N: int64, announcements of a check ("let me verify", …).
         columns: the column that was read for each role.
+        vote_N: int64, number of the answer that the response gives, the same for equal answers, −1 for none.
+        weight_N: float64, what a verifier says of the response.
     """
 
     label: str
@@ -67,6 +76,8 @@ class Generations:
     hedging_N: np.ndarray | None
     checking_N: np.ndarray | None
     columns: dict[str, str]
+    vote_N: np.ndarray | None = None
+    weight_N: np.ndarray | None = None
 
 
 def read_generations(
@@ -78,6 +89,7 @@ def read_generations(
     max_tokens: int | None = None,
     grade: Callable[[list[str], list[Any]], list[float]] | None = None,
     answer: str | None = None,
+    votes: Callable[[list[str]], list[str | None]] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Generations:
     """Read a file of JSON lines or a parquet file, ``CHUNK`` rows at a time.
@@ -90,6 +102,7 @@ def read_generations(
         max_tokens: the limit that the run had; a response of that length counts as truncated where no column says so.
         grade: from responses and right answers to 1 or 0 each; used where ``answer`` is given.
         answer: column of the right answer.
+        votes: from responses to the answers that they give, spelt alike where they are equal; makes ``vote_N``.
         progress: called with the number of rows of each chunk.
 
     Raises:
@@ -99,11 +112,14 @@ def read_generations(
     first = next(rows, None)
     if first is None:
         raise SettingsError(f"files: {path} has no rows")
-    columns = find_columns(path, first, chosen, graded=answer is not None, counted=tokenizer is not None)
+    columns = find_columns(
+        path, first, chosen, graded=answer is not None, counted=tokenizer is not None, voted=votes is not None
+    )
     if answer is not None:
         columns["answer"] = answer
     count = _counter(tokenizer) if "tokens" not in columns else None
     numbers: dict[bytes, int] = {}
+    answers: dict[str | None, int] = {None: -1}
     parts: dict[str, list[np.ndarray]] = {}
 
     def keep(name: str, values: list[Any], kind: type) -> None:
@@ -127,7 +143,14 @@ def read_generations(
             keep("tokens", count(texts), np.int64)
         else:
             keep("tokens", read.numbers("tokens", 0.0), np.int64)
-        for role, kind in (("prompt_tokens", np.int64), ("truncated", np.bool_), ("difficulty", np.float64)):
+        if votes is not None and texts is not None:
+            keep("vote", [answers.setdefault(given, len(answers)) for given in votes(texts)], np.int64)
+        for role, kind in (
+            ("weight", np.float64),
+            ("prompt_tokens", np.int64),
+            ("truncated", np.bool_),
+            ("difficulty", np.float64),
+        ):
             if role in columns:
                 keep(role, read.numbers(role), kind)
         done += len(chunk)
@@ -137,7 +160,7 @@ def read_generations(
     whole = {name: np.concatenate(pieces) for name, pieces in parts.items()}
     if "truncated" not in whole and max_tokens is not None:
         whole["truncated"] = whole["tokens"] >= max_tokens
-    optional = ("prompt_tokens", "truncated", "difficulty", "repeated", "hedging", "checking")
+    optional = ("vote", "weight", "prompt_tokens", "truncated", "difficulty", "repeated", "hedging", "checking")
     return Generations(
         label=label,
         problem_N=whole["problem"],
@@ -150,7 +173,13 @@ def read_generations(
 
 
 def find_columns(
-    path: Path, row: Mapping[str, Any], chosen: Mapping[str, str | None], *, graded: bool = False, counted: bool = False
+    path: Path,
+    row: Mapping[str, Any],
+    chosen: Mapping[str, str | None],
+    *,
+    graded: bool = False,
+    counted: bool = False,
+    voted: bool = False,
 ) -> dict[str, str]:
     """The column of each role: the one that was chosen, else the first usual name that ``row`` has.
 
@@ -169,7 +198,12 @@ def find_columns(
         columns.pop("correct", None)
     if counted:
         columns.pop("tokens", None)
-    needed = ["problem"] + ["correct"] * (not graded) + ["tokens"] * (not counted) + ["response"] * (graded or counted)
+    needed = (
+        ["problem"]
+        + ["correct"] * (not graded)
+        + ["tokens"] * (not counted)
+        + ["response"] * (graded or counted or voted)
+    )
     fixes = {
         "correct": "--correct COLUMN, or --answer COLUMN to have the responses graded",
         "tokens": "--tokens COLUMN, or --tokenizer MODEL to have the responses counted",

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from verl_efficiency.settings import SettingsError, require
+from verl_efficiency.evaluation import stored_options as options
+from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
+from verl_efficiency.evaluation.plot_budget import plot_budget
+from verl_efficiency.settings import require
 
 
 def offline_command(
@@ -21,17 +23,15 @@ def offline_command(
             help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response. The first is the base of AES."
         ),
     ],
-    problem: Annotated[str | None, typer.Option(help="Column that names the problem; dots lead inside.")] = None,
-    response: Annotated[str | None, typer.Option(help="Column of the response's text.")] = None,
-    correct: Annotated[str | None, typer.Option(help="Column of the correctness, in [0, 1].")] = None,
-    answer: Annotated[str | None, typer.Option(help="Column of the right answer: the responses are graded.")] = None,
-    answer_after: Annotated[
-        str | None, typer.Option(help="The answer is what follows this mark in its column (GSM8K: ####).")
-    ] = None,
-    marker: Annotated[str | None, typer.Option(help="Grade what follows the last such text, not \\boxed{}.")] = None,
-    strip_thinking: Annotated[bool, typer.Option(help="Grade what stands outside <think> blocks.")] = False,
-    tokens: Annotated[str | None, typer.Option(help="Column of the response's tokens.")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="Model whose tokenizer counts the response's tokens.")] = None,
+    problem: options.Problem = None,
+    response: options.Response = None,
+    correct: options.Correct = None,
+    answer: options.Answer = None,
+    answer_after: options.AnswerAfter = None,
+    marker: options.Marker = None,
+    strip_thinking: options.StripThinking = False,
+    tokens: options.Tokens = None,
+    tokenizer: options.Tokenizer = None,
     prompt_tokens: Annotated[str | None, typer.Option(help="Column of the prompt's tokens, for --price-in.")] = None,
     difficulty: Annotated[str | None, typer.Option(help="Column of the difficulty, a number.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Limit of the run: responses that long were cut off.")] = None,
@@ -40,20 +40,12 @@ def offline_command(
     ] = None,
     price_out: Annotated[float, typer.Option(help="Money for a million tokens of the responses.")] = 0.0,
     price_in: Annotated[float, typer.Option(help="Money for a million tokens of the prompts.")] = 0.0,
-    out: Annotated[Path | None, typer.Option(help="Write all numbers, as JSON.")] = None,
+    out: options.Out = None,
     png: Annotated[Path | None, typer.Option(help="Draw accuracy over the token limit; needs matplotlib.")] = None,
 ) -> None:
     """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
-    from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
-    from verl_efficiency.evaluation.generations import read_generations
-
     prices = Prices(price_out, price_in)
     require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
-    for needs, name, given in ((answer, "--answer-after", answer_after), (answer, "--marker", marker)):
-        require(given is None or needs is not None, name, given, "used together with --answer")
-    named = [_label_and_path(text) for text in files]
-    labels = [label for label, _ in named]
-    require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
     chosen = {
         "problem": problem,
         "response": response,
@@ -62,24 +54,16 @@ def offline_command(
         "prompt_tokens": prompt_tokens,
         "difficulty": difficulty,
     }
-    grade = None if answer is None else _grader(answer_after, marker, strip_thinking)
-    read = []
-    shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
-    with Progress(*shown, console=Console(stderr=True)) as progress:
-        for label, path in named:
-            task = progress.add_task(label, total=None)
-            read.append(
-                read_generations(
-                    path,
-                    label,
-                    chosen,
-                    tokenizer=tokenizer,
-                    max_tokens=max_tokens,
-                    grade=grade,
-                    answer=answer,
-                    progress=lambda rows, task=task: progress.advance(task, rows),  # type: ignore[misc]
-                )
-            )
+    read = options.read_files(
+        files,
+        chosen,
+        answer=answer,
+        answer_after=answer_after,
+        marker=marker,
+        strip_thinking=strip_thinking,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+    )
     longest = max(int(generations.tokens_N.max()) for generations in read)
     results = [measure(generations, budget or max(longest, 1), prices) for generations in read]
     for generations, result in zip(read, results, strict=True):
@@ -87,17 +71,11 @@ def offline_command(
     for generations, result in zip(read[1:], results[1:], strict=True):
         result["against"] = against(results[0], result) | {"paired": paired(read[0], generations)}
     Console().print(table(results))
-    for generations in read:
-        print(
-            f"{generations.label}: columns {', '.join(f'{role}={name}' for role, name in generations.columns.items())}"
-        )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"numbers: {out}")
     if png is not None:
-        from verl_efficiency.evaluation.plot_budget import plot_budget
-
         plot_budget(results, png)
         print(f"picture: {png}")
 
@@ -188,25 +166,3 @@ _LINES = (
     ("checks when correct", _value("checking_correct", digits=2)),
     ("checks when wrong", _value("checking_wrong", digits=2)),
 )
-
-
-def _label_and_path(text: str) -> tuple[str, Path]:
-    label, equals, path = text.partition("=")
-    if not equals or Path(text).is_file():
-        label, path = Path(text).stem, text
-    require(bool(label and path), "files", text, "FILE or LABEL=FILE")
-    return label, Path(path)
-
-
-def _grader(answer_after: str | None, marker: str | None, strip_thinking: bool) -> Any:
-    from verl_efficiency.data.parquet import answer_text
-    from verl_efficiency.grading import extract_answer, grade_batch
-
-    def grade(texts: list[str], answers: list[Any]) -> list[float]:
-        golds = [answer_text(value, answer_after, number) for number, value in enumerate(answers)]
-        if not all(gold.strip() for gold in golds):
-            raise SettingsError("--answer: a right answer is empty; see `verl-efficiency grade`, which names the row")
-        given = [extract_answer(text, strip_thinking=strip_thinking, marker=marker) for text in texts]
-        return [float(verdict.correct) for verdict in grade_batch(given, golds)]
-
-    return grade

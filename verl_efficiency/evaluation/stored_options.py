@@ -1,0 +1,120 @@
+"""The options of the commands that read stored generations, and the reading that they share."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
+
+from verl_efficiency.evaluation.generations import Generations, read_generations
+from verl_efficiency.settings import SettingsError, require
+
+Problem = Annotated[str | None, typer.Option(help="Column that names the problem; dots lead inside.")]
+Response = Annotated[str | None, typer.Option(help="Column of the response's text.")]
+Correct = Annotated[str | None, typer.Option(help="Column of the correctness, in [0, 1].")]
+Answer = Annotated[str | None, typer.Option(help="Column of the right answer: the responses are graded.")]
+AnswerAfter = Annotated[
+    str | None, typer.Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
+]
+Marker = Annotated[
+    str | None, typer.Option(help="A response's answer is what follows the last such text, not \\boxed{}.")
+]
+StripThinking = Annotated[bool, typer.Option(help="Read answers outside <think> blocks only.")]
+Tokens = Annotated[str | None, typer.Option(help="Column of the response's tokens.")]
+Tokenizer = Annotated[str | None, typer.Option(help="Model whose tokenizer counts the response's tokens.")]
+Out = Annotated[Path | None, typer.Option(help="Write all numbers, as JSON.")]
+
+
+def label_and_path(text: str) -> tuple[str, Path]:
+    """Parse ``FILE`` or ``LABEL=FILE``.
+
+    >>> label_and_path("before=rollouts/0.jsonl")[0], label_and_path("rollouts/0.jsonl")[0]
+    ('before', '0')
+    """
+    label, equals, path = text.partition("=")
+    if not equals or Path(text).is_file():
+        label, path = Path(text).stem, text
+    require(bool(label and path), "files", text, "FILE or LABEL=FILE")
+    return label, Path(path)
+
+
+def read_files(
+    files: Sequence[str],
+    chosen: dict[str, str | None],
+    *,
+    answer: str | None,
+    answer_after: str | None,
+    marker: str | None,
+    strip_thinking: bool,
+    votes: bool = False,
+    **reading: Any,
+) -> list[Generations]:
+    """Read every file with a line of progress; see :func:`read_generations` for ``chosen`` and ``reading``."""
+    named = [label_and_path(text) for text in files]
+    labels = [label for label, _ in named]
+    require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
+    require(answer_after is None or answer is not None, "--answer-after", answer_after, "used together with --answer")
+    reads_answers = answer is not None or votes
+    require(marker is None or reads_answers, "--marker", marker, "used together with --answer")
+    extract = _extractor(marker, strip_thinking) if reads_answers else None
+    grade = _grader(extract, answer_after) if extract and answer is not None else None
+    shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
+    read = []
+    with Progress(*shown, console=Console(stderr=True)) as progress:
+        for label, path in named:
+            task = progress.add_task(label, total=None)
+            read.append(
+                read_generations(
+                    path,
+                    label,
+                    chosen,
+                    grade=grade,
+                    answer=answer,
+                    votes=_voter(extract) if votes and extract else None,
+                    progress=lambda rows, task=task: progress.advance(task, rows),  # type: ignore[misc]
+                    **reading,
+                )
+            )
+    for generations in read:
+        columns = ", ".join(f"{role}={name}" for role, name in generations.columns.items())
+        print(f"{generations.label}: columns {columns}")
+    return read
+
+
+Extract = Callable[[str], str | None]
+
+
+def _extractor(marker: str | None, strip_thinking: bool) -> Extract:
+    from verl_efficiency.grading import extract_answer
+
+    return lambda text: extract_answer(text, strip_thinking=strip_thinking, marker=marker)
+
+
+def _grader(extract: Extract, answer_after: str | None) -> Callable[[list[str], list[Any]], list[float]]:
+    from verl_efficiency.data.parquet import answer_text
+    from verl_efficiency.grading import grade_batch
+
+    def grade(texts: list[str], answers: list[Any]) -> list[float]:
+        golds = [answer_text(value, answer_after, number) for number, value in enumerate(answers)]
+        if not all(gold.strip() for gold in golds):
+            raise SettingsError("--answer: a right answer is empty; see `verl-efficiency grade`, which names the row")
+        return [float(verdict.correct) for verdict in grade_batch([extract(text) for text in texts], golds)]
+
+    return grade
+
+
+def _voter(extract: Extract) -> Callable[[list[str]], list[str | None]]:
+    from verl_efficiency.grading.numbers import read_number
+
+    def vote(text: str) -> str | None:
+        answer = extract(text)
+        if answer is None:
+            return None
+        number = read_number(answer)
+        if number is not None:  # 0.5 and 1/2 are one answer, 50 and 50% are not
+            return f"{number.value}{'%' if number.percent else ''}"
+        return " ".join(answer.split())
+
+    return lambda texts: [vote(text) for text in texts]

@@ -1,0 +1,264 @@
+r"""Test-time strategies, replayed from stored samples: what would have cost least for this accuracy?
+
+Of the n samples of a problem, k are drawn (all draws where they are few, else ``DRAWS`` random ones); each strategy sees their
+answers and lengths L, sorted L₁ ≤ … ≤ L_k, and pays tokens for what had been generated when it stopped::
+
+    plain          one sample                                         L
+    cap b          one sample, cut off at b tokens                    min(L, b)
+    first finish   the first of k parallel samples to finish          k · L₁                 FFS, arXiv 2505.18149
+    short-m@k      majority of the m first to finish                  Σ min(Lᵢ, L_m)         arXiv 2505.17813
+    majority       majority of k                                      Σ Lᵢ                   arXiv 2203.11171
+    early stop     majority of k, one after the other, ended when     Σ Lᵢ of those drawn
+                   the lead cannot be lost any more
+    weighted       the answer with the largest sum of weights of k    Σ Lᵢ
+
+A response without an answer votes for nothing. Of answers with equally many votes, the one whose sample finished first wins.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from verl_efficiency.evaluation import stored_options as options
+from verl_efficiency.evaluation.generations import Generations
+from verl_efficiency.settings import SettingsError, require
+
+DRAWS = 64
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some samples of one problem, in the order in which they were drawn.
+
+    Attributes:
+        vote_K: int64, number of the answer, −1 for none.
+        correct_K: float64 in [0, 1].
+        tokens_K: float64.
+        weight_K: float64, 1 where no verifier has spoken.
+    """
+
+    vote_K: np.ndarray
+    correct_K: np.ndarray
+    tokens_K: np.ndarray
+    weight_K: np.ndarray
+
+    def only(self, places: np.ndarray) -> "Samples":
+        return Samples(self.vote_K[places], self.correct_K[places], self.tokens_K[places], self.weight_K[places])
+
+
+Strategy = Callable[[Samples], tuple[float, float]]  # correctness of the chosen answer, tokens paid
+
+
+def elect(samples: Samples, *, weighted: bool = False) -> float:
+    """Correctness of the answer with the most votes (or weight); 0 where nothing has an answer.
+
+    >>> votes, correct = np.array([7, 3, 3]), np.array([1.0, 0.0, 0.0])
+    >>> elect(Samples(votes, correct, np.array([9.0, 5.0, 6.0]), np.ones(3)))
+    0.0
+    """
+    totals: dict[int, float] = {}
+    first: dict[int, int] = {}
+    for place in np.argsort(samples.tokens_K, kind="stable"):
+        vote = int(samples.vote_K[place])
+        if vote >= 0:
+            totals[vote] = totals.get(vote, 0.0) + (float(samples.weight_K[place]) if weighted else 1.0)
+            first.setdefault(vote, int(place))
+    if not totals:
+        return 0.0
+    return float(samples.correct_K[first[max(totals, key=lambda vote: totals[vote])]])
+
+
+def plain(samples: Samples) -> tuple[float, float]:
+    """The first sample."""
+    return float(samples.correct_K[0]), float(samples.tokens_K[0])
+
+
+def cap(limit: float) -> Strategy:
+    """The first sample, cut off at ``limit`` tokens."""
+
+    def strategy(samples: Samples) -> tuple[float, float]:
+        length = float(samples.tokens_K[0])
+        return (float(samples.correct_K[0]) if length <= limit else 0.0), min(length, limit)
+
+    return strategy
+
+
+def short(m: int) -> Strategy:
+    """The majority of the ``m`` samples that finish first; the others are cancelled then. First finish is m = 1."""
+
+    def strategy(samples: Samples) -> tuple[float, float]:
+        order = np.argsort(samples.tokens_K, kind="stable")[:m]
+        end = samples.tokens_K[order[-1]]
+        return elect(samples.only(order)), float(np.minimum(samples.tokens_K, end).sum())
+
+    return strategy
+
+
+def majority(samples: Samples) -> tuple[float, float]:
+    """The majority of all samples."""
+    return elect(samples), float(samples.tokens_K.sum())
+
+
+def weighted(samples: Samples) -> tuple[float, float]:
+    """The answer whose samples have the largest sum of weights."""
+    return elect(samples, weighted=True), float(samples.tokens_K.sum())
+
+
+def early_stop(samples: Samples) -> tuple[float, float]:
+    """The majority, drawn one after the other until no other answer can overtake or draw level."""
+    k, counts = len(samples.vote_K), dict[int, int]()
+    for drawn in range(1, k + 1):
+        vote = int(samples.vote_K[drawn - 1])
+        if vote >= 0:
+            counts[vote] = counts.get(vote, 0) + 1
+        first, second, *_ = [*sorted(counts.values(), reverse=True), 0, 0]
+        if drawn == k or first > second + (k - drawn):
+            break
+    seen = samples.only(np.arange(drawn))
+    return elect(seen), float(seen.tokens_K.sum())
+
+
+def replay(generations: Generations, sizes: list[int], caps: list[float], seed: int = 0) -> list[dict[str, Any]]:
+    """Every strategy on every problem: accuracy and tokens, each a mean over draws and then over problems.
+
+    Args:
+        generations: with ``vote_N``.
+        sizes: the k to try; those above the number of samples of some problem are refused.
+        caps: the limits to try, in tokens.
+        seed: of the random draws.
+
+    Returns:
+        A row for each strategy: ``strategy``, ``k``, ``accuracy``, ``accuracy_se``, ``tokens`` (for each problem),
+        ``pareto`` (no other strategy is at least as accurate for fewer tokens), in order of tokens.
+
+    Raises:
+        SettingsError: too few samples, or no answers to vote with.
+    """
+    if generations.vote_N is None:
+        raise SettingsError("files: strategies need the text of the responses, to read the answers that vote")
+    count_P = np.bincount(generations.problem_N)
+    for k in sizes:
+        require(1 <= k <= count_P.min(), "--samples", k, f"from 1 to {count_P.min()}, the fewest samples of a problem")
+    runs: list[tuple[str, int, Strategy]] = [("plain", 1, plain)]
+    runs += [(f"cap {limit:,.0f}", 1, cap(limit)) for limit in caps]
+    for k in sorted(set(sizes) - {1}):
+        runs += [("first finish", k, short(1)), ("majority", k, majority), ("early stop", k, early_stop)]
+        runs += [(f"short-{m}", k, short(m)) for m in (3,) if m < k]
+        if generations.weight_N is not None:
+            runs.append(("weighted", k, weighted))
+    by_problem = np.split(np.argsort(generations.problem_N, kind="stable"), np.cumsum(count_P)[:-1])
+    weight_N = np.ones(len(generations.tokens_N)) if generations.weight_N is None else generations.weight_N
+    problems = [
+        Samples(
+            generations.vote_N[rows],
+            generations.correct_N[rows],
+            generations.tokens_N[rows].astype(float),
+            weight_N[rows],
+        )
+        for rows in by_problem
+    ]
+    results: list[dict[str, Any]] = []
+    for name, k, strategy in runs:
+        rng = np.random.default_rng(seed)
+        means = [
+            np.mean([strategy(samples.only(places)) for places in draws(len(samples.vote_K), k, rng)], axis=0)
+            for samples in problems
+        ]
+        accuracy_P, tokens_P = np.array(means).T
+        error = float(accuracy_P.std(ddof=1) / math.sqrt(len(accuracy_P))) if len(accuracy_P) > 1 else None
+        results.append(
+            {
+                "strategy": name,
+                "k": k,
+                "accuracy": float(accuracy_P.mean()),
+                "accuracy_se": error,
+                "tokens": float(tokens_P.mean()),
+            }
+        )
+    results.sort(key=lambda row: (row["tokens"], -row["accuracy"]))
+    best = -1.0
+    for row in results:
+        row["pareto"] = row["accuracy"] > best
+        best = max(best, float(row["accuracy"]))
+    return results
+
+
+def draws(n: int, k: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Ordered draws of k of n samples: all of them where they are at most ``DRAWS``, else so many random ones."""
+    if math.perm(n, k) <= DRAWS:
+        yield from (np.array(places) for places in itertools.permutations(range(n), k))
+    else:
+        yield from (rng.permutation(n)[:k] for _ in range(DRAWS))
+
+
+def strategies_command(
+    file: Annotated[str, typer.Argument(help="FILE: .jsonl or .parquet, a row per response, several a problem.")],
+    problem: options.Problem = None,
+    response: options.Response = None,
+    correct: options.Correct = None,
+    answer: options.Answer = None,
+    answer_after: options.AnswerAfter = None,
+    marker: options.Marker = None,
+    strip_thinking: options.StripThinking = False,
+    tokens: options.Tokens = None,
+    tokenizer: options.Tokenizer = None,
+    weight: Annotated[str | None, typer.Option(help="Column of a verifier's score, for the weighted vote.")] = None,
+    samples: Annotated[
+        str, typer.Option(help="How many samples to draw of a problem, as numbers with commas.")
+    ] = "2,4,8",
+    caps: Annotated[str, typer.Option(help="Token limits to try; by default four quantiles of the lengths.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    out: options.Out = None,
+) -> None:
+    """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
+    (read,) = options.read_files(
+        [file],
+        {"problem": problem, "response": response, "correct": correct, "tokens": tokens, "weight": weight},
+        answer=answer,
+        answer_after=answer_after,
+        marker=marker,
+        strip_thinking=strip_thinking,
+        tokenizer=tokenizer,
+        votes=True,
+    )
+    fewest = int(np.bincount(read.problem_N).min())
+    sizes = [int(k) for k in _numbers(samples, "--samples")]
+    if samples == "2,4,8":
+        sizes = [k for k in sizes if k <= fewest] or [1]
+    limits = _numbers(caps, "--caps") or np.unique(np.quantile(read.tokens_N, [0.25, 0.5, 0.75, 0.9]).round()).tolist()
+    results = replay(read, sizes, limits, seed)
+    table = Table(
+        box=box.SIMPLE, pad_edge=False, caption="* nothing cheaper is as accurate. Tokens are per problem, all samples."
+    )
+    table.add_column("strategy")
+    for name in ("of k", "accuracy, %", "tokens", ""):
+        table.add_column(name, justify="right")
+    for row in results:
+        error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.1f}"
+        accuracy = f"{100 * row['accuracy']:.1f}{error}"
+        table.add_row(row["strategy"], str(row["k"]), accuracy, f"{row['tokens']:,.1f}", "*" if row["pareto"] else "")
+    Console().print(table)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        print(f"numbers: {out}")
+
+
+def _numbers(text: str, option: str) -> list[float]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    require(
+        all(part.isdigit() and int(part) >= 1 for part in parts),
+        option,
+        text,
+        "whole numbers of at least 1, with commas",
+    )
+    return [float(part) for part in parts]
