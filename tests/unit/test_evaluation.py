@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from verl_efficiency.evaluation import cli
 from verl_efficiency.evaluation.checkpoint import resolve_model
+from verl_efficiency.evaluation.engines import Sampling
 from verl_efficiency.evaluation.evaluate import evaluate
-from verl_efficiency.evaluation.generate import Sampling, generate, load_model
+from verl_efficiency.evaluation.generate import generate, load_model
 from verl_efficiency.evaluation.prompts import load_prompts
 from verl_efficiency.evaluation.report import report
 from verl_efficiency.evaluation.summary import Row, compare, per_prompt, ratio, strata, summarise
@@ -230,6 +231,7 @@ def test_summary_by_hand():
             "tokens_per_problem_se": np.sqrt(500 / 3 / 4),  # deviations -15, 5, 15, -5
             "tokens_median": 25.0,
             "tokens_p90": 37.0,  # at 0.9 * 3 = 2.7 between 30 and 40
+            "reasoning_share": None,
             "truncated_share": 0.25,
             "shortest_tokens_per_problem": 12.5,
             "over_shortest": 2.0,
@@ -350,7 +352,7 @@ def test_evaluate_counts_tokens_and_writes_rows(tiny_model, tmp_path):
 
 
 def test_evaluate_grades_packed_problems_one_by_one(tiny_model, tmp_path, monkeypatch):
-    from verl_efficiency.evaluation import evaluate as module
+    from verl_efficiency.evaluation import generate as module
     from verl_efficiency.evaluation.generate import Response
 
     tokenizer = build_tokenizer()

@@ -1,17 +1,23 @@
 """The commands ``verl-efficiency evaluate`` and ``verl-efficiency report``, as typer wants them."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from verl_efficiency.settings import SettingsError
+from verl_efficiency.settings import SettingsError, require
 
 
 def evaluate_command(
-    model: Annotated[str, typer.Argument(help="Model folder, hub name, verl checkpoint, or run folder (latest step).")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model folder, hub name, verl checkpoint, or run folder (latest step); or its name on --server."
+        ),
+    ],
     data: Annotated[Path, typer.Argument(help="Parquet file in verl's form.")],
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("evaluation.json"),
     rows: Annotated[Path | None, typer.Option(help="Also write every response, as JSON lines.")] = None,
@@ -27,17 +33,46 @@ def evaluate_command(
     device: Annotated[str, typer.Option(help="auto, cuda, cpu, …")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32 on the CPU, else bfloat16), float16, …")] = "auto",
     chat_template: Annotated[str, typer.Option(help="Further arguments of the chat template, as JSON.")] = "{}",
+    server: Annotated[
+        str | None,
+        typer.Option(help="Ask this OpenAI-compatible server (http://host:8000/v1); MODEL is its name there."),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where a server's responses are kept. Default: OUT with .responses.jsonl.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.")] = 32,
+    retries: Annotated[int, typer.Option(help="Further tries of a request that fails (429, 5xx, time-out).")] = 4,
+    timeout: Annotated[float, typer.Option(help="Seconds for one response of the server.")] = 1800.0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Model whose tokenizer counts where the server does not, and checks it.")
+    ] = None,
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     # Here, so that the other commands start without torch, transformers and math-verify.
+    from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.evaluate import evaluate
-    from verl_efficiency.evaluation.generate import Sampling
     from verl_efficiency.evaluation.report import evaluation_table
+    from verl_efficiency.evaluation.server import Server
 
     try:
         template = json.loads(chat_template)
     except json.JSONDecodeError as error:
         raise SettingsError(f"chat_template: must be JSON, got {chat_template!r} ({error})") from None
+    require(
+        server is not None or (store is None and tokenizer is None), "--store, --tokenizer", store, "used with --server"
+    )
+    asked = None
+    if server is not None:
+        asked = Server(
+            url=server,
+            model=model,
+            store=store or out.with_suffix(".responses.jsonl"),
+            concurrency=concurrency,
+            retries=retries,
+            timeout=timeout,
+            api_key=os.environ.get("OPENAI_API_KEY", "none"),
+            tokenizer=tokenizer,
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     result = evaluate(
         model,
@@ -51,6 +86,7 @@ def evaluate_command(
         chat_template=template,
         label=label,
         rows_file=rows,
+        server=asked,
     )
     out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     Console().print(evaluation_table(result))

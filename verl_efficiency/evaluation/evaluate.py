@@ -3,6 +3,7 @@
 import json
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -10,13 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import track
 
 from verl_efficiency import rewards
 from verl_efficiency.evaluation.checkpoint import resolve_model
-from verl_efficiency.evaluation.generate import Response, Sampling, generate, load_model
+from verl_efficiency.evaluation.engines import Answer, Request, Sampling
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
+from verl_efficiency.evaluation.server import Server, ask
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
 from verl_efficiency.settings import SettingsError, nearest, require
 
@@ -39,11 +40,13 @@ def evaluate(
     chat_template: dict[str, Any] | None = None,
     label: str | None = None,
     rows_file: str | Path | None = None,
+    server: Server | None = None,
 ) -> dict[str, Any]:
     """Generate ``samples`` responses to every prompt, grade them and sum up; the result can be written as JSON.
 
     Args:
-        model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step).
+        model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step); with ``server`` the
+            server's name of the model.
         data: parquet file in verl's form. ``extra_info.shortest_tokens`` (of the whole response) and
             ``extra_info.difficulty`` are used where they are there.
         sampling: how to draw responses.
@@ -55,6 +58,7 @@ def evaluate(
         chat_template: further arguments of the chat template, for example ``{"enable_thinking": False}``.
         label: how reports call this evaluation; by default the model as given.
         rows_file: where to write one JSON line per response, text included.
+        server: ask this server instead of loading the model here.
 
     Raises:
         SettingsError: a path, a column or a setting is wrong; nothing that can be seen early waits for the model.
@@ -69,18 +73,30 @@ def evaluate(
         problems = [int(_grade(reward, prompt, "", extra={}).get("problems", 1)) for prompt in prompts]
     except ValueError as error:
         raise SettingsError(f"data: {data}: {error}") from None
-    path = resolve_model(model)
     label = str(model) if label is None else label
-    network, tokenizer = load_model(path, device, dtype)
-    ids = [_encode(tokenizer, prompt, chat_template or {}) for prompt in prompts]
-
-    start = time.perf_counter()
     drawn = [index for index in range(len(prompts)) for _ in range(samples)]
-    responses = generate(network, [ids[index] for index in drawn], sampling)
+    repeats = Counter[str]()  # rows of equal content are asked as further samples of one prompt
+    requests = []
+    for index in drawn:
+        key = prompts[index].key
+        requests.append(Request(key, repeats[key], prompts[index].messages, chat_template or {}))
+        repeats[key] += 1
+    if server is not None:
+        path, where = server.model, {"server": server.url}
+        start = time.perf_counter()
+        responses = ask(requests, sampling, server)
+    else:
+        from verl_efficiency.evaluation.generate import answers, load_model  # torch and transformers
+
+        path = resolve_model(model)
+        network, tokenizer = load_model(path, device, dtype)
+        where = {"device": _device_name(network.device), "dtype": str(network.dtype).removeprefix("torch.")}
+        start = time.perf_counter()
+        responses = answers(network, tokenizer, requests, sampling)
     generated = time.perf_counter()
     with ThreadPoolExecutor() as threads:  # the processes of the grading pool do the work
         jobs = threads.map(
-            lambda index, response: _grade_row(reward, prompts[index], index, problems[index], response, tokenizer),
+            lambda index, response: _grade_row(reward, prompts[index], index, problems[index], response),
             drawn,
             responses,
         )
@@ -99,10 +115,10 @@ def evaluate(
         "limit": limit,
         "sampling": asdict(sampling),
         "chat_template": chat_template or {},
-        "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else str(network.device),
-        "dtype": str(network.dtype).removeprefix("torch."),
+        **where,
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("verl-efficiency", "torch", "transformers", "math-verify")},
+        | {name: version(name) for name in ("verl-efficiency", "openai" if server else "transformers", "math-verify")}
+        | ({} if server else {"torch": version("torch")}),
         "seconds": {"generate": round(generated - start, 3), "grade": round(graded - generated, 3)},
         "summary": summarise(rows),
         "by_difficulty": {name: summarise(stratum) for name, stratum in strata(rows).items()},
@@ -110,13 +126,10 @@ def evaluate(
     }
 
 
-def _encode(tokenizer: Any, prompt: Prompt, chat_template: dict[str, Any]) -> list[int]:
-    if tokenizer.chat_template is None:
-        raise SettingsError(
-            f"model: the tokenizer of {tokenizer.name_or_path} has no chat template; give it one and save it"
-        )
-    text = tokenizer.apply_chat_template(prompt.messages, add_generation_prompt=True, tokenize=False, **chat_template)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+def _device_name(device: Any) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -131,19 +144,20 @@ def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dic
     )
 
 
-def _grade_row(reward: str, prompt: Prompt, index: int, problems: int, response: Response, tokenizer: Any) -> Row:
-    tokens = len(response.token_ids)
-    text = tokenizer.decode(response.token_ids, skip_special_tokens=True)
-    grade = _grade(reward, prompt, text, extra={"response_tokens": tokens, "truncated": response.truncated})
+def _grade_row(reward: str, prompt: Prompt, index: int, problems: int, answer: Answer) -> Row:
+    extra = {"response_tokens": answer.tokens, "truncated": answer.truncated}
+    grade = _grade(reward, prompt, answer.text, extra=extra)
     return Row(
         prompt=index,
         key=prompt.key,
         problems=problems,
         acc=grade["acc"],
         score=grade["score"],
-        tokens=tokens,
-        truncated=response.truncated,
+        tokens=answer.tokens,
+        truncated=answer.truncated,
         shortest_tokens=prompt.extra_info.get("shortest_tokens"),
         difficulty=prompt.extra_info.get("difficulty"),
-        response=text,
+        response=answer.text,
+        reasoning_tokens=answer.reasoning_tokens,
+        prompt_tokens=answer.prompt_tokens,
     )

@@ -8,24 +8,8 @@ import torch
 from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from verl_efficiency.evaluation.engines import Answer, Request, Sampling
 from verl_efficiency.settings import SettingsError, require
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to draw responses; ``temperature`` 0 is greedy, ``max_new_tokens`` counts the end-of-sequence token."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_new_tokens: int = 1024
-    batch_size: int = 64
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 is greedy)")
-        require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
-        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -123,3 +107,36 @@ def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampl
             f"max_new_tokens: the longest prompt ({longest} tokens) and {sampling.max_new_tokens} new ones exceed the "
             f"model's {known} positions; at most {known - longest} fit"
         )
+
+
+def answers(model: Any, tokenizer: Any, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+    """A response to every request, by :func:`generate`.
+
+    Raises:
+        SettingsError: the tokenizer has no chat template.
+    """
+    prompts: dict[str, list[int]] = {}
+    for request in requests:
+        if request.key not in prompts:
+            prompts[request.key] = _encode(tokenizer, request)
+    drawn = generate(model, [prompts[request.key] for request in requests], sampling)
+    return [
+        Answer(
+            text=tokenizer.decode(response.token_ids, skip_special_tokens=True),
+            tokens=len(response.token_ids),
+            truncated=response.truncated,
+            prompt_tokens=len(prompts[request.key]),
+        )
+        for request, response in zip(requests, drawn, strict=True)
+    ]
+
+
+def _encode(tokenizer: Any, request: Request) -> list[int]:
+    if tokenizer.chat_template is None:
+        raise SettingsError(
+            f"model: the tokenizer of {tokenizer.name_or_path} has no chat template; give it one and save it"
+        )
+    text = tokenizer.apply_chat_template(
+        request.messages, add_generation_prompt=True, tokenize=False, **request.chat_template
+    )
+    return tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -117,7 +117,7 @@ def read_generations(
     )
     if answer is not None:
         columns["answer"] = answer
-    count = _counter(tokenizer) if "tokens" not in columns else None
+    count = token_counter(tokenizer) if tokenizer is not None else None
     numbers: dict[bytes, int] = {}
     answers: dict[str | None, int] = {None: -1}
     parts: dict[str, list[np.ndarray]] = {}
@@ -271,7 +271,12 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _counter(tokenizer: str | None) -> Callable[[list[str]], list[int]]:
+def token_counter(tokenizer: str) -> Callable[[list[str]], list[int]]:
+    """Count the tokens of texts, special tokens not added.
+
+    Raises:
+        SettingsError: the tokenizer cannot be loaded.
+    """
     from transformers import AutoTokenizer  # seconds to load, and needed only where no column has the tokens
 
     try:

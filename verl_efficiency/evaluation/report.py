@@ -69,7 +69,9 @@ def evaluation_table(evaluation: dict[str, Any]) -> Table:
     """One row per difficulty and one for all."""
     table = _table(f"{evaluation['label']} on {Path(evaluation['data']).name}", "accuracy ± one standard error")
     table.add_column("difficulty", overflow="fold")
-    names = ("problems", "accuracy\n%", "tokens per\nproblem", "median", "p90", "cut off\n%", "over the\nshortest")
+    reasons = evaluation["summary"].get("reasoning_share") is not None
+    names = ["problems", "accuracy\n%", "tokens per\nproblem", "median", "p90", "cut off\n%", "over the\nshortest"]
+    names += ["reasoning\n%"] * reasons
     for name in names:
         table.add_column(name, justify="right")
     for name, summary in {**evaluation["by_difficulty"], "all": evaluation["summary"]}.items():
@@ -82,6 +84,7 @@ def evaluation_table(evaluation: dict[str, Any]) -> Table:
             _tokens(summary["tokens_p90"]),
             _number(summary["truncated_share"], scale=100),
             _number(summary["over_shortest"], digits=2),
+            *[_number(summary["reasoning_share"], scale=100)] * reasons,
         )
     return table
 

@@ -26,6 +26,8 @@ class Row:
         shortest_tokens: length of the shortest correct response, where it is known.
         difficulty: the stratum, where it is known.
         response: the text.
+        reasoning_tokens: the part of ``tokens`` that is reasoning, where it is known.
+        prompt_tokens: tokens of the prompt, where they are known.
     """
 
     prompt: int
@@ -38,6 +40,8 @@ class Row:
     shortest_tokens: float | None
     difficulty: float | str | None
     response: str
+    reasoning_tokens: int | None = None
+    prompt_tokens: int | None = None
 
 
 def ratio(above_P: np.ndarray, below_P: np.ndarray) -> tuple[float, float | None]:
@@ -82,7 +86,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
     """Accuracy, tokens and truncation; standard errors (``…_se``) treat the responses to a prompt as one draw.
 
     ``prompts`` counts the different ones; ``accuracy`` is per problem; ``over_shortest`` is mean tokens / mean shortest
-    tokens, None unless every row knows it; median and 90th percentile are over responses, each divided by its number of
+    tokens, None unless every row knows it; ``reasoning_share`` is the share of the tokens that is reasoning, None
+    unless every row knows it; median and 90th percentile are over responses, each divided by its number of
     problems. A standard error of 0 says only that all prompts agree.
     """
     sums = {name: np.array(column) for name, column in per_prompt(rows).items()}
@@ -100,6 +105,7 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
         "tokens_per_problem_se": tokens_se,
         "tokens_median": float(np.median(lengths_B)),
         "tokens_p90": float(np.percentile(lengths_B, 90)),
+        "reasoning_share": _reasoning_share(rows),
         "truncated_share": float(np.mean([row.truncated for row in rows])),
         "shortest_tokens_per_problem": None,
         "over_shortest": None,
@@ -109,6 +115,14 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
         summary["shortest_tokens_per_problem"] = ratio(sums["shortest_tokens"], sums["problems"])[0]
         summary["over_shortest"], summary["over_shortest_se"] = ratio(sums["tokens"], sums["shortest_tokens"])
     return summary
+
+
+def _reasoning_share(rows: Sequence[Row]) -> float | None:
+    """The share of all tokens that is reasoning, None unless every row knows its own."""
+    known = [row.reasoning_tokens for row in rows if row.reasoning_tokens is not None]
+    if len(known) < len(rows) or not sum(known):
+        return None
+    return float(np.sum(known) / np.sum([row.tokens for row in rows]))
 
 
 def strata(rows: Sequence[Row]) -> dict[str, list[Row]]:

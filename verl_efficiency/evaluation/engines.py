@@ -1,0 +1,59 @@
+"""What every engine is given and gives back: requests, how to draw, and answers."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw responses; ``temperature`` 0 is greedy, ``max_new_tokens`` counts the end-of-sequence token."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 1024
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.temperature >= 0, "temperature", self.temperature, "at least 0 (0 is greedy)")
+        require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
+        require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response that is wanted.
+
+    Attributes:
+        key: names the content of the prompt.
+        sample: number of the response among those to the same prompt.
+        messages: the chat.
+        chat_template: further arguments of the chat template.
+    """
+
+    key: str
+    sample: int
+    messages: list[dict[str, Any]]
+    chat_template: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One response.
+
+    Attributes:
+        text: what is graded, without special tokens.
+        tokens: all generated tokens, those of the reasoning and the end-of-sequence token included.
+        truncated: the limit came before the end.
+        reasoning_tokens: those of the reasoning; None where the engine cannot tell.
+        prompt_tokens: tokens of the prompt, None where the engine cannot tell.
+    """
+
+    text: str
+    tokens: int
+    truncated: bool
+    reasoning_tokens: int | None = None
+    prompt_tokens: int | None = None

@@ -1,0 +1,262 @@
+"""Ask any OpenAI-compatible server (vLLM, SGLang, ``transformers serve``) for responses, and keep each one as it arrives.
+
+The responses go into a store, a file of JSON lines that only grows. A run that is interrupted goes on where it was: what is
+in the store is not asked again.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from verl_efficiency.evaluation.engines import Answer, Request, Sampling
+from verl_efficiency.settings import SettingsError, require, unknown
+
+GIVE_UP_AFTER = 8  # requests that fail before the first success: the server is not going to recover
+COUNTS_DIFFER = 0.02  # share of the tokens by which the server's count and the tokenizer's may differ without a warning
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to ask, and how hard.
+
+    Attributes:
+        url: the address of the API, with its ``/v1``.
+        model: the name under which the server has the model.
+        store: the file of responses; it is made where missing.
+        concurrency: requests at a time, at least 1.
+        retries: further tries of a request that fails for a reason that may pass (429, 5xx, time-out, no connection).
+        timeout: seconds for one response, above 0.
+        api_key: sent to the server; servers of one's own ignore it.
+        tokenizer: a model whose tokenizer counts tokens where the server gives no usage, and checks the server's count.
+    """
+
+    url: str
+    model: str
+    store: Path
+    concurrency: int = 32
+    retries: int = 4
+    timeout: float = 1800.0
+    api_key: str = "none"
+    tokenizer: str | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            self.url.startswith(("http://", "https://")), "--server", self.url, "an address such as http://host:8000/v1"
+        )
+        require(self.concurrency >= 1, "--concurrency", self.concurrency, "at least 1")
+        require(self.retries >= 0, "--retries", self.retries, "at least 0")
+        require(self.timeout > 0, "--timeout", self.timeout, "above 0 seconds")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One line of the store: the answer, and what it belongs to."""
+
+    key: str
+    sample: int
+    text: str
+    reasoning: str | None
+    tokens: int
+    prompt_tokens: int | None
+    reasoning_tokens: int | None
+    truncated: bool
+
+
+def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list[Answer]:
+    """A response to every request, in order; those in the store are not asked again.
+
+    The text that is graded is the message's content; reasoning that the server gives apart (``reasoning_content``) is counted
+    and kept in the store.
+
+    Raises:
+        SettingsError: no server, another model, a request that the server refuses, a store of other settings, or some
+            responses are missing after all tries. What has arrived is in the store.
+    """
+    drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
+    header = {"model": server.model, "sampling": drawn, "chat_template": requests[0].chat_template}
+    stored = _open_store(server.store, header)
+    missing = [request for request in requests if (request.key, request.sample) not in stored]
+    if missing:
+        count = _token_counter(server.tokenizer)
+        failures = asyncio.run(_ask_all(missing, sampling, server, stored, count))
+        if failures:
+            raise SettingsError(
+                f"--server: {len(failures)} of {len(requests)} responses are missing ({failures[0]}). The others are in "
+                f"{server.store}; the same command asks for the missing ones only"
+            )
+    return [_answer(stored[request.key, request.sample]) for request in requests]
+
+
+def _answer(stored: Stored) -> Answer:
+    return Answer(stored.text, stored.tokens, stored.truncated, stored.reasoning_tokens, stored.prompt_tokens)
+
+
+def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Stored]:
+    """What the store holds; a last line that was cut off is dropped, a new store gets its header."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.stat().st_size == 0:
+        path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+        return {}
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):  # killed while writing
+        with path.open("r+b") as file:
+            file.truncate(len(whole))
+    first, *lines = whole.decode().split("\n")[:-1] or [""]
+    try:
+        made_with = json.loads(first)
+        entries = [Stored(**json.loads(line)) for line in lines]
+    except (json.JSONDecodeError, TypeError) as error:
+        raise SettingsError(f"--store: {path} is not a store of responses ({error}); name another file") from None
+    if not entries:
+        path.write_text(json.dumps(header) + "\n", encoding="utf-8")
+    elif made_with != header:
+        raise SettingsError(f"--store: {path} was made with {made_with}, this run has {header}; name another file")
+    return {(entry.key, entry.sample): entry for entry in entries}
+
+
+async def _ask_all(
+    requests: Sequence[Request],
+    sampling: Sampling,
+    server: Server,
+    stored: dict[tuple[str, int], Stored],
+    count: Callable[[str], int] | None,
+) -> list[str]:
+    """Ask for all requests, a limited number at a time; the reasons of those that failed for good."""
+    try:
+        import openai
+    except ModuleNotFoundError:
+        raise SettingsError("--server: openai is missing; pip install 'verl-efficiency[evaluation]'") from None
+
+    # What another try cannot change: a wrong name, a wrong key, a prompt that is too long.
+    refused = (
+        openai.BadRequestError,
+        openai.AuthenticationError,
+        openai.PermissionDeniedError,
+        openai.NotFoundError,
+        openai.UnprocessableEntityError,
+    )
+    failures: list[str] = []
+    differs: list[str] = []
+    succeeded = 0
+    columns = (TextColumn("ask"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True)) as progress,
+        server.store.open("a", encoding="utf-8") as store,
+    ):
+        bar = progress.add_task("ask", total=len(requests))
+        async with openai.AsyncOpenAI(
+            base_url=server.url, api_key=server.api_key, max_retries=server.retries, timeout=server.timeout
+        ) as client:
+            await _check_model(client, server)
+            queue = iter(requests)
+
+            async def work() -> None:
+                nonlocal succeeded
+                for request in queue:  # shared by the workers: each takes the next one
+                    try:
+                        reply = await client.chat.completions.create(
+                            model=server.model,
+                            messages=request.messages,  # type: ignore[arg-type]
+                            temperature=sampling.temperature,
+                            top_p=sampling.top_p,
+                            max_tokens=sampling.max_new_tokens,
+                            seed=sampling.seed + request.sample,
+                            extra_body={"chat_template_kwargs": request.chat_template}
+                            if request.chat_template
+                            else None,
+                        )
+                        entry = _read(reply, request, count, differs)
+                    except refused as error:
+                        raise SettingsError(f"--server: {server.url} refuses a request: {_one_line(error)}") from None
+                    except (openai.APIError, json.JSONDecodeError, NoAnswer) as error:
+                        failures.append(_one_line(error))
+                        if not succeeded and len(failures) >= GIVE_UP_AFTER:
+                            return
+                        continue
+                    succeeded += 1
+                    stored[request.key, request.sample] = entry
+                    store.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+                    store.flush()
+                    progress.advance(bar)
+
+            await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
+    if differs:
+        print(f"warning: {len(differs)} counts of the server and of {server.tokenizer} differ, first {differs[0]}")
+    return failures + ["not asked"] * (len(requests) - succeeded - len(failures))
+
+
+class NoAnswer(Exception):
+    """The server's reply holds no response, or not what is needed to count it."""
+
+
+def _read(reply: Any, request: Request, count: Callable[[str], int] | None, differs: list[str]) -> Stored:
+    """The line of the store for a reply; counts that differ are added to ``differs``."""
+    choices = getattr(reply, "choices", None)  # a reply that is not JSON comes as a text
+    if not choices or getattr(choices[0], "message", None) is None:
+        raise NoAnswer("the reply has no choices")
+    message, finish = choices[0].message, choices[0].finish_reason
+    text = message.content or ""
+    reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    usage = reply.usage
+    details = getattr(usage, "completion_tokens_details", None)
+    reasoning_tokens = getattr(details, "reasoning_tokens", None)
+    counted = None
+    if count is not None:
+        thought = reasoning or text.rpartition("</think>")[0]  # given apart, or in the text
+        if reasoning_tokens is None and thought:
+            reasoning_tokens = count(thought)
+        counted = count(reasoning or "") + count(text) + (finish == "stop")  # and the end-of-sequence token
+    tokens = getattr(usage, "completion_tokens", None)
+    if tokens is None:
+        if counted is None:
+            raise NoAnswer("the reply has no usage; give --tokenizer MODEL to count its tokens")
+        tokens = counted
+    elif counted is not None and abs(tokens - counted) > max(4, COUNTS_DIFFER * tokens):
+        differs.append(f"{tokens} and {counted} tokens")
+    return Stored(
+        key=request.key,
+        sample=request.sample,
+        text=text,
+        reasoning=reasoning,
+        tokens=tokens,
+        prompt_tokens=getattr(usage, "prompt_tokens", None),
+        reasoning_tokens=reasoning_tokens,
+        truncated=finish == "length",
+    )
+
+
+async def _check_model(client: Any, server: Server) -> None:
+    """Stop before the first request where nothing answers, or the server lists its models and ours is not among them."""
+    import openai
+
+    try:
+        listed = [model.id for model in (await client.models.list()).data]
+    except openai.APIConnectionError as error:
+        raise SettingsError(f"--server: nothing answers at {server.url} ({_one_line(error)})") from None
+    except (openai.APIError, json.JSONDecodeError, AttributeError):
+        return  # a server without a list of models; the first request shows the rest
+    if listed and server.model not in listed:
+        raise SettingsError(f"MODEL: {server.url} has {unknown('model', server.model, listed)}")
+
+
+def _token_counter(tokenizer: str | None) -> Callable[[str], int] | None:
+    if tokenizer is None:
+        return None
+    from verl_efficiency.evaluation.generations import token_counter
+
+    counter = token_counter(tokenizer)
+    return lambda text: counter([text])[0] if text else 0
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of what an error says, with what caused it."""
+    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause = f": {error.__cause__}" if error.__cause__ is not None and str(error.__cause__) else ""
+    return f"{said}{cause}"[:300]
