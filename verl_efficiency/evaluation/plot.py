@@ -9,6 +9,7 @@ from verl_efficiency.settings import SettingsError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BEFORE = "#555555"
 AFTER = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, told apart by every eye
@@ -16,6 +17,23 @@ MARKERS = "osD^vP"
 MINUS = "\N{MINUS SIGN}"
 LIMIT_LINE: dict[str, Any] = {"color": "black", "ls": "--", "lw": 1.2}
 LEAST_RANGE = 17  # points of accuracy below the lowest: a difference of one point must not look like a cliff
+
+
+def blank_figure(size: tuple[float, float]) -> "Figure":
+    """An empty picture of ``size`` inches that needs no screen.
+
+    Raises:
+        SettingsError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise SettingsError(f"picture: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
+
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def plot(
@@ -36,14 +54,7 @@ def plot(
         SettingsError: matplotlib is not installed, or a log has no lengths.
     """
     curves = [(log, read_metric(log.path)) for log in training_logs]
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"picture: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
-
-    figure = Figure(figsize=(10, 4.6) if curves else (6, 4.6), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((10, 4.6) if curves else (6, 4.6))
     left, *right = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
     colours = {evaluation["label"]: AFTER[i % len(AFTER)] for i, evaluation in enumerate(evaluations[1:])}
     _trade_off(left, evaluations, changes, colours)

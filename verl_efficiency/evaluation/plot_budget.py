@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verl_efficiency.evaluation.plot import AFTER, BEFORE
-from verl_efficiency.settings import SettingsError
+from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure
 
 
 def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
@@ -16,14 +15,7 @@ def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
     Raises:
         SettingsError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"picture: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
-
-    figure = Figure(figsize=(6.5, 4.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((6.5, 4.4))
     axes = figure.subplots()
     for colour, result in zip((BEFORE, *AFTER * len(results)), results, strict=False):
         budgets, accuracies = zip(*result["accuracy_at"], strict=True)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verl_efficiency.evaluation.plot import AFTER, BEFORE
-from verl_efficiency.settings import SettingsError
+from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure
 
 if TYPE_CHECKING:
     from verl_efficiency.evaluation.calibrate import CorrectAnswers
@@ -22,14 +21,7 @@ def plot_fit(
     Raises:
         SettingsError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"picture: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
-
-    figure = Figure(figsize=(7.5, 5.4), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure((7.5, 5.4))
     axes = figure.subplots()
     lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
     levels = np.unique(difficulty_C)
