@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from verl_efficiency.data.cli import pack_command
 from verl_efficiency.evaluation.calibrate import calibrate_command
-from verl_efficiency.evaluation.cli import evaluate_command, report_command
+from verl_efficiency.evaluation.cli import evaluate_command, report_command, task_scaling_command
 from verl_efficiency.evaluation.offline import offline_command
 from verl_efficiency.evaluation.strategies import strategies_command
 from verl_efficiency.methods.catalog import METHODS
@@ -33,6 +33,7 @@ evaluate_app = typer.Typer(
     cls=ModelFirst, no_args_is_help=True, help="Measure accuracy and tokens of a model, or of stored text."
 )
 evaluate_app.command("model")(evaluate_command)
+evaluate_app.command("task-scaling")(task_scaling_command)
 evaluate_app.command("offline")(offline_command)
 evaluate_app.command("strategies")(strategies_command)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)

@@ -46,8 +46,9 @@ def pack_command(
         raise SettingsError(f"--format: {unknown('format', form, ('verl', 'openrlhf'))}")
     write = write_openrlhf if form == "openrlhf" else write_rows
 
-    given = dict(_pair(text) for text in setting or [])
-    settings = build_settings(PackingSettings, given | {"problems": problems, "grouping": grouping}, "pack")
+    settings = build_settings(
+        PackingSettings, packing_settings(setting) | {"problems": problems, "grouping": grouping}, "pack"
+    )
     if source.suffix == ".jsonl":
         rows = load_problems(source, question, answer, answer_after, split=split, keep=keep or ())
     else:
@@ -67,6 +68,11 @@ def pack_command(
         print(f"{len(rows)} single problems: {target}")
     else:
         print(f"{pack_parquet(rows, target, settings, seed, write)}\n{target}")
+
+
+def packing_settings(given: list[str] | None) -> dict[str, str]:
+    """What ``--set name=value`` says, for :class:`PackingSettings`."""
+    return dict(_pair(text) for text in given or [])
 
 
 def _range(text: str) -> tuple[int, int]:

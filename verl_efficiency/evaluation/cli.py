@@ -1,79 +1,74 @@
-"""The commands ``verl-efficiency evaluate`` and ``verl-efficiency report``, as typer wants them."""
+"""The commands ``evaluate MODEL``, ``evaluate task-scaling`` and ``report``, as typer wants them."""
 
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from verl_efficiency.settings import SettingsError, require
 
+if TYPE_CHECKING:
+    from verl_efficiency.evaluation.engines import Engine
+
+Model = Annotated[
+    str, typer.Argument(help="Model folder, hub name, verl checkpoint or run folder; with --server its name there.")
+]
+Samples = Annotated[int, typer.Option(help="Responses per prompt.")]
+Temperature = Annotated[float, typer.Option(help="0 is greedy.")]
+TopP = Annotated[float, typer.Option(help="Nucleus sampling.")]
+BatchSize = Annotated[int, typer.Option(help="Responses generated together.")]
+Seed = Annotated[int, typer.Option(help="Of the random draw.")]
+Device = Annotated[str, typer.Option(help="auto, cuda, cpu, …")]
+Dtype = Annotated[str, typer.Option(help="auto (float32 on the CPU, else bfloat16), float16, …")]
+ChatTemplate = Annotated[str, typer.Option(help="Further arguments of the chat template, as JSON.")]
+ServerUrl = Annotated[
+    str | None, typer.Option(help="Ask this OpenAI-compatible server (http://host:8000/v1); MODEL is its name there.")
+]
+Store = Annotated[
+    Path | None, typer.Option(help="Where a server's responses are kept. Default: OUT with .responses.jsonl.")
+]
+Concurrency = Annotated[int, typer.Option(help="Requests to the server at a time.")]
+Retries = Annotated[int, typer.Option(help="Further tries of a request that fails (429, 5xx, time-out).")]
+Timeout = Annotated[float, typer.Option(help="Seconds for one response of the server.")]
+Tokenizer = Annotated[
+    str | None, typer.Option(help="Model whose tokenizer counts where the server does not, and checks it.")
+]
+
 
 def evaluate_command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="Model folder, hub name, verl checkpoint, or run folder (latest step); or its name on --server."
-        ),
-    ],
+    model: Model,
     data: Annotated[Path, typer.Argument(help="Parquet file in verl's form.")],
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("evaluation.json"),
     rows: Annotated[Path | None, typer.Option(help="Also write every response, as JSON lines.")] = None,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
     reward: Annotated[str, typer.Option(help="accuracy, or batched_accuracy for packed prompts.")] = "accuracy",
-    samples: Annotated[int, typer.Option(help="Responses per prompt.")] = 1,
+    samples: Samples = 1,
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus sampling.")] = 1.0,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
-    batch_size: Annotated[int, typer.Option(help="Responses generated together.")] = 64,
-    seed: Annotated[int, typer.Option(help="Of the random draw.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cuda, cpu, …")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto (float32 on the CPU, else bfloat16), float16, …")] = "auto",
-    chat_template: Annotated[str, typer.Option(help="Further arguments of the chat template, as JSON.")] = "{}",
-    server: Annotated[
-        str | None,
-        typer.Option(help="Ask this OpenAI-compatible server (http://host:8000/v1); MODEL is its name there."),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Where a server's responses are kept. Default: OUT with .responses.jsonl.")
-    ] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests to the server at a time.")] = 32,
-    retries: Annotated[int, typer.Option(help="Further tries of a request that fails (429, 5xx, time-out).")] = 4,
-    timeout: Annotated[float, typer.Option(help="Seconds for one response of the server.")] = 1800.0,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Model whose tokenizer counts where the server does not, and checks it.")
-    ] = None,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    chat_template: ChatTemplate = "{}",
+    server: ServerUrl = None,
+    store: Store = None,
+    concurrency: Concurrency = 32,
+    retries: Retries = 4,
+    timeout: Timeout = 1800.0,
+    tokenizer: Tokenizer = None,
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     # Here, so that the other commands start without torch, transformers and math-verify.
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.evaluate import evaluate
     from verl_efficiency.evaluation.report import evaluation_table
-    from verl_efficiency.evaluation.server import Server
 
-    try:
-        template = json.loads(chat_template)
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"chat_template: must be JSON, got {chat_template!r} ({error})") from None
-    require(
-        server is not None or (store is None and tokenizer is None), "--store, --tokenizer", store, "used with --server"
-    )
-    asked = None
-    if server is not None:
-        asked = Server(
-            url=server,
-            model=model,
-            store=store or out.with_suffix(".responses.jsonl"),
-            concurrency=concurrency,
-            retries=retries,
-            timeout=timeout,
-            api_key=os.environ.get("OPENAI_API_KEY", "none"),
-            tokenizer=tokenizer,
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    template = _chat_template(chat_template)
     result = evaluate(
         model,
         data,
@@ -86,11 +81,114 @@ def evaluate_command(
         chat_template=template,
         label=label,
         rows_file=rows,
-        server=asked,
+        engine=_server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer),
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     Console().print(evaluation_table(result))
     print(f"result: {out}")
+
+
+def task_scaling_command(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Single problems: parquet file in verl's form.")],
+    problems: Annotated[str, typer.Option(help="Problems in a prompt, as numbers with commas.")] = "1,2,3,4,6",
+    out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
+    png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
+    label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A packing setting, name=value; see `pack`. May be repeated.")
+    ] = None,
+    samples: Samples = 1,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, whatever the number of problems.")] = 4096,
+    batch_size: BatchSize = 64,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    chat_template: ChatTemplate = "{}",
+    server: ServerUrl = None,
+    store: Store = None,
+    concurrency: Concurrency = 32,
+    retries: Retries = 4,
+    timeout: Timeout = 1800.0,
+    tokenizer: Tokenizer = None,
+) -> None:
+    """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
+    from verl_efficiency.data.cli import packing_settings
+    from verl_efficiency.evaluation.engines import Sampling
+    from verl_efficiency.evaluation.task_scaling import load_scaling, plot_scaling, scaling_table, task_scaling
+
+    sizes = [part.strip() for part in problems.split(",")]
+    require(all(part.isdigit() and int(part) for part in sizes), "--problems", problems, "whole numbers with commas")
+    other = None if baseline is None else load_scaling(baseline)
+    settings = {"grouping": "random"} | packing_settings(setting)
+    template = _chat_template(chat_template)
+    engine = _server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer)
+    if engine is None:
+        from verl_efficiency.evaluation.generate import transformers_engine
+
+        engine = transformers_engine(model, device, dtype)
+    result = task_scaling(
+        engine,
+        data,
+        sorted({int(part) for part in sizes}),
+        settings,
+        sampling=Sampling(temperature, top_p, max_new_tokens, batch_size, seed),
+        samples=samples,
+        limit=limit,
+        chat_template=template,
+        label=label or model,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    results = [result] if other is None else [other, result]
+    for one in results:
+        Console().print(scaling_table(one))
+    if png is not None:
+        plot_scaling(results, png)
+        print(f"picture: {png}")
+    print(f"result: {out}")
+
+
+def _chat_template(text: str) -> dict[str, Any]:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"chat_template: must be JSON, got {text!r} ({error})") from None
+
+
+def _server_engine(
+    model: str,
+    url: str | None,
+    store: Path | None,
+    out: Path,
+    concurrency: int,
+    retries: int,
+    timeout: float,
+    tokenizer: str | None,
+) -> "Engine | None":
+    """The engine of ``--server``, None without it."""
+    from verl_efficiency.evaluation.server import Server, server_engine
+
+    if url is None:
+        require(store is None, "--store", store, "used with --server")
+        require(tokenizer is None, "--tokenizer", tokenizer, "used with --server")
+        return None
+    server = Server(
+        url=url,
+        model=model,
+        store=store or out.with_suffix(".responses.jsonl"),
+        concurrency=concurrency,
+        retries=retries,
+        timeout=timeout,
+        api_key=os.environ.get("OPENAI_API_KEY", "none"),
+        tokenizer=tokenizer,
+    )
+    return server_engine(server)
 
 
 def report_command(

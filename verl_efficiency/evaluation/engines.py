@@ -1,5 +1,6 @@
 """What every engine is given and gives back: requests, how to draw, and answers."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,3 +58,18 @@ class Answer:
     truncated: bool
     reasoning_tokens: int | None = None
     prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that answers requests.
+
+    Attributes:
+        model: the model's name or path, for results.
+        facts: what else a result should say (device, dtype, server, versions).
+        answer: a response to every request, in order.
+    """
+
+    model: str
+    facts: dict[str, Any]
+    answer: Callable[[Sequence[Request], Sampling], list[Answer]]

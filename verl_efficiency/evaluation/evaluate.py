@@ -14,10 +14,8 @@ from typing import Any
 from rich.progress import track
 
 from verl_efficiency import rewards
-from verl_efficiency.evaluation.checkpoint import resolve_model
-from verl_efficiency.evaluation.engines import Answer, Request, Sampling
+from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
-from verl_efficiency.evaluation.server import Server, ask
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
 from verl_efficiency.settings import SettingsError, nearest, require
 
@@ -40,13 +38,12 @@ def evaluate(
     chat_template: dict[str, Any] | None = None,
     label: str | None = None,
     rows_file: str | Path | None = None,
-    server: Server | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, Any]:
     """Generate ``samples`` responses to every prompt, grade them and sum up; the result can be written as JSON.
 
     Args:
-        model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step); with ``server`` the
-            server's name of the model.
+        model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step).
         data: parquet file in verl's form. ``extra_info.shortest_tokens`` (of the whole response) and
             ``extra_info.difficulty`` are used where they are there.
         sampling: how to draw responses.
@@ -58,7 +55,7 @@ def evaluate(
         chat_template: further arguments of the chat template, for example ``{"enable_thinking": False}``.
         label: how reports call this evaluation; by default the model as given.
         rows_file: where to write one JSON line per response, text included.
-        server: ask this server instead of loading the model here.
+        engine: what answers, instead of ``model`` loaded here.
 
     Raises:
         SettingsError: a path, a column or a setting is wrong; nothing that can be seen early waits for the model.
@@ -81,18 +78,12 @@ def evaluate(
         key = prompts[index].key
         requests.append(Request(key, repeats[key], prompts[index].messages, chat_template or {}))
         repeats[key] += 1
-    if server is not None:
-        path, where = server.model, {"server": server.url}
-        start = time.perf_counter()
-        responses = ask(requests, sampling, server)
-    else:
-        from verl_efficiency.evaluation.generate import answers, load_model  # torch and transformers
+    if engine is None:
+        from verl_efficiency.evaluation.generate import transformers_engine  # torch and transformers
 
-        path = resolve_model(model)
-        network, tokenizer = load_model(path, device, dtype)
-        where = {"device": _device_name(network.device), "dtype": str(network.dtype).removeprefix("torch.")}
-        start = time.perf_counter()
-        responses = answers(network, tokenizer, requests, sampling)
+        engine = transformers_engine(model, device, dtype)
+    start = time.perf_counter()
+    responses = engine.answer(requests, sampling)
     generated = time.perf_counter()
     with ThreadPoolExecutor() as threads:  # the processes of the grading pool do the work
         jobs = threads.map(
@@ -108,28 +99,22 @@ def evaluate(
         Path(rows_file).write_text("".join(lines), encoding="utf-8")
     return {
         "label": label,
-        "model": path,
+        "model": engine.model,
         "data": str(data),
         "reward": reward,
         "samples": samples,
         "limit": limit,
         "sampling": asdict(sampling),
         "chat_template": chat_template or {},
-        **where,
+        **engine.facts,
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("verl-efficiency", "openai" if server else "transformers", "math-verify")}
-        | ({} if server else {"torch": version("torch")}),
+        | {name: version(name) for name in ("verl-efficiency", "math-verify")}
+        | engine.facts.get("versions", {}),
         "seconds": {"generate": round(generated - start, 3), "grade": round(graded - generated, 3)},
         "summary": summarise(rows),
         "by_difficulty": {name: summarise(stratum) for name, stratum in strata(rows).items()},
         "per_prompt": per_prompt(rows),
     }
-
-
-def _device_name(device: Any) -> str:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +143,7 @@ def _grade_row(reward: str, prompt: Prompt, index: int, problems: int, answer: A
         shortest_tokens=prompt.extra_info.get("shortest_tokens"),
         difficulty=prompt.extra_info.get("difficulty"),
         response=answer.text,
+        by_slot=grade.get("correct_by_problem"),
         reasoning_tokens=answer.reasoning_tokens,
         prompt_tokens=answer.prompt_tokens,
     )

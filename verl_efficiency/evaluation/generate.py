@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from verl_efficiency.evaluation.engines import Answer, Request, Sampling
+from verl_efficiency.evaluation.checkpoint import resolve_model
+from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.settings import SettingsError, require
 
 
@@ -107,6 +110,23 @@ def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampl
             f"max_new_tokens: the longest prompt ({longest} tokens) and {sampling.max_new_tokens} new ones exceed the "
             f"model's {known} positions; at most {known - longest} fit"
         )
+
+
+def transformers_engine(model: str | Path, device: str = "auto", dtype: str = "auto") -> Engine:
+    """Load a model folder, a hub name, a verl checkpoint or the latest step of a run, and generate here.
+
+    Raises:
+        SettingsError: see :func:`resolve_model` and :func:`load_model`.
+    """
+    path = resolve_model(model)
+    network, tokenizer = load_model(path, device, dtype)
+    place = network.device
+    facts = {
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
+        "dtype": str(network.dtype).removeprefix("torch."),
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }
+    return Engine(path, facts, lambda requests, sampling: answers(network, tokenizer, requests, sampling))
 
 
 def answers(model: Any, tokenizer: Any, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:

@@ -8,13 +8,14 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from verl_efficiency.evaluation.engines import Answer, Request, Sampling
+from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.settings import SettingsError, require, unknown
 
 GIVE_UP_AFTER = 8  # requests that fail before the first success: the server is not going to recover
@@ -66,6 +67,15 @@ class Stored:
     prompt_tokens: int | None
     reasoning_tokens: int | None
     truncated: bool
+
+
+def server_engine(server: Server) -> Engine:
+    """The engine that asks ``server``."""
+    try:
+        facts = {"server": server.url, "versions": {"openai": version("openai")}}
+    except PackageNotFoundError:
+        raise SettingsError("--server: openai is missing; pip install 'verl-efficiency[evaluation]'") from None
+    return Engine(server.model, facts, lambda requests, sampling: ask(requests, sampling, server))
 
 
 def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list[Answer]:
@@ -129,10 +139,7 @@ async def _ask_all(
     count: Callable[[str], int] | None,
 ) -> list[str]:
     """Ask for all requests, a limited number at a time; the reasons of those that failed for good."""
-    try:
-        import openai
-    except ModuleNotFoundError:
-        raise SettingsError("--server: openai is missing; pip install 'verl-efficiency[evaluation]'") from None
+    import openai
 
     # What another try cannot change: a wrong name, a wrong key, a prompt that is too long.
     refused = (

@@ -26,6 +26,7 @@ class Row:
         shortest_tokens: length of the shortest correct response, where it is known.
         difficulty: the stratum, where it is known.
         response: the text.
+        by_slot: for a pack, a ``1`` or ``0`` for each problem in the order of the prompt.
         reasoning_tokens: the part of ``tokens`` that is reasoning, where it is known.
         prompt_tokens: tokens of the prompt, where they are known.
     """
@@ -40,6 +41,7 @@ class Row:
     shortest_tokens: float | None
     difficulty: float | str | None
     response: str
+    by_slot: str | None = None
     reasoning_tokens: int | None = None
     prompt_tokens: int | None = None
 

@@ -1,0 +1,99 @@
+"""``evaluate task-scaling``: the law by hand, packs asked and graded for every N, the command with a made-up engine."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from verl_efficiency.cli import app
+from verl_efficiency.evaluation.engines import Answer, Engine, Sampling
+from verl_efficiency.evaluation.task_scaling import fit_law, load_scaling, plot_scaling, scaling_table, task_scaling
+from verl_efficiency.settings import SettingsError
+
+
+@pytest.fixture
+def data(tmp_path):
+    rows = [
+        {
+            "data_source": "sums",
+            "prompt": [{"role": "user", "content": f"name {number}"}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": str(number)},
+            "extra_info": {"index": number, "split": "test"},
+        }
+        for number in range(12)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "data.parquet")
+    return tmp_path / "data.parquet"
+
+
+def forgetful(requests, sampling):
+    """Knows every answer but the last one of a pack; 12 tokens a prompt and 6 for each problem."""
+    answers = []
+    for request in requests:
+        text = request.messages[-1]["content"]
+        numbers = [line.removeprefix("name ") for line in text.splitlines() if line.startswith("name ")]
+        if "### Problem" in text:
+            said = " ".join(rf"Answer{i}::\boxed{{{n}}}" for i, n in enumerate(numbers[:-1], start=1))
+        else:
+            said = rf"\boxed{{{numbers[0]}}}"
+        answers.append(Answer(said, 12 + 6 * len(numbers), truncated=len(numbers) == 4))
+    return answers
+
+
+def measured(data, sizes):
+    engine = Engine("toy", {}, forgetful)
+    return task_scaling(engine, data, sizes, {"grouping": "random"}, sampling=Sampling(), label="toy")
+
+
+def test_every_size_is_asked_and_graded(data):
+    points = {point["problems"]: point for point in measured(data, [1, 2, 4])["points"]}
+    assert [points[n]["accuracy"] for n in (1, 2, 4)] == [1.0, 0.5, 0.75]
+    assert [points[n]["tokens_per_problem"] for n in (1, 2, 4)] == [18.0, 12.0, 9.0]
+    assert [points[n]["finished"] for n in (1, 2, 4)] == [1.0, 1.0, 0.0]
+    assert points[2]["by_slot"] == [1.0, 0.0]
+    assert points[4]["by_slot"] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_the_law_of_exact_points():
+    points = [{"problems": n, "tokens_per_problem": 100 * n**-0.5, "accuracy": 0.9 - 0.02 * n} for n in (1, 2, 3, 6)]
+    law = fit_law(points)
+    assert (law["a"], law["b"], law["points_per_problem"]) == pytest.approx((100, 0.5, -2.0))
+    assert fit_law(points[:1]) is None
+
+
+def test_table_and_picture(data, tmp_path):
+    result = measured(data, [1, 2, 4])
+    assert scaling_table(result).row_count == 3
+    plot_scaling([result, result | {"label": "other"}], tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 5000
+
+
+def test_more_problems_than_there_are(data):
+    with pytest.raises(SettingsError, match="at most 12"):
+        measured(data, [1, 13])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"label": 1}'])
+def test_a_baseline_of_another_kind_is_one_line(tmp_path, text):
+    (tmp_path / "b.json").write_text(text)
+    with pytest.raises(SettingsError, match=r"b\.json"):
+        load_scaling(tmp_path / "b.json")
+
+
+def test_the_command(data, tmp_path, monkeypatch):
+    from verl_efficiency.evaluation import generate
+
+    monkeypatch.setattr(generate, "transformers_engine", lambda *_: Engine("toy", {"device": "none"}, forgetful))
+    out = tmp_path / "out.json"
+    words = ["evaluate", "task-scaling", "toy", data, "--problems", "2,1", "--out", out, "--png", tmp_path / "p.png"]
+    outcome = CliRunner().invoke(app, [str(word) for word in words])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    result = json.loads(out.read_text())
+    assert [point["problems"] for point in result["points"]] == [1, 2]
+    assert load_scaling(out) == result
+    for wrong in (["--problems", "0"], ["--problems", "1,x"], ["--set", "grouping=rnadom"]):
+        outcome = CliRunner().invoke(app, [str(word) for word in [*words, *wrong]])
+        assert isinstance(outcome.exception, SettingsError)
