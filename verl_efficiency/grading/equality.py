@@ -33,15 +33,14 @@ def quick_equal(answer: str, gold: str) -> bool | None:
     left, right = read_number(answer), read_number(gold)
     if left and right:
         return _same_number(left, right)
+    if (same := same_choice(_plain(answer), _plain(gold))) is not None:
+        return same
     return _same_in_base(answer, gold)
 
 
 def _same_text(answer: str, gold: str) -> bool:
-    """The same but for what only moves ink, a letter with and without its option, or words in capitals and not."""
-    left, right = _plain(answer), _plain(gold)
-    if same_choice(left, right):
-        return True
-    left, right = _LOOSE_SPACE.sub("", left), _LOOSE_SPACE.sub("", right)
+    """The same but for what only moves ink, or words in capitals and not."""
+    left, right = _LOOSE_SPACE.sub("", _plain(answer)), _LOOSE_SPACE.sub("", _plain(gold))
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
         return left.casefold() == right.casefold()
     return left == right

@@ -1,0 +1,200 @@
+r"""Where the boxes of a text are, and which of them stand in a row. Pure string work, one pass, time linear in the text.
+
+A box is ``\boxed{…}`` or ``\fbox{…}``, or the command without braces before a number, a letter, a fraction, a root, a text or
+another command, as in ``$\boxed 2$`` and ``$\boxed\frac12$``. TeX would put ``\boxed 42`` around the 4 alone; here it is 42,
+which is what its writer means. A box without braces is read only where nothing follows that could belong to it: mathematics
+ends there, or the line, or the sentence.
+"""
+
+import re
+from dataclasses import dataclass
+
+from verl_efficiency.grading.equality import quick_equal
+
+_GROUP = r"\{(?:[^{}]|\{[^{}]{0,100}\}){0,100}\}"
+_ARGUMENT = rf"[ ]?(?:{_GROUP}|[0-9A-Za-z])"
+_BARE = rf"""(?P<bare>\\(?:boxed|fbox)(?![a-zA-Z])[ \t]{{0,4}}(?P<content>
+      -?[0-9]{{1,3}}(?:,[0-9]{{3}})+(?:\.[0-9]+)? | -?[0-9]{{1,40}}(?:\.[0-9]{{1,40}})? | [A-Za-z]
+    | -?\\[dtc]?frac(?![a-zA-Z]){_ARGUMENT}{_ARGUMENT} | -?\\sqrt(?:\[[0-9]\])?{_ARGUMENT}
+    | \\(?:text(?:bf|it|rm)?|math(?:rm|bf|bb)|mbox)[ ]?{_GROUP} | -?\\[a-zA-Z]{{1,20}})
+    (?=[ \t]{{0,4}}(?:\$|\\[)\]]|\n|\Z)|\.(?:[\s$]|\Z)))"""
+# One token per place where the depth of braces changes. A doubled backslash is a line break, except that a model which escapes
+# twice writes \\boxed{…}: that still opens a box. Escaped braces are print, not structure.
+_TOKEN = re.compile(
+    rf"""(?P<box>\\(?:boxed|fbox)\s*\{{) | {_BARE} | \\\\(?!(?:boxed|fbox)\s*\{{) | \\[{{}}]
+    | (?P<open>\{{) | (?P<close>\}})""",
+    re.VERBOSE,
+)
+_PRINT = r"\s|\$|~|`|\*\*|&|\\[,;:!>()\[\]\\ ]|\\(?:q?quad|displaystyle|textstyle)(?![a-zA-Z])"
+_AROUND = re.compile(rf"(?:{_PRINT}|[.,;])*")
+_BETWEEN = re.compile(
+    rf"(?:{_PRINT}|[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s?\{{[\s,;~]*(?:and|or)?[\s,;~]*\}})*"
+)
+_MAX_BETWEEN = 80  # characters; bounds the search
+_MAX_COMPARED = 16  # different parts of a row, and 100 characters each, beyond which only the same text is the same part
+
+
+@dataclass(frozen=True)
+class Box:
+    """A ``\\boxed{content}``; ``text[start:end]`` is the whole of it, command and braces included."""
+
+    start: int
+    end: int
+    content: str
+
+
+@dataclass(frozen=True)
+class Row:
+    r"""Boxes with nothing but print, commas, semicolons, "and" and "or" between them; most often a single one.
+
+    Attributes:
+        start: where its first box begins.
+        end: where its last box ends.
+        parts: what each box holds; a box that holds nothing but a box is opened.
+        cut_off: how the box begins that would go on with the row but never closes; ``None`` if there is none.
+    """
+
+    start: int
+    end: int
+    parts: tuple[str, ...]
+    cut_off: str | None = None
+
+    @property
+    def said(self) -> list[str]:
+        """The parts that say something, see :func:`says_something`."""
+        return [part for part in self.parts if says_something(part)]
+
+    @property
+    def answer(self) -> str | None:
+        r"""The one answer that the row gives: its parts, joined by commas, parts of the same value once.
+
+        ``None`` where no part says anything, and where the row is cut off in the middle of another part.
+
+        >>> [row.answer for row in find_rows(r"\boxed{3} \text{ or } \boxed{4}. \boxed{1/2} = \boxed{\frac12}, \boxed{0.5}")]
+        ['3, 4', '1/2', '0.5']
+        """
+        said = self.said
+        if not said or (self.cut_off and not any(part.startswith(self.cut_off) for part in said)):
+            return None
+        different: list[str] = []
+        for part in dict.fromkeys(said):
+            few = len(part) <= 100 and len(different) < _MAX_COMPARED
+            same = [other for other in different if quick_equal(part, other)] if few else []
+            different = [other for other in different if other not in same] if same else different
+            different.append(part)
+        return ", ".join(different)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A box by its places: the whole of it, what it holds, and what its innermost box holds if it holds nothing else."""
+
+    start: int
+    left: int
+    right: int
+    end: int
+    core: tuple[int, int]
+
+
+def extract_boxed(text: str) -> list[Box]:
+    r"""Every outermost ``\boxed{…}`` or ``\fbox{…}`` in order of appearance, with braces that balance or without braces.
+
+    A box that never closes is no box, but boxes inside it are found. Boxes inside a box belong to its content.
+
+    >>> [box.content for box in extract_boxed(r"\boxed{1} or $\boxed 2$ or \boxed{\frac{1}{2}} or \boxed{3")]
+    ['1', '2', '\\frac{1}{2}']
+    """
+    return [Box(span.start, span.end, text[span.left : span.right]) for span in _outermost(text)[0]]
+
+
+def find_rows(text: str) -> list[Row]:
+    r"""The outermost boxes of a text, in rows, in order of appearance.
+
+    >>> [row.parts for row in find_rows(r"\boxed{98, 2} \text{ and } \boxed{99}, $\boxed{4}$; then \boxed{\boxed{5}}")]
+    [('98, 2', '99', '4'), ('5',)]
+    """
+    spans, unclosed = _outermost(text)
+    rows: list[list[_Span]] = []
+    for span in spans:
+        if rows and _joined(text, rows[-1][-1].end, span.start):
+            rows[-1].append(span)
+        else:
+            rows.append([span])
+    found = [Row(row[0].start, row[-1].end, tuple(text[slice(*span.core)].strip() for span in row)) for row in rows]
+    for start, left in unclosed:
+        if found and start >= found[-1].end:
+            if _joined(text, found[-1].end, start):
+                found[-1] = Row(found[-1].start, found[-1].end, found[-1].parts, text[left:].strip())
+            break
+    return found
+
+
+def open_boxes(text: str) -> str:
+    r"""What the boxes hold where a text is a box, or a row of them, and nothing else; else the text.
+
+    >>> open_boxes(r"$\boxed 2$"), open_boxes(r"\boxed{1} and \boxed{2}."), open_boxes(r"3 \boxed{4}")
+    ('2', '1, 2', '3 \\boxed{4}')
+    """
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return text
+    rows = find_rows(text)
+    if len(rows) != 1 or not _AROUND.fullmatch(text[: rows[0].start] + text[rows[0].end :]):
+        return text
+    return rows[0].answer or text
+
+
+def _joined(text: str, end: int, start: int) -> bool:
+    return start - end <= _MAX_BETWEEN and _BETWEEN.fullmatch(text, end, start) is not None
+
+
+def _outermost(text: str) -> tuple[list[_Span], list[tuple[int, int]]]:
+    """Every outermost box, and (start, start of the content) of every box that never closes."""
+    first = min((place for command in ("\\boxed", "\\fbox") if (place := text.find(command)) >= 0), default=len(text))
+    outermost: list[_Span] = []
+    waiting: list[tuple[int, int] | None] = []  # None for a plain brace
+    for token in _TOKEN.finditer(text, first):  # a brace before the first box changes nothing
+        if token.lastgroup == "close":
+            if waiting and (opening := waiting.pop()):
+                inside = []
+                while outermost and outermost[-1].start > opening[0]:
+                    inside.append(outermost.pop())
+                outermost.append(_span(text, *opening, token.start(), token.end(), inside))
+        elif token.lastgroup == "bare":
+            outermost.append(_span(text, token.start(), token.start("content"), token.end(), token.end(), []))
+        elif token.lastgroup:
+            waiting.append(token.span() if token.lastgroup == "box" else None)
+    return outermost, [opening for opening in waiting if opening]
+
+
+def _span(text: str, start: int, left: int, right: int, end: int, inside: list[_Span]) -> _Span:
+    core = (left, right)
+    if len(inside) == 1 and not text[left : inside[0].start].strip() and not text[inside[0].end : right].strip():
+        core = inside[0].core
+    return _Span(start, left, right, end, core)
+
+
+# What a model copies from an instruction, or leaves open.
+_FONT = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf|tt)|mbox|emph)\s*(?=\{)|\*\*|[{}$`\"']")
+_NOTHING = re.compile(
+    r"""(?:[\s~]|\\[,;:!\ ]|\\q?quad(?![a-z]))*
+    (?:(?:\.|…|⋯|\\[lcv]?dots(?![a-z])|[\s~])+ | [\s?]+ | (?:\\?_|\s)+ | \\(?:square|Box)(?![a-z])
+    | [<\[(]?\s*(?:(?:insert|put|write|enter|place|type)[\s_]+)?(?:(?:the|your|my)[\s_]+)?
+      (?:(?:final|numerical|numeric|correct|exact)[\s_]+)?(?:answer|ans|答案|你的答案|最终答案)
+      (?:[\s_]+(?:goes[\s_]+)?here|_?[0-9]{1,2})?\s*[>\])]?
+    | [<\[(]?\s*(?:your|final|your[\s_]+final)[\s_]+(?:result|solution|value|number|expression)\s*[>\])]?
+    )?\.?\s*""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def says_something(content: str) -> bool:
+    r"""Whether the content of a box is an answer at all: not empty, and not a placeholder copied from the instruction.
+
+    Placeholders are dots, blanks to fill in, question marks, and "answer" or "your final answer here" in any print.
+
+    >>> [says_something(text) for text in ("", r"\dots", "…", r"\text{answer}", "[Your answer here]", "____", "?")]
+    [False, False, False, False, False, False, False]
+    >>> [says_something(text) for text in ("0", r"\{\}", "-", "<", "a", r"\text{no answer}", r"\text{no solution}")]
+    [True, True, True, True, True, True, True]
+    """
+    return len(content) > 80 or _NOTHING.fullmatch(" ".join(_FONT.sub("", content).split())) is None
