@@ -18,7 +18,7 @@ from verl_efficiency.grading import Box, drop_thinking, extract_answer, extract_
         (r"\boxed", None),
         (r"\boxed{}", None),
         (r"\boxed{  }", None),
-        (r"\boxed 5", None),
+        (r"\boxed 5", "5"),
         ("", None),
         ("42", None),
         (r"boxed{42}", None),

@@ -7,7 +7,9 @@ ends there, or the line, or the sentence.
 """
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from verl_efficiency.grading.equality import quick_equal
 
@@ -31,6 +33,7 @@ _BETWEEN = re.compile(
     rf"(?:{_PRINT}|[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s?\{{[\s,;~]*(?:and|or)?[\s,;~]*\}})*"
 )
 _MAX_BETWEEN = 80  # characters; bounds the search
+_MAX_CUT_OFF = 200  # characters that are kept of a box that never closes
 _MAX_COMPARED = 16  # different parts of a row, and 100 characters each, beyond which only the same text is the same part
 
 
@@ -85,8 +88,7 @@ class Row:
         return ", ".join(different)
 
 
-@dataclass(frozen=True)
-class _Span:
+class _Span(NamedTuple):  # faster to make than a dataclass, and hostile texts have many
     """A box by its places: the whole of it, what it holds, and what its innermost box holds if it holds nothing else."""
 
     start: int
@@ -120,12 +122,14 @@ def find_rows(text: str) -> list[Row]:
             rows[-1].append(span)
         else:
             rows.append([span])
-    found = [Row(row[0].start, row[-1].end, tuple(text[slice(*span.core)].strip() for span in row)) for row in rows]
-    for start, left in unclosed:
-        if found and start >= found[-1].end:
-            if _joined(text, found[-1].end, start):
-                found[-1] = Row(found[-1].start, found[-1].end, found[-1].parts, text[left:].strip())
-            break
+    found = []
+    for row in rows:
+        end, cut_off = row[-1].end, None
+        following = bisect_left(unclosed, (end, 0))
+        if following < len(unclosed) and _joined(text, end, unclosed[following][0]):
+            left = unclosed[following][1]
+            cut_off = text[left : left + _MAX_CUT_OFF].strip()
+        found.append(Row(row[0].start, end, tuple(text[slice(*span.core)].strip() for span in row), cut_off))
     return found
 
 
@@ -155,22 +159,21 @@ def _outermost(text: str) -> tuple[list[_Span], list[tuple[int, int]]]:
     for token in _TOKEN.finditer(text, first):  # a brace before the first box changes nothing
         if token.lastgroup == "close":
             if waiting and (opening := waiting.pop()):
-                inside = []
-                while outermost and outermost[-1].start > opening[0]:
-                    inside.append(outermost.pop())
-                outermost.append(_span(text, *opening, token.start(), token.end(), inside))
+                start, left = opening
+                right, end = token.span()
+                core, inside = (left, right), 0
+                while outermost and outermost[-1][0] > start:
+                    inner = outermost.pop()
+                    inside += 1
+                if inside == 1 and not text[left : inner.start].strip() and not text[inner.end : right].strip():
+                    core = inner.core
+                outermost.append(_Span(start, left, right, end, core))
         elif token.lastgroup == "bare":
-            outermost.append(_span(text, token.start(), token.start("content"), token.end(), token.end(), []))
+            left, right = token.span("content")
+            outermost.append(_Span(token.start(), left, right, right, (left, right)))
         elif token.lastgroup:
             waiting.append(token.span() if token.lastgroup == "box" else None)
     return outermost, [opening for opening in waiting if opening]
-
-
-def _span(text: str, start: int, left: int, right: int, end: int, inside: list[_Span]) -> _Span:
-    core = (left, right)
-    if len(inside) == 1 and not text[left : inside[0].start].strip() and not text[inside[0].end : right].strip():
-        core = inside[0].core
-    return _Span(start, left, right, end, core)
 
 
 # What a model copies from an instruction, or leaves open.
