@@ -179,7 +179,7 @@ def _outermost(text: str) -> tuple[list[_Span], list[tuple[int, int]]]:
 # What a model copies from an instruction, or leaves open.
 _FONT = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf|tt)|mbox|emph)\s*(?=\{)|\*\*|[{}$`\"']")
 _NOTHING = re.compile(
-    r"""(?:[\s~]|\\[,;:!\ ]|\\q?quad(?![a-z]))*
+    r"""(?:[\s~]|\\(?:[,;:!\ ]|\Z)|\\q?quad(?![a-z]))*
     (?:(?:\.|…|⋯|\\[lcv]?dots(?![a-z])|[\s~])+ | [\s?]+ | (?:\\?_|\s)+ | \\(?:square|Box)(?![a-z])
     | [<\[(]?\s*(?:(?:insert|put|write|enter|place|type)[\s_]+)?(?:(?:the|your|my)[\s_]+)?
       (?:(?:final|numerical|numeric|correct|exact)[\s_]+)?(?:answer|ans|答案|你的答案|最终答案)

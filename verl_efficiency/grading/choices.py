@@ -79,7 +79,7 @@ def read_choice(text: str) -> Choice | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    text = _FONTS.sub(r" \1 ", text).strip()
+    text = " ".join(_FONTS.sub(r" \1 ", text).split())
     if alone := _ALONE.fullmatch(text):
         closed = alone["round"] or alone["square"]
         return Choice(closed or alone["bare"], "", not (closed or alone["named"] or alone["mark"]))
@@ -109,11 +109,13 @@ def same_choice(answer: str, gold: str) -> bool | None:
         return None
     if not left or not right:
         return _words(left.text if left else answer) == _words(right.text if right else gold) != "" or None
-    variable = right.bare and right.letter.islower()
-    same = left.letter == right.letter if variable else left.letter.upper() == right.letter.upper()
+    if left.letter.upper() != right.letter.upper():
+        return False if left.text and right.text else None
+    if right.bare and right.letter.islower():
+        return left.letter == right.letter  # a variable
     if left.text and right.text:
-        return (_words(left.text) == _words(right.text) or None) if same else False
-    return same or None
+        return _words(left.text) == _words(right.text) or None
+    return True
 
 
 def _words(text: str) -> str:
