@@ -295,7 +295,9 @@ def test_the_last_box_counts(pieces, name):
     assert (result["score"] > 0) == right
 
 
-joints = st.sampled_from([" ", ", ", "; ", "\n", "$ and $", " or ", ", or ", r" \text{ and } ", r"\text{ or }", r",\quad ", r" \\ "])
+joints = st.sampled_from(
+    [" ", ", ", "; ", "\n", "$ and $", " or ", ", or ", r" \text{ and } ", r"\text{ or }", r",\quad ", r" \\ "]
+)
 
 
 @FUZZ

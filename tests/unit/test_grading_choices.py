@@ -22,27 +22,124 @@ THE_LETTER = [
     *("(c)", "c)", "option c", "The answer is c", "c"),
 ]
 WITH_ITS_TEXT = [
-    *("(C) A right triangle", "(C). A right triangle", "(C): A right triangle", "C: A right triangle", "C) A right triangle"),
+    *(
+        "(C) A right triangle",
+        "(C). A right triangle",
+        "(C): A right triangle",
+        "C: A right triangle",
+        "C) A right triangle",
+    ),
     *("C. A right triangle", "[C] A right triangle", "`C`: A right triangle", "**C.** A right triangle"),
-    *("**(C)** A right triangle", r"\textbf{(C)}\ 12", r"\textbf{(C) } \frac{1}{2}", r"\text{C: }12", r"\mathrm{(C)} ~ 12"),
-    *("Option C: A right triangle", "The answer is (C) A right triangle", "Answer: C. A right triangle", "Option C) 12"),
+    *(
+        "**(C)** A right triangle",
+        r"\textbf{(C)}\ 12",
+        r"\textbf{(C) } \frac{1}{2}",
+        r"\text{C: }12",
+        r"\mathrm{(C)} ~ 12",
+    ),
+    *(
+        "Option C: A right triangle",
+        "The answer is (C) A right triangle",
+        "Answer: C. A right triangle",
+        "Option C) 12",
+    ),
     *("(c) a right triangle", "c) a right triangle", r"\boxed{(C) 12}"),
     # capital letters that belong to what the option says
-    *("C. I and III only", "(C) I, II and III", "C. I only", "(C) AB is parallel to CD", "(C) angle A", "(C) Point D lies on AB"),
-    *("(C) Both A and B", "(C) Neither A nor B", "(C) A and B only", "(C) A only", "(C) vitamin D", "(C) the points A, B, and D"),
-    *("(C) A 30-degree angle", "(C) A = 5", "(C) A + B", r"(C) P(A) = P(B)", "(C) f(D) > 3", r"(C) A \cap B", "(C) x^A"),
+    *(
+        "C. I and III only",
+        "(C) I, II and III",
+        "C. I only",
+        "(C) AB is parallel to CD",
+        "(C) angle A",
+        "(C) Point D lies on AB",
+    ),
+    *(
+        "(C) Both A and B",
+        "(C) Neither A nor B",
+        "(C) A and B only",
+        "(C) A only",
+        "(C) vitamin D",
+        "(C) the points A, B, and D",
+    ),
+    *(
+        "(C) A 30-degree angle",
+        "(C) A = 5",
+        "(C) A + B",
+        r"(C) P(A) = P(B)",
+        "(C) f(D) > 3",
+        r"(C) A \cap B",
+        "(C) x^A",
+    ),
     *("(C) The sum of A and B", "(C) A Right Triangle"),
     # words that join or deny, within what the option says
-    *("(C) Not enough information", "C: not a function", "(C) It cannot be determined", "(C) none or all of them", "(C) False"),
+    *(
+        "(C) Not enough information",
+        "C: not a function",
+        "(C) It cannot be determined",
+        "(C) none or all of them",
+        "(C) False",
+    ),
     *("(C) -3", "(C) > 5", "(C) |x|", "(C) +5", "C. No", "(C) 1, 2 and 3", "(C) is always positive"),
 ]
 NOT_C = [
-    *("C or D", "(C) or (D)", "not C", "A and C", "(C) and (D)", "C, D", "C/D", "C & D", "(C), (D)", "(C)/(D)", "CD", "C D"),
+    *(
+        "C or D",
+        "(C) or (D)",
+        "not C",
+        "A and C",
+        "(C) and (D)",
+        "C, D",
+        "C/D",
+        "C & D",
+        "(C), (D)",
+        "(C)/(D)",
+        "CD",
+        "C D",
+    ),
     *("C and D", "(C) not (D)", "(C) not D", "(C) or maybe D", "(C) but not (D)", "C. 12, D. 13", "C) 12 or D) 13"),
-    *("(C) 12 or D", "(C) A right triangle or D", "(C) A right triangle, or (D) a square", "(C) A right triangle; D. a square"),
-    *("C: A", "C. A", "(C) D", "(C) (D)", "(C) or the other one", "(C) And (D)", "C) D", "Option C or D", "Options C and D"),
-    *("The answer is C or D", "The answer is not C", "(C) = 5", "C = 5", "C + 1", "C^2", "C(2)", "(C)^2", "(C) * 2", "2C"),
-    *("D", "(D)", "(D) 12", "D: C", "Option D", "The answer is D", "d", "(d)", "K", "Carbon", "Cat", "A right triangle"),
+    *(
+        "(C) 12 or D",
+        "(C) A right triangle or D",
+        "(C) A right triangle, or (D) a square",
+        "(C) A right triangle; D. a square",
+    ),
+    *(
+        "C: A",
+        "C. A",
+        "(C) D",
+        "(C) (D)",
+        "(C) or the other one",
+        "(C) And (D)",
+        "C) D",
+        "Option C or D",
+        "Options C and D",
+    ),
+    *(
+        "The answer is C or D",
+        "The answer is not C",
+        "(C) = 5",
+        "C = 5",
+        "C + 1",
+        "C^2",
+        "C(2)",
+        "(C)^2",
+        "(C) * 2",
+        "2C",
+    ),
+    *(
+        "D",
+        "(D)",
+        "(D) 12",
+        "D: C",
+        "Option D",
+        "The answer is D",
+        "d",
+        "(d)",
+        "K",
+        "Carbon",
+        "Cat",
+        "A right triangle",
+    ),
     *("C? D?", "neither C nor D", "all but C", "(C) (or D)", r"\text{C or D}", r"\textbf{(C)} \textbf{(D)}", "C maybe"),
 ]
 
@@ -139,7 +236,12 @@ def test_a_variable_is_no_option(answer, gold, correct):
 
 
 def test_an_option_in_a_response():
-    for response in (r"So \boxed{\text{(C) A right triangle}}", r"**\boxed{C}**", r"$\boxed{\textbf{(C)}\ 12}$", r"$\boxed C$"):
+    for response in (
+        r"So \boxed{\text{(C) A right triangle}}",
+        r"**\boxed{C}**",
+        r"$\boxed{\textbf{(C)}\ 12}$",
+        r"$\boxed C$",
+    ):
         assert accuracy("quiz", response, "C")["acc"] == 1
     for response in (r"\boxed{C} or \boxed{D}", r"\boxed{C}, \boxed{(D)}", r"\boxed{(C) or (D)}", r"\boxed{D}"):
         assert accuracy("quiz", response, "C")["acc"] == 0

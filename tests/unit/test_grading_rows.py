@@ -1,4 +1,4 @@
-"""Boxes in a row, boxes that say nothing, boxes that are cut off and boxes without braces, for every reward that reads boxes."""
+"""Boxes in a row, boxes that say nothing, boxes that are cut off, boxes without braces: the same in all rewards."""
 
 import json
 
@@ -27,7 +27,6 @@ def paid_with_a_tag(boxes: str, gold: str) -> bool:
     return batched_accuracy("sums", f"So Answer1::{boxes}", json.dumps([gold, "7"]))["acc_first"] == 1
 
 
-TWO = r"98, 2, 99, 503"
 ROWS = [
     (r"\boxed{98, 2} \text{ and } \boxed{99, 503}", "98, 2, 99, 503"),
     (r"$\boxed{98, 2}$ and $\boxed{99, 503}$", "98, 2, 99, 503"),
@@ -102,12 +101,48 @@ def test_a_row_is_compared_whole(boxes, gold, right):
 
 
 NOTHING = [
-    *(r"\boxed{}", r"\boxed{ }", r"\boxed{\ }", r"\boxed{\quad}", r"\boxed{...}", r"\boxed{…}", r"\boxed{\ldots}", r"\boxed{\dots}"),
-    *(r"\boxed{\text{...}}", r"\boxed{answer}", r"\boxed{\text{answer}}", r"\boxed{\text{Answer}}", r"\boxed{your answer}"),
-    *(r"\boxed{\text{your final answer}}", r"\boxed{the answer}", r"\boxed{final answer}", r"\boxed{[answer]}", r"\boxed{<answer>}"),
+    *(
+        r"\boxed{}",
+        r"\boxed{ }",
+        r"\boxed{\ }",
+        r"\boxed{\quad}",
+        r"\boxed{...}",
+        r"\boxed{…}",
+        r"\boxed{\ldots}",
+        r"\boxed{\dots}",
+    ),
+    *(
+        r"\boxed{\text{...}}",
+        r"\boxed{answer}",
+        r"\boxed{\text{answer}}",
+        r"\boxed{\text{Answer}}",
+        r"\boxed{your answer}",
+    ),
+    *(
+        r"\boxed{\text{your final answer}}",
+        r"\boxed{the answer}",
+        r"\boxed{final answer}",
+        r"\boxed{[answer]}",
+        r"\boxed{<answer>}",
+    ),
     *(r"\boxed{\text{Your answer here}}", r"\boxed{insert answer here}", r"\boxed{(your answer)}"),
-    *(r"\boxed{answer1}", r"\boxed{FINAL_ANSWER}", r"\boxed{?}", r"\boxed{___}", r"\boxed{\_\_\_}", r"\boxed{\square}", r"\boxed{答案}"),
-    *(r"\boxed{\text{}}", r"\boxed{\boxed{}}", r"\fbox{...}", r"\boxed{**answer**}", r"\boxed{your result}", r"$\boxed\ldots$"),
+    *(
+        r"\boxed{answer1}",
+        r"\boxed{FINAL_ANSWER}",
+        r"\boxed{?}",
+        r"\boxed{___}",
+        r"\boxed{\_\_\_}",
+        r"\boxed{\square}",
+        r"\boxed{答案}",
+    ),
+    *(
+        r"\boxed{\text{}}",
+        r"\boxed{\boxed{}}",
+        r"\fbox{...}",
+        r"\boxed{**answer**}",
+        r"\boxed{your result}",
+        r"$\boxed\ldots$",
+    ),
 ]
 
 
@@ -127,9 +162,18 @@ def test_a_box_that_says_nothing_does_not_count(box):
 @pytest.mark.parametrize(
     ("box", "answer"),
     [
-        *((rf"\boxed{{{answer}}}", answer) for answer in ("0", "x", "a", "-", "<", ">", "=", r"\{\}", r"\{ \}", "()", r"\emptyset")),
-        *((rf"\boxed{{{answer}}}", answer) for answer in (r"\text{no answer}", r"\text{no solution}", "4?", "...4", "!", "1...")),
-        *((rf"\boxed{{{answer}}}", answer) for answer in (r"\text{solution}", r"\text{Answer 5}", "[4]", r"\text{answers}", "I")),
+        *(
+            (rf"\boxed{{{answer}}}", answer)
+            for answer in ("0", "x", "a", "-", "<", ">", "=", r"\{\}", r"\{ \}", "()", r"\emptyset")
+        ),
+        *(
+            (rf"\boxed{{{answer}}}", answer)
+            for answer in (r"\text{no answer}", r"\text{no solution}", "4?", "...4", "!", "1...")
+        ),
+        *(
+            (rf"\boxed{{{answer}}}", answer)
+            for answer in (r"\text{solution}", r"\text{Answer 5}", "[4]", r"\text{answers}", "I")
+        ),
     ],
 )
 def test_a_short_box_that_says_something_counts(box, answer):

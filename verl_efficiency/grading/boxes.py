@@ -1,9 +1,9 @@
 r"""Where the boxes of a text are, and which of them stand in a row. Pure string work, one pass, time linear in the text.
 
-A box is ``\boxed{…}`` or ``\fbox{…}``, or the command without braces before a number, a letter, a fraction, a root, a text or
-another command, as in ``$\boxed 2$`` and ``$\boxed\frac12$``. TeX would put ``\boxed 42`` around the 4 alone; here it is 42,
-which is what its writer means. A box without braces is read only where nothing follows that could belong to it: mathematics
-ends there, or the line, or the sentence.
+A box is ``\boxed{…}`` or ``\fbox{…}``. A box without braces holds what follows the command: a number, a letter, a fraction, a
+root, a text or another command, as in ``$\boxed 2$`` and ``$\boxed\frac12$``. TeX boxes only the 4 of ``\boxed 42``, but the
+writer means 42, and so do we. A box without braces counts only where the mathematics, the line or the sentence ends behind it.
+Otherwise, what follows could belong to the answer, as in ``$\boxed x^2$``.
 """
 
 import re
@@ -30,11 +30,13 @@ _TOKEN = re.compile(
 _PRINT = r"\s|\$|~|`|\*\*|&|\\[,;:!>()\[\]\\ ]|\\(?:q?quad|displaystyle|textstyle)(?![a-zA-Z])"
 _AROUND = re.compile(rf"(?:{_PRINT}|[.,;])*")
 _BETWEEN = re.compile(
-    rf"(?:{_PRINT}|[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s?\{{[\s,;~]*(?:and|or)?[\s,;~]*\}})*"
+    rf"(?:{_PRINT}|[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])"
+    r"|\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s?\{[\s,;~]*(?:and|or)?[\s,;~]*\})*"
 )
 _MAX_BETWEEN = 80  # characters; bounds the search
 _MAX_CUT_OFF = 200  # characters that are kept of a box that never closes
-_MAX_COMPARED = 16  # different parts of a row, and 100 characters each, beyond which only the same text is the same part
+_MAX_COMPARED = 16  # parts of a row, and characters of a part, up to which equal values count once; beyond, equal texts
+_MAX_PART = 100
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Row:
-    r"""Boxes with nothing but print, commas, semicolons, "and" and "or" between them; most often a single one.
+    r"""Boxes with nothing but blanks, print, commas, semicolons, "and" and "or" between them. Most often a single box.
 
     Attributes:
         start: where its first box begins.
         end: where its last box ends.
         parts: what each box holds; a box that holds nothing but a box is opened.
-        cut_off: how the box begins that would go on with the row but never closes; ``None`` if there is none.
+        cut_off: what a box that continues the row but never closes begins with; ``None`` if there is no such box.
     """
 
     start: int
@@ -69,9 +71,9 @@ class Row:
 
     @property
     def answer(self) -> str | None:
-        r"""The one answer that the row gives: its parts, joined by commas, parts of the same value once.
+        r"""The one answer that the row gives: its parts, joined by commas, equal parts once.
 
-        ``None`` where no part says anything, and where the row is cut off in the middle of another part.
+        ``None`` where no part says anything, and where the row is cut off in a part that it did not give before.
 
         >>> [row.answer for row in find_rows(r"\boxed{3} \text{ or } \boxed{4}. \boxed{1/2} = \boxed{\frac12}, \boxed{0.5}")]
         ['3, 4', '1/2', '0.5']
@@ -81,9 +83,8 @@ class Row:
             return None
         different: list[str] = []
         for part in dict.fromkeys(said):
-            few = len(part) <= 100 and len(different) < _MAX_COMPARED
-            same = [other for other in different if quick_equal(part, other)] if few else []
-            different = [other for other in different if other not in same] if same else different
+            if len(different) < _MAX_COMPARED and len(part) <= _MAX_PART:
+                different = [other for other in different if len(other) > _MAX_PART or not quick_equal(part, other)]
             different.append(part)
         return ", ".join(different)
 
@@ -177,7 +178,9 @@ def _outermost(text: str) -> tuple[list[_Span], list[tuple[int, int]]]:
 
 
 # What a model copies from an instruction, or leaves open.
-_FONT = re.compile(r"\\(?:boxed|fbox|text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf|tt)|mbox|emph)\s*(?=\{)|\*\*|[{}$`\"']")
+_FONT = re.compile(
+    r"\\(?:boxed|fbox|text(?:bf|it|rm|tt|sf)?|math(?:rm|bf|it|sf|tt)|mbox|emph)\s*(?=\{)|\*\*|(?<!\\)[{}]|[$`\"']"
+)
 _NOTHING = re.compile(
     r"""(?:[\s~]|\\(?:[,;:!\ ]|\Z)|\\q?quad(?![a-z]))*
     (?:(?:\.|…|⋯|\\[lcv]?dots(?![a-z])|[\s~])+ | [\s?]+ | (?:\\?_|\s)+ | \\(?:square|Box)(?![a-z])

@@ -1,19 +1,18 @@
 r"""Multiple choice: ``C``, ``(C)``, ``Option C`` and ``(C) A right triangle`` are one answer, the option C.
 
-An option is a letter from A to J, alone or before its text. A letter before a text needs a sign that it is a label:
-parentheses or brackets around it, or ``)``, ``.`` or ``:`` behind it, and then a blank. So the variable in ``A = 5``, ``A + 1`` or
-``A(2)`` is not an option, and the article in ``A right triangle`` is not one either.
+An option is a letter from A to J, alone or before its text. Before a text, the letter must look like a label: it stands in
+parentheses or brackets, or ``)``, ``.`` or ``:`` follows, and then a blank. So ``A = 5``, ``A + 1`` and ``A(2)`` do not name
+the option A, and neither does ``A right triangle``.
 
-* A letter, and the same letter with its text: right.
-* Two letters with texts: right where letter and text are the same, wrong where the letters differ, whatever the texts say. The
-  same letter with another text is left to the comparison of the texts as they stand.
-* A letter with its text, and the text alone: right where the texts are the same.
-* Texts are the same but for articles, punctuation and, in plain words, capitals.
-* A text that names a second option is not an answer: ``(C) or (D)``, ``C. 12, D. 13``, ``(C) not D``. Capital letters that
-  belong to what the option says do not count: ``(C) A right triangle``, ``D. I and III only``, ``(B) angle A``, ``(D) Both A and B``.
-* A small letter is an option where it has a label's parentheses or the word "option", "choice" or "answer" before it: ``(c)``,
-  ``c)``, ``option c``. A bare ``c`` answers a reference that is a bare ``C``; a bare ``C`` does not answer ``c``, which is a variable.
-  The small i is never an option.
+* A letter answers a reference that is the same letter with a text, and the reverse.
+* Of two letters with texts, the same letter with the same text is right, and another letter is wrong, even with the same text.
+  Where only the texts differ, they are compared like any other answer.
+* A letter with its text answers a reference that is the text alone, and the reverse.
+* Two texts are the same up to stops at the end, and plain words also up to articles, punctuation and capitals.
+* A text that names a second option names none: ``(C) or (D)``, ``C. 12, D. 13``, ``(C) not D``. Capital letters in the words of
+  an option are not options: ``(C) A right triangle``, ``D. I and III only``, ``(B) angle A``, ``(D) Both A and B``.
+* A small letter is an option in parentheses, before ``)``, or after "option", "choice" or "answer". A bare ``c`` also answers a
+  reference that is a bare ``C``. The reverse is wrong, since a reference ``c`` is a variable. The small i is never an option.
 """
 
 import re
@@ -37,7 +36,8 @@ _FONTS = re.compile(r"\\(?:boldsymbol|bm|mathsf|textsf|mathtt|texttt|mathit|emph
 
 # A text that begins so goes on with the letter before it: "or (D)", "= 5".
 _GOES_ON = re.compile(
-    r"[=*/^·,;&]|[+|](?:\s|$)|\\(?:cdot|times|div|cup|cap|in)(?![a-zA-Z])|\(?\s*(?:and|or|nor|but)\b|not\W*$", re.IGNORECASE
+    r"[=*/^·,;&]|[+|](?:\s|$)|\\(?:cdot|times|div|cup|cap|in)(?![a-zA-Z])|\(?\s*(?:and|or|nor|but)\b|not\W*$",
+    re.IGNORECASE,
 )
 _LABEL = re.compile(r"(?<![A-Za-z0-9)\]}(])\(\s*[A-Ja-hj]\s*\)|(?<![A-Za-z(\\{])[A-J][).:](?=\s)")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-HJ](?![A-Za-z])")
@@ -46,8 +46,9 @@ _HARMLESS = re.compile(
     | [=<>+\-^_(|]\s*[A-J](?![A-Za-z])                                               # a variable
     | (?<![A-Za-z\\])[A-J](?=[(']|\s*(?:[=<>+\-^_]|\\[a-z]))
     | ^[A-J](?:,\s[A-J])*(?:,?\s(?:and|or)\s[A-J])?(?=\sonly\b)                      # A and B only
+    # angle A, both A and B
     | \b(?!(?i:and|or|nor|but|not|no|is|be|maybe|perhaps|possibly|also|then|else|wait|rather|option|choice|answer)\b)
-      [A-Za-z]{2,}\s[A-J](?:(?:,\s|,?\s(?:and|or|nor|to)\s)[A-J])*(?![A-Za-z])                   # angle A, both A and B""",
+      [A-Za-z]{2,}\s[A-J](?:(?:,\s|,?\s(?:and|or|nor|to)\s)[A-J])*(?![A-Za-z])""",
     re.VERBOSE,
 )
 
@@ -99,7 +100,7 @@ def _is_its_text(text: str) -> bool:
 
 
 def same_choice(answer: str, gold: str) -> bool | None:
-    r"""Whether two texts name the same option; ``None`` where they are not both options, or their texts have to be compared.
+    r"""Whether two texts name the same option; ``None`` where this is not about options, or where math-verify has to decide.
 
     >>> same_choice("(C) 12", "C"), same_choice("C", "(C) 12"), same_choice("(C) or (D)", "C"), same_choice("(B) 12", "(C) 12")
     (True, True, None, False)

@@ -23,7 +23,7 @@ _LABEL = re.compile(
 
 
 def undress(text: str) -> str:
-    r"""``text`` without a box, math mode or print around it, punctuation behind it, and a sign of equality or a style before it.
+    r"""``text`` without box, math mode or print around it, punctuation behind it, and a sign of equality or a style before it.
 
     >>> undress(r"\[ 42 \]"), undress("= 42."), undress(r"\approx \large 42"), undress(r"\(3\) or \(4\)"), undress("42...")
     ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')

@@ -6,9 +6,9 @@ from verl_efficiency.grading.boxes import find_rows, says_something
 
 MAX_TEXT_CHARS = 200_000
 
-# Of a special token: <|im_end|>, <｜end▁of▁sentence｜>, </s>, <eos>, [PAD] and the like.
-_SPECIAL = (
-    r"<\|\w{3,40}\|>|<｜[^｜<>\s]{1,40}｜>|</?s>|<(?:eos|bos|pad|unk|eot|eod|(?:end|start)_of_turn)>|\[(?:PAD|EOS|BOS|SEP|CLS)\]"
+_SPECIAL = (  # see without_end_tokens
+    r"<\|\w{3,40}\|>|<｜[^｜<>\s]{1,40}｜>|</?s>|<(?:eos|bos|pad|unk|eot|eod|(?:end|start)_of_turn)>"
+    r"|\[(?:PAD|EOS|BOS|SEP|CLS)\]"
 )
 _LAST = re.compile(rf"(?:{_SPECIAL})\Z", re.IGNORECASE)
 _FIRST = re.compile(rf"(?:\s*(?:{_SPECIAL}))+", re.IGNORECASE)
@@ -16,14 +16,14 @@ _MAX_SPECIAL = 64  # characters of a special token
 
 
 def without_end_tokens(text: str) -> str:
-    r"""``text`` without the special tokens at its end, which a tokenizer leaves in unless it is told to skip them.
+    r"""``text`` without the special tokens at its end. Decoded texts hold them unless the tokenizer is told to skip them.
 
-    This is a rule of text, for places that have no tokenizer. A special token has one of these forms: ``<|name|>``,
-    ``<｜name｜>``, ``<s>``, ``</s>``, ``<eos>``, ``<bos>``, ``<pad>``, ``<unk>``, ``<eot>``, ``<eod>``, ``<end_of_turn>``,
-    ``<start_of_turn>``, ``[PAD]``, ``[EOS]``, ``[BOS]``, ``[SEP]``, ``[CLS]``. Blanks between and before them go too. The same
-    texts further up stay, so that an answer that speaks of ``</s>`` is not cut.
+    For places without a tokenizer: a special token is known by its form, which is one of ``<|name|>`` (three characters or
+    more), ``<｜name｜>``, ``<s>``, ``</s>``, ``<eos>``, ``<bos>``, ``<pad>``, ``<unk>``, ``<eot>``, ``<eod>``, ``<end_of_turn>``,
+    ``<start_of_turn>``, ``[PAD]``, ``[EOS]``, ``[BOS]``, ``[SEP]``, ``[CLS]``. Blanks before and between them are removed too.
+    Special tokens elsewhere stay, so a text that mentions ``</s>`` is not cut.
 
-    >>> without_end_tokens("42<|im_end|>\n<|endoftext|>"), without_end_tokens("42</s>[PAD][PAD]"), without_end_tokens("</s> 42\n")
+    >>> without_end_tokens("42<|im_end|>\n<|endoftext|>"), without_end_tokens("42</s>[PAD]"), without_end_tokens("</s> 42\n")
     ('42', '42', '</s> 42\n')
     """
     end = len(text)
@@ -84,29 +84,29 @@ def extract_answer(
 ) -> str | None:
     r"""The answer that a response gives, or ``None``: what its last ``\boxed{}`` holds.
 
-    A box that holds nothing but a box is opened. What else counts as an answer:
-
-    * **Boxes in a row** are one answer in parts, joined by commas: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". A row is boxes
-      with nothing between them but blanks, commas, semicolons, "and", "or" and print. It is compared whole: it earns a reward
-      where the reference has the same parts, and a list of guesses never earns one for the part that is right. Parts of the
-      same value count once, as in ``\boxed{1/2} or \boxed{0.5}``. With other words between two boxes the last one counts.
-    * **A box that says nothing** is no answer, and the one before it counts: an empty box, dots, a copied ``\boxed{\text{your
-      answer}}``; see :func:`verl_efficiency.grading.boxes.says_something`.
-    * **A box that never closes**, because the response was cut off, is no answer, and the last whole one counts. Where it goes
-      on with a row (``\boxed{3} or \boxed{4``), the row is incomplete and the response has no answer.
-    * **A box without braces** is read, as in ``$\boxed 2$``; see :mod:`verl_efficiency.grading.boxes`.
+    * **Box in a box.** A box that holds nothing but a box is opened.
+    * **Boxes in a row** are one answer in parts: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". Between the boxes of a row stands
+      nothing but blanks, commas, semicolons, "and", "or" and print. A row is compared whole. It is right where the reference
+      has the same parts, and a list of guesses is wrong even if one of them is right. Equal parts count once, as in
+      ``\boxed{1/2} or \boxed{0.5}``. Where other words stand between two boxes, the last box counts.
+    * **A box that says nothing** is skipped: an empty one, dots, a copied ``\boxed{\text{your answer}}``, see
+      :func:`verl_efficiency.grading.boxes.says_something`. The last box that says something counts.
+    * **A box that never closes**, because the response is cut off, is skipped too, and the last whole box counts. If it
+      continues a row (``\boxed{3} or \boxed{4``), the row is incomplete, and the response has no answer. If it only repeats
+      what stands in the row, as in a loop that runs into the token limit, the row counts.
+    * **A box without braces** is read, as in ``$\boxed 2$``, see :mod:`verl_efficiency.grading.boxes`.
 
     Args:
         text: the response.
         strip_thinking: leave ``<think>`` blocks out, see :func:`drop_thinking`.
         marker: read what follows the last ``marker`` on its line instead, as in GSM8K's ``#### 42``; with a ``…`` in it, what
-            stands between the last two such texts, as in ``<answer>…</answer>``. Where nothing is said there, the place before
-            counts. Special tokens behind the answer do not belong to it.
+            stands between the last two such texts, as in ``<answer>…</answer>``. A marker that nothing follows, or a
+            placeholder, is skipped. Special tokens behind the answer do not belong to it.
         max_chars: only so many characters at the end of ``text`` are read.
 
     >>> extract_answer(r"first \boxed{3}, then \boxed{\boxed{ 4 }}")
     '4'
-    >>> extract_answer(r"\boxed{3}, \boxed{4}"), extract_answer(r"\boxed{3}. Put it in \boxed{...}"), extract_answer(r"$\boxed 3$")
+    >>> extract_answer(r"\boxed{3}, \boxed{4}"), extract_answer(r"\boxed{3}, as in \boxed{...}"), extract_answer(r"$\boxed 3$")
     ('3, 4', '3', '3')
     >>> extract_answer("the answer is 4") is None
     True

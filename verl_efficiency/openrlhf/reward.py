@@ -14,9 +14,9 @@ place of the name may stand a function of yours, which is called as verl calls a
 ``rewards`` is the score; ``scores``, which dynamic filtering reads, the plain correctness ``acc`` (where a reward has none, the
 score); every other number is logged as ``reward/<name>``. Labels: see :mod:`verl_efficiency.data.openrlhf`.
 
-Every reward reads the response without special tokens, as verl hands it over. OpenRLHF decodes with them (``42<|im_end|>``). An
-agent has the tokenizer and leaves out all that the tokenizer calls special. A reward file has none, so there the special tokens
-at the end of the text are left out by their form, see :func:`verl_efficiency.grading.without_end_tokens`.
+Rewards read the response without special tokens, as they do in verl. OpenRLHF hands a reward function a text that holds them
+(``42<|im_end|>``) and no tokenizer, so those at the end are removed by their form, see
+:func:`verl_efficiency.grading.without_end_tokens`. An agent has the tokenizer, which skips all special tokens.
 
 >>> reward_func = reward_function("accuracy")
 >>> reward_func([r"2+2? \boxed{4}"], ["2+2?"], ["4"])["rewards"]

@@ -1,8 +1,7 @@
 r"""Reward of a single problem: 1 if its answer equals the ground truth, else 0.
 
-The answer is the content of the last ``\boxed{…}``, or what follows your own ``marker``. Boxes in a row are one answer in parts, a
-box that is empty or copied from the instruction does not count, and of a response that is cut off in a box the last whole box
-counts; see :func:`verl_efficiency.grading.extract_answer`.
+The answer is the content of the last ``\boxed{…}``, or what follows your own ``marker``. Boxes in a row are one answer in parts.
+An empty box, a placeholder and a box that is cut off are skipped. See :func:`verl_efficiency.grading.extract_answer`.
 
 >>> accuracy("sums", r"2+2 is \boxed{4}", "4")["score"]
 1.0

@@ -80,11 +80,11 @@ def _pattern(template: str) -> str:
 def find_answers(text: str, form: AnswerForm, *, truncated: bool = False) -> list[tuple[int, str]]:
     r"""Every answer in this form that says something, as (index, content) in order of appearance.
 
-    What says nothing (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``, an empty box) is not an answer, and neither is what
-    runs to the end of a response known to be ``truncated``. Boxes in a row after a tag are one answer in parts, see
+    An empty box and a placeholder (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``) are not answers, and neither is what runs
+    to the end of a response known to be ``truncated``. Boxes in a row after a tag are one answer in parts, see
     :func:`verl_efficiency.grading.extract_answer`.
 
-    >>> text = r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$ \boxed{9} Answer3::\boxed{4"
+    >>> text = r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$, not \boxed{9} Answer3::\boxed{4"
     >>> find_answers(text, read_form(PAPER_FORM))
     [(1, '\\frac{1}{2}'), (2, '3')]
     >>> find_answers("<answer1>4</answer1> <answer2>5", read_form("<answer{index}>…</answer{index}>"))
