@@ -48,8 +48,7 @@ class Box:
     content: str
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     r"""Boxes with nothing but blanks, print, commas, semicolons, "and" and "or" between them. Most often a single box.
 
     Attributes:
@@ -65,20 +64,22 @@ class Row:
     cut_off: str | None = None
 
     @property
-    def said(self) -> list[str]:
-        """The parts that say something, see :func:`says_something`."""
-        return [part for part in self.parts if says_something(part)]
+    def says_nothing(self) -> bool:
+        """Whether no part of it says anything, see :func:`says_something`."""
+        return not any(says_something(part) for part in self.parts)
 
     @property
     def answer(self) -> str | None:
-        r"""The one answer that the row gives: its parts, joined by commas, equal parts once.
+        r"""The one answer that the row gives: its parts that say something, joined by commas, equal parts once.
 
-        ``None`` where no part says anything, and where the row is cut off in a part that it did not give before.
+        ``None`` where it says nothing, and where it is cut off in a part that it did not give before.
 
         >>> [row.answer for row in find_rows(r"\boxed{3} \text{ or } \boxed{4}. \boxed{1/2} = \boxed{\frac12}, \boxed{0.5}")]
         ['3, 4', '1/2', '0.5']
         """
-        said = self.said
+        said = [part for part in self.parts if says_something(part)]
+        if len(said) == 1 and self.cut_off is None:
+            return said[0]
         if not said or (self.cut_off and not any(part.startswith(self.cut_off) for part in said)):
             return None
         different: list[str] = []
@@ -89,7 +90,7 @@ class Row:
         return ", ".join(different)
 
 
-class _Span(NamedTuple):  # faster to make than a dataclass, and hostile texts have many
+class _Span(NamedTuple):  # faster to make than a dataclass: hostile texts have many
     """A box by its places: the whole of it, what it holds, and what its innermost box holds if it holds nothing else."""
 
     start: int
@@ -126,10 +127,9 @@ def find_rows(text: str) -> list[Row]:
     found = []
     for row in rows:
         end, cut_off = row[-1].end, None
-        following = bisect_left(unclosed, (end, 0))
-        if following < len(unclosed) and _joined(text, end, unclosed[following][0]):
-            left = unclosed[following][1]
-            cut_off = text[left : left + _MAX_CUT_OFF].strip()
+        if unclosed and (following := bisect_left(unclosed, (end, 0))) < len(unclosed):
+            start, left = unclosed[following]
+            cut_off = text[left : left + _MAX_CUT_OFF].strip() if _joined(text, end, start) else None
         found.append(Row(row[0].start, end, tuple(text[slice(*span.core)].strip() for span in row), cut_off))
     return found
 
@@ -203,4 +203,8 @@ def says_something(content: str) -> bool:
     >>> [says_something(text) for text in ("0", r"\{\}", "-", "<", "a", r"\text{no answer}", r"\text{no solution}")]
     [True, True, True, True, True, True, True]
     """
-    return len(content) > 80 or _NOTHING.fullmatch(" ".join(_FONT.sub("", content).split())) is None
+    return (
+        content[:1].isdigit()
+        or len(content) > 80
+        or _NOTHING.fullmatch(" ".join(_FONT.sub("", content).split())) is None
+    )

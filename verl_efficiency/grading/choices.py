@@ -80,7 +80,8 @@ def read_choice(text: str) -> Choice | None:
     """
     if len(text) > MAX_CHARS:
         return None
-    text = " ".join(_FONTS.sub(r" \1 ", text).split())
+    if "\\" in text or "*" in text or "`" in text:
+        text = " ".join(_FONTS.sub(r" \1 ", text).split())
     if alone := _ALONE.fullmatch(text):
         closed = alone["round"] or alone["square"]
         return Choice(closed or alone["bare"], "", not (closed or alone["named"] or alone["mark"]))

@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from verl_efficiency.grading.choices import same_choice
 from verl_efficiency.grading.numbers import Number, read_number
@@ -46,6 +47,7 @@ def _same_text(answer: str, gold: str) -> bool:
     return left == right
 
 
+@lru_cache(maxsize=8)  # a comparison asks more than once
 def _plain(text: str) -> str:
     """``text`` without layout and fonts, with single spaces."""
     text = re.sub(r"\\[dtc]frac", r"\\frac", _LAYOUT.sub("", text))

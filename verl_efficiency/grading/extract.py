@@ -19,12 +19,12 @@ def without_end_tokens(text: str) -> str:
     r"""``text`` without the special tokens at its end. Decoded texts hold them unless the tokenizer is told to skip them.
 
     For places without a tokenizer: a special token is known by its form, which is one of ``<|name|>`` (three characters or
-    more), ``<｜name｜>``, ``<s>``, ``</s>``, ``<eos>``, ``<bos>``, ``<pad>``, ``<unk>``, ``<eot>``, ``<eod>``, ``<end_of_turn>``,
-    ``<start_of_turn>``, ``[PAD]``, ``[EOS]``, ``[BOS]``, ``[SEP]``, ``[CLS]``. Blanks before and between them are removed too.
-    Special tokens elsewhere stay, so a text that mentions ``</s>`` is not cut.
+    more), ``<｜name｜>``, ``<s>``, ``</s>``, ``<eos>``, ``<bos>``, ``<pad>``, ``<unk>``, ``<eot>``, ``<eod>``,
+    ``<end_of_turn>``, ``<start_of_turn>``, ``[PAD]``, ``[EOS]``, ``[BOS]``, ``[SEP]``, ``[CLS]``. Blanks before and between
+    them are removed too. Special tokens elsewhere stay, so a text that mentions ``</s>`` is not cut.
 
-    >>> without_end_tokens("42<|im_end|>\n<|endoftext|>"), without_end_tokens("42</s>[PAD]"), without_end_tokens("</s> 42\n")
-    ('42', '42', '</s> 42\n')
+    >>> [without_end_tokens(text) for text in ("42<|im_end|>\n<|endoftext|>", "42</s>[PAD]", "</s> 42\n")]
+    ['42', '42', '</s> 42\n']
     """
     end = len(text)
     while True:
@@ -85,7 +85,7 @@ def extract_answer(
     r"""The answer that a response gives, or ``None``: what its last ``\boxed{}`` holds.
 
     * **Box in a box.** A box that holds nothing but a box is opened.
-    * **Boxes in a row** are one answer in parts: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". Between the boxes of a row stands
+    * **Boxes in a row** are one answer in parts: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". Between the boxes of a row is
       nothing but blanks, commas, semicolons, "and", "or" and print. A row is compared whole. It is right where the reference
       has the same parts, and a list of guesses is wrong even if one of them is right. Equal parts count once, as in
       ``\boxed{1/2} or \boxed{0.5}``. Where other words stand between two boxes, the last box counts.
@@ -106,8 +106,8 @@ def extract_answer(
 
     >>> extract_answer(r"first \boxed{3}, then \boxed{\boxed{ 4 }}")
     '4'
-    >>> extract_answer(r"\boxed{3}, \boxed{4}"), extract_answer(r"\boxed{3}, as in \boxed{...}"), extract_answer(r"$\boxed 3$")
-    ('3, 4', '3', '3')
+    >>> [extract_answer(text) for text in (r"\boxed{3}, \boxed{4}", r"\boxed{3}, as in \boxed{...}", r"$\boxed 3$")]
+    ['3, 4', '3', '3']
     >>> extract_answer("the answer is 4") is None
     True
     >>> extract_answer("6 * 7 = 42\n#### 42", marker="####"), extract_answer("<a> 42\n</a>", marker="<a>…</a>")
@@ -118,8 +118,11 @@ def extract_answer(
         text = drop_thinking(text)
     if marker is not None:
         return _marked(text, *marker.partition("…")[::2])
-    row = next((row for row in reversed(find_rows(text)) if row.said), None)
-    return row.answer if row else None
+    for row in reversed(find_rows(text)):
+        answer = row.answer
+        if answer or not row.says_nothing:  # a row that is cut off says something and has no answer
+            return answer
+    return None
 
 
 def _marked(text: str, opening: str, closing: str) -> str | None:

@@ -80,8 +80,8 @@ def _pattern(template: str) -> str:
 def find_answers(text: str, form: AnswerForm, *, truncated: bool = False) -> list[tuple[int, str]]:
     r"""Every answer in this form that says something, as (index, content) in order of appearance.
 
-    An empty box and a placeholder (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``) are not answers, and neither is what runs
-    to the end of a response known to be ``truncated``. Boxes in a row after a tag are one answer in parts, see
+    Empty boxes and placeholders (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``) are not answers. What runs to the end of
+    a response known to be ``truncated`` is not one either. Boxes in a row after a tag are one answer in parts, see
     :func:`verl_efficiency.grading.extract_answer`.
 
     >>> text = r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$, not \boxed{9} Answer3::\boxed{4"
