@@ -31,11 +31,11 @@ def quick_equal(answer: str, gold: str) -> bool | None:
         return int(answer) == int(gold)
     if answer == gold or _same_text(answer, gold):
         return True if _CONTENT.search(_COMMAND.sub("", gold)) else None
+    if (same := same_choice(_plain(answer), _plain(gold))) is not None:
+        return same
     left, right = read_number(answer), read_number(gold)
     if left and right:
         return _same_number(left, right)
-    if (same := same_choice(_plain(answer), _plain(gold))) is not None:
-        return same
     return _same_in_base(answer, gold)
 
 
