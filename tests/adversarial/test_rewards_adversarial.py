@@ -63,7 +63,7 @@ def test_no_reward_is_forgotten():
         (r"Answer1::\boxed{4 \text{ and } 9}", "000"),
         (r"Answer1::\boxed{4; 9; 0.5} Answer2::\boxed{4; 9; 0.5} Answer3::\boxed{4; 9; 0.5}", "000"),
         (r"Answer1::\boxed{\boxed{4} \boxed{9}}", "000"),
-        (r"Answer1::\boxed{4} \boxed{9} \boxed{\frac{1}{2}}", "000"),
+        (r"Answer1::\boxed{4} \boxed{9} \boxed{\frac{1}{2}}", "100"),
         (r"Answer1::\boxed{4} or \boxed{9}, Answer2::\boxed{4} or \boxed{9}", "000"),
         (r"Answers 1, 2, 3::\boxed{4} \boxed{9} \boxed{\frac{1}{2}}", "000"),
         # the right answer after a wrong one, and the reverse
@@ -295,9 +295,7 @@ def test_the_last_box_counts(pieces, name):
     assert (result["score"] > 0) == right
 
 
-joints = st.sampled_from(
-    [" ", ", ", "; ", "\n", "$ and $", " or ", ", or ", r" \text{ and } ", r"\text{ or }", r",\quad ", r" \\ "]
-)
+joints = st.sampled_from([", ", "; ", ",\n", "$ and $", " or ", ", or ", r" \text{ and } ", r"\text{ or }", r",\quad "])
 
 
 @FUZZ

@@ -163,13 +163,13 @@ def test_a_line_that_runs_to_the_end_of_a_truncated_response_is_not_finished():
             r"\boxed{3} \boxed{4} \boxed{9} \boxed{1/2}",
             "000",
         ),  # four boxes for three problems: any could be meant
-        ("order", r"Answer2::\boxed{9} so \boxed{4}", "010"),  # one answer in the form, so the other box is none
-        ("order", r"Answer2::\boxed{9} \boxed{4}", "000"),  # two parts of one answer
+        ("order", r"Answer2::\boxed{9} \boxed{4}", "010"),  # one answer in the form, so the other box is none
+        ("order", r"Answer2::\boxed{9}, \boxed{4}", "000"),  # two parts of one answer
         ("order", r"\boxed{4} \boxed{...} \boxed{\text{answer}}", "100"),
         ("order", r"\boxed{4} \boxed{ } \boxed{1/2}", "101"),
         (
             "section",
-            "### Problem 1\n\\boxed{3} no, \\boxed{4}\n### Problem 2\n\\boxed{9}\n### Problem 3\n\\boxed{1/2}",
+            "### Problem 1\n\\boxed{3} \\boxed{4}\n### Problem 2\n\\boxed{9}\n### Problem 3\n\\boxed{1/2}",
             "111",
         ),
         ("section", "### Problem 2\n\\boxed{9}\n### Problem 1\n\\boxed{4}", "110"),
@@ -322,7 +322,7 @@ def test_long_and_hostile_responses_take_linear_time(text, correct, settings):
 
 
 def test_accuracy():
-    result = accuracy("sums", r"\boxed{3} no, \boxed{4}", "4", {"response_tokens": 12})
+    result = accuracy("sums", r"\boxed{3} \boxed{4}", "4", {"response_tokens": 12})
     assert result == {"score": 1, "acc": 1, "finished": 1, "tokens": 12, "status": "correct", "answer": "4"}
     assert accuracy("sums", r"\boxed{3}", "4")["status"] == "wrong"
     assert accuracy("sums", "4", "4") == {

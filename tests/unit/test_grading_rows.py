@@ -33,12 +33,9 @@ ROWS = [
     (r"\boxed{3}, \boxed{4}", "3, 4"),
     (r"\boxed{3}; \boxed{4}", "3, 4"),
     (r"\boxed{3} or \boxed{4}", "3, 4"),
-    (r"\boxed{3} \boxed{4}", "3, 4"),
-    (r"$$\boxed{3}$$" + "\n\n" + r"$$\boxed{4}$$", "3, 4"),
     (r"\(\boxed{3}\), \(\boxed{4}\), and \(\boxed{5}\)", "3, 4, 5"),
     (r"**\boxed{3}** and **\boxed{4}**", "3, 4"),
     (r"\boxed{3} \quad \text{or} \quad \boxed{4}", "3, 4"),
-    (r"\boxed{3} \\ \boxed{4}", "3, 4"),
     (r"\boxed{3} \mathrm{~and~} \boxed{4}", "3, 4"),
     (r"$\boxed 3$ and $\boxed 4$", "3, 4"),
     (r"\boxed{\boxed{3}} and \boxed{4}", "3, 4"),
@@ -48,7 +45,11 @@ ROWS = [
     (r"\boxed{1/2} or \boxed{0.5} or \boxed{50\%}", r"50\%"),
     (r"\boxed{C}, \boxed{\text{(C) A right triangle}}", r"\text{(C) A right triangle}"),
     (r"\boxed{3}, \boxed{4}, \boxed{3}", "3, 4"),
-    # not in a row
+    # not in a row: nothing joins them, or something else stands between them
+    (r"\boxed{3} \boxed{4}", "4"),
+    (r"$$\boxed{3}$$" + "\n\n" + r"$$\boxed{4}$$", "4"),
+    (r"\boxed{3} \\ \boxed{4}", "4"),
+    (r"\boxed{3} \, \boxed{4}", "4"),
     (r"\boxed{3} then \boxed{4}", "4"),
     (r"\boxed{3}. \boxed{4}", "4"),
     (r"\boxed{3} = \boxed{4}", "4"),
@@ -77,12 +78,11 @@ def test_boxes_in_a_row_are_one_answer(text, answer):
         (r"\boxed{4}, \boxed{3}", "3, 4", True),
         (r"\boxed{3}, \boxed{4}", r"3 \text{ and } 4", True),
         (r"\boxed{A}, \boxed{C}", "A, C", True),
-        (r"\boxed{4} \boxed{4} \boxed{4}", "4", True),
+        (r"\boxed{4}, \boxed{4}, \boxed{4}", "4", True),
         (r"\boxed{1/2}, that is, \boxed{0.5}", "0.5", True),
         # guesses
         (r"\boxed{3}, \boxed{4}", "3", False),
         (r"\boxed{3}, \boxed{4}", "4", False),
-        (r"\boxed{3} \boxed{4}", "4", False),
         (r"\boxed{3} or \boxed{4} or \boxed{5}", "5", False),
         (r"\boxed{3} or \boxed{4} or \boxed{5}", "3, 4", False),
         (r"\boxed{A} or \boxed{C}", "C", False),
@@ -91,7 +91,7 @@ def test_boxes_in_a_row_are_one_answer(text, answer):
         (r"\boxed{x = 1}, \boxed{x = 2}", "2", False),
         (r"\boxed{x + 1}, \boxed{x + 2}", "x + 2", False),
         (", ".join(rf"\boxed{{{guess}}}" for guess in range(50)), "49", False),
-        (" ".join(rf"\boxed{{{guess}}}" for guess in range(50)), "0", False),
+        ("; ".join(rf"\boxed{{{guess}}}" for guess in range(50)), "0", False),
     ],
 )
 def test_a_row_is_compared_whole(boxes, gold, right):

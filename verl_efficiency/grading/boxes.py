@@ -33,6 +33,7 @@ _BETWEEN = re.compile(
     rf"(?:{_PRINT}|[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])"
     r"|\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s?\{[\s,;~]*(?:and|or)?[\s,;~]*\})*"
 )
+_JOINER = re.compile(r"(?<!\\)[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")
 _MAX_BETWEEN = 80  # characters; bounds the search
 _MAX_CUT_OFF = 200  # characters that are kept of a box that never closes
 _MAX_COMPARED = 16  # parts of a row, and characters of a part, up to which equal values count once; beyond, equal texts
@@ -49,7 +50,9 @@ class Box:
 
 
 class Row(NamedTuple):
-    r"""Boxes with nothing but blanks, print, commas, semicolons, "and" and "or" between them. Most often a single box.
+    r"""Boxes joined by a comma, a semicolon, "and" or "or", with nothing else but blanks and print between them.
+
+    Most often a row is a single box. Boxes with blanks alone between them are no row: the last of them counts.
 
     Attributes:
         start: where its first box begins.
@@ -149,7 +152,9 @@ def open_boxes(text: str) -> str:
 
 
 def _joined(text: str, end: int, start: int) -> bool:
-    return start - end <= _MAX_BETWEEN and _BETWEEN.fullmatch(text, end, start) is not None
+    if start - end > _MAX_BETWEEN or _BETWEEN.fullmatch(text, end, start) is None:
+        return False
+    return _JOINER.search(text, end, start) is not None
 
 
 def _outermost(text: str) -> tuple[list[_Span], list[tuple[int, int]]]:
