@@ -115,7 +115,11 @@ NO_ANSWER = {
     "a box that never closes, many": r"\boxed{42 " * 1000,
     "an empty box": r"\boxed{}",
     "a blank box": r"\boxed{  }",
-    "no brace": r"\boxed 42",
+    "a box with an empty text": r"\boxed{\text{}}",
+    "a row that is cut off": r"\boxed{42} or \boxed{43",
+    "no brace, and more behind it": r"$\boxed 42 + x$",
+    "no brace, and a power": r"$\boxed 42^2$",
+    "the instruction": r"The answer goes in \boxed{...}, as in \boxed{\text{answer}}: 42",
     "another command": r"\boxedanswer{42}",
     "a box that is print": r"$\backslash boxed\{42\}$",
     "escaped braces": r"\boxed\{42\}",
@@ -136,6 +140,10 @@ def test_no_answer_was_given(name):
 
 WRONG = {
     "right, then wrong": r"\boxed{42} no, \boxed{43}",
+    "right and wrong in a row": r"$\boxed{42}$ or $\boxed{43}$",
+    "wrong and right in a row": r"\boxed{43} \text{ and } \boxed{42}",
+    "many in a row": ", ".join(rf"\boxed{{{guess}}}" for guess in range(100)),
+    "side by side": r"\boxed{41} \boxed{42}",
     "right inside wrong": r"\boxed{43 \boxed{42}}",
     "wrong inside right": r"\boxed{42 \boxed{43}}",
     "two boxes in a box": r"\boxed{\boxed{41}\boxed{42}}",
@@ -209,7 +217,6 @@ WRONG = {
     "any number": box("x"),
     "true": box("True"),
     "empty set": box(r"\emptyset"),
-    "empty text": box(r"\text{}"),
     "two in math mode": box(r"\(41\) \text{ or } \(42\)"),
     "two displays": box(r"\[42\] \[43\]"),
     "signs of equality": box("= 41 = 42"),
@@ -312,6 +319,11 @@ def test_a_reference_with_an_infinite_value_pays_for_nothing():
 
 RIGHT = {
     "after a wrong one": r"\boxed{41}, no: \boxed{42}",
+    "without braces": r"so $x = \boxed 42$.",
+    "before an empty box": r"\boxed{42} \boxed{}",
+    "before the instruction, copied": r"\boxed{42}. I give it in the form \boxed{...}",
+    "twice in a row": r"\boxed{42}, that is \boxed{42} or $\boxed{\frac{84}{2}}$",
+    "again and again until the limit": r"$\boxed{42}$ " * 20 + r"$\boxed{4",
     "after an unfinished box": r"\boxed{41 and \boxed{42}",
     "before an unfinished box": r"\boxed{42} and then \boxed{43",
     "box in a box": r"\boxed{\boxed{42}}",

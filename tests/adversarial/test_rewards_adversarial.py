@@ -56,13 +56,15 @@ def test_no_reward_is_forgotten():
         (r"### Problem 1: is \boxed{4} right? ### Problem 2: is \boxed{9}?", "000"),
         ("> ### Problem 1\n> Give your answer in the form Answer1::\\boxed{…}.\n", "000"),
         (r"The problem says: write 'Answer1::\boxed{answer}'. Answer1::\boxed{4}", "100"),
-        (r"Answer1::\boxed{4} as asked: 'Answer1::\boxed{answer}'", "000"),  # the last one counts, whatever it is for
+        (r"Answer1::\boxed{4} as asked: 'Answer1::\boxed{answer}'", "100"),  # the instruction, copied, says nothing
+        (r"Answer1::\boxed{4} as asked: 'Answer1::\boxed{x}'", "000"),  # the last one counts, whatever it is for
         # all answers in one slot
         (r"Answer1::\boxed{4, 9, \frac{1}{2}}", "000"),
         (r"Answer1::\boxed{4 \text{ and } 9}", "000"),
         (r"Answer1::\boxed{4; 9; 0.5} Answer2::\boxed{4; 9; 0.5} Answer3::\boxed{4; 9; 0.5}", "000"),
         (r"Answer1::\boxed{\boxed{4} \boxed{9}}", "000"),
         (r"Answer1::\boxed{4} \boxed{9} \boxed{\frac{1}{2}}", "100"),
+        (r"Answer1::\boxed{4} or \boxed{9}, Answer2::\boxed{4} or \boxed{9}", "000"),
         (r"Answers 1, 2, 3::\boxed{4} \boxed{9} \boxed{\frac{1}{2}}", "000"),
         # the right answer after a wrong one, and the reverse
         (r"Answer1::\boxed{5} Answer1::\boxed{4}", "100"),
@@ -254,7 +256,7 @@ fragments = st.lists(
 def written(pieces):
     forms = {
         "tagged": "Answer{0}::\\boxed{{{1}}}",
-        "box": ", \\boxed{{{1}}}",  # the comma keeps it away from a tag that noise may have made
+        "box": ". \\boxed{{{1}}}",  # the stop keeps it away from a tag that noise may have made, and from another box
         "header": "\n### Problem {0}\n",
         "noise": "{1}",
     }
@@ -286,11 +288,23 @@ def test_which_answer_counts(pieces, duplicates):
 @FUZZ
 @given(fragments, st.sampled_from(SINGLE))
 def test_the_last_box_counts(pieces, name):
-    boxes = [content for kind, _, content in pieces if kind in ("tagged", "box")]
+    boxes = [content for kind, _, content in pieces if kind in ("tagged", "box") and content.strip()]
     right = boxes[-1:] == [GOLD[0]]
     result = single(name, written(pieces), GOLD[0])
     assert result["acc"] == right
     assert (result["score"] > 0) == right
+
+
+joints = st.sampled_from([", ", "; ", ",\n", "$ and $", " or ", ", or ", r" \text{ and } ", r"\text{ or }", r",\quad "])
+
+
+@FUZZ
+@given(st.lists(st.tuples(joints, answers), min_size=1, max_size=8), st.sampled_from(SINGLE))
+def test_a_list_of_guesses_is_never_paid_for_the_right_one(guesses, name):
+    text = "So " + "".join(f"{joint}\\boxed{{{content}}}" for joint, content in guesses)
+    said = {content for _, content in guesses if content.strip()}
+    assert single(name, text, GOLD[0])["acc"] == (said == {GOLD[0]})
+    assert batched(text.replace("\\boxed", "Answer1::\\boxed", 1), GOLD)["acc_first"] == (said == {GOLD[0]})
 
 
 LATEX = [

@@ -92,6 +92,107 @@ def test_an_answer_in_a_thinking_that_the_prompt_opens_and_nobody_closes():
         assert reward_func([prompt + response], [prompt], ["3"])["rewards"] == score, (prompt, response)
 
 
+MARKED = """
+from verl_efficiency.openrlhf.reward import agent_executor, reward_function
+reward_func = reward_function("accuracy", marker="=")
+AgentExecutor = agent_executor("accuracy", marker="=")
+"""
+
+
+@pytest.mark.parametrize("agent", [False, True])
+def test_a_marked_answer_before_the_end_token(agent, tokenizer, tmp_path):
+    """OpenRLHF decodes with special tokens: after a marker stands ``3<|im_end|>``."""
+    file = tmp_path / "reward.py"
+    file.write_text(MARKED)
+    answers = ["0+3=3<|im_end|>", "0+3=4<|im_end|>", "0+3=3", "0+3=3<|im_end|><|im_end|>\n"]
+    results = run(executor_of(str(file), agent), tokenizer, answers, "3")
+    assert [result["reward"] for result in results] == [1.0, 0.0, 1.0, 1.0]
+
+
+END_TOKENS = [
+    *(
+        "<|im_end|>",
+        "<|endoftext|>",
+        "</s>",
+        "<|eot_id|>",
+        "<eos>",
+        "<|end_of_text|>",
+        "<｜end▁of▁sentence｜>",
+        "<end_of_turn>",
+    ),
+    *(
+        "[PAD]",
+        "<pad>",
+        "[PAD]" * 40,
+        "<pad>" * 500,
+        "<|im_end|>\n<|endoftext|>",
+        "</s></s> <pad><pad>\n",
+        "<|return|>",
+        "[EOS]",
+    ),
+    *("<|im_end|>" + "<|endoftext|>" * 3000, "<｜▁pad▁｜>" * 3, "<|reserved_special_token_7|>", " \n </s>"),
+]
+
+
+@pytest.mark.parametrize("end", END_TOKENS)
+def test_every_reward_reads_the_response_without_special_tokens_at_its_end(end):
+    seen = []
+
+    def spy(data_source, solution_str, ground_truth, extra_info):
+        seen.append(solution_str)
+        return 0.0
+
+    prompt, response = "<|im_start|>user\n2+1?<|im_end|>\n<|im_start|>assistant\n", "so\n#### 3"
+    reward_function(spy)([prompt + response + end], [prompt], ["3"])
+    assert seen == [response]
+    for name, settings in (("accuracy", {"marker": "####"}), ("batched_accuracy", {"marker": "####"})):
+        score = reward_function(name, **settings)
+        assert score([prompt + response + end], [prompt], ["3"])["scores"] == 1.0
+        assert score([prompt + response + end], [prompt], ["4"])["scores"] == 0.0
+    form = {"answer_template": "Answer {index}: …"}
+    packed = reward_function("batched_accuracy", **form)
+    assert packed([f"{prompt}Answer 1: 3\nAnswer 2: 9{end}"], [prompt], [label('["3", "9"]', n=2)])["scores"] == 1.0
+
+
+def test_special_tokens_are_no_repetition():
+    terms = [{"name": "repetition", "weight": 1.0, "n": 2}]
+    score = reward_function("composition", terms=terms)
+    assert score(["2+1? It is 3" + "<|im_end|>" * 50], ["2+1?"], ["3"])["rewards"] == 0.0
+    assert score(["2+1? It is It is It is 3<|im_end|>"], ["2+1?"], ["3"])["rewards"] < 0.0
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        r"HTML ends a strike with </s>, so \boxed{3}",
+        r"<|im_end|> is a token. \boxed{3} and so on",
+        "The text [PAD] stands for padding. \\boxed{3} ",
+        r"\boxed{3} and a<b, b>c, |x|>",
+        r"\boxed{3} [1]",
+        "\\boxed{3}\n",
+    ],
+)
+def test_a_text_that_speaks_of_a_special_token_is_not_cut(response):
+    seen = []
+
+    def spy(data_source, solution_str, ground_truth, extra_info):
+        seen.append(solution_str)
+        return 0.0
+
+    reward_function(spy)(["2+1?" + response], ["2+1?"], ["3"])
+    assert seen == [response]
+    assert reward_function("accuracy")(["2+1?" + response + "</s>"], ["2+1?"], ["3"])["rewards"] == 1.0
+
+
+@pytest.mark.parametrize("padding", ["<|endoftext|>" * 9, "[PAD]" * 9, "<s>", "<pad><pad><s>", "<|begin_of_text|>"])
+def test_padding_and_a_start_token_before_the_prompt(padding):
+    score = reward_function("accuracy", marker="####")
+    for prompt in ("2+1?", "<|im_start|>user\n2+1?<|im_end|>\n<|im_start|>assistant\n", "<s>[INST] 2+1? [/INST]"):
+        assert score([f"{padding}{prompt}#### 3<|im_end|>"], [prompt], ["3"])["rewards"] == 1.0
+    with pytest.raises(RewardError, match="does not begin with its prompt"):
+        score([padding + "2+2?#### 3"], ["2+1?"], ["3"])
+
+
 def test_agent_tells_the_exact_cost(tokenizer, tmp_path):
     file = tmp_path / "agent.py"
     file.write_text(

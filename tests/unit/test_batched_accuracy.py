@@ -164,6 +164,8 @@ def test_a_line_that_runs_to_the_end_of_a_truncated_response_is_not_finished():
             "000",
         ),  # four boxes for three problems: any could be meant
         ("order", r"Answer2::\boxed{9} \boxed{4}", "010"),  # one answer in the form, so the other box is none
+        ("order", r"Answer2::\boxed{9}, \boxed{4}", "000"),  # two parts of one answer
+        ("order", r"\boxed{4} \boxed{...} \boxed{\text{answer}}", "100"),
         ("order", r"\boxed{4} \boxed{ } \boxed{1/2}", "101"),
         (
             "section",

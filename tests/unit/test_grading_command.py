@@ -43,6 +43,21 @@ def totals(output):
     return {name: int(count) for name, count in re.findall(r"│ (\w+) +│ (\d+) +│", output)}
 
 
+@pytest.mark.parametrize(
+    ("responses", "options"),
+    [
+        (["#### 4<|im_end|>", "#### 5</s>[PAD][PAD]", "#### 6"], ("--marker", "####")),
+        (["4<|endoftext|>", "5\n<|eot_id|>", "6"], ("--extracted",)),
+        ([r"\boxed{4}<eos>", r"so $\boxed 5$<｜end▁of▁sentence｜>", r"\boxed{6} and </s>"], ()),
+    ],
+)
+def test_special_tokens_at_the_end_of_a_response(tmp_path, responses, options):
+    rows = [{"response": text, "answer": answer} for text, answer in zip(responses, ("4", "5", "6"), strict=True)]
+    result = run(jsonl(tmp_path / "rows.jsonl", rows), *options)
+    assert result.exit_code == 0, result.output
+    assert totals(result.output)["correct"] == 3
+
+
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_every_row_and_the_totals(tmp_path, form):
     source, out = tmp_path / f"rows.{form}", tmp_path / "new" / "verdicts.jsonl"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from verl_efficiency.grading import Box, drop_thinking, extract_answer, extract_boxed
+from verl_efficiency.grading import Box, drop_thinking, extract_answer, extract_boxed, without_end_tokens
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from verl_efficiency.grading import Box, drop_thinking, extract_answer, extract_
         (r"\boxed", None),
         (r"\boxed{}", None),
         (r"\boxed{  }", None),
-        (r"\boxed 5", None),
+        (r"\boxed 5", "5"),
         ("", None),
         ("42", None),
         (r"boxed{42}", None),
@@ -111,6 +111,44 @@ def test_answer_between_two_texts(text, answer):
     assert extract_answer(text, marker="<answer>…</answer>") == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("#### 42<|im_end|>", "42"),
+        ("#### 42</s></s>", "42"),
+        ("#### 42<|im_end|>\n<|im_start|>user", "42"),
+        ("#### **42**<eos>", "42"),
+        ("#### $\\boxed{42}$<｜end▁of▁sentence｜>", "42"),
+        ("#### <|im_end|>", None),
+        ("#### a</s>b", "a</s>b"),
+        ("#### |x|", "|x|"),
+        ("#### [4]", "[4]"),
+        ("#### <|x|>", "<|x|>"),
+    ],
+)
+def test_special_tokens_do_not_belong_to_a_marked_answer(text, answer):
+    assert extract_answer(text, marker="####") == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [
+        ("42<|im_end|>", "42"),
+        ("42 \n<|eot_id|> \n", "42"),
+        ("42[PAD][PAD]</s>", "42"),
+        ("</s>", ""),
+        ("42</s> so", "42</s> so"),
+        ("42 \n", "42 \n"),
+        ("42 [1]", "42 [1]"),
+        ("a < b | c >", "a < b | c >"),
+        ("42<b>", "42<b>"),
+        ("", ""),
+    ],
+)
+def test_special_tokens_at_the_end(text, rest):
+    assert without_end_tokens(text) == rest
+
+
 def test_only_the_end_of_a_long_text_is_read():
     assert extract_answer(r"\boxed{1}" + "x" * 100, max_chars=50) is None
     assert extract_answer("x" * 100 + r"\boxed{1}", max_chars=9) == "1"
@@ -129,6 +167,11 @@ def test_only_the_end_of_a_long_text_is_read():
         "\\boxed{1}" * 11_000,
         "<think>" * 14_000,
         "</think>" * 14_000,
+        "$\\boxed\\frac{1}{2}$ " * 5_000,
+        "\\boxed\\text{" * 8_000,
+        "\\boxed{1} and \\boxed{" * 5_000,
+        "</s>" * 25_000,
+        "</s> " * 20_000 + "x",
     ],
     ids=lambda text: repr(text[:12]),
 )
@@ -141,6 +184,8 @@ def test_time_grows_linearly_with_the_text(text):
             started = time.process_time()
             extract_boxed(part)
             extract_answer(part, strip_thinking=True)
+            extract_answer(part, marker="and")
+            without_end_tokens(part)
             times.append(time.process_time() - started)
         return min(times)
 

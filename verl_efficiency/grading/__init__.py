@@ -9,8 +9,9 @@ child processes (:mod:`verl_efficiency.grading.pool`), started when first needed
 sympy nor torch.
 """
 
+from verl_efficiency.grading.boxes import Box, extract_boxed
 from verl_efficiency.grading.equality import quick_equal
-from verl_efficiency.grading.extract import Box, drop_thinking, extract_answer, extract_boxed, opens_thinking
+from verl_efficiency.grading.extract import drop_thinking, extract_answer, opens_thinking, without_end_tokens
 from verl_efficiency.grading.grade import grade, grade_async, grade_batch
 from verl_efficiency.grading.pool import GradingError, PoolSettings, configure, shutdown
 from verl_efficiency.grading.verdict import Status, Verdict
@@ -31,4 +32,5 @@ __all__ = [
     "opens_thinking",
     "quick_equal",
     "shutdown",
+    "without_end_tokens",
 ]

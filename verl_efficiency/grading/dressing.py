@@ -2,6 +2,8 @@ r"""Take off what stands around an answer and says nothing about it, on which ma
 
 import re
 
+from verl_efficiency.grading.boxes import open_boxes
+
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)
 _BEFORE = re.compile(
     r"(?:\\(?:approx|therefore|displaystyle|textstyle|bf|rm|it|tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|=|\s)+"
@@ -21,7 +23,7 @@ _LABEL = re.compile(
 
 
 def undress(text: str) -> str:
-    r"""``text`` without math mode or print around it, punctuation behind it, and a sign of equality or a style before it.
+    r"""``text`` without box, math mode or print around it, punctuation behind it, and a sign of equality or a style before it.
 
     >>> undress(r"\[ 42 \]"), undress("= 42."), undress(r"\approx \large 42"), undress(r"\(3\) or \(4\)"), undress("42...")
     ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')
@@ -30,7 +32,7 @@ def undress(text: str) -> str:
     >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east}"), undress(r"42, \\ ")
     ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
     """
-    text = text.strip()
+    text = open_boxes(text.strip())
     if after := _AFTER.match(text[::-1]):
         text = text[: -after.end()]
     if text.endswith(".") and not text.endswith(".."):

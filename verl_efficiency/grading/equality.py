@@ -2,6 +2,7 @@
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from verl_efficiency.grading.choices import same_choice
 from verl_efficiency.grading.numbers import Number, read_number
@@ -30,6 +31,8 @@ def quick_equal(answer: str, gold: str) -> bool | None:
         return int(answer) == int(gold)
     if answer == gold or _same_text(answer, gold):
         return True if _CONTENT.search(_COMMAND.sub("", gold)) else None
+    if (same := same_choice(_plain(answer), _plain(gold))) is not None:
+        return same
     left, right = read_number(answer), read_number(gold)
     if left and right:
         return _same_number(left, right)
@@ -37,16 +40,14 @@ def quick_equal(answer: str, gold: str) -> bool | None:
 
 
 def _same_text(answer: str, gold: str) -> bool:
-    """The same but for what only moves ink, a letter with and without its option, or words in capitals and not."""
-    left, right = _plain(answer), _plain(gold)
-    if same_choice(left, right):
-        return True
-    left, right = _LOOSE_SPACE.sub("", left), _LOOSE_SPACE.sub("", right)
+    """The same but for what only moves ink, or words in capitals and not."""
+    left, right = _LOOSE_SPACE.sub("", _plain(answer)), _LOOSE_SPACE.sub("", _plain(gold))
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
         return left.casefold() == right.casefold()
     return left == right
 
 
+@lru_cache(maxsize=8)  # a comparison asks more than once
 def _plain(text: str) -> str:
     """``text`` without layout and fonts, with single spaces."""
     text = re.sub(r"\\[dtc]frac", r"\\frac", _LAYOUT.sub("", text))

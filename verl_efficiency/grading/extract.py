@@ -1,52 +1,49 @@
 """Find the final answer in a response: pure string work, one pass, time linear in the length of the text."""
 
 import re
-from dataclasses import dataclass
+
+from verl_efficiency.grading.boxes import find_rows, says_something
 
 MAX_TEXT_CHARS = 200_000
 
-# One token per place where the depth of braces changes. A doubled backslash is a line break, except that a model which escapes
-# twice writes \\boxed{…}: that still opens a box. Escaped braces are print, not structure.
-_TOKEN = re.compile(r"(?P<box>\\(?:boxed|fbox)\s*\{)|\\\\(?!(?:boxed|fbox)\s*\{)|\\[{}]|(?P<open>\{)|(?P<close>\})")
+_SPECIAL = (  # see without_end_tokens
+    r"<\|\w{3,40}\|>|<｜[^｜<>\s]{1,40}｜>|</?s>|<(?:eos|bos|pad|unk|eot|eod|(?:end|start)_of_turn)>"
+    r"|\[(?:PAD|EOS|BOS|SEP|CLS)\]"
+)
+_LAST = re.compile(rf"(?:{_SPECIAL})\Z", re.IGNORECASE)
+_FIRST = re.compile(rf"(?:\s*(?:{_SPECIAL}))+", re.IGNORECASE)
+_MAX_SPECIAL = 64  # characters of a special token
 
 
-@dataclass(frozen=True)
-class Box:
-    """A balanced ``\\boxed{content}``; ``text[start:end]`` is the whole of it, braces and command included."""
+def without_end_tokens(text: str) -> str:
+    r"""``text`` without the special tokens at its end. Decoded texts hold them unless the tokenizer is told to skip them.
 
-    start: int
-    end: int
-    content: str
+    For places without a tokenizer: a special token is known by its form, which is one of ``<|name|>`` (three characters or
+    more), ``<｜name｜>``, ``<s>``, ``</s>``, ``<eos>``, ``<bos>``, ``<pad>``, ``<unk>``, ``<eot>``, ``<eod>``,
+    ``<end_of_turn>``, ``<start_of_turn>``, ``[PAD]``, ``[EOS]``, ``[BOS]``, ``[SEP]``, ``[CLS]``. Blanks before and between
+    them are removed too. Special tokens elsewhere stay, so a text that mentions ``</s>`` is not cut.
 
-
-def extract_boxed(text: str) -> list[Box]:
-    r"""Every outermost balanced ``\boxed{…}`` or ``\fbox{…}`` in order of appearance.
-
-    A box that never closes is no box, but boxes inside it are found. Boxes inside a box belong to its content.
-
-    >>> [box.content for box in extract_boxed(r"\boxed{1} or \boxed{\frac{1}{2}} or \boxed{3")]
-    ['1', '\\frac{1}{2}']
+    >>> [without_end_tokens(text) for text in ("42<|im_end|>\n<|endoftext|>", "42</s>[PAD]", "</s> 42\n")]
+    ['42', '42', '</s> 42\n']
     """
-    outermost: list[tuple[int, int, int]] = []
-    for span in _spans(text):
-        while outermost and outermost[-1][0] > span[0]:
-            outermost.pop()
-        outermost.append(span)
-    return [Box(start, end, text[inner : end - 1]) for start, inner, end in outermost]
+    end = len(text)
+    while True:
+        last = end
+        while last and text[last - 1].isspace():
+            last -= 1
+        found = _LAST.search(text, max(0, last - _MAX_SPECIAL), last)
+        if not found:
+            return text if end == len(text) else text[:last]
+        end = found.start()
 
 
-def _spans(text: str) -> list[tuple[int, int, int]]:
-    """(start, start of the content, end) of every balanced box, nested ones too, in the order in which they close."""
-    first = min((place for command in ("\\boxed", "\\fbox") if (place := text.find(command)) >= 0), default=len(text))
-    closed: list[tuple[int, int, int]] = []
-    waiting: list[tuple[int, int] | None] = []  # None for a plain brace
-    for token in _TOKEN.finditer(text, first):  # a brace before the first box changes nothing
-        if token.lastgroup == "close":
-            if waiting and (opening := waiting.pop()):
-                closed.append((*opening, token.end()))
-        elif token.lastgroup:
-            waiting.append(token.span() if token.lastgroup == "box" else None)
-    return closed
+def without_start_tokens(text: str) -> str:
+    """``text`` without the special tokens at its start, see :func:`without_end_tokens`.
+
+    >>> without_start_tokens("[PAD][PAD]<s>What is 2+2?")
+    'What is 2+2?'
+    """
+    return text[found.end() :] if (found := _FIRST.match(text)) else text
 
 
 def drop_thinking(text: str) -> str:
@@ -73,31 +70,44 @@ def opens_thinking(prompt: str) -> bool:
 
 
 def written_plainly(text: str) -> str:
-    r"""The answer in a place that holds nothing else: what its last box holds, else all of it, without bold print's ``**``.
+    r"""The answer in a place that holds nothing else: that of its boxes, else all of it, without bold print's ``**``.
 
-    >>> written_plainly(" **4** "), written_plainly(r"$\boxed{4}$")
-    ('4', '4')
+    >>> written_plainly(" **4** "), written_plainly(r"$\boxed{4}$"), written_plainly("42</s>")
+    ('4', '4', '42')
     """
-    text = text.strip().removeprefix("**").removesuffix("**").strip()
+    text = without_end_tokens(text.strip()).removeprefix("**").removesuffix("**").strip()
     return extract_answer(text) or text
 
 
 def extract_answer(
     text: str, *, strip_thinking: bool = False, marker: str | None = None, max_chars: int = MAX_TEXT_CHARS
 ) -> str | None:
-    r"""The answer that a response gives, or ``None``: what its last balanced ``\boxed{}`` holds.
+    r"""The answer that a response gives, or ``None``: what its last ``\boxed{}`` holds.
 
-    A box that holds nothing but a box is opened. A box that never closes (a response cut off) is no answer.
+    * **Box in a box.** A box that holds nothing but a box is opened.
+    * **Boxes in a row** are one answer in parts: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". Between the boxes of a row is
+      nothing but blanks, commas, semicolons, "and", "or" and print. A row is compared whole. It is right where the reference
+      has the same parts, and a list of guesses is wrong even if one of them is right. Equal parts count once, as in
+      ``\boxed{1/2} or \boxed{0.5}``. Where other words stand between two boxes, the last box counts.
+    * **A box that says nothing** is skipped: an empty one, dots, a copied ``\boxed{\text{your answer}}``, see
+      :func:`verl_efficiency.grading.boxes.says_something`. The last box that says something counts.
+    * **A box that never closes**, because the response is cut off, is skipped too, and the last whole box counts. If it
+      continues a row (``\boxed{3} or \boxed{4``), the row is incomplete, and the response has no answer. If it only repeats
+      what stands in the row, as in a loop that runs into the token limit, the row counts.
+    * **A box without braces** is read, as in ``$\boxed 2$``, see :mod:`verl_efficiency.grading.boxes`.
 
     Args:
         text: the response.
         strip_thinking: leave ``<think>`` blocks out, see :func:`drop_thinking`.
         marker: read what follows the last ``marker`` on its line instead, as in GSM8K's ``#### 42``; with a ``…`` in it, what
-            stands between the last two such texts, as in ``<answer>…</answer>``.
+            stands between the last two such texts, as in ``<answer>…</answer>``. A marker that nothing follows, or a
+            placeholder, is skipped. Special tokens behind the answer do not belong to it.
         max_chars: only so many characters at the end of ``text`` are read.
 
     >>> extract_answer(r"first \boxed{3}, then \boxed{\boxed{ 4 }}")
     '4'
+    >>> [extract_answer(text) for text in (r"\boxed{3}, \boxed{4}", r"\boxed{3}, as in \boxed{...}", r"$\boxed 3$")]
+    ['3, 4', '3', '3']
     >>> extract_answer("the answer is 4") is None
     True
     >>> extract_answer("6 * 7 = 42\n#### 42", marker="####"), extract_answer("<a> 42\n</a>", marker="<a>…</a>")
@@ -107,14 +117,25 @@ def extract_answer(
     if strip_thinking:
         text = drop_thinking(text)
     if marker is not None:
-        opening, _, closing = marker.partition("…")
-        before = text.rpartition(closing)[0] if closing else text  # one that never closes is none
-        _, found, after = before.rpartition(opening)
-        return (written_plainly(after if closing else after.split("\n", 1)[0]) if found else "") or None
-    spans = _spans(text)
-    if not spans:
-        return None
-    _, left, right = spans.pop()
-    while spans and not text[left : spans[-1][0]].strip() and not text[spans[-1][2] : right - 1].strip():
-        _, left, right = spans.pop()
-    return text[left : right - 1].strip() or None
+        return _marked(text, *marker.partition("…")[::2])
+    for row in reversed(find_rows(text)):
+        answer = row.answer
+        if answer or not row.says_nothing:  # a row that is cut off says something and has no answer
+            return answer
+    return None
+
+
+def _marked(text: str, opening: str, closing: str) -> str | None:
+    """The last answer that says something after ``opening``, to the end of the line, or up to ``closing``."""
+    stop = len(text)
+    while True:
+        if closing:
+            stop = text.rfind(closing, 0, stop)  # one that never closes is none
+        start = text.rfind(opening, 0, stop) if stop >= 0 else -1
+        if start < 0:
+            return None
+        answer = text[start + len(opening) : stop]
+        answer = written_plainly(answer if closing else answer.split("\n", 1)[0])
+        if says_something(answer):
+            return answer
+        stop = start

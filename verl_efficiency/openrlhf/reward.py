@@ -14,6 +14,10 @@ place of the name may stand a function of yours, which is called as verl calls a
 ``rewards`` is the score; ``scores``, which dynamic filtering reads, the plain correctness ``acc`` (where a reward has none, the
 score); every other number is logged as ``reward/<name>``. Labels: see :mod:`verl_efficiency.data.openrlhf`.
 
+Rewards read the response without special tokens, as they do in verl. OpenRLHF hands a reward function a text that holds them
+(``42<|im_end|>``) and no tokenizer, so those at the end are removed by their form, see
+:func:`verl_efficiency.grading.without_end_tokens`. An agent has the tokenizer, which skips all special tokens.
+
 >>> reward_func = reward_function("accuracy")
 >>> reward_func([r"2+2? \boxed{4}"], ["2+2?"], ["4"])["rewards"]
 1.0
@@ -26,7 +30,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from verl_efficiency.data.openrlhf import read_label
-from verl_efficiency.grading import opens_thinking
+from verl_efficiency.grading import opens_thinking, without_end_tokens
+from verl_efficiency.grading.extract import without_start_tokens
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.openrlhf.batch import prompt_name
 from verl_efficiency.settings import SettingsError, unknown
@@ -57,12 +62,13 @@ def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequen
 
     def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str]) -> dict[str, Any]:
         ((query, prompt, label),) = zip(queries, prompts, labels, strict=True)  # OpenRLHF calls with one at a time
-        if not query.startswith(prompt):
+        response = _after_prompt(query, prompt)
+        if response is None:
             raise RewardError(
                 f"the reward {reward}: a query does not begin with its prompt, which was cut or changes in the tokenizer, so "
                 f"the response cannot be told from it; name the file with --train.agent_func_path. {_shown(prompt, label)}"
             )
-        return score(prompt, label, query[len(prompt) :], {})
+        return score(prompt, label, response, {})
 
     return reward_func
 
@@ -117,6 +123,13 @@ def agent_executor(reward: str | Callable, **settings: Any) -> type:
     return AgentExecutor
 
 
+def _after_prompt(query: str, prompt: str) -> str | None:
+    """The response of a query; ``None`` where the query does not begin with its prompt, padding and a start token aside."""
+    if not query.startswith(prompt):
+        query, prompt = without_start_tokens(query), without_start_tokens(prompt)
+    return query[len(prompt) :] if query.startswith(prompt) else None
+
+
 def _scorer(reward: str | Callable, settings: Mapping[str, Any]) -> tuple[Callable[..., dict], bool]:
     """How to score one response, and whether that must know its tokens."""
     if callable(reward):
@@ -134,7 +147,11 @@ def _score(
         row = read_label(label)
         extra_info = {**(row.get("extra_info") or {}), **cost, "thinking_opened": opens_thinking(prompt)}
         returned = function(
-            row.get("data_source", ""), response, row["reward_model"]["ground_truth"], extra_info, **settings
+            row.get("data_source", ""),
+            without_end_tokens(response),
+            row["reward_model"]["ground_truth"],
+            extra_info,
+            **settings,
         )
         result = dict(returned) if isinstance(returned, Mapping) else {"score": returned}
         score = result.pop("score", None)

@@ -1,6 +1,7 @@
 r"""Reward of a single problem: 1 if its answer equals the ground truth, else 0.
 
-The answer is the content of the last ``\boxed{…}``, or what follows a ``marker`` of yours.
+The answer is the content of the last ``\boxed{…}``, or what follows your own ``marker``. Boxes in a row are one answer in
+parts. Empty boxes, placeholders and boxes that are cut off are skipped. See :func:`verl_efficiency.grading.extract_answer`.
 
 >>> accuracy("sums", r"2+2 is \boxed{4}", "4")["score"]
 1.0

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from verl_efficiency.grading import extract_answer, extract_boxed
+from verl_efficiency.grading.boxes import find_rows, says_something
 from verl_efficiency.grading.extract import written_plainly
 from verl_efficiency.settings import SettingsError
 
@@ -25,7 +26,6 @@ _BOX = "\\boxed{"
 _INDEX = r"(?<![0-9])([0-9]{1,4})(?![0-9])"
 _BLANKS = r"[\s*]{0,8}"
 _MAX_CHARS = 2_000  # of an answer that is no box; bounds the search for its end
-_PLACEHOLDERS = ("…", "...", r"\ldots", r"\dots")  # the instruction, copied
 
 
 @dataclass(frozen=True)
@@ -78,27 +78,28 @@ def _pattern(template: str) -> str:
 
 
 def find_answers(text: str, form: AnswerForm, *, truncated: bool = False) -> list[tuple[int, str]]:
-    r"""Every answer in this form that has some content, as (index, content) in order of appearance.
+    r"""Every answer in this form that says something, as (index, content) in order of appearance.
 
-    What copies the template (``Answer1::\boxed{…}``) is no answer, and neither is what runs to the end of a response known to
-    be ``truncated``.
+    Empty boxes and placeholders (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``) are not answers. What runs to the end of
+    a response known to be ``truncated`` is not one either. Boxes in a row after a tag are one answer in parts, see
+    :func:`verl_efficiency.grading.extract_answer`.
 
-    >>> text = r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$ \boxed{9} Answer3::\boxed{4"
+    >>> text = r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$, not \boxed{9} Answer3::\boxed{4"
     >>> find_answers(text, read_form(PAPER_FORM))
     [(1, '\\frac{1}{2}'), (2, '3')]
     >>> find_answers("<answer1>4</answer1> <answer2>5", read_form("<answer{index}>…</answer{index}>"))
     [(1, '4')]
     """
     found = _boxed(text, form) if form.boxed else _delimited(text, form, truncated)
-    return [(index, answer) for index, answer in found if answer and answer not in _PLACEHOLDERS]
+    return [(index, answer) for index, answer in found if says_something(answer)]
 
 
 def _boxed(text: str, form: AnswerForm) -> list[tuple[int, str]]:
     found = []
-    for box in extract_boxed(text):
-        tag = form.tag.search(text[max(0, box.start - form.look_back) : box.start])
+    for row in find_rows(text):
+        tag = form.tag.search(text[max(0, row.start - form.look_back) : row.start])
         if tag:
-            found.append((int(tag[1]), extract_answer(text[box.start : box.end]) or ""))
+            found.append((int(tag[1]), row.answer or ""))
     return found
 
 
@@ -130,7 +131,7 @@ def find_headers(text: str, header: str) -> list[re.Match[str]]:
 
 
 def find_in_sections(text: str, headers: list[re.Match[str]]) -> list[tuple[int, str]]:
-    r"""The last box under every one of :func:`find_headers`, as (index, content).
+    r"""The answer of the boxes under every one of :func:`find_headers`, as (index, content).
 
     >>> text = "### Problem 1\n\\boxed{3} no, \\boxed{4}\n### Problem 2\nhard"
     >>> find_in_sections(text, find_headers(text, PAPER_HEADER))
@@ -150,4 +151,5 @@ def find_in_order(text: str, count: int) -> list[tuple[int, str]]:
     ([(1, '3'), (2, '4')], [])
     """
     answers = [box.content.strip() for box in extract_boxed(text)]
-    return list(enumerate(answers, start=1)) if len(answers) <= count else []
+    numbered = [(index, answer) for index, answer in enumerate(answers, start=1) if says_something(answer)]
+    return numbered if len(answers) <= count else []

@@ -5,7 +5,9 @@ r"""Reward of batched contextual reinforcement: how many of the N problems of a 
 Answer i is the content of ``Answer{i}::\boxed{…}``, or of your own template. There is no length term: the pressure comes from
 the token limit that the problems share (``data.max_response_length``). A response cut off by it keeps the credit of the
 answers it finished. The tag alone says which problem an answer belongs to: under ``### Problem 2`` an ``Answer1::`` is an
-answer to problem 1, and a box without a tag is none, however many there are.
+answer to problem 1, and a box without a tag is none, however many there are. One exception: boxes in a row with a tagged box
+are parts of the same answer, as in ``Answer1::\boxed{3} \text{ and } \boxed{4}``. Empty boxes, placeholders and boxes that are
+cut off are skipped as in ``accuracy``, see :func:`verl_efficiency.grading.extract_answer`.
 
 Paper: arXiv 2604.02322. It publishes neither the weights nor what the format asks for: both are our choice.
 

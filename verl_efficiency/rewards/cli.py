@@ -35,7 +35,14 @@ def grade_command(
     # Here, so that the other commands start without numpy and pyarrow.
     from verl_efficiency.data.columns import column
     from verl_efficiency.data.parquet import answer_text, read_rows
-    from verl_efficiency.grading import PoolSettings, Status, configure, extract_answer, grade_batch
+    from verl_efficiency.grading import (
+        PoolSettings,
+        Status,
+        configure,
+        extract_answer,
+        grade_batch,
+        without_end_tokens,
+    )
     from verl_efficiency.settings import require
 
     require(deadline > 0, "--deadline", deadline, "above 0 seconds")
@@ -55,7 +62,7 @@ def grade_command(
             part = slice(start, start + CHUNK)
             answers = [
                 text if extracted else extract_answer(text, strip_thinking=strip_thinking, marker=marker)
-                for text in responses[part]
+                for text in map(without_end_tokens, responses[part])
             ]
             verdicts += grade_batch(answers, golds[part], deadline=deadline)
             progress.advance(task, len(answers))
