@@ -36,8 +36,8 @@ from typing import Any
 import numpy as np
 import torch
 from verl import DataProto
-from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
 from verl_efficiency.grading import opens_thinking
 from verl_efficiency.verl.run import prompt_name
@@ -47,7 +47,6 @@ _LOOK_BACK = 16  # tokens at the end of a prompt, enough for a <think> in pieces
 _NOT_OURS_TO_CATCH = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
-@register("efficiency")
 class EfficiencyRewardManager(NaiveRewardManager):
     """See the module."""
 
@@ -97,6 +96,15 @@ class EfficiencyRewardManager(NaiveRewardManager):
                 "responses": torch.cat([begun, tensors["responses"]], 1),
             }
         return DataProto.from_dict(tensors=tensors, non_tensors=row, meta_info=sample.meta_info)
+
+
+if REWARD_MANAGER.setdefault("efficiency", EfficiencyRewardManager) is not EfficiencyRewardManager:
+    logger.warning(
+        "the reward manager 'efficiency' is registered already, by %s; ours is reward.reward_manager.source=importlib "
+        "reward.reward_manager.module.path=pkg://verl_efficiency.verl.reward_manager "
+        "reward.reward_manager.name=EfficiencyRewardManager.",
+        REWARD_MANAGER["efficiency"].__module__,
+    )
 
 
 def _unpadded(tensors: Any, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
