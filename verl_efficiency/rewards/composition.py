@@ -84,7 +84,7 @@ class CompositionSettings(RewardSettings):
 
     @property
     def extras(self) -> dict[str, float | str]:  # type: ignore[override]
-        """Those of the terms. Your own function says what it returns by an attribute: ``my_function.extras = {"length": 0.0}``."""
+        """Those of the terms. Your own function declares them by an attribute: ``my_function.extras = {"length": 0.0}``."""
         found: dict[str, float | str] = {}
         for term in self.read():
             of_term = term.checked.extras if term.checked else getattr(term.function, "extras", {})

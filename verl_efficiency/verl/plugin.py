@@ -55,7 +55,11 @@ def _install() -> None:
 
     for module, what, register in (
         ("verl.trainer.ppo.core_algos", "its advantage estimators", _estimators),
-        ("verl.experimental.reward_loop.reward_manager", "the reward manager 'efficiency'", _by_import("reward_manager")),
+        (
+            "verl.experimental.reward_loop.reward_manager",
+            "the reward manager 'efficiency'",
+            _by_import("reward_manager"),
+        ),
         ("verl.experimental.agent_loop", "the agent loop of replay", _by_import("replay_loop")),
         ("verl.utils.config", "the check of settings at start-up", _start_up),
         ("verl.trainer.ppo.v1", "the trainer 'efficiency_sync'", _by_import("trainer")),

@@ -25,9 +25,9 @@ known, so a sample that cannot be scored has them all. Your own function declare
 
     my_reward.extras = {"score": 0.0, "acc": 0.0, "steps": 0.0, "comment": ""}  # values of a sample that cannot be scored
 
-A reward that is a number declares ``{"acc": 0.0}``, as verl calls it. Where nothing is declared, the first result tells the keys.
-If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``. For the V0 trainer the error is
-raised, as it is without this reward manager, and the log says what to declare.
+A reward that is a number declares ``{"acc": 0.0}``, as verl calls it. Where nothing is declared, the first result tells the
+keys. If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``. For the V0 trainer the
+error is raised, as it is without this reward manager, and the log says what to declare.
 
 There is no limit at which errors stop the run, because a reward worker has no way to stop one: whatever it raises, verl
 swallows as above, and then the samples are gone. What is wrong with the settings or columns of our own rewards is refused
@@ -52,7 +52,7 @@ from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManage
 from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
 from verl_efficiency.grading import opens_thinking
-from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.verl.checks.extras import extras_of
 from verl_efficiency.verl.run import prompt_name
 
 logger = logging.getLogger("verl_efficiency")
@@ -68,7 +68,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
         function = config.reward.get("custom_reward_function") or {}
         name = f"{function['path']}:{function['name']}" if function.get("path") else "verl's default_compute_score"
         uniform = not config.trainer.get("use_v1", False)
-        self.outcomes = Outcomes(name, _extras_of(self.compute_score), uniform=uniform, **_filtered_by(config))
+        self.outcomes = Outcomes(name, extras_of(self.compute_score), uniform=uniform, **_filtered_by(config))
         if not self.is_async_reward_score and self.compute_score is not None:
             self.compute_score = _without_stop_iteration(self.compute_score)
 
@@ -81,7 +81,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
                 raise ValueError(f"the score must be a finite number, got {score!r}")
         except _NOT_OURS_TO_CATCH:
             raise
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             # verl would drop the sample, see the module. BaseException, since math-verify's TimeoutException is no Exception.
             self.outcomes.failed(error, last.non_tensor_batch)
             if not self.outcomes.can_be_blank:
@@ -149,24 +149,11 @@ def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _extras_of(compute_score: Any) -> dict[str, Any] | None:
-    """What a reward function says that it returns, with the values of a sample that cannot be scored; None if it does not.
-
-    verl hands over ``functools.partial(call, function, settings)``, or its own function as it is.
-    """
-    function, *settings = getattr(compute_score, "args", None) or (compute_score,)
-    package, _, name = getattr(function, "__module__", "").rpartition(".")
-    if package == "verl_efficiency.rewards":
-        return dict(REWARDS[name].build_settings(dict(*settings), "reward_kwargs").extras)  # type: ignore[attr-defined]
-    declared = getattr(function, "extras", None)
-    return None if declared is None else dict(declared)
-
-
 def _filtered_by(config: Any) -> dict[str, str]:
     """The extra that ``algorithm.filter_groups`` reads of every sample, as a keyword of :class:`Outcomes`."""
     groups = config.algorithm.get("filter_groups") or {}
-    metric = groups.get("metric")
-    return {"needed": metric} if groups.get("enable", False) and metric not in (None, "reward") else {}
+    metric = str(groups.get("metric"))
+    return {"needed": metric} if groups.get("enable", False) and metric not in ("None", "reward") else {}
 
 
 class Outcomes:

@@ -15,8 +15,12 @@ def check_moved_keys(config: Any) -> Iterator[str]:
     """verl 0.8 moves what stands under these keys to ``reward``; verl 0.9 keeps them and reads them nowhere."""
     for root in ROOTS:
         for leaf, value in _set_leaves(config.get(root), root):
-            place = _new_place(config, leaf)
-            advice = f"write {_override(config, place, value)}" if place else "leave it out, it has no other place"
+            place = moved_key(config, leaf)
+            plain = isinstance(value, bool | int | float) or (
+                isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value)
+            )
+            what = f"{place}={value}" if plain else f"{place} with the same value"
+            advice = f"write {what}" if place else "leave it out, it has no other place"
             yield f"{leaf}: this verl ignores the key silently; {advice}"
 
 
@@ -28,14 +32,17 @@ def check_near_keys(config: Any) -> Iterator[str]:
         node = OmegaConf.select(config, parent)
         for key in node or ():
             if key != name and misspelt(str(key), [name]):
-                yield f"{parent}.{key}: nobody reads this key; did you mean '{name}'?"
+                yield f"{parent}.{key}: nobody reads this key; did you mean '{name}'? Write {parent}.{name}"
 
 
-def _new_place(config: Any, leaf: str) -> str | None:
+def moved_key(config: Any, leaf: str) -> str | None:
     """Where verl itself moves ``leaf`` (experimental/reward_loop/reward_loop.py:39), or None if nowhere.
 
-    verl's function is called with a mark in the place of the value, and the mark looked for.
+    verl's function is called with a mark in the place of the value, and the mark looked for. A key that verl's configuration
+    does not have is given with the + that adds it.
     """
+    if leaf.split(".")[0] not in ROOTS:
+        return None
     from omegaconf import OmegaConf
     from verl.experimental.reward_loop import migrate_legacy_reward_impl
 
@@ -45,7 +52,8 @@ def _new_place(config: Any, leaf: str) -> str | None:
     OmegaConf.update(copy, "reward_model.reward_loop_source", "importlib")  # without it the module stays where it is
     OmegaConf.update(copy, leaf, mark)
     moved: Any = OmegaConf.to_container(migrate_legacy_reward_impl(copy).reward, resolve=False)
-    return next((path for path, value in _set_leaves(moved, "reward") if value == mark), None)
+    place = next((path for path, value in _set_leaves(moved, "reward") if value == mark), None)
+    return place and ("" if _has(config, place) else "+") + place
 
 
 def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -57,13 +65,10 @@ def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _override(config: Any, path: str, value: Any) -> str:
-    """``path`` as an override of verl's command line: with a + where verl's configuration does not have the key."""
-    node = config
+def _has(node: Any, path: str) -> bool:
+    """Whether a composed configuration has the key, set or not."""
     for part in path.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            path = f"+{path}"
-            break
-        node = node[part]
-    plain = isinstance(value, bool | int | float) or (isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value))
-    return f"{path}={value}" if plain else f"{path} with the same value"
+        if not isinstance(node, Mapping) or part not in node.keys():  # noqa: SIM118  # `in` is False for a value that is missing
+            return False
+        node = node.get(part)
+    return True
