@@ -54,6 +54,6 @@ def advise_to_declare(config: Any) -> Iterator[str]:
         yield f"reward.custom_reward_function.path: {function.path} cannot be imported here: {type(error).__name__}: {error}"
         return
     if declared is None:
-        yield ("reward.custom_reward_function.name: verl's V0 trainer needs the same extras of every sample, so an error before "
-               "the first result ends the run; write trainer.use_v1=True, or below it "
+        yield ("reward.custom_reward_function.name: verl's V0 trainer needs the same extras of every sample, so an error "
+               "before the first result ends the run; write trainer.use_v1=True, or below it "
                f"{function.name}.extras = {{name: value of a sample that cannot be scored, …}}")  # fmt: skip
