@@ -1,4 +1,4 @@
-"""``verl-efficiency doctor`` on more than 60 configurations: good ones, of which it says nothing, and ones with one mistake each.
+"""``verl-efficiency doctor`` on more than 60 configurations: it says nothing of the good ones, and half have one mistake.
 
 For a mistake it names the place and the fix. The fix is written here by hand; applied, doctor says nothing any more.
 """
