@@ -103,13 +103,11 @@ def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterato
 
 
 def _learned_alone(method: Method) -> str:
-    if method.name == "t_spmo":
-        return "nothing is learned, because no two rollouts part"
+    if method.name in ("t_spmo", "drpo"):
+        return "nothing is learned, because every advantage is 0"
     if method.name in ("sample_routing", "self_distillation"):
         return "no rollout has a correct sibling to learn from"
-    return (
-        "the advantage is the reward itself: no answer is shorter than another, and one that scores 0 teaches nothing"
-    )
+    return "the advantage is the shaped reward itself, compared with no other rollout"
 
 
 def _learns_where_all_are_right(method: Method) -> bool:
