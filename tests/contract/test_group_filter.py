@@ -105,7 +105,7 @@ def test_what_is_said_of_groups_of_one(compose, name):
 def test_what_is_said_of_groups_of_one_is_so(name, advantages):
     """The reward itself, or nothing; ``t_spmo`` by its weights of the tokens."""
     method = ESTIMATORS[name]
-    given = {"b_min": 10, "b_max": 20} if name == "token_budget" else {}
+    given = {"token_budget": {"b_min": 10, "b_max": 20}, "drpo": {"max_response_length": 100}}.get(name, {})
     rollouts = dataclasses.replace(
         Rollouts.build(torch.tensor([1.0, 0.0]), torch.tensor([5, 5]), ["a", "b"]),
         responses_B=(torch.arange(5), torch.arange(5)),
