@@ -13,6 +13,7 @@ from verl.trainer.ppo import core_algos
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import cpu, estimators, plugin, start_up
+from verl_efficiency.verl.checks.concern import concerns_us
 
 
 @pytest.fixture
@@ -76,6 +77,11 @@ def test_a_run_of_somebody_else_is_left_alone(validated, compose, caplog, overri
 def test_near_misses_of_our_own_names_are_refused(validated, overrides, right):
     with pytest.raises(SettingsError, match=right):
         validated(*overrides)
+
+
+@pytest.mark.parametrize("name", [estimator.value for estimator in core_algos.AdvantageEstimator])
+def test_no_estimator_of_verl_is_taken_for_one_of_ours(compose, name):
+    assert not concerns_us(compose(f"algorithm.adv_estimator={name}"))
 
 
 @pytest.fixture

@@ -272,14 +272,11 @@ def _in_one_line(error: Exception, overrides: list[str]) -> str:
 
 def _near_misses(overrides: list[str]) -> Iterator[str]:
     """Keys that are added with a + and are nearly one that verl has: verl would read them nowhere."""
-    for override in overrides:
-        if override.startswith("+") and not override.lstrip("+").startswith(
-            "ray_kwargs."
-        ):  # Ray takes more than verl names
-            key = override.lstrip("+").partition("=")[0]
-            meant = _similar_key(key)
-            if meant and not meant.startswith("+"):  # that is a place of ours, which the start-up check knows
-                yield f"+{key}: nobody reads this key; did you mean '{meant}'?"
+    added = [override.lstrip("+").partition("=")[0] for override in overrides if override.startswith("+")]
+    for key in added:
+        meant = None if key.startswith("ray_kwargs.") else _similar_key(key)  # Ray takes more than verl names
+        if meant and not meant.startswith("+"):  # that is a place of ours, which the start-up check knows
+            yield f"+{key}: nobody reads this key; did you mean '{meant}'?"
 
 
 def _similar_key(path: str) -> str | None:
@@ -312,15 +309,12 @@ def _registered_later(config: Any) -> Iterator[str]:
     from verl_efficiency.settings import nearest
 
     manager = config.reward.reward_manager
-    for key, name, known in (
-        (
-            "algorithm.adv_estimator",
-            config.algorithm.adv_estimator,
-            {*ADV_ESTIMATOR_REGISTRY, *(e.value for e in AdvantageEstimator)},
-        ),
-        ("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}),
-    ):
-        if name not in known and (key.startswith("algorithm") or manager.source == "register"):
+    estimators = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
+    named = [("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators)]
+    if manager.source == "register":
+        named.append(("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}))
+    for key, name, known in named:
+        if name not in known:
             yield f"{key}: {name!r} is not registered here, so your own code must do it in the run{nearest(str(name), known)}"
 
 

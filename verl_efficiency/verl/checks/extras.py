@@ -3,10 +3,11 @@
 A function of your own declares it by an attribute, ``my_reward.extras``; see ``reward_manager.py``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.settings import SettingsError
 
 
 def reward_of(config: Any) -> Method | None:
@@ -20,12 +21,18 @@ def extras_of(compute_score: Any) -> dict[str, Any] | None:
     """The extras of a reward function, with the values of a sample that cannot be scored; None where they are not known.
 
     verl hands over ``functools.partial(call, function, settings)``, or its own function as it is.
+
+    Raises:
+        SettingsError: what a function declares is not a mapping.
     """
     function, *settings = getattr(compute_score, "args", None) or (compute_score,)
     package, _, name = getattr(function, "__module__", "").rpartition(".")
     if package == "verl_efficiency.rewards":
         return dict(REWARDS[name].build_settings(dict(*settings), "reward_kwargs").extras)  # type: ignore[attr-defined]
     declared = getattr(function, "extras", None)
+    if declared is not None and not isinstance(declared, Mapping):
+        raise SettingsError(f"{function.__name__}.extras: must be a mapping, name to value of a sample that cannot be scored, "
+                            f"got {declared!r}")  # fmt: skip
     return None if declared is None else dict(declared)
 
 
