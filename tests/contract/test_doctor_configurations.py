@@ -252,6 +252,10 @@ MISTAKES = {
         (GRPO, PATH, NAME + "cosine", MANAGER, FILTER), ("algorithm.filter_groups.metric=reward",),
         "algorithm.filter_groups.metric:", f"write {ACC} {KEEP[0]} {KEEP[1]}", (ACC, *KEEP),
     ),
+    "our filter by a shaped score": Mistake(
+        (GRPO, PATH, NAME + "cosine", MANAGER, FILTER, *KEEP), ("algorithm.filter_groups.metric=reward",),
+        "algorithm.filter_groups.metric:", f"write {ACC}", (ACC,),
+    ),
     "a filter on V0": Mistake(
         (BUDGET, *FIXED, *ACCURACY, FILTER, ACC, *KEEP), ("trainer.use_v1=False",), "algorithm.filter_groups.enable:",
         "write trainer.use_v1=True", ("trainer.use_v1=True",),

@@ -56,18 +56,18 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}
-    if not groups.get("enable", False) or _sampler(config).get("name") == "KeepSolvedGroups":
+    if not groups.get("enable", False):
         return
-    metric, shapes_wrong = groups.get("metric"), reward is not None and _shapes_wrong(reward)
+    metric = groups.get("metric")
     by_score = metric in ("reward", "score")
-    if by_score and shapes_wrong:
-        yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so groups where all are "  # type: ignore[union-attr]
+    if by_score and reward is not None and _shapes_wrong(reward):
+        yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so groups where all are "
                f"wrong stay in with metric={metric}; write {KEEP_SOLVED}")  # fmt: skip
         return
     learner = method if method is not None and _learns_where_all_are_right(method) else None
     if learner is None and reward is not None and reward.name not in ("accuracy", "batched_accuracy") and not by_score:
         learner = reward
-    if learner is not None:
+    if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
         yield (f"algorithm.filter_groups.enable: groups where all are right are dropped with metric={metric}, and "
                f"{learner.name} learns most in them; write {KEEP_SOLVED}")  # fmt: skip
 
@@ -77,9 +77,8 @@ def hand_filter_to_sampler(config: Any) -> None:
     from omegaconf import open_dict
 
     groups: Any = config.algorithm.get("filter_groups") or {}
-    if not groups.get("enable", False) or not str(_sampler(config).get("path")).startswith(
-        "pkg://verl_efficiency.verl."
-    ):
+    ours = str(_sampler(config).get("path")).startswith("pkg://verl_efficiency.verl.")
+    if not ours or not groups.get("enable", False):
         return
     given = dict(config.trainer.v1.sampler.get("sampler_kwargs") or {})
     with open_dict(config.trainer.v1.sampler):
