@@ -37,7 +37,7 @@ def register(core_algos: Any) -> None:
                 logger.warning(
                     "the advantage estimator %r is registered already, by %s: algorithm.adv_estimator=%s is not ours%s",
                     *(name, getattr(owner, "__module__", owner), name),
-                    "." if name.startswith(ALIAS) else f", {ALIAS}{name} is.",
+                    "." if name.startswith(ALIAS) else f"; {ALIAS}{name} is ours.",
                 )
             else:
                 core_algos.register_adv_est(name)(estimator)
