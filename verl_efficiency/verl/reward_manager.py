@@ -67,7 +67,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
         super().__init__(config, *args, **kwargs)
         function = config.reward.get("custom_reward_function") or {}
         name = f"{function['path']}:{function['name']}" if function.get("path") else "verl's default_compute_score"
-        uniform = not config.trainer.get("use_v1", False)
+        uniform = not (config.get("trainer") or {}).get("use_v1", False)
         self.outcomes = Outcomes(name, extras_of(self.compute_score), uniform=uniform, **_filtered_by(config))
         if not self.is_async_reward_score and self.compute_score is not None:
             self.compute_score = _without_stop_iteration(self.compute_score)
@@ -151,7 +151,7 @@ def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _filtered_by(config: Any) -> dict[str, str]:
     """The extra that ``algorithm.filter_groups`` reads of every sample, as a keyword of :class:`Outcomes`."""
-    groups = config.algorithm.get("filter_groups") or {}
+    groups = (config.get("algorithm") or {}).get("filter_groups") or {}
     metric = str(groups.get("metric"))
     return {"needed": metric} if groups.get("enable", False) and metric not in ("None", "reward") else {}
 
