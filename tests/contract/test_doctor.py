@@ -14,7 +14,11 @@ from verl_efficiency.verl import doctor
 
 pytestmark = pytest.mark.skipif(Version(verl.__version__) < Version("0.9"), reason="written for verl 0.9")
 
-GOOD = ("algorithm.adv_estimator=token_budget", "reward.reward_manager.name=efficiency")
+GOOD = (
+    "algorithm.adv_estimator=token_budget",
+    "reward.reward_manager.name=efficiency",
+    "actor_rollout_ref.rollout.n=8",
+)
 
 
 @pytest.fixture
@@ -70,7 +74,8 @@ def yaml(tmp_path):
 
 
 def test_a_yaml_file_is_read_like_overrides(findings, yaml):
-    found = findings(yaml("algorithm:\n  adv_estimator: token_budget\n  efficiency: {penalty: 0.25}\n"))
+    rollout = "actor_rollout_ref: {rollout: {n: 8}}\n"
+    found = findings(yaml(f"algorithm:\n  adv_estimator: token_budget\n  efficiency: {{penalty: 0.25}}\n{rollout}"))
     assert {level for level, _ in found} == {"ok"}
     assert "penalty=0.25" in found[-1][1]
 
@@ -151,6 +156,7 @@ WELL = {
     "manager": True,
     "checked": True,
     "cpu": True,
+    "accelerator": False,
 }
 
 
@@ -165,10 +171,14 @@ WELL = {
         (
             {**WELL, "estimators": [name for name in WELL["estimators"] if name != "token_budget"]},
             "warn",
-            "verl has token_budget of its own; ours are efficiency.token_budget",
+            "somebody else has registered token_budget; ours are efficiency.token_budget",
         ),
-        (WELL, "ok", "no accelerator found: verl runs on the CPU here"),
-        ({**WELL, "cpu": False}, "ok", "accelerator found: the CPU platform is off"),
+        ({**WELL, "estimators": []}, "fail", "estimators that are not registered: token_budget, "),
+        ({**WELL, "warnings": ["cannot register X: Y"]}, "warn", "cannot register X: Y"),
+        (WELL, "ok", "CPU mode is on (VERL_PLATFORM=cpu)"),
+        ({**WELL, "accelerator": True}, "ok", "CPU mode is on; unset VERL_PLATFORM to use the accelerator"),
+        ({**WELL, "cpu": False}, "warn", "CPU mode is off, and no accelerator is found; to train on the CPU, export"),
+        ({**WELL, "cpu": False, "accelerator": True}, "ok", "CPU mode is off, and there is an accelerator"),
     ],
 )
 def test_what_a_process_sees(findings, monkeypatch, seen, level, words):

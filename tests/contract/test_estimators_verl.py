@@ -330,7 +330,7 @@ def test_a_name_that_verl_has_already_stays_verls_and_the_alias_is_ours(clash):
     seen, log = clash
     assert seen["plain"] == "foreign"
     assert seen["alias"] == seen["other"] == "verl_efficiency.verl.estimators"
-    warnings = [line for line in log.splitlines() if "advantage estimator 'token_budget' of its own" in line]
+    warnings = [line for line in log.splitlines() if "advantage estimator 'token_budget' is registered already" in line]
     assert len(warnings) == 1
     assert "efficiency.token_budget is ours" in warnings[0]
 

@@ -192,6 +192,7 @@ def manage(tokenizer, tmp_path, caplog):
     def managed(*responses, name="faulty", row=ROW):
         cfg = config(str(tmp_path / "faulty.py"), name)
         cfg.actor_rollout_ref = {"rollout": {"response_length": 1000}}
+        cfg.trainer = {"use_v1": True}
 
         async def call():
             manager = EfficiencyRewardManager(cfg, tokenizer, get_custom_reward_fn(cfg))

@@ -98,7 +98,7 @@ def train_file(tmp_path):
         ),
         (
             ("algorithm.adv_estimator=grpo", "+algorithm.efficiency.penalty=0.3"),
-            ["algorithm.efficiency:", "penalty would be ignored", "adv_estimator=grpo is verl's", "token_budget"],
+            ["algorithm.efficiency:", "penalty would be ignored", "adv_estimator=grpo", "token_budget"],
         ),
         (
             ("algorithm.adv_estimator=variance_routing", "+algorithm.efficiency.penalty=0.3"),
@@ -285,11 +285,11 @@ def test_a_callback_of_the_users_own_stays_with_a_warning(launch, caplog):
 def test_the_v0_trainer_has_no_place_for_state_and_that_is_said(launch, caplog):
     config = launch(BUDGET, "trainer.use_v1=False")
     assert config.trainer.checkpoint_callback_class is None
-    assert "a resumed run starts them anew" in caplog.text
+    assert "trainer.use_v1=True" in caplog.text
 
 
 def test_verls_own_check_runs_first(compose):
-    config = compose(BUDGET, "+algorithm.efficiency.penaltty=1", "data.train_batch_size=7", "trainer.n_gpus_per_node=2")
+    config = compose(BUDGET, "+algorithm.efficiency.penaltty=1", "data.train_batch_size=7", "trainer.n_gpus_per_node=3")
     with pytest.raises(AssertionError, match="must be divisible"):
         main_ppo.validate_config(config=config, use_reference_policy=False, use_critic=False)
 

@@ -67,7 +67,8 @@ print(json.dumps({name: f"{cls.__module__}.{cls.__name__}" for name, cls in TRAI
     ids=["entry point", "external module", "without the plugin"],
 )
 def test_the_mode_is_known_to_a_stock_launch(fresh, plugins, modules, found):
-    done = fresh(REGISTERED, VERL_USE_EXTERNAL_PLUGINS=plugins, VERL_USE_EXTERNAL_MODULES=modules)
+    given = {"VERL_USE_EXTERNAL_PLUGINS": plugins, "VERL_USE_EXTERNAL_MODULES": modules}
+    done = fresh(REGISTERED, **given, VERL_PLATFORM="")  # which means nothing to verl without the plugin
     assert done.returncode == 0, done.stderr
     registry = json.loads(done.stdout.splitlines()[-1])
     ours = {"efficiency_sync": "verl_efficiency.verl.trainer.EfficiencyTrainer"} if found else {}

@@ -19,7 +19,7 @@ Paper: arXiv 2604.02322. It publishes neither the weights nor what the format as
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from verl_efficiency.grading import grade_batch
 from verl_efficiency.rewards.answer_form import (
@@ -56,6 +56,11 @@ class BatchedAccuracySettings(AnswerSettings):
         marker: for a plain ground truth: the answer is what follows the last such text on its line, or stands
             between two (``<answer>…</answer>``); unset, the last box.
     """
+
+    extras: ClassVar[Mapping[str, float | str]] = {
+        **dict.fromkeys(("score", "acc", "acc_first", "acc_last", "format", "finished", "strays", "problems"), 0.0),
+        **{"tokens_per_problem": 0.0, "correct_by_problem": "", "answers": ""},
+    }
 
     accuracy_weight: float = 1.0
     format_weight: float = 0.1

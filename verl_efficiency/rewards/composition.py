@@ -83,6 +83,15 @@ class CompositionSettings(RewardSettings):
         return any(term.checked.needs_cost for term in self.read() if term.checked)
 
     @property
+    def extras(self) -> dict[str, float | str]:  # type: ignore[override]
+        """Those of the terms. Your own function declares them by an attribute: ``my_function.extras = {"length": 0.0}``."""
+        found: dict[str, float | str] = {}
+        for term in self.read():
+            of_term = term.checked.extras if term.checked else getattr(term.function, "extras", {})
+            found = {f"term_{term.label}": 0.0, **of_term, **found}
+        return {"score": 0.0, **found}
+
+    @property
     def columns(self) -> dict[str, str]:
         return {role: path for term in self.read() if term.checked for role, path in term.checked.columns.items()}
 

@@ -40,6 +40,7 @@ class CosineRewardSettings(AnswerSettings):
     """
 
     needs_cost: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "exceeded": 0.0}
 
     correct_short: float = 2.0
     correct_long: float = 1.0

@@ -20,9 +20,12 @@ class RewardSettings(MethodSettings):
 
     Attributes:
         needs_cost: whether the reward must know what the response cost, which only ``reward_manager.name=efficiency`` tells.
+        extras: all that the reward returns, with the values of a sample that cannot be scored. verl's V0 trainer needs the same
+            keys of every sample, and a reward that raises returns none.
     """
 
     needs_cost: ClassVar[bool] = False
+    extras: ClassVar[Mapping[str, float | str]] = {"score": 0.0}
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,15 @@ class AnswerSettings(RewardSettings):
         strip_thinking: whether an answer inside ``<think>…</think>`` does not count. Where the prompt has opened the block, a
             response that is cut off in it holds no tag to know it by; in verl only ``reward_manager.name=efficiency`` tells.
         marker: the answer is what follows the last such text on its line (``####`` in GSM8K), or, with a ``…`` in it, what
-            stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``.
+            stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``. In a shell it needs quotes inside
+            quotes, because the shell takes the outer ones away:
+            ``"+reward.custom_reward_function.reward_kwargs.marker='####'"``.
     """
+
+    extras: ClassVar[Mapping[str, float | str]] = {
+        **RewardSettings.extras,
+        **{"acc": 0.0, "finished": 0.0, "tokens": 0.0, "status": "", "answer": ""},
+    }
 
     strip_thinking: bool = False
     marker: str | None = None

@@ -39,6 +39,7 @@ class LcpoExactSettings(AnswerSettings):
     """
 
     needs_cost: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "target_tokens": 0.0, "off_target": 0.0}
 
     alpha: float = 0.0003
     target_column: str = "extra_info.target_tokens"

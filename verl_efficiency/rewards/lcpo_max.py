@@ -36,6 +36,7 @@ class LcpoMaxSettings(AnswerSettings):
     """
 
     needs_cost: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "target_tokens": 0.0, "within_target": 0.0}
 
     alpha: float = 0.0003
     delta: float = 0.5

@@ -47,6 +47,7 @@ class LengthLevelsSettings(AnswerSettings):
     """
 
     needs_cost: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "level": "", "budget": 0.0, "overrun": 0.0}
 
     short: float = 0.25
     medium: float = 0.5

@@ -22,7 +22,7 @@ import re
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from verl_efficiency.rewards.inputs import RewardSettings, read_settings, require_text, row_name
 from verl_efficiency.settings import require
@@ -38,6 +38,8 @@ class RepetitionSettings(RewardSettings):
     Args:
         n: pieces in an n-gram, 1 to 100. Small n counts ordinary language as repetition; large n only loops.
     """
+
+    extras: ClassVar[Mapping[str, float | str]] = {**RewardSettings.extras, "repeated": 0.0}
 
     n: int = 40
 

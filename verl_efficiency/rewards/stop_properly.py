@@ -33,6 +33,7 @@ class StopProperlySettings(AnswerSettings):
     """
 
     needs_cost: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "truncated": 0.0}
 
     coef: float = 0.0
 

@@ -49,6 +49,7 @@ class TokenBudgetRewardSettings(AnswerSettings):
     """
 
     needs_cost: ClassVar[bool] = True
+    extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "budget": 0.0, "overrun": 0.0}
 
     difficulty: str = "data"
     difficulty_column: str = "extra_info.difficulty"

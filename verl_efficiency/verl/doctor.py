@@ -1,5 +1,6 @@
-"""``verl-efficiency doctor``: would a run do what its configuration says? One line per finding, with the mend."""
+"""``verl-efficiency doctor``: would a run do what its configuration says? One line per finding, with the fix."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -7,7 +8,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -110,7 +111,20 @@ def probe() -> dict[str, Any]:
         "manager": "efficiency" in managers.REWARD_MANAGER,
         "checked": hasattr(verl.utils.config.validate_config, "__wrapped__"),
         "cpu": cpu.wanted(),
+        "accelerator": _accelerator(),
     }
+
+
+def _accelerator() -> bool:
+    """Whether verl would find an accelerator here, asked in its own way (plugin/platform/platform_manager.py:83)."""
+    from verl.utils.device import is_cuda_available, is_npu_available
+
+    if is_cuda_available or is_npu_available or importlib.util.find_spec("verl.plugin") is None:
+        return is_cuda_available or is_npu_available
+    from verl.plugin.platform import PlatformRegistry
+
+    platforms = [PlatformRegistry.get(name) for name in PlatformRegistry.registered_names() if name != "cpu"]
+    return any(platform().is_platform_available(use_smi_check=True) for platform in platforms if platform)
 
 
 def _probe_here() -> dict[str, Any]:
@@ -125,7 +139,11 @@ def _probe_here() -> dict[str, Any]:
 def _probe_ray() -> dict[str, Any]:
     import ray
 
+    from verl_efficiency.verl import cpu
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if cpu.wanted():  # as a launch does
+        options["runtime_env"] = {"env_vars": {cpu.SWITCH: "cpu"}}
     if "RAY_ADDRESS" not in os.environ:
         options |= {"num_cpus": 1, "include_dashboard": False}
     ray.init(**options)
@@ -147,23 +165,33 @@ def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("fail", f"{where}: the plugin is not loaded: {cause}")
         return
     names = seen["estimators"]
-    taken = [name for name in ESTIMATORS if name not in names]
+    missing = [name for name in ESTIMATORS if f"efficiency.{name}" not in names]
+    taken = [name for name in ESTIMATORS if name not in names and name not in missing]
     yield Finding("ok", f"{where}: estimators {', '.join(name for name in names if '.' not in name)}")
+    yield from (Finding("warn", f"{where}: {warning}") for warning in seen["warnings"])
     if taken:
-        yield Finding(
-            "warn",
-            f"{where}: verl has {', '.join(taken)} of its own; ours are {', '.join('efficiency.' + n for n in taken)}",
-        )
+        aliases = ", ".join(f"efficiency.{name}" for name in taken)
+        yield Finding("warn", f"{where}: somebody else has registered {', '.join(taken)}; ours are {aliases}")
+    if missing:
+        yield Finding("fail", f"{where}: estimators that are not registered: {', '.join(missing)}")
     if not seen["manager"]:
         yield Finding("fail", f"{where}: the reward manager 'efficiency' is not registered")
     if not seen["checked"]:
         yield Finding("fail", f"{where}: settings would not be checked at start-up (validate_config is not wrapped)")
-    device = (
-        "no accelerator found: verl runs on the CPU here"
-        if seen["cpu"]
-        else "accelerator found: the CPU platform is off"
+    yield _device(seen["cpu"], seen["accelerator"], where)
+
+
+def _device(cpu: bool, accelerator: bool, where: str) -> Finding:
+    """What is on, and how to change it."""
+    if cpu and accelerator:
+        return Finding("ok", f"{where}: CPU mode is on; unset VERL_PLATFORM to use the accelerator that is here")
+    if cpu:
+        return Finding("ok", f"{where}: CPU mode is on (VERL_PLATFORM=cpu)")
+    if accelerator:
+        return Finding("ok", f"{where}: CPU mode is off, and there is an accelerator")
+    return Finding(
+        "warn", f"{where}: CPU mode is off, and no accelerator is found; to train on the CPU, export VERL_PLATFORM=cpu"
     )
-    yield Finding("ok", f"{where}: {device}")
 
 
 def _configuration(arguments: list[str]) -> Iterator[Finding]:
@@ -178,12 +206,13 @@ def _configuration(arguments: list[str]) -> Iterator[Finding]:
         yield Finding("fail", str(error))
         return
     from verl_efficiency.verl.checks.estimator import estimator_of
-    from verl_efficiency.verl.start_up import check
+    from verl_efficiency.verl.start_up import advice, check
 
-    problems = check(config)
+    problems = [*_near_misses(overrides), *check(config)]
     yield from (Finding("fail", problem) for problem in problems)
     if problems:
         return
+    yield from (Finding("warn", line) for line in [*_registered_later(config), *advice(config)])
     method = estimator_of(config)
     yield Finding("ok", f"configuration: algorithm.adv_estimator={config.algorithm.adv_estimator}")
     if method is not None:
@@ -198,32 +227,118 @@ def compose(files: list[str], overrides: list[str]) -> Any:
     Raises:
         SettingsError: a file that is not there, or a key that verl's configuration does not have.
     """
-    import verl
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
-            config = hydra_compose("ppo_trainer", overrides)
-            schema = hydra_compose("ppo_trainer")
+        config = _hydra(overrides)
         for file in files:
             if not Path(file).is_file():
                 raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
             loaded: Any = OmegaConf.load(file)
             given = {key: loaded[key] for key in loaded if key not in ("defaults", "hydra")}
-            _refuse_unread(OmegaConf.create(given), schema, file)
+            _refuse_unread(OmegaConf.create(given), _schema(), file)
             OmegaConf.set_struct(config, False)
             config.merge_with(given)
         if files:  # the command line has the last word
             for override in OverridesParser.create().parse_overrides(overrides):
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise SettingsError(f"verl refuses the configuration: {str(error).splitlines()[0]}") from None
-    return config
+        raise SettingsError(f"verl refuses the configuration: {_in_one_line(error, overrides)}") from None
+    return _as_launched(config)
+
+
+def _in_one_line(error: Exception, overrides: list[str]) -> str:
+    """What Hydra says, whose later lines tell what to write; or what it does not know: a similar key, quotes for the shell."""
+    from verl_efficiency.verl.checks.moved import moved_key
+
+    for override in overrides:
+        if f"'{override.partition('=')[0]}'" in str(error):
+            key = override.partition("=")[0]
+            meant = moved_key(_schema(), key) or _similar_key(key)
+            if meant:  # Hydra would say: add the wrong key with a +
+                return f"{str(error).splitlines()[0]} Did you mean '{meant}'?"
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = " ".join(line for line in lines if line and not set(line) <= {"^"} and not line.startswith("See https://"))
+    if "LexerNoViableAlt" in text:
+        bad = next((override for override in overrides if override in text), "key=value")
+        key, _, value = bad.partition("=")
+        value = value.replace("'", "\\'")
+        return f"{text}; a text with special characters takes quotes inside quotes: \"{key}='{value}'\""
+    return text
+
+
+def _near_misses(overrides: list[str]) -> Iterator[str]:
+    """Keys that are added with a + and are nearly one that verl has: verl would read them nowhere."""
+    added = [override.lstrip("+").partition("=")[0] for override in overrides if override.startswith("+")]
+    for key in added:
+        meant = None if key.startswith("ray_kwargs.") else _similar_key(key)  # Ray takes more than verl names
+        if meant and not meant.startswith("+"):  # that is a place of ours, which the start-up check knows
+            yield f"+{key}: nobody reads this key; did you mean '{meant}'?"
+
+
+def _similar_key(path: str) -> str | None:
+    """The key of verl's configuration that ``path`` most likely misspells, or None if it has ``path`` or nothing similar."""
+    from omegaconf import OmegaConf
+
+    from verl_efficiency.settings import misspelt
+    from verl_efficiency.verl.checks.moved import PLACES
+
+    node: Any = _schema()
+    parts = path.split(".")
+    for place, part in enumerate(parts):
+        parent = ".".join(parts[:place])
+        ours = [name for where, name in PLACES if where == parent]
+        if not isinstance(node, Mapping) or part in ours:
+            return None
+        if part not in node.keys():  # noqa: SIM118  # `in` is False for a mandatory value that is not set
+            near = misspelt(part, [*map(str, node), *ours])
+            added = "+" if near in ours else ""
+            return near and added + ".".join([*parts[:place], near, *parts[place + 1 :]])
+        node = None if OmegaConf.is_missing(node, part) else node[part]
+    return None
+
+
+def _registered_later(config: Any) -> Iterator[str]:
+    """Names that verl does not know in this process: somebody else's code may register them in the run."""
+    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+    from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
+
+    from verl_efficiency.settings import nearest
+
+    manager = config.reward.reward_manager
+    estimators = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
+    named = [("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators)]
+    if manager.source == "register":
+        named.append(("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}))
+    for key, name, known in named:
+        if name not in known:
+            yield f"{key}: {name!r} is not registered here, so your own code must do it in the run{nearest(str(name), known)}"
+
+
+@functools.cache
+def _schema() -> Any:
+    """verl's configuration without any override; not to be changed."""
+    return _hydra([])
+
+
+def _hydra(overrides: list[str]) -> Any:
+    import verl
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
+        return hydra_compose("ppo_trainer", overrides)
+
+
+def _as_launched(config: Any) -> Any:
+    """verl 0.8 moves keys of older versions before it looks at any (trainer/main_ppo.py:47)."""
+    from verl.trainer import main_ppo
+
+    migrate = getattr(main_ppo, "migrate_legacy_reward_impl", None)
+    return migrate(config) if migrate else config
 
 
 def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:

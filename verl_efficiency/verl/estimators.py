@@ -5,6 +5,7 @@ the last token), the response mask, the ``algorithm`` node and the uids. Every r
 several outputs per session verl keeps only the last one for its own ``grpo``.
 """
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -26,18 +27,20 @@ ALIAS = "efficiency."
 def register(core_algos: Any) -> None:
     """Register every estimator of the catalog under its name and under ``efficiency.<name>``.
 
-    Where verl has an estimator of that name itself, only the second is ours, and a warning says so.
+    Where somebody else has registered a name already, it stays theirs and a warning says so.
     """
     for method in ESTIMATORS.values():
-        estimator = make_estimator(method)
-        core_algos.register_adv_est(ALIAS + method.name)(estimator)
-        if method.name in core_algos.ADV_ESTIMATOR_REGISTRY:
-            logger.warning(
-                "verl has an advantage estimator %r of its own: algorithm.adv_estimator=%s is verl's, %s%s is ours.",
-                *(method.name, method.name, ALIAS, method.name),
-            )
-        else:
-            core_algos.register_adv_est(method.name)(estimator)
+        estimator = _Yielding(method.name, make_estimator(method))
+        for name in (ALIAS + method.name, method.name):
+            if name in core_algos.ADV_ESTIMATOR_REGISTRY:
+                owner = core_algos.ADV_ESTIMATOR_REGISTRY[name]
+                logger.warning(
+                    "the advantage estimator %r is registered already, by %s: algorithm.adv_estimator=%s is not ours%s",
+                    *(name, getattr(owner, "__module__", owner), name),
+                    "." if name.startswith(ALIAS) else f"; {ALIAS}{name} is ours.",
+                )
+            else:
+                core_algos.register_adv_est(name)(estimator)
 
 
 def read_settings(method: Method, algorithm: Any) -> MethodSettings:
@@ -50,6 +53,31 @@ def read_settings(method: Method, algorithm: Any) -> MethodSettings:
     if algorithm is not None and not algorithm.get("norm_adv_by_std_in_grpo", True) and settings.advantage == "grpo":
         settings = method.build_settings({**(given or {}), "advantage": "dr_grpo"}, where="algorithm.efficiency")
     return settings
+
+
+class _Yielding:
+    """``function``, which gives its name in verl's registry up to whoever registers the same name later.
+
+    That is a run which does not use ours, and verl would refuse it unless the two compare equal (core_algos.py:127). So this
+    compares equal to everything, with a warning. ``efficiency.<name>`` stays ours.
+    """
+
+    def __init__(self, name: str, function: Callable[..., tuple[Tensor, Tensor]]) -> None:
+        functools.update_wrapper(self, function)
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self.__wrapped__(*args, **kwargs)  # type: ignore[attr-defined]
+
+    def __eq__(self, other: object) -> bool:
+        if other is not self:
+            logger.warning(
+                "%s registers the advantage estimator %r, which takes the place of ours; algorithm.adv_estimator=%s%s is ours.",
+                *(getattr(other, "__module__", other), self.name, ALIAS, self.name),
+            )
+        return True
+
+    __hash__ = object.__hash__
 
 
 def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:

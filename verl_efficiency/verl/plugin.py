@@ -1,46 +1,70 @@
 """The module that verl imports in every process of a run: entry point of the group ``verl.plugins`` (verl 0.9 and later), or
 ``VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin`` (any version).
 
-It stays light: the registrations wait until verl itself imports the registry they belong to, so a worker that never computes
-an advantage never imports an estimator. verl logs a plugin that fails only at DEBUG; here it is a warning with the cause.
+It stays light: a registration waits until verl itself imports the registry it belongs to, so a worker that never computes
+an advantage never imports an estimator.
+
+It stays out of the way: a registration that fails is a warning with the cause, and verl's import goes on. Most runs in an
+environment with this plugin do not use it. A run that does is refused at start-up, because the name it asks for is missing.
 """
 
 import importlib
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger("verl_efficiency")
 
 
-def _install() -> None:
+def _when_imported(module: str, what: str, register: Callable[[Any], Any]) -> None:
+    """Call ``register(module)`` as soon as verl has imported ``module``; a failure is a warning that names ``what``."""
     import wrapt
 
+    def hook(imported: Any) -> None:
+        try:
+            register(imported)
+        except Exception as error:  # noqa: BLE001  # it would make verl itself impossible to import, for every user
+            logger.warning(
+                "verl_efficiency cannot register %s: %s: %s. Runs that do not use it are not affected. "
+                "`verl-efficiency doctor` says more.",
+                *(what, type(error).__name__, error),
+            )
+
+    wrapt.register_post_import_hook(hook, module)
+
+
+def _estimators(core_algos: Any) -> None:
+    from verl_efficiency.verl import estimators
+
+    estimators.register(core_algos)
+
+
+def _start_up(module: Any) -> None:
+    from verl_efficiency.verl import start_up
+
+    start_up.patch_validate_config(module)
+
+
+def _by_import(ours: str) -> Callable[[Any], Any]:
+    return lambda _: importlib.import_module(f"verl_efficiency.verl.{ours}")  # registers itself
+
+
+def _install() -> None:
     from verl_efficiency.verl import cpu
 
-    @wrapt.when_imported("verl.trainer.ppo.core_algos")
-    def _estimators(core_algos) -> None:
-        from verl_efficiency.verl import estimators
-
-        estimators.register(core_algos)
-
-    @wrapt.when_imported("verl.experimental.reward_loop.reward_manager")
-    def _reward_manager(package) -> None:
-        importlib.import_module("verl_efficiency.verl.reward_manager")  # registers itself
-
-    @wrapt.when_imported("verl.experimental.agent_loop")
-    def _agent_loop(package) -> None:
-        importlib.import_module("verl_efficiency.verl.replay_loop")  # registers itself
-
-    @wrapt.when_imported("verl.utils.config")
-    def _start_up(module) -> None:
-        from verl_efficiency.verl import start_up
-
-        start_up.patch_validate_config(module)
-
-    @wrapt.when_imported("verl.trainer.ppo.v1")
-    def _trainer(package) -> None:
-        importlib.import_module("verl_efficiency.verl.trainer")  # registers itself
-
+    for module, what, register in (
+        ("verl.trainer.ppo.core_algos", "its advantage estimators", _estimators),
+        (
+            "verl.experimental.reward_loop.reward_manager",
+            "the reward manager 'efficiency'",
+            _by_import("reward_manager"),
+        ),
+        ("verl.experimental.agent_loop", "the agent loop of replay", _by_import("replay_loop")),
+        ("verl.utils.config", "the check of settings at start-up", _start_up),
+        ("verl.trainer.ppo.v1", "the trainer 'efficiency_sync'", _by_import("trainer")),
+    ):
+        _when_imported(module, what, register)
     if cpu.wanted():
         cpu.activate()
 

@@ -17,6 +17,18 @@ other extras zero or empty. The first error of each kind is logged in full, with
 count is logged again at 10, 100, 1000 … A score that is no finite number counts as an error too: it would spoil the
 advantages of its whole group.
 
+**The same extras for every sample.** verl's V0 trainer (verl 0.8, ``trainer.use_v1=False``) takes the keys of a batch from its
+first sample, so a sample without some of them ends the run, or hides them for the whole batch. The keys of our rewards are
+known, so a sample that cannot be scored has them all. Your own function declares what it returns::
+
+    def my_reward(data_source, solution_str, ground_truth, extra_info): ...
+
+    my_reward.extras = {"score": 0.0, "acc": 0.0, "steps": 0.0, "comment": ""}  # values of a sample that cannot be scored
+
+A reward that is a number declares ``{"acc": 0.0}``, as verl calls it. Where nothing is declared, the first result tells the
+keys. If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``. For the V0 trainer the
+error is raised, as it is without this reward manager, and the log says what to declare.
+
 There is no limit at which errors stop the run, because a reward worker has no way to stop one: whatever it raises, verl
 swallows as above, and then the samples are gone. What is wrong with the settings or columns of our own rewards is refused
 before the start, and ``trainer.val_before_train`` (verl's default) shows ``reward_error`` before the first step. The extras of
@@ -24,7 +36,7 @@ training steps are not among verl's metrics, so there the log is the place to lo
 
 >>> outcomes = Outcomes("my_reward")
 >>> outcomes.filled({"score": 0.5, "text": "x"}), outcomes.blank()
-({'score': 0.5, 'text': 'x', 'reward_error': 0.0}, {'score': 0.0, 'text': '', 'reward_error': 1.0})
+({'reward_error': 0.0, 'score': 0.5, 'text': 'x'}, {'reward_error': 1.0, 'score': 0.0, 'text': ''})
 """
 
 import asyncio
@@ -36,10 +48,11 @@ from typing import Any
 import numpy as np
 import torch
 from verl import DataProto
-from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
+from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
 from verl_efficiency.grading import opens_thinking
+from verl_efficiency.verl.checks.extras import extras_of
 from verl_efficiency.verl.run import prompt_name
 
 logger = logging.getLogger("verl_efficiency")
@@ -47,7 +60,6 @@ _LOOK_BACK = 16  # tokens at the end of a prompt, enough for a <think> in pieces
 _NOT_OURS_TO_CATCH = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
-@register("efficiency")
 class EfficiencyRewardManager(NaiveRewardManager):
     """See the module."""
 
@@ -55,7 +67,8 @@ class EfficiencyRewardManager(NaiveRewardManager):
         super().__init__(config, *args, **kwargs)
         function = config.reward.get("custom_reward_function") or {}
         name = f"{function['path']}:{function['name']}" if function.get("path") else "verl's default_compute_score"
-        self.outcomes = Outcomes(name)
+        uniform = not (config.get("trainer") or {}).get("use_v1", False)
+        self.outcomes = Outcomes(name, extras_of(self.compute_score), uniform=uniform, **_filtered_by(config))
         if not self.is_async_reward_score and self.compute_score is not None:
             self.compute_score = _without_stop_iteration(self.compute_score)
 
@@ -68,9 +81,11 @@ class EfficiencyRewardManager(NaiveRewardManager):
                 raise ValueError(f"the score must be a finite number, got {score!r}")
         except _NOT_OURS_TO_CATCH:
             raise
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             # verl would drop the sample, see the module. BaseException, since math-verify's TimeoutException is no Exception.
             self.outcomes.failed(error, last.non_tensor_batch)
+            if not self.outcomes.can_be_blank:
+                raise
             return {"reward_score": 0.0, "reward_extra_info": self.outcomes.blank()}
         return {"reward_score": score, "reward_extra_info": self.outcomes.filled(result["reward_extra_info"])}
 
@@ -99,6 +114,15 @@ class EfficiencyRewardManager(NaiveRewardManager):
         return DataProto.from_dict(tensors=tensors, non_tensors=row, meta_info=sample.meta_info)
 
 
+if REWARD_MANAGER.setdefault("efficiency", EfficiencyRewardManager) is not EfficiencyRewardManager:
+    logger.warning(
+        "the reward manager 'efficiency' is registered already, by %s; ours is reward.reward_manager.source=importlib "
+        "reward.reward_manager.module.path=pkg://verl_efficiency.verl.reward_manager "
+        "reward.reward_manager.name=EfficiencyRewardManager.",
+        REWARD_MANAGER["efficiency"].__module__,
+    )
+
+
 def _unpadded(tensors: Any, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Prompt and response of one row, without padding where the lengths are known.
 
@@ -125,28 +149,57 @@ def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _filtered_by(config: Any) -> dict[str, str]:
+    """The extra that ``algorithm.filter_groups`` reads of every sample, as a keyword of :class:`Outcomes`."""
+    groups = (config.get("algorithm") or {}).get("filter_groups") or {}
+    metric = str(groups.get("metric"))
+    return {"needed": metric} if groups.get("enable", False) and metric not in ("None", "reward") else {}
+
+
 class Outcomes:
     """What the reward function of this process has returned and raised so far.
 
     Args:
         function: its name, for the log.
+        extras: what it returns, with the values of a sample that cannot be scored; None: not known.
+        uniform: whether every sample must have the same extras, as for the V0 trainer.
+        needed: an extra that every sample must have, because the trainer reads it.
     """
 
-    def __init__(self, function: str) -> None:
+    def __init__(
+        self, function: str, extras: dict[str, Any] | None = None, *, uniform: bool = False, needed: str | None = None
+    ) -> None:
         self.function = function
+        self.uniform = uniform
+        self.declared = extras is not None
         self.scored = 0
         self.errors: dict[str, int] = {}  # kind of error → how many
-        self._blank: dict[str, Any] = {}
+        self._blank: dict[str, Any] = extras or {}
+        self._least = {"score": 0.0, "acc": 0.0} | ({needed: 0.0} if needed else {})
+
+    @property
+    def can_be_blank(self) -> bool:
+        """Whether a sample that cannot be scored can be kept: its extras are known, or may differ from the others'."""
+        return self.declared or self.scored > 0 or not self.uniform
 
     def filled(self, extras: dict[str, Any]) -> dict[str, Any]:
         """The extras of a sample that was scored; their keys are kept for one that cannot be."""
         self.scored += 1
-        self._blank |= {key: "" if isinstance(value, str) else 0.0 for key, value in extras.items()}
-        return extras | {"reward_error": 0.0}
+        new = {key: "" if isinstance(value, str) else 0.0 for key, value in extras.items() if key not in self._blank}
+        if new and self.uniform and (self.declared or self.scored > 1):
+            logger.error(
+                "REWARD ERROR: %s returned %s for some samples only, and verl's V0 trainer needs the same of every sample. "
+                "Declare all that it returns, as %s.extras = {name: value of a sample that cannot be scored, …}.",
+                *(self.function, ", ".join(new), self.function.rpartition(":")[2]),
+            )
+        self._blank |= new
+        missing = self._blank if self.uniform else {}
+        return dict(sorted((missing | extras | {"reward_error": 0.0}).items()))
 
     def blank(self) -> dict[str, Any]:
         """The extras of a sample that could not be scored; before the first that could, only what every reward has."""
-        return (self._blank or {"score": 0.0, "acc": 0.0}) | {"reward_error": 1.0}
+        known = self._blank or self._least
+        return dict(sorted((known | {"reward_error": 1.0}).items()))
 
     def failed(self, error: BaseException, row: Any) -> None:
         """Count the error, and log it if it is the first of its kind or the count is a power of ten."""
@@ -156,13 +209,17 @@ class Outcomes:
         extra_info = row.get("extra_info", [None])[0]
         if self.errors[kind] == 1:
             logger.error(
-                "REWARD ERROR: %s raised %s: %s (data_source %r, index %r). The sample is kept with score 0 and "
-                "reward_error=1; further errors of this kind are counted.",
+                "REWARD ERROR: %s raised %s: %s (data_source %r, index %r). %s",
                 self.function,
                 kind,
                 error,
                 str(row.get("data_source", [None])[0]),  # numpy's texts call themselves np.str_('…')
                 extra_info.get("index") if isinstance(extra_info, Mapping) else None,
+                "The sample is kept with score 0 and reward_error=1; further errors of this kind are counted."
+                if self.can_be_blank
+                else "The run ends, because verl's V0 trainer needs the same extras of every sample. Declare what the function "
+                "returns and the sample is kept: "
+                f"{self.function.rpartition(':')[2]}.extras = {{name: value of a sample that cannot be scored, …}}.",
                 exc_info=error,
             )
         elif math.log10(total).is_integer():

@@ -2,7 +2,8 @@
 
 The one patch of verl outside ``cpu/``: ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1; also in 0.8.0) is wrapped.
 In a stock launch it is the only call that sees the whole configuration that early (main_ppo.py:177), and verl has no hook
-there. verl imports plugins before main_ppo binds the name. The wrapped function is called first and unchanged.
+there. verl imports plugins before main_ppo binds the name. The wrapped function is called first and unchanged. A run that
+asks for nothing of ours is not looked at (``checks/concern.py``).
 """
 
 import functools
@@ -14,8 +15,13 @@ from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.verl import cpu
+from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import check_estimator, check_mode, estimator_of, settings_of
+from verl_efficiency.verl.checks.extras import advise_to_declare
+from verl_efficiency.verl.checks.groups import advise, check_filter, hand_filter_to_sampler
+from verl_efficiency.verl.checks.moved import check_moved_keys, check_near_keys
 from verl_efficiency.verl.checks.reward import check_reward
 
 logger = logging.getLogger("verl_efficiency")
@@ -23,31 +29,58 @@ logger = logging.getLogger("verl_efficiency")
 
 def patch_validate_config(module: Any) -> None:
     """Wrap ``module.validate_config`` so that :func:`check` runs after it."""
-    original = module.validate_config
-    if list(inspect.signature(original).parameters)[:1] != ["config"]:
-        raise RuntimeError(
-            "verl.utils.config.validate_config does not take `config` first any more, so settings cannot be checked at "
-            "start-up. This verl is newer than verl-efficiency knows: install verl>=0.8,<0.10."
+    original = getattr(module, "validate_config", None)
+    signature = inspect.signature(original) if callable(original) else inspect.Signature()
+    if original is None or "config" not in signature.parameters:
+        logger.warning(
+            "verl.utils.config.validate_config does not take `config` any more, so settings are not checked at start-up. "
+            "This verl is newer than verl-efficiency knows: install verl>=0.8,<0.10."
         )
+        return
 
     @functools.wraps(original)
-    def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
-        original(config, *args, **kwargs)
-        problems = check(config)
-        if problems:
-            raise SettingsError("\n".join(["this run would not do what its configuration says:", *problems]))
-        prepare(config)
+    def validate_config(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        config = signature.bind(*args, **kwargs).arguments["config"]
+        if cpu.wanted():
+            cpu.tell_ray_workers(config)
+        if concerns_us(config):
+            _check_and_prepare(config)
+        return result
 
     module.validate_config = validate_config
 
 
+def _check_and_prepare(config: Any) -> None:
+    problems = check(config)
+    if problems:
+        raise SettingsError("\n".join(["this run would not do what its configuration says:", *problems]))
+    for line in advice(config):
+        logger.warning(line)
+    prepare(config)
+
+
 def check(config: Any) -> list[str]:
     """Every problem of a composed verl configuration that concerns us, one line each; empty when all is well."""
-    return [*check_mode(config.trainer), *check_estimator(config), *check_reward(config), *check_dataset(config)]
+    problems = [
+        *check_near_keys(config),
+        *check_mode(config.trainer),
+        *check_estimator(config),
+        *check_moved_keys(config),
+        *check_reward(config),
+        *check_dataset(config),
+    ]
+    return problems or list(check_filter(config))  # which reads the settings of the reward, so they must be right
+
+
+def advice(config: Any) -> list[str]:
+    """What is worth knowing of a configuration without problems before it runs, one line each."""
+    return [*advise(config, estimator_of(config)), *advise_to_declare(config)]
 
 
 def prepare(config: Any) -> None:
     """Hand a method what it needs of the rest of the configuration: the token limit, a place to save, prompts one by one."""
+    hand_filter_to_sampler(config)
     method = estimator_of(config)
     if method is None:
         return
@@ -68,7 +101,7 @@ def _save_state(method: Method, trainer: Any) -> None:
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):
         logger.warning(
-            "%s keeps running averages, which this trainer has no place to save: a resumed run starts them anew "
+            "%s keeps running averages, which this trainer has no place to save: a resumed run starts them again "
             "(verl>=0.9 with trainer.use_v1=True saves them).",
             method.name,
         )

@@ -2,12 +2,15 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows, write_rows
 from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.methods.page import meanings
 from verl_efficiency.rewards import accuracy, batched_accuracy
+from verl_efficiency.rewards.inputs import AnswerSettings
 from verl_efficiency.settings import SettingsError
 
 TOLD = {"response_tokens": 50, "response_limit": 100, "truncated": False, "difficulty": 0.5} | {
@@ -130,3 +133,15 @@ def test_an_answer_on_a_line_may_be_dressed(text):
 
 def test_accuracy_says_which_answer_it_read():
     assert accuracy("sums", "6 * 7 = 42\n#### 42 ", "42", marker="####")["answer"] == "42"
+
+
+def test_the_marker_of_the_docs_works_in_a_shell_as_it_is_printed():
+    """Printed in the docstring, taken by bash, read by verl's command line."""
+    parser = pytest.importorskip("hydra.core.override_parser.overrides_parser").OverridesParser.create()
+    meaning = meanings(AnswerSettings)["marker"]
+    (printed,) = re.findall(r'`("\+reward[^`]*")`', meaning)
+    done = subprocess.run(["bash", "-c", f"printf %s {printed}"], capture_output=True, text=True, check=True)
+    (override,) = parser.parse_overrides([done.stdout])
+    assert override.key_or_group == "reward.custom_reward_function.reward_kwargs.marker"
+    assert override.is_add()
+    assert override.value() == "####"

@@ -1,11 +1,14 @@
 """``algorithm.adv_estimator`` and ``algorithm.efficiency``, and that the trainer of our mode is there."""
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
-from verl_efficiency.settings import SettingsError, nearest, unknown
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.settings import SettingsError, misspelt, nearest, unknown
+from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.columns import check_column
+from verl_efficiency.verl.checks.concern import ALIAS, meant_estimator
 from verl_efficiency.verl.checks.trainer import check_trainer
 
 
@@ -25,34 +28,74 @@ def settings_of(method: Method, config: Any) -> Any:
 
 
 def check_mode(trainer: Any) -> Iterator[str]:
-    """Our trainer is asked for where it can run."""
-    if (trainer.get("v1") or {}).get("trainer_mode") == "efficiency_sync" and not trainer.get("use_v1", False):
+    """Our trainer is asked for where it can run, and the CPU where it is switched on."""
+    mode = str((trainer.get("v1") or {}).get("trainer_mode"))
+    if mode != "efficiency_sync" and misspelt(mode, ["efficiency_sync"]):
+        yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean 'efficiency_sync'?"
+    if trainer.get("device") == "cpu" and not cpu.wanted():
+        yield f"trainer.device: cpu needs CPU mode; run `export {cpu.SWITCH}=cpu` before the launch (verl 0.9.1)"
+    if mode == "efficiency_sync" and not trainer.get("use_v1", False):
         yield "trainer.use_v1: trainer.v1.trainer_mode=efficiency_sync is ignored without the V1 trainer; set it to True"
 
 
+def _not_registered(name: str, known: set[str]) -> str | None:
+    """The message for an estimator of ours that is misspelt or missing; None for a name that somebody may register later."""
+    where = "algorithm.adv_estimator"
+    if name.removeprefix(ALIAS) in ESTIMATORS:
+        return f"{where}: {name} is not registered in this process; `verl-efficiency doctor` says why"
+    if name.startswith(ALIAS) or meant_estimator(name):
+        return f"{where}: {unknown('estimator', name, known)}"
+    reward = misspelt(name, REWARDS)
+    if reward:
+        overrides = ("path=pkg://verl_efficiency.rewards", f"name={reward}")
+        written = " ".join(f"reward.custom_reward_function.{override}" for override in overrides)
+        return (
+            f"{where}: unknown estimator {name!r}; {reward} is a reward: write algorithm.adv_estimator=grpo {written}"
+        )
+    return None
+
+
+def _methods_with(keys: Sequence[str]) -> list[str]:
+    """The estimators that have all these settings."""
+    return [
+        name
+        for name, method in ESTIMATORS.items()
+        if set(keys) <= {field.name for field in dataclasses.fields(method.settings_class())}
+    ]
+
+
+def _elsewhere(method: Method, given: Any) -> str:
+    """What to add to an error about a setting that ``method`` does not have and other estimators do."""
+    own = [field.name for field in dataclasses.fields(method.settings_class())]
+    for key in given if isinstance(given, Mapping) else ():
+        if key not in own and not nearest(str(key), own) and _methods_with([str(key)]):
+            return f" ({key!r} is a setting of {', '.join(_methods_with([str(key)]))})"
+    return ""
+
+
 def check_estimator(config: Any) -> Iterator[str]:
-    from verl.trainer.config import AlgoConfig
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
 
     algorithm = config.algorithm
     name = str(algorithm.adv_estimator)
     known = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
     if name not in known:
-        yield f"algorithm.adv_estimator: {unknown('estimator', name, known)}"
-        return
-    for key in algorithm:
-        if key != "efficiency" and not hasattr(AlgoConfig, key) and nearest(key, ["efficiency"]):
-            yield f"algorithm.{key}: nobody reads this key{nearest(key, ['efficiency'])}"
+        problem = _not_registered(name, known)
+        if problem:
+            yield problem
+            return
     method = estimator_of(config)
+    given = algorithm.get("efficiency")
     if method is None:
-        if algorithm.get("efficiency"):
-            yield (f"algorithm.efficiency: {', '.join(algorithm.efficiency)} would be ignored, since algorithm.adv_estimator="
-                   f"{name} is verl's; set it to one of {', '.join(ESTIMATORS)}")  # fmt: skip
+        if given:
+            keys = list(given) if isinstance(given, Mapping) else [str(given)]
+            yield (f"algorithm.efficiency: {', '.join(keys)} would be ignored, because algorithm.adv_estimator={name} is not"
+                   f" ours; set it to one of {', '.join(_methods_with(keys) or ESTIMATORS)}")  # fmt: skip
         return
     try:
         settings = settings_of(method, config)
     except SettingsError as error:
-        yield str(error)
+        yield f"{error}{_elsewhere(method, given)}"
         return
     if algorithm.get("use_kl_in_reward"):
         yield (f"algorithm.use_kl_in_reward: {method.name} reads correctness from the score, which a KL penalty inside the "

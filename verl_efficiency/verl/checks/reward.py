@@ -1,39 +1,29 @@
-"""``reward``: the manager, a reward function of ours, and keys that this verl reads nowhere."""
+"""``reward``: the manager, and a reward function of ours."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from verl_efficiency.methods.catalog import REWARDS
-from verl_efficiency.settings import SettingsError, unknown
+from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
-
-
-def _set_leaves(node: Any, path: str) -> Iterator[str]:
-    """Paths of the values below ``node`` that are not null."""
-    if isinstance(node, Mapping):
-        for key, child in node.items():
-            yield from _set_leaves(child, f"{path}.{key}")
-    elif node is not None:
-        yield path
 
 
 def check_reward(config: Any) -> Iterator[str]:
     reward = config.get("reward")
-    # verl 0.8 moves what stands under these keys to `reward` and deletes them; verl 0.9 keeps them and reads them nowhere.
-    for root in ("custom_reward_function", "reward_model", "sandbox_fusion"):
-        for leaf in _set_leaves(config.get(root), root):
-            new = {"reward_model.reward_manager": "reward_manager.name", "reward_model.num_workers": "num_workers"}.get(
-                leaf, leaf
-            )
-            yield f"{leaf}: this verl ignores the key without a word; write reward.{new}"
     if reward is None:
         return
     manager = reward.reward_manager
     if manager.source == "register":
         from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
-        if manager.name not in REWARD_MANAGER:
-            yield f"reward.reward_manager.name: {unknown('manager', manager.name, REWARD_MANAGER)}"
+        meant = misspelt(str(manager.name), ["efficiency", *REWARDS])  # another name may be registered later
+        if manager.name not in REWARD_MANAGER and meant:
+            other = (
+                ""
+                if meant == "efficiency"
+                else f"; {meant} is a reward: write reward.custom_reward_function.name={meant}"
+            )
+            yield f"reward.reward_manager.name: {unknown('manager', manager.name, REWARD_MANAGER)}{other}"
     yield from _check_reward_function(reward.get("custom_reward_function") or {}, config)
 
 

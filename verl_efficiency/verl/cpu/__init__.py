@@ -1,30 +1,30 @@
 """Running stock verl 0.9.1 on a machine without a GPU: for tests, for the quickstart and for trying a method on a laptop.
 
-On a machine with an accelerator nothing here runs: :func:`wanted` is false there and changes nothing.
+CPU mode is asked for, never guessed: it is on where the environment says ``VERL_PLATFORM=cpu``, which is verl's own variable
+for its platform. A machine without a GPU is no reason to turn it on, because the head of a GPU cluster may be one. Without the
+variable nothing here runs.
 """
 
 import functools
+import importlib.util
 import os
+
+SWITCH = "VERL_PLATFORM"
 
 
 def wanted() -> bool:
-    """Whether verl finds no accelerator here, or the user chose the CPU with verl's own ``VERL_PLATFORM=cpu``.
+    """Whether CPU mode is on. False for verl < 0.9, which has no platforms and does not read the variable."""
+    return os.environ.get(SWITCH, "").strip().lower() == "cpu" and importlib.util.find_spec("verl.plugin") is not None
 
-    Asks the platforms that are registered with verl, in verl's own way (plugin/platform/platform_manager.py:83), but keeps
-    no answer: verl's detection runs later, undisturbed. False for verl < 0.9, which has no platforms.
+
+def tell_ray_workers(config: object) -> None:
+    """Put the variable into ``ray_kwargs.ray_init.runtime_env``.
+
+    A local Ray inherits the environment of the launch. The workers of a cluster that is running already do not.
     """
-    override = os.environ.get("VERL_PLATFORM", "").strip().lower()
-    if override:
-        return override == "cpu"
-    try:
-        from verl.plugin.platform import PlatformRegistry
-        from verl.utils.device import is_cuda_available, is_npu_available
-    except ModuleNotFoundError:
-        return False
-    if is_cuda_available or is_npu_available:  # known since `import verl`; spares the call of nvidia-smi
-        return False
-    platforms = [PlatformRegistry.get(name) for name in PlatformRegistry.registered_names() if name != "cpu"]
-    return not any(platform().is_platform_available(use_smi_check=True) for platform in platforms if platform)
+    from omegaconf import OmegaConf
+
+    OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{SWITCH}", "cpu", force_add=True)  # type: ignore[arg-type]
 
 
 @functools.cache

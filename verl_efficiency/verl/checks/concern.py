@@ -1,0 +1,43 @@
+"""Whether a run has anything to do with this package; one that has not is left alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
+from verl_efficiency.settings import misspelt
+
+ALIAS = "efficiency."
+
+
+def meant_estimator(name: str) -> str | None:
+    """The estimator of ours that ``name`` is or misspells; ``token_budget`` for ``efficiency.token_budgt``."""
+    return misspelt(name.removeprefix(ALIAS), ESTIMATORS)
+
+
+def concerns_us(config: Any) -> bool:
+    """A name of ours, or nearly one, stands where verl looks for one; or a value leads into this package."""
+    algorithm, data = config.get("algorithm") or {}, config.get("data") or {}
+    manager = str(((config.get("reward") or {}).get("reward_manager") or {}).get("name"))
+    estimator = str(algorithm.get("adv_estimator"))
+    mode = str(((config.get("trainer") or {}).get("v1") or {}).get("trainer_mode"))
+    return (
+        estimator.startswith(ALIAS)
+        or misspelt(estimator, [*ESTIMATORS, *REWARDS]) is not None
+        or misspelt(manager, ["efficiency"]) is not None
+        or misspelt(mode, ["efficiency_sync"]) is not None
+        or any(misspelt(str(key), ["efficiency"]) for node in (algorithm, data) for key in node)
+        or any(value.startswith(("pkg://verl_efficiency", "verl_efficiency.")) for value in _texts(config))
+    )
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text in the configuration, as it is written: without resolving ``${…}``."""
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_config(node):
+        node = OmegaConf.to_container(node, resolve=False)
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | Sequence):
+        for value in node.values() if isinstance(node, Mapping) else node:
+            yield from _texts(value)

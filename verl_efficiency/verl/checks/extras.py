@@ -1,0 +1,66 @@
+"""What a reward function returns of every sample beside the score: known for ours, declared by others.
+
+A function of your own declares it by an attribute, ``my_reward.extras``; see ``reward_manager.py``.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.settings import SettingsError
+
+
+def reward_of(config: Any) -> Method | None:
+    """The reward of ours that the run uses, or None."""
+    function = (config.get("reward") or {}).get("custom_reward_function") or {}
+    before, _, module = str(function.get("path")).removeprefix("pkg://").partition("verl_efficiency.rewards")
+    return None if before else REWARDS.get(module.strip(".") or str(function.get("name")))
+
+
+def extras_of(compute_score: Any) -> dict[str, Any] | None:
+    """The extras of a reward function, with the values of a sample that cannot be scored; None where they are not known.
+
+    verl hands over ``functools.partial(call, function, settings)``, or its own function as it is.
+
+    Raises:
+        SettingsError: what a function declares is not a mapping.
+    """
+    function, *settings = getattr(compute_score, "args", None) or (compute_score,)
+    package, _, name = getattr(function, "__module__", "").rpartition(".")
+    if package == "verl_efficiency.rewards":
+        return dict(REWARDS[name].build_settings(dict(*settings), "reward_kwargs").extras)  # type: ignore[attr-defined]
+    declared = getattr(function, "extras", None)
+    if declared is not None and not isinstance(declared, Mapping):
+        raise SettingsError(f"{function.__name__}.extras: must be a mapping, name to value of a sample that cannot be scored, "
+                            f"got {declared!r}")  # fmt: skip
+    return None if declared is None else dict(declared)
+
+
+def known_extras(config: Any) -> dict[str, Any] | None:
+    """The extras of the run's reward, as far as they are known without importing a function of your own."""
+    function = config.reward.get("custom_reward_function") or {}
+    reward = reward_of(config)
+    if reward is not None:
+        return dict(reward.build_settings(dict(function.get("reward_kwargs") or {}), "reward_kwargs").extras)  # type: ignore[attr-defined]
+    if function.get("path") is None and config.reward.reward_manager.name in ("naive", "efficiency"):
+        return {"acc": 0.0, "score": 0.0}  # verl's own scores are numbers, or dicts with both
+    return None
+
+
+def advise_to_declare(config: Any) -> Iterator[str]:
+    """The V0 trainer needs the same extras of every sample, so those of a function of your own must be known beforehand."""
+    function: Any = config.reward.get("custom_reward_function") or {}
+    manager = config.reward.reward_manager.name
+    if config.trainer.get("use_v1", False) or manager != "efficiency" or not function.get("path") or reward_of(config):
+        return
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+
+    try:
+        declared = extras_of(get_custom_reward_fn(config))
+    except Exception as error:  # noqa: BLE001  # the function is the user's, and verl says more where it needs it
+        yield f"reward.custom_reward_function.path: {function.path} cannot be imported here: {type(error).__name__}: {error}"
+        return
+    if declared is None:
+        yield ("reward.custom_reward_function.name: verl's V0 trainer needs the same extras of every sample, so an error "
+               "before the first result ends the run; write trainer.use_v1=True, or below it "
+               f"{function.name}.extras = {{name: value of a sample that cannot be scored, …}}")  # fmt: skip

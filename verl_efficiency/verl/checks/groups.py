@@ -1,0 +1,123 @@
+"""Groups of rollouts: which of them ``algorithm.filter_groups`` drops, and what is learned where a prompt has one rollout.
+
+:func:`check_filter` finds what stops a run or has no effect, :func:`advise` what is worth knowing before it starts.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from verl_efficiency.methods.catalog import Method
+from verl_efficiency.settings import nearest
+from verl_efficiency.verl.checks.extras import known_extras, reward_of
+
+SAMPLER = "trainer.v1.sampler.custom_sampler"
+OURS = "pkg://verl_efficiency.verl.sampler"
+KEEP_SOLVED = (
+    f"algorithm.filter_groups.metric=acc {SAMPLER}.path={OURS} {SAMPLER}.name=KeepSolvedGroups, which drops only groups where "
+    "all are wrong"
+)
+# verl's own estimators that compare the rollouts of a prompt.
+GROUP_ESTIMATORS = (
+    *("grpo", "grpo_vectorized", "grpo_passk", "gdpo", "rloo", "rloo_vectorized", "opo", "gpg"),
+    "reinforce_plus_plus_baseline",
+)
+
+
+def check_filter(config: Any) -> Iterator[str]:
+    """What verl's filter of groups cannot do in this run, or would only refuse after the first generation."""
+    groups = config.algorithm.get("filter_groups") or {}
+    custom, trainer = _sampler(config), config.trainer
+    where = "algorithm.filter_groups"
+    if not groups.get("enable", False):
+        if custom.get("name") == "KeepSolvedGroups":
+            yield f"{SAMPLER}.name: KeepSolvedGroups drops nothing without the filter; write {where}.enable=True"
+        return
+    if not trainer.get("use_v1", False):
+        yield f"{where}.enable: only the V1 trainer filters groups; write trainer.use_v1=True (verl>=0.9)"
+        return
+    mode = (trainer.get("v1") or {}).get("trainer_mode")
+    if custom.get("name") == "KeepSolvedGroups" and mode not in ("sync", "efficiency_sync"):
+        yield f"{SAMPLER}.name: KeepSolvedGroups is for the synchronous trainers; write trainer.v1.trainer_mode=sync"
+    metric = groups.get("metric")
+    extras = known_extras(config)
+    numbers = None if extras is None else sorted(key for key, value in extras.items() if not isinstance(value, str))
+    if metric is None:
+        yield f"{where}.metric: must be set; write {where}.metric=acc"
+    elif numbers is not None and metric != "reward" and metric not in numbers:
+        guess = "" if "acc" in numbers else nearest(str(metric), numbers)
+        yield (f"{where}.metric: the reward returns no number {metric!r}, so the run would end after the first generation"
+               f"{guess}; write {where}.metric={'acc' if 'acc' in numbers else 'reward'} (numbers of this reward: "
+               f"{', '.join(numbers)})")  # fmt: skip
+
+
+def advise(config: Any, method: Method | None) -> Iterator[str]:
+    """What a run will not learn although nothing is wrong with its settings; ``method`` is the estimator, if ours."""
+    reward = reward_of(config)
+    if config.actor_rollout_ref.rollout.get("n", 1) == 1:
+        yield from _alone(config, method, reward)
+    groups = config.algorithm.get("filter_groups") or {}
+    if not groups.get("enable", False):
+        return
+    metric = groups.get("metric")
+    by_score = metric in ("reward", "score")
+    if by_score and reward is not None and _shapes_wrong(reward):
+        yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so groups where all are "
+               f"wrong stay in with metric={metric}; write {KEEP_SOLVED}")  # fmt: skip
+        return
+    learner = method if method is not None and _learns_where_all_are_right(method) else None
+    if learner is None and reward is not None and reward.name not in ("accuracy", "batched_accuracy") and not by_score:
+        learner = reward
+    if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
+        yield (f"algorithm.filter_groups.enable: groups where all are right are dropped with metric={metric}, and "
+               f"{learner.name} learns most in them; write {KEEP_SOLVED}")  # fmt: skip
+
+
+def hand_filter_to_sampler(config: Any) -> None:
+    """Give a custom sampler of ours the arguments of the group filter, which verl gives to its own sampler only."""
+    from omegaconf import open_dict
+
+    groups: Any = config.algorithm.get("filter_groups") or {}
+    ours = str(_sampler(config).get("path")).startswith("pkg://verl_efficiency.verl.")
+    if not ours or not groups.get("enable", False):
+        return
+    given = dict(config.trainer.v1.sampler.get("sampler_kwargs") or {})
+    with open_dict(config.trainer.v1.sampler):
+        config.trainer.v1.sampler.sampler_kwargs = {
+            "filter_groups_metric": groups.metric,
+            "train_batch_size": config.data.train_batch_size,
+            "gen_batch_size": 1,
+            "max_inflight_gen_batches": groups.get("max_inflight_gen_batches", 1),
+            **given,
+        }
+
+
+def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterator[str]:
+    where = "actor_rollout_ref.rollout.n"
+    if method is not None:
+        learned = _learned_alone(method)
+        yield f"{where}: {method.name} compares the rollouts of a prompt, and with n=1 {learned}; write {where}=8"
+    elif reward is not None and config.algorithm.adv_estimator in GROUP_ESTIMATORS:
+        yield (f"{where}: {config.algorithm.adv_estimator} compares the rollouts of a prompt, and with n=1 the advantage is "
+               f"the score itself: an answer that scores 0 teaches nothing; write {where}=8")  # fmt: skip
+
+
+def _learned_alone(method: Method) -> str:
+    if method.name in ("t_spmo", "drpo"):
+        return "nothing is learned, because every advantage is 0"
+    if method.name in ("sample_routing", "self_distillation"):
+        return "no rollout has a correct sibling to learn from"
+    return "the advantage is the shaped reward itself, compared with no other rollout"
+
+
+def _learns_where_all_are_right(method: Method) -> bool:
+    shaping = method.module.startswith("verl_efficiency.methods.shaping.")
+    return shaping or method.name in ("variance_routing", "self_distillation")
+
+
+def _shapes_wrong(reward: Method) -> bool:
+    """Whether two wrong answers may have different scores."""
+    return reward.name in ("cosine", "lcpo_exact", "stop_properly", "composition", "batched_accuracy")
+
+
+def _sampler(config: Any) -> Any:
+    return ((config.trainer.get("v1") or {}).get("sampler") or {}).get("custom_sampler") or {}
