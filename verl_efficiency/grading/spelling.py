@@ -12,7 +12,14 @@ _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGNS = str.maketrans(
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
-    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "€": r"\$", "£": r"\$"}
+    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx ", "℃": r"^\circ C"}
+    | {"‐": "-", "‑": "-", "‒": "-", "﹣": "-", "－": "-"}
+)
+_DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # between two digits it is a range
+_TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)")
+_ORDINAL = re.compile(
+    r"(?<![\w.,/^_{\\])([0-9]{1,15})\s?(?:\^\s?)?(?P<brace>\{\s?)?(?P<text>\\(?:text|mathrm|textsuperscript|mbox)\s?\{\s?)?"
+    r"(st|nd|rd|th)(?(text)\s?\})(?(brace)\s?\})(?![\w^])"
 )
 _NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])")
 
@@ -26,10 +33,18 @@ def spell_out(text: str) -> str:
     if not text.isascii():
         text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
         text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
+        text = _DASH.sub("-", text)
     if "\\" in text:
         text = _NAMES.sub(_known, text)
+    text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
 
 
 def _known(name: re.Match[str]) -> str:
     return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
+
+
+def _cardinal(ordinal: re.Match[str]) -> str:
+    digits, suffix = ordinal[1], ordinal[4]
+    right = "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
+    return digits if suffix == right else ordinal[0]
