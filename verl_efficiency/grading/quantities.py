@@ -51,19 +51,30 @@ _CURRENCY_CODE = re.compile(
 _CURRENCIES = {"inr": "₹", "usd": "\\$", "eur": "€", "gbp": "£", "cny": "¥"}
 _CLOCK = re.compile(r"([0-9]{1,2})(?:[:.]([0-5][0-9])(?::([0-5][0-9]))?)?")
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!")
+_MICRO = re.compile(r"\\mu\s?(\\(?:text|mathrm)\s?\{)\s?|(\\(?:text|mathrm)\s?\{\s?)\\mu\s?")
 
 _SCALES = {"hundred": 100, "thousand": 1000, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9}
-_SCALES |= {"trillion": 10**12, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
+_SCALES |= {"tens": 10, "trillion": 10**12, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _SHORT_SCALES = {"k": 1000, "K": 1000, "M": 10**6, "B": 10**9, "bn": 10**9}  # of money only: \$5k
-_FRACTIONS = dict(zip("halves thirds fourths fifths sixths sevenths eighths ninths tenths".split(), range(2, 11), strict=True))
+_FRACTIONS = dict(
+    zip("halves thirds fourths fifths sixths sevenths eighths ninths tenths".split(), range(2, 11), strict=True)
+)
 _FRACTIONS |= {f"{word}ths": _SCALES[word] for word in ("hundred", "thousand", "million", "billion")}
 
 _OPPOSITES = [
-    *("am pm", "even odd", "clockwise counterclockwise", "positive negative", "more less", "above below", "before after"),
-    *("ahead behind", "faster slower", "older younger", "taller longer shorter", "earlier later", "boy girl", "man woman"),
+    *("am pm", "even odd", "clockwise counterclockwise", "more less", "above below", "before after"),
+    *(
+        "ahead behind",
+        "faster slower",
+        "older younger",
+        "taller longer shorter",
+        "earlier later",
+        "boy girl",
+        "man woman",
+    ),
     *("male female", "head tail", "inside outside", "maximum minimum", "win lose", "left right", "up down", "bce ad"),
     *("rational irrational", "prime composite", "finite infinite", "parallel perpendicular", "increase decrease"),
-    *("profit loss", "true false", "open closed", "convergent divergent", "real imaginary", "hit miss", "parent child"),
+    *("profit loss", "true false", "open closed", "convergent divergent", "hit miss", "parent child"),
     "north south east west northeast northwest southeast southwest",
     "monday tuesday wednesday thursday friday saturday sunday",
     "january february march april june july august september october november december",
@@ -71,7 +82,14 @@ _OPPOSITES = [
 ]
 _GROUP = {word: (index, word) for index, group in enumerate(_OPPOSITES) for word in group.split()}
 _AM_PM = _GROUP["am"][0]
-_SAME = {"a.m": "am", "p.m": "pm", "morning": "am", "afternoon": "pm", "evening": "pm", "anticlockwise": "counterclockwise"}
+_SAME = {
+    "a.m": "am",
+    "p.m": "pm",
+    "morning": "am",
+    "afternoon": "pm",
+    "evening": "pm",
+    "anticlockwise": "counterclockwise",
+}
 _SAME |= {"fewer": "less", "gain": "profit", "men": "man", "women": "woman", "upward": "up", "downward": "down"}
 _SAME |= {"increased": "increase", "decreased": "decrease", "reduction": "decrease", "won": "win", "lost": "lose"}
 _AFTER_DEGREES = {"N": "north", "S": "south", "E": "east", "W": "west"}
@@ -84,11 +102,11 @@ _NUMBER_WORDS = frozenset(
 _CHANGERS = _NUMBER_WORDS | frozenset(
     "or nor not but either neither never no non wrong incorrect instead rather actually maybe perhaps possibly versus vs least "
     "most than except without minus plus squared cubed factorial infinity undefined unknown answer answers isn't aren't to "
-    "between under over".split()
+    "between under over negative imaginary".split()
 )
 _MATHEMATICS = frozenset(
     "pi sqrt root sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max mod modulo det choose "
-    "inf lim arg deg dim ker sup div rem floor ceil abs sgn iff cis".split()
+    "lim arg dim ker sup div rem abs sgn iff cis".split()
 )
 _FILLERS = frozenset(
     "of the is are was were be will in on at total exactly about approximately approx around roughly only just all each "
@@ -224,14 +242,18 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> tuple[boo
             return False, answer, gold
     if len(golds) == 1 and answers[0].label != golds[0].label:
         return None, answer, gold
-    if len(golds) > 1 and sorted(bool(part.condition) for part in answers) != sorted(bool(part.condition) for part in golds):
+    if len(golds) > 1 and sorted(bool(part.condition) for part in answers) != sorted(
+        bool(part.condition) for part in golds
+    ):
         return False, answer, gold
     alike = left.brackets == right.brackets or {left.brackets[0], right.brackets[0]} == {"", "\\{"}
     if _in_order(left, right):
         answers = _in_order_of(golds, answers)
     elif alike and all(part.number for part in answers + golds):
         return _same_set(answers, golds), answer, gold
-    elif len({(part.units, part.qualifiers) for part in golds}) == 1 and all(_ratios(part, golds[0]) for part in answers):
+    elif (
+        1 < len(golds) and len({part.units for part in golds}) == 1 and all(_ratios(part, golds[0]) for part in answers)
+    ):
         ratio = _ratios(answers[0], golds[0])[0]
         values = [_scaled(part, ratio) for part in answers]
         return None, _join(values, left.brackets), _join([_scaled(part) for part in golds], right.brackets)
@@ -401,7 +423,9 @@ def read_quantities(text: str) -> Reading | None:
     """
     if len(text) > MAX_CHARS or "\\begin" in text:
         return None
-    text = _CURRENCY_CODE.sub(lambda code: _CURRENCIES[code.lastgroup or ""], _LAYOUT.sub("", text.strip()))
+    text = _CURRENCY_CODE.sub(
+        lambda code: _CURRENCIES[code.lastgroup or ""], _MICRO.sub(r"\1\2µ", _LAYOUT.sub("", text.strip()))
+    )
     text = text if len(re.findall(r"(?<!\\)\$", text)) == 1 else re.sub(r"(?<!\\)\$", "", text)
     brackets, inside = _brackets(text)
     try:
@@ -453,7 +477,8 @@ def _items(text: str) -> list[list[Token]]:
             items[-1].append(token)
     joined: list[list[Token]] = []
     for item in filter(None, items):
-        if joined and _has_condition(joined[-1]) and not any(kind == "number" for kind, *_ in item):
+        alone = _has_condition(item) or any(kind == "number" for kind, *_ in item)
+        if joined and not alone and _has_condition(joined[-1]):
             joined[-1] += item
         else:
             joined.append(item)
@@ -467,9 +492,10 @@ def _has_condition(item: list[Token]) -> bool:
 def _part(item: list[Token], guesses: list[str]) -> Part:
     """One quantity; what bare words are taken for nouns goes to ``guesses``."""
     position, label = _label(item)
+    worded = position > 0
     parts: list[Part] = []
     while position < len(item):
-        position, value, currency = _value(item, position, guesses)
+        position, value, currency = _value(item, position)
         if not value:
             raise _Opaque
         end, condition = _tail(item, position)
@@ -478,7 +504,7 @@ def _part(item: list[Token], guesses: list[str]) -> Part:
     if not parts:
         raise _Opaque
     part = parts[0] if len(parts) == 1 else _added(parts)
-    return replace(part, label=label, worded=part.worded or bool(label))
+    return replace(part, label=label, worded=part.worded or worded)
 
 
 def _label(item: list[Token]) -> tuple[int, str]:
@@ -494,7 +520,7 @@ def _label(item: list[Token]) -> tuple[int, str]:
     return position, " ".join(words)
 
 
-def _value(item: list[Token], position: int, guesses: list[str]) -> tuple[int, str, str]:
+def _value(item: list[Token], position: int) -> tuple[int, str, str]:
     """Where the words behind the value begin, the value, and the currency before it."""
     value, currency = "", ""
     while position < len(item):
@@ -503,7 +529,7 @@ def _value(item: list[Token], position: int, guesses: list[str]) -> tuple[int, s
             if currency:
                 raise _Opaque
             currency = word.lstrip("\\")
-        elif value and _begins_words(item, position, value, guesses):
+        elif value and _begins_words(item, position, value, currency):
             break
         elif in_text and kind == "word":
             raise _Opaque
@@ -513,7 +539,7 @@ def _value(item: list[Token], position: int, guesses: list[str]) -> tuple[int, s
     return position, value, currency
 
 
-def _begins_words(item: list[Token], position: int, value: str, guesses: list[str]) -> bool:
+def _begins_words(item: list[Token], position: int, value: str, currency: str) -> bool:
     """Whether the token at ``position`` is the first of the words behind ``value``, not a letter or number of it."""
     kind, word, in_text, space = item[position]
     number = read_number(value) is not None or _CLOCK.fullmatch(value) is not None
@@ -522,12 +548,15 @@ def _begins_words(item: list[Token], position: int, value: str, guesses: list[st
     if kind in ("degree", "currency") and number:
         return True
     if kind != "word":
-        return kind == "other" and word in ("'", "''") and number
+        following = item[position + 1][1] if len(item) > position + 1 else ""
+        return number and (word == "'" or (word == "/" and len(following) > 1 and following.isalpha()))
     lower = word.lower()
     if lower in _CONDITIONS or (not word.isascii() and number):
         return True
     if not number:
         return space and (word in _FREE_SHORT or len(word) > 3) and bool(units_named(word))
+    if currency and word in _SHORT_SCALES:
+        return True
     if len(word) == 1:
         following = item[position + 1 : position + 3]
         rate = len(following) == 2 and following[0][1] == "/" and bool(units_named(following[1][1]))
@@ -549,6 +578,8 @@ def _tail(item: list[Token], position: int) -> tuple[int, str]:
         if kind == "word" and word.lower() in _CONDITIONS:
             words = [one for _, one, *_ in item[position:]]
             kept = [one for one in words if one.lower() not in _FILLERS | _CONDITIONS - {"otherwise", "unless"}]
+            if all(one.isalpha() for one in kept):
+                kept.sort()  # for odd n: n is odd
             return position, "".join(_SAME_SIGNS.get(one, one) for one in kept).rstrip(".") or "for"
         if kind == "number" and position > start:
             break
@@ -575,7 +606,7 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
             factors[-1] = (factors[-1][0], factors[-1][1] * int(re.sub(r"[^0-9-]", "", word)))
         elif kind == "times" or word in (".", "-", '"', ":"):
             continue
-        elif word == "'" and (not last or (rest and rest[0][1] == "'")):
+        elif word == "'" and rest and rest[0][1] == "'":
             raise _Opaque
         elif rest and (word == "/" or lower == "per" or (lower in _PER and (factors or nouns))):
             sign = -1
@@ -600,7 +631,11 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
             guesses += [] if in_text or _CLOCK.fullmatch(value) or len(lower) > 2 else [word]
         elif lower in _CHANGERS | _MATHEMATICS and not _is_of_a_noun(lower, rest):
             changers.add(lower)
-        elif (readings := units_named(word)) and (not broken or sign < 0) and not (word == "in" and rest and rest[0][0] == "word"):
+        elif (
+            (readings := units_named(word))
+            and (not broken or sign < 0)
+            and not (word == "in" and rest and rest[0][0] == "word")
+        ):
             factors.append((readings, sign * power))
             guesses += [] if in_text or len(word) > 3 or word in _FREE_SHORT else [word]
             power = 1
@@ -615,7 +650,7 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
         else:
             if not in_text and not _is_noun(word):
                 raise _Opaque
-            guesses += [] if in_text else [word]
+            guesses += [] if in_text or len(word) > 4 else [word]
             nouns.add(lower.removesuffix("s"))
             broken = True
     if percent:

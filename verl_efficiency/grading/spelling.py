@@ -12,7 +12,14 @@ _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGNS = str.maketrans(
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
-    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx ", "℃": r"^\circ C"}
+    | {
+        "½": r"\frac{1}{2}",
+        "¼": r"\frac{1}{4}",
+        "¾": r"\frac{3}{4}",
+        "×": r"\times ",
+        "≈": r"\approx ",
+        "℃": r"^\circ C",
+    }
     | {"‐": "-", "‑": "-", "‒": "-", "﹣": "-", "－": "-"}
 )
 _DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # between two digits it is a range
@@ -21,7 +28,7 @@ _ORDINAL = re.compile(
     r"(?<![\w.,/^_{\\])([0-9]{1,15})\s?(?:\^\s?)?(?P<brace>\{\s?)?(?P<text>\\(?:text|mathrm|textsuperscript|mbox)\s?\{\s?)?"
     r"(st|nd|rd|th)(?(text)\s?\})(?(brace)\s?\})(?![\w^])"
 )
-_NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])")
+_NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}")
 
 
 def spell_out(text: str) -> str:
@@ -41,6 +48,8 @@ def spell_out(text: str) -> str:
 
 
 def _known(name: re.Match[str]) -> str:
+    if name[4]:
+        return f" {name[4]} "  # math-verify takes it for a unit
     return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
 
 

@@ -73,9 +73,9 @@ _TABLE = """
 1000 mol m^-3 : M molar
 1 mol m^-3 : mM
 1 = K : K kelvin
-1 = Celsius : °C celsius centigrade
-1 = Fahrenheit : °F fahrenheit
 1 = degree : degree deg °
+1 = Celsius : °C C celsius centigrade degree deg °
+1 = Fahrenheit : °F F fahrenheit degree deg °
 1/60 degree : minute arcminute '
 1/3600 degree : second arcsecond ''
 1 = radian : rad radian
@@ -122,7 +122,15 @@ _TABLE = """
 """
 _SYMBOLS = {"n": "1e-9", "u": "1e-6", "µ": "1e-6", "μ": "1e-6", "m": "1e-3", "c": "1e-2", "d": "1e-1", "k": "1e3"}
 _SYMBOLS |= {"M": "1e6", "G": "1e9", "T": "1e12"}
-_WORDS = {"nano": "1e-9", "micro": "1e-6", "milli": "1e-3", "centi": "1e-2", "deci": "1e-1", "kilo": "1e3", "mega": "1e6"}
+_WORDS = {
+    "nano": "1e-9",
+    "micro": "1e-6",
+    "milli": "1e-3",
+    "centi": "1e-2",
+    "deci": "1e-1",
+    "kilo": "1e3",
+    "mega": "1e6",
+}
 _WORDS |= {"giga": "1e9"}
 
 
