@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.dressing import undress
 from verl_efficiency.grading.equality import quick_equal
-from verl_efficiency.grading.quantities import MAX_CHARS, compare_quantities
+from verl_efficiency.grading.quantities import compare_quantities
+from verl_efficiency.grading.reading import MAX_CHARS
 from verl_efficiency.grading.screen import misread
 from verl_efficiency.grading.spelling import spell_out
 from verl_efficiency.grading.verdict import Status, Verdict
