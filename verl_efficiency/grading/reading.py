@@ -28,6 +28,7 @@ from verl_efficiency.grading.words import (
 
 MAX_CHARS = 500
 MAX_PARTS = 16
+MAX_POWER = 9  # of a unit
 CLOCK = re.compile(r"([0-9]{1,2})(?:[:.]([0-5][0-9])(?::([0-5][0-9]))?)?")
 _TOKEN = re.compile(
     r"""\\(?:text(?:normal|bf|it|rm)?|mathrm|mbox)\s*\{(?P<text>[^{}]*)\}
@@ -83,6 +84,7 @@ _NEED_NO_SPACE = frozenset(
 _ONE_LETTER = frozenset("msghlLd")
 
 Token = tuple[str, str, bool, bool]  # kind, text, inside \text{}, a space before it
+_END: Token = ("comma", ",", False, False)
 
 
 @dataclass(frozen=True)
@@ -192,21 +194,28 @@ def tokens(text: str, in_text: bool = False) -> Iterator[Token]:
 
 
 def _items(text: str) -> list[list[Token]]:
-    """The tokens between commas, "and" and "or"; more words of a condition stay with it."""
-    items: list[list[Token]] = [[]]
-    for token in tokens(text):
-        if token[0] == "comma" or (token[0] == "word" and token[1].lower() in ("and", "or", "和", "或")):
-            items.append([])
-        else:
-            items[-1].append(token)
-    joined: list[list[Token]] = []
-    for item in filter(None, items):
-        alone = _has_condition(item) or any(kind == "number" for kind, *_ in item)
-        if joined and not alone and _has_condition(joined[-1]):
-            joined[-1] += item
-        else:
-            joined.append(item)
-    return joined
+    """The tokens between commas, "and" and "or"; words alone, and more of a condition, stay with what they follow."""
+    items: list[list[Token]] = []
+    item: list[Token] = []
+    joint: list[Token] = []  # the "or" before the item
+    for token in [*tokens(text), _END]:
+        separates = token[0] == "word" and token[1].lower() in ("and", "or", "和", "或")
+        if token[0] != "comma" and not separates:
+            item.append(token)
+            continue
+        if items and item and _goes_on(items[-1], item):
+            items[-1] += joint + item
+        elif item:
+            items.append(item)
+        item, joint = [], [token] if separates and token[1].lower() in ("or", "或") else []
+    return items
+
+
+def _goes_on(before: list[Token], item: list[Token]) -> bool:
+    if all(kind == "word" and (in_text or len(word) > 2) for kind, word, in_text, _ in item):
+        return not _has_condition(item)
+    has_value = any(kind == "number" for kind, *_ in item)
+    return _has_condition(before) and not has_value and not _has_condition(item)
 
 
 def _has_condition(item: list[Token]) -> bool:
@@ -330,7 +339,7 @@ class _Words:
     percent: bool = False
 
     def raise_last(self, power: int) -> None:
-        if not self.factors:
+        if not self.factors or abs(self.factors[-1][1] * power) > MAX_POWER:
             raise _Opaque
         self.factors[-1] = (self.factors[-1][0], self.factors[-1][1] * power)
 
@@ -406,7 +415,7 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
             continue
         elif not word.isascii():
             said.add_unspaced(word)
-        elif len(word) < 2 or not (in_text or is_noun(word)):
+        elif len(word) < 2 or not (in_text or said.factors or said.nouns or is_noun(word)):
             raise _Opaque
         else:
             guesses += guess
