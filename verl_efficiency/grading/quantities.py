@@ -62,8 +62,7 @@ def _is_cut(text: str) -> bool:
     r"""Whether math-verify would drop mathematics: what follows the first ``\text{``, where the last one ends the text."""
     if "\\" not in text or not text.endswith("}") or len(text) > MAX_CHARS:
         return False
-    *_, (_, _, ends_in_words, _) = tokens(text)
-    return ends_in_words and len(_around_words(text)[1]) > 1
+    return len(_around_words(text)[1]) > 1 and list(tokens(text))[-1][2]
 
 
 def _compare_around_words(answer: str, gold: str) -> Verdict:

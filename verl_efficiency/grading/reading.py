@@ -450,20 +450,26 @@ def _added(parts: tuple[Part, ...]) -> Part:
     """The sum of parts in ever smaller units of one dimension."""
     numbers = [part.number for part in parts if part.number and part.number.value >= 0 and not part.condition]
     common = set.intersection(*({unit.dimension for unit in part.units} for part in parts))
-    if len(numbers) < len(parts) or len(common) != 1:
+    if len(numbers) < len(parts) or not common:
         raise _Opaque
-    units = [next(unit for unit in part.units if unit.dimension in common) for part in parts]
-    if any(first.factor <= second.factor for first, second in pairwise(units)):
+    sums, last_units = set(), []
+    for dimension in sorted(common):  # 5 minutes 30 seconds is a time and an angle
+        units = [next(unit for unit in part.units if unit.dimension == dimension) for part in parts]
+        if any(first.factor <= second.factor for first, second in pairwise(units)):
+            raise _Opaque
+        total = sum((number.value * unit.factor for number, unit in zip(numbers, units, strict=True)), Fraction(0))
+        sums.add(tuple(total / unit.factor for unit in units))
+        last_units.append(units[-1])
+    if len(sums) > 1:
         raise _Opaque
-    total = sum((number.value * unit.factor for number, unit in zip(numbers, units, strict=True)), Fraction(0))
-    in_units = [total / unit.factor for unit in units]
+    in_units = sums.pop()
     return replace(
         parts[-1],
         value=str(in_units[-1]),
         number=Number(in_units[-1], decimal=False, percent=False),
         scale=Fraction(1),
-        units=(units[-1],),
-        also=tuple(in_units[:-1]),
+        units=tuple(last_units),
+        also=in_units[:-1],
         nouns=frozenset().union(*(part.nouns for part in parts)),
         qualifiers=frozenset().union(*(part.qualifiers for part in parts)),
         changers=frozenset().union(*(part.changers for part in parts)),

@@ -77,7 +77,7 @@ CHANGERS = _NUMBER_WORDS | _words(
     "between under over negative imaginary"
 )
 MATHEMATICS = _words(
-    "pi sqrt root sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max mod modulo det choose "
+    "pi sqrt root sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max mod modulo det choose "
     "lim arg dim ker sup div rem abs sgn iff cis"
 )
 FILLERS = _words(
