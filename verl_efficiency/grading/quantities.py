@@ -15,6 +15,7 @@ A quantity is a value with words: a unit (``5\text{ cm}``), a power of ten (``5 
 - Words that change the value in another way, or bring in a second one (or, not, half, zero, …), must stand on both sides.
 """
 
+import re
 from fractions import Fraction
 from itertools import product
 
@@ -24,6 +25,7 @@ from verl_efficiency.grading.reading import CLOCK, MAX_CHARS, Part, Reading, rea
 from verl_efficiency.grading.words import AM_PM, FILLERS
 
 _SAME_FOR_MATH_VERIFY = str.maketrans(dict.fromkeys("€£¥₹₩₽₱₦", r"\$"))
+_SEVERAL = re.compile(r"\\[pm]{2}(?![a-zA-Z])|\\cup|\\\{|[(\[]")
 Verdict = tuple[bool | None, str, str]
 
 
@@ -91,9 +93,11 @@ def _around_words(text: str) -> tuple[list[str], list[str]]:
 
 def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Verdict:
     answers, golds = left.parts, right.parts
-    if left.guessed and right.guessed and [part.name for part in answers] != [part.name for part in golds]:
+    if left.guessed and right.guessed and {part.name for part in answers} != {part.name for part in golds}:
         return None, answer, gold  # 2 rst and 2 srt: products of letters, as far as one can see
     if len(answers) != len(golds):
+        if any(_SEVERAL.search(part.value) for part in answers + golds):
+            return None, _without_units(left, answer), _without_units(right, gold)
         answers, golds = summed(answers), summed(golds)
     if len(answers) != len(golds) or (
         len(golds) > 1

@@ -160,7 +160,9 @@ def read_quantities(text: str) -> Reading | None:
         parts = tuple(_part(item, guesses) for item in items[:MAX_PARTS])
     except _Opaque:
         return None
-    return Reading(parts, brackets, bool(guesses)) if 1 <= len(items) <= MAX_PARTS else None
+    reading = Reading(parts, brackets, bool(guesses))
+    is_mathematics = brackets[0] and not reading.worded  # (3, 4)
+    return None if is_mathematics or not 1 <= len(items) <= MAX_PARTS else reading
 
 
 def _brackets(text: str) -> tuple[tuple[str, str], str]:
@@ -373,6 +375,7 @@ class _Words:
 def _described(value: str, currency: str, words: list[Token], condition: str, guesses: list[str]) -> Part:
     """The quantity of ``value`` and the words behind it."""
     said = _Words()
+    words = [token for token in words if token[1] != "."]  # sq. ft.
     if currency:
         said.add_unit(currency, [])
     for position, (kind, word, in_text, _) in enumerate(words):
@@ -384,7 +387,7 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
             said.raise_last(int(re.sub(r"[^0-9-]", "", word)))
         elif word == "'" and rest and rest[0][1] == "'":
             raise _Opaque
-        elif kind == "times" or word in (".", "-", '"', ":"):
+        elif kind == "times" or word in ("-", '"', ":"):
             continue
         elif rest and (word == "/" or lower == "per" or (lower in PER and (said.factors or said.nouns))):
             said.sign = -1

@@ -131,6 +131,11 @@ def is_noun(word: str) -> bool:
     [True, True, False, False, False, False]
     """
     lower = word.lower()
-    if len(word) < 3 or not word.isalpha() or not word[1:].islower() or not re.search("[aeiouy]", lower):
+    if (
+        len(word) < 3
+        or not word.replace("'", "").isalpha()
+        or word[1:] != lower[1:]
+        or not re.search("[aeiouy]", lower)
+    ):
         return False
     return lower not in MATHEMATICS and not (len(word) < 6 and all(map(operator.lt, word, word[1:])))
