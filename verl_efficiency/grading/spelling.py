@@ -1,4 +1,4 @@
-r"""Write an answer as math-verify's parser knows it: signs of Unicode as LaTeX, ``3e8`` as a power of ten.
+r"""Write an answer as math-verify's parser knows it: signs of Unicode as LaTeX, ``3e8`` as a power of ten, ``12th`` as 12.
 
 Only signs of mathematics. Digits and letters of other scripts stay what they are, and are no answer.
 """
@@ -12,14 +12,8 @@ _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGNS = str.maketrans(
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
-    | {
-        "½": r"\frac{1}{2}",
-        "¼": r"\frac{1}{4}",
-        "¾": r"\frac{3}{4}",
-        "×": r"\times ",
-        "≈": r"\approx ",
-        "℃": r"^\circ C",
-    }
+    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx "}
+    | {"℃": r"^\circ C"}
     | {"‐": "-", "‑": "-", "‒": "-", "﹣": "-", "－": "-"}
 )
 _DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # between two digits it is a range

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-# Each line: factor, the unit in which it is given (nothing for a base dimension of its own), names. A name in capitals and a
-# short symbol are case-sensitive; a name with "*" takes the prefixes of SI in symbols (km, mg) or words (kilometer).
+# Each line: what the names stand for, as a factor and base units ("=" where the name is a base unit itself), then the names.
+# A name with "*" takes the prefixes of SI: symbols before a symbol (km, mg), words before a word (kilometer). A name with a
+# number behind a colon is that many times larger. Names that differ in case only, such as mW and MW, are different units.
 _TABLE = """
 1 = m : m* meter* metre*
 0.0254 m : in inch inches
@@ -131,7 +132,7 @@ _WORDS = {
     "kilo": "1e3",
     "mega": "1e6",
 }
-_WORDS |= {"giga": "1e9"}
+_WORDS["giga"] = "1e9"
 
 
 @dataclass(frozen=True)
