@@ -308,6 +308,25 @@ def test_spelling(text, spelled):
     assert spell_out(text).replace(" ", "") == spelled.replace(" ", "")
 
 
+@pytest.mark.parametrize(
+    ("answer", "gold", "correct"),
+    [
+        (r"5 \text{ m/s} = 18 \text{ km/h}", "5", True),
+        (r"5 \text{ m/s} = 18 \text{ km/h}", "18", True),
+        (r"5 \text{ m/s} = 18 \text{ km/h}", r"18 \text{ m/s}", False),
+        (r"5 \text{ m/s} = 19 \text{ km/h}", "19", False),
+        ("1009 cups = 2003", "2003", False),
+        ("1009 cups = 2003", "1009", False),
+        (r"1009 \text{ cm} \equiv 2003 \text{ cm}", "2003", False),
+        (r"1009° \approx 2003°", "1009", False),
+        (r"\frac{20}{3} \text{ cm} \approx 6.67 \text{ cm}", r"\frac{20}{3}", True),
+        (r"x = 5 \text{ cm}", "5", True),
+    ],
+)
+def test_sides_that_differ_are_two_answers(answer, gold, correct):
+    assert grade(answer, gold, deadline=20).correct is correct
+
+
 def test_a_word_may_name_several_units():
     assert {unit.dimension for unit in units_named("pounds")} == {(("g", 1),), (("GBP", 1),)}
     assert units_named("kilometre") == units_named("km") == units_named("KM")

@@ -17,7 +17,7 @@ A quantity is a value with words: a unit (``5\text{ cm}``), a power of ten (``5 
 
 import re
 from fractions import Fraction
-from itertools import product
+from itertools import pairwise, product
 
 from verl_efficiency.grading.equality import same_number
 from verl_efficiency.grading.numbers import Number
@@ -26,6 +26,8 @@ from verl_efficiency.grading.words import AM_PM, FILLERS
 
 _SAME_FOR_MATH_VERIFY = str.maketrans(dict.fromkeys("€£¥₹₩₽₱₦", r"\$"))
 _SEVERAL = re.compile(r"\\[pm]{2}(?![a-zA-Z])|\\cup|\\\{|[(\[]")
+_SIDES = re.compile(r"(?<![\\<>!:])=+|\\(?:equiv|approx)(?![a-zA-Z])")
+ROUNDED = Fraction(1, 100)
 Verdict = tuple[bool | None, str, str]
 
 
@@ -39,6 +41,9 @@ def compare_quantities(answer: str, gold: str) -> Verdict:
     >>> compare_quantities("x + 1", "1 + x")
     (None, 'x + 1', '1 + x')
     """
+    sides = _SIDES.split(answer)
+    if len(sides) > 1 and (verdict := _compare_sides(sides, gold)) is not None:
+        return verdict, answer, gold
     left, right = read_quantities(answer), read_quantities(gold)
     if left and right:
         verdict, answer, gold = (
@@ -49,6 +54,26 @@ def compare_quantities(answer: str, gold: str) -> Verdict:
     else:
         verdict, answer, gold = None, _without_units(left, answer), _without_units(right, gold)
     return verdict, answer.translate(_SAME_FOR_MATH_VERIFY), gold.translate(_SAME_FOR_MATH_VERIFY)
+
+
+def _compare_sides(sides: list[str], gold: str) -> bool | None:
+    """The verdict on 5 m/s = 18 km/h: sides that differ by more than rounding are wrong, else one must equal the reference."""
+    readings = [reading for side in sides if (reading := read_quantities(side)) and len(reading.parts) == 1]
+    numbers = [reading.parts[0] for reading in readings if reading.parts[0].number]
+    if len(numbers) < 2 or not any(part.worded for part in numbers):
+        return None
+    for first, second in pairwise(numbers):
+        if not any(_close(first, second, ratio) for ratio in _ratios(first, second)):
+            return False
+    verdicts = [compare_quantities(side, gold)[0] for side in sides]
+    return True if True in verdicts else None if None in verdicts else False
+
+
+def _close(first: Part, second: Part, ratio: Fraction) -> bool:
+    if not first.number or not second.number:
+        return False
+    values = (first.number.value * ratio, second.number.value)
+    return abs(values[0] - values[1]) <= ROUNDED * max(map(abs, values))
 
 
 def _without_units(reading: Reading | None, text: str) -> str:
