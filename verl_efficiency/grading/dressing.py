@@ -6,7 +6,7 @@ from verl_efficiency.grading.boxes import open_boxes
 
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)
 _BEFORE = re.compile(
-    r"(?:\\(?:approx|therefore|displaystyle|textstyle|bf|rm|it|tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|=|\s)+"
+    r"(?:\\(?:approx|therefore|displaystyle|textstyle|bf|rm|it|tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|[=≈]|\s)+"
 )
 _AFTER = re.compile(r"(?:[\\,;:! ]\\|[,;\s]|\\(?=\s))+")  # of the text turned round, which keeps the time linear
 # A text is taken off only where a number begins: its words are for math-verify, which knows \text{east}.

@@ -35,7 +35,7 @@ def quick_equal(answer: str, gold: str) -> bool | None:
         return same
     left, right = read_number(answer), read_number(gold)
     if left and right:
-        return _same_number(left, right)
+        return same_number(left, right)
     return _same_in_base(answer, gold)
 
 
@@ -54,7 +54,8 @@ def _plain(text: str) -> str:
     return _SPACE.sub(" ", _TEXT.sub(r" \1 ", text)).strip()
 
 
-def _same_number(answer: Number, gold: Number) -> bool | None:
+def same_number(answer: Number, gold: Number) -> bool | None:
+    """Whether two numbers are equal; ``None`` where they are as close as rounding makes them."""
     if answer.percent != gold.percent:
         return _same_percentage(answer, gold)
     difference, scale = abs(answer.value - gold.value), max(abs(answer.value), abs(gold.value))

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.dressing import undress
 from verl_efficiency.grading.equality import quick_equal
+from verl_efficiency.grading.quantities import compare_quantities
+from verl_efficiency.grading.reading import MAX_CHARS
 from verl_efficiency.grading.screen import misread
 from verl_efficiency.grading.spelling import spell_out
 from verl_efficiency.grading.verdict import Status, Verdict
 from verl_efficiency.settings import require
 
 DEADLINE = 3.0
-MAX_CHARS = 500
 
 
 def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdict:
@@ -31,33 +32,38 @@ def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdi
     >>> grade("0.5", "1/2").status.value
     'correct'
     """
-    return _quick_verdict(answer, gold, deadline) or _pool_verdict(str(answer), gold, deadline)
+    verdict = _quick_verdict(answer, gold, deadline)
+    return verdict if isinstance(verdict, Verdict) else _pool_verdict(answer, verdict, deadline)
 
 
 async def grade_async(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdict:
     """:func:`grade` without blocking the event loop."""
     verdict = _quick_verdict(answer, gold, deadline)
-    if verdict:
+    if isinstance(verdict, Verdict):
         return verdict
     threads = pool.get_pool().threads
-    return await asyncio.get_running_loop().run_in_executor(threads, _pool_verdict, str(answer), gold, deadline)
+    return await asyncio.get_running_loop().run_in_executor(threads, _pool_verdict, answer, verdict, deadline)
 
 
 def grade_batch(answers: Sequence[str | None], golds: Sequence[str], *, deadline: float = DEADLINE) -> list[Verdict]:
     """:func:`grade` for every pair, in the order given: parallel over the workers of the pool, equal pairs only once."""
     pairs = list(zip(answers, golds, strict=True))
     verdicts = [_quick_verdict(answer, gold, deadline) for answer, gold in pairs]
-    hard = dict.fromkeys(pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict is None)
+    hard = {pair: texts for pair, texts in zip(pairs, verdicts, strict=True) if not isinstance(texts, Verdict)}
     threads = pool.get_pool().threads if hard else None
-    waiting = {pair: threads.submit(_pool_verdict, str(pair[0]), pair[1], deadline) for pair in hard if threads}
+    waiting = {pair: threads.submit(_pool_verdict, pair[0], hard[pair], deadline) for pair in hard if threads}
     try:
-        return [verdict or waiting[pair].result() for pair, verdict in zip(pairs, verdicts, strict=True)]
+        return [
+            verdict if isinstance(verdict, Verdict) else waiting[pair].result()
+            for pair, verdict in zip(pairs, verdicts, strict=True)
+        ]
     finally:
         for future in waiting.values():  # after an interrupt
             future.cancel()
 
 
-def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | None:
+def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | tuple[str, str]:
+    """The verdict, or the answer and the reference as math-verify has to compare them."""
     started = time.perf_counter()
     if not isinstance(gold, str) or not gold.strip():
         raise ValueError(f"gold: the reference answer must be a string with something in it, got {gold!r}")
@@ -65,28 +71,23 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     if not isinstance(answer, str | None):
         raise ValueError(f"answer: must be a string, or None for no answer, got {answer!r} ({type(answer).__name__})")
     if answer is None or not answer.strip():
-        status = Status.no_answer
+        return Verdict(Status.no_answer, answer, time.perf_counter() - started)
+    left, right = answer, gold
+    equal = quick_equal(answer, gold)
+    if equal is None:
+        left, right = spell_out(undress(answer)), spell_out(undress(gold))
+        equal = quick_equal(left, right)
+    if equal is None:
+        equal, left, right = compare_quantities(left, right)
+    if equal is not None:
+        status = Status.correct if equal else Status.wrong
+    elif max(len(answer), len(gold)) > MAX_CHARS or (misread(left) and not misread(right)):
+        status = Status.unparsable
     else:
-        equal = quick_equal(answer, gold)
-        if equal is None:
-            equal = quick_equal(_plain(answer), _plain(gold))
-        if equal is not None:
-            status = Status.correct if equal else Status.wrong
-        elif max(len(answer), len(gold)) > MAX_CHARS or _misread(answer, gold):
-            status = Status.unparsable
-        else:
-            return None
+        return left, right
     return Verdict(status, answer, time.perf_counter() - started)
 
 
-def _misread(answer: str, gold: str) -> bool:
-    return misread(_plain(answer)) and not misread(_plain(gold))
-
-
-def _plain(text: str) -> str:
-    return spell_out(undress(text))
-
-
-def _pool_verdict(answer: str, gold: str, deadline: float) -> Verdict:
-    status, seconds = pool.get_pool().grade(_plain(answer), _plain(gold), deadline)
+def _pool_verdict(answer: str | None, texts: tuple[str, str], deadline: float) -> Verdict:
+    status, seconds = pool.get_pool().grade(*texts, deadline)
     return Verdict(Status(status), answer, seconds)

@@ -1,4 +1,4 @@
-r"""Write an answer as math-verify's parser knows it: signs of Unicode as LaTeX, ``3e8`` as a power of ten.
+r"""Write an answer as math-verify's parser knows it: signs of Unicode as LaTeX, ``3e8`` as a power of ten, ``12th`` as 12.
 
 Only signs of mathematics. Digits and letters of other scripts stay what they are, and are no answer.
 """
@@ -12,9 +12,17 @@ _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGNS = str.maketrans(
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
-    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "€": r"\$", "£": r"\$"}
+    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx "}
+    | {"℃": r"^\circ C"}
+    | {"‐": "-", "‑": "-", "‒": "-", "﹣": "-", "－": "-"}
 )
-_NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])")
+_DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # between two digits it is a range
+_TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)")
+_ORDINAL = re.compile(
+    r"(?<![\w.,/^_{\\])([0-9]{1,15})\s?(?:\^\s?)?(?P<brace>\{\s?)?(?P<text>\\(?:text|mathrm|textsuperscript|mbox)\s?\{\s?)?"
+    r"(st|nd|rd|th)(?(text)\s?\})(?(brace)\s?\})(?![\w^])"
+)
+_NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}")
 
 
 def spell_out(text: str) -> str:
@@ -26,10 +34,20 @@ def spell_out(text: str) -> str:
     if not text.isascii():
         text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
         text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
+        text = _DASH.sub("-", text)
     if "\\" in text:
         text = _NAMES.sub(_known, text)
+    text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
 
 
 def _known(name: re.Match[str]) -> str:
+    if name[4]:
+        return f" {name[4]} "  # math-verify takes it for a unit
     return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
+
+
+def _cardinal(ordinal: re.Match[str]) -> str:
+    digits, suffix = ordinal[1], ordinal[4]
+    right = "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
+    return digits if suffix == right else ordinal[0]
