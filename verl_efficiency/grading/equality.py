@@ -5,6 +5,7 @@ from fractions import Fraction
 
 from verl_efficiency.grading.choices import same_choice
 from verl_efficiency.grading.numbers import Number, read_number
+from verl_efficiency.grading.spelling import fold_words
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")
@@ -43,7 +44,7 @@ def _same_text(answer: str, gold: str) -> bool:
         return True
     left, right = _LOOSE_SPACE.sub("", left), _LOOSE_SPACE.sub("", right)
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
-        return left.casefold() == right.casefold()
+        return fold_words(left) == fold_words(right)
     return left == right
 
 

@@ -14,6 +14,11 @@ _SIGNS = str.maketrans(
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
     | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "€": r"\$", "£": r"\$"}
 )
+# A word that is written in one way, in capitals or not. A name of two letters, or without a vowel, may be a product: Rr, mM.
+_WORD = re.compile(
+    r"(?<![A-Za-z\\])(?:[A-Z]{3,}|(?:([A-Z])(?!(?i:\1)))?[a-z]{2,}|N[Oo])(?![A-Za-z])"
+)
+_VOWEL = re.compile("[AEIOUYaeiouy]")
 _NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])")
 
 
@@ -33,3 +38,12 @@ def spell_out(text: str) -> str:
 
 def _known(name: re.Match[str]) -> str:
     return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
+
+
+def fold_words(text: str) -> str:
+    """``text`` with its words in small letters. Letters of a formula stay as they are.
+
+    >>> fold_words("YES"), fold_words("Tuesday"), fold_words("Mm"), fold_words("AB"), fold_words("mMa")
+    ('yes', 'tuesday', 'Mm', 'AB', 'mMa')
+    """
+    return _WORD.sub(lambda word: word[0].lower() if _VOWEL.search(word[0]) else word[0], text)
