@@ -212,14 +212,14 @@ def _digits_needed(*expressions: Any) -> tuple[int, bool]:
 
 
 def _both(gold: Any, answer: Any, point: dict[str, Fraction], enough: int) -> tuple[Any, Any] | None:
-    """The two values at a point where the reference has one. ``Undefined`` where only the answer has none."""
+    """The two values at a point; ``None`` where one side has none, or none that we can afford."""
     from sympy import I
 
     real = not gold.has(I) and not answer.has(I)
     try:
         first = reliable_value(gold, point, enough, real)
         return None if _infinite(first) else (first, reliable_value(answer, point, enough, real))
-    except Undefined:
+    except (Undefined, Unknown):
         return None
 
 
@@ -236,7 +236,7 @@ def _whole(gold: Any) -> set[str]:
 def _positive_points(names: list[str], whole: set[str], sides: tuple[Any, ...]) -> Iterator[dict[str, Fraction]]:
     """Points of different sizes. In every third one, the letters differ in size, too. The last lies beyond all constants."""
     generator = random.Random(0)
-    largest = max(_largest(side) for side in sides)
+    largest = 10 ** int(min(60, max(digits(side) for side in sides)))
     sizes = (*_SIZES, 1000 * largest + 7) * (2 if whole else 1)
     for index, size in enumerate(sizes):
         point = {}
@@ -259,13 +259,6 @@ def _negative_points(names: list[str], whole: set[str]) -> Iterator[dict[str, Fr
                 value = Fraction(size) * Fraction(round(generator.uniform(0.5, 1.5) * 10**9), 10**9)
                 point[name] = Fraction(_WHOLE[(signs + place) % 6]) if name in whole else -value if negative else value
             yield point
-
-
-def _largest(expression: Any) -> Fraction:
-    from sympy import Rational
-
-    sizes = [Fraction(abs(number.p), number.q) for number in expression.atoms(Rational)]
-    return max((size for size in sizes if size < 10**30), default=Fraction(1))
 
 
 def _decimals(*expressions: Any) -> bool:

@@ -38,6 +38,7 @@ _LOOKS_LIKE = re.compile(r"[∨∪∩∖∈≤≥≠<>⟨ℝ]|\\infty|[\[\]]")
 _UNREAD = re.compile(r"[=≤≥≠<>∈∨∧;|:]|ℝ\s*-|^\s*\]|\[\s*$")  # by math-verify, as a set
 _RELATION = re.compile(r"[≤≥≠<>=]")
 _LETTER = re.compile(r"(?:[A-Za-z]|\\(?:alpha|beta|theta|lambda|mu|phi|omega))(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?")
+_UNKNOWN = re.compile("[txyz]")
 _INTERVAL = re.compile(r"([\[\]()])(.*)([\[\]()])", re.DOTALL)
 _LONGEST = 300
 
@@ -63,7 +64,7 @@ def same_region(gold: str, answer: str) -> bool | None:
     (None, None)
     """
     left, right = _signs(gold), _signs(answer)
-    if not (_UNREAD.search(left) or _UNREAD.search(right)) or not (_LOOKS_LIKE.search(left) and _set_like(right)):
+    if not (_UNREAD.search(left) or _UNREAD.search(right)) or not (_set_like(left) and _set_like(right)):
         return None
     if max(len(left), len(right)) > _LONGEST:
         return None
@@ -146,12 +147,14 @@ def _condition(text: str) -> Region:
     sides = [side.strip() for side in sides]
     if len(signs) != len(sides) - 1 or len(sides) > 3:
         raise Unreadable
-    middle = 1 if len(sides) == 3 else 0 if _LETTER.fullmatch(sides[0].strip("| ")) else 1
+    # Of x > a, the condition is on x; of a > b, on neither.
+    middle = 1 if len(sides) == 3 or _UNKNOWN.fullmatch(sides[1]) or not _LETTER.fullmatch(sides[0].strip("| ")) else 0
     letter, size = sides[middle].strip("| "), "|" in sides[middle]
     numbers = [_number(side) for index, side in enumerate(sides) if index != middle]
     if not _LETTER.fullmatch(letter) or (size and (len(numbers) > 1 or not sides[middle].startswith("|"))):
         raise Unreadable
-    if any(str(symbol) == letter.lstrip("\\") or len(sides) == 2 and number.is_Symbol for number in numbers for symbol in number.free_symbols):
+    letters = {symbol.name for number in numbers for symbol in number.free_symbols}
+    if letter.lstrip("\\") in letters or (letters and not _UNKNOWN.fullmatch(letter)):
         raise Unreadable
     result: Any = S.Reals
     for index, (sign, number) in enumerate(zip(signs, numbers, strict=True)):

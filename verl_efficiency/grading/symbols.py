@@ -27,6 +27,7 @@ _INDEX = re.compile(
 _BINOMIAL = re.compile(r"\\(?:[dt]?binom|choose)(?![a-zA-Z])")
 # Stepped over: commands, texts, and the braces of an accent, in which a letter belongs to a name.
 _CAPITAL_I = re.compile(_TEXT + r"|\\(?:math[a-z]+|overline|overrightarrow|bar|vec|hat|dot|tilde)\s*\{[^{}]*\}|\\[a-zA-Z]+|I")
+_UPRIGHT_I = re.compile(r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}")  # a unit to math-verify
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _DEGREE, _LETTER_I = r"\mathcal{deg}", r"\mathcal{I}"
@@ -76,6 +77,8 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
     if has_degrees(text) and (radians or _TRIGONOMETRIC.search(text)):
         text = _DEGREES.sub(lambda _: _DEGREE, text)
+    if imaginary:
+        text = _UPRIGHT_I.sub("{i}", text)
     latex = normalize_latex(f"\\boxed{{{text}}}", _normalization())
     for candidate in dict.fromkeys((latex, get_last_eq(latex))):
         try:

@@ -94,7 +94,7 @@ def _functions() -> dict[type, Callable[..., Any]]:
             raise Unknown
         if base == 0 and exponent == 0:
             raise Undefined
-        if base != 0 and abs(mp.mag(base)) * abs(exponent) > 10**15:
+        if base != 0 and abs(mp.mag(base)) * abs(exponent) > 10**300:
             raise Unknown
         if mp.im(exponent) == 0 and mp.isint(exponent):
             return base ** int(mp.re(exponent))
