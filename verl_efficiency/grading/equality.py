@@ -44,7 +44,8 @@ def _same_text(answer: str, gold: str) -> bool:
         return True
     left, right = _LOOSE_SPACE.sub("", left), _LOOSE_SPACE.sub("", right)
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
-        return fold_words(left) == fold_words(right)
+        printed = _TEXT.search(answer + gold) is not None
+        return fold_words(left, printed=printed) == fold_words(right, printed=printed)
     return left == right
 
 

@@ -23,7 +23,6 @@ from verl_efficiency.grading.values import Undefined, Unknown, agree, reliable_v
 TOLERANCE = 2e-6  # of decimals, absolute below 1
 COARSE = 1e-3  # of decimals, always relative
 ROUNDED = 0.01  # 10π = 31.4 is no contradiction
-DIGITS_OF_DECIMALS = 12  # that formulas with decimals share; others share all digits
 MAX_DIGITS = 5000  # of all constants together
 MAX_ELEMENTS = 12  # of a set that is compared pair by pair
 FEWEST_POINTS = 4  # at which both formulas must have a value
@@ -49,6 +48,10 @@ def same(gold: Any, answer: Any, alone: bool = True) -> bool | None:
         return _same_set(list(gold.args), list(answer.args), alone=not _two_cases(gold, answer))
     if isinstance(gold, Tuple) and isinstance(answer, Tuple):
         return _same_list(gold.args, answer.args)
+    if isinstance(gold, Interval) and isinstance(answer, Tuple) and gold.is_open:
+        return _same_list(gold.args[:2], answer.args)
+    if isinstance(answer, Interval) and isinstance(gold, Tuple) and answer.is_open:
+        return _same_list(gold.args, answer.args[:2])
     if isinstance(gold, Interval) and isinstance(answer, Interval):
         closed = [(part.left_open, part.right_open) for part in (gold, answer)]
         return _same_list(gold.args[:2], answer.args[:2]) if closed[0] == closed[1] else False
@@ -104,7 +107,7 @@ def _same_name(gold: Any, answer: Any, alone: bool) -> bool | None:
     left, right = _spelled(gold), _spelled(answer)
     if left is None or right is None:
         return None
-    if left == right or alone and {left, right} <= _LONE_LETTERS and left.lower() == right.lower():
+    if left == right or (alone and {left, right} <= _LONE_LETTERS and left.lower() == right.lower()):
         return True
     return False if left.lower() == right.lower() else None
 
@@ -148,7 +151,8 @@ def _differ_at_a_point(left: Any, right: Any) -> bool:
         return False
     point = next(_positive_points(_names(left, right), set(), (left, right)))
     try:
-        return _far_apart(*(reliable_value(side, point, 30, real=False) for side in (left, right)), ROUNDED, 1)
+        first, second = (reliable_value(side, point, 30, real=False) for side in (left, right))
+        return _far_apart(first, second, ROUNDED, 1)
     except (Unknown, Undefined):
         return False
 
@@ -171,7 +175,7 @@ def _same_number(gold: Any, answer: Any) -> bool | None:
     if _decimals(gold, answer):
         if _far_apart(first, second, TOLERANCE, COARSE):
             return False
-        return True if agree(first, second, DIGITS_OF_DECIMALS) else None
+        return True if agree(first, second, enough) else None
     if _infinite(first) or _infinite(second):
         return False if _infinite(first) != _infinite(second) else None
     equal = agree(first, second, enough)
@@ -185,14 +189,12 @@ def _same_formula(gold: Any, answer: Any) -> bool | None:
         return None  # names, not values
     named, whole = _names(gold, answer), _whole(gold)
     enough, exact = _digits_needed(gold, answer)
-    decimals = _decimals(gold, answer)
-    shared = DIGITS_OF_DECIMALS if decimals else enough
-    agreed = 0
+    decimals, agreed = _decimals(gold, answer), 0
     for point in _positive_points(named, whole, (gold, answer)):
         values = _both(gold, answer, point, enough)
         if values is None:
             continue
-        if not agree(*values, shared):
+        if not agree(*values, enough):
             return None if decimals and not _far_apart(*values, TOLERANCE, COARSE) else False
         agreed += 1
     bent = any(part.free_symbols for part in gold.atoms(Abs, Max, Min, sign)) and not answer.has(Abs, Max, Min, sign)
@@ -200,7 +202,7 @@ def _same_formula(gold: Any, answer: Any) -> bool | None:
         return None
     for point in _negative_points(named, whole):
         values = _both(gold, answer, point, enough)
-        if values is not None and not agree(*values, shared):
+        if values is not None and not agree(*values, enough):
             return None
     return True
 

@@ -13,10 +13,16 @@ from verl_efficiency.grading.magnitude import too_large
 from verl_efficiency.grading.numeric import same
 from verl_efficiency.grading.symbols import read
 
+
+def _word(word: str, signs: str) -> re.Pattern[str]:
+    printed = rf",?\s*\\(?:text|mathrm|mbox)\s*\{{\s*,?\s*{word}\s*\}}"
+    return re.compile(rf"{printed}|(?<![A-Za-z\\]){word}(?![A-Za-z])|\\(?:{signs})(?![a-zA-Z])")
+
+
 _SIGNS = [
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])|\\[,;:! ]|\\q?quad(?![a-zA-Z])|\\?\$"), " "),
-    (re.compile(r",?\s*\\(?:text|mathrm|mbox)\s*\{\s*,?\s*or\s*\}|(?<![A-Za-z\\])or(?![A-Za-z])|\\(?:lor|vee)(?![a-zA-Z])"), "∨"),
-    (re.compile(r",?\s*\\(?:text|mathrm|mbox)\s*\{\s*,?\s*and\s*\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\(?:land|wedge)(?![a-zA-Z])"), "∧"),
+    (_word("or", "lor|vee"), "∨"),
+    (_word("and", "land|wedge"), "∧"),
     (re.compile(r"\\text\s*\{\s*such that\s*\}|\\(?:mid|vert|colon)(?![a-zA-Z])"), "|"),
     (re.compile(r"\\(?:leq?|leqslant)(?![a-zA-Z])|<="), "≤"),
     (re.compile(r"\\(?:geq?|geqslant)(?![a-zA-Z])|>="), "≥"),
@@ -98,7 +104,9 @@ def _region(text: str, within: bool = False) -> Region:
             regions = [_region(part, within) for part in parts]
             # "Increasing on (0, 1) and (2, 3)": sets that are listed are united. Conditions hold together.
             together = sign == "∧" and any(region.letter for region in regions)
-            return Region((Intersection if together else Union)(*(region.numbers for region in regions)), _letter(regions))
+            return Region(
+                (Intersection if together else Union)(*(region.numbers for region in regions)), _letter(regions)
+            )
     parts = _split(text, ",")
     if len(parts) > 1 and not _INTERVAL.fullmatch(text):
         regions = [_region(part, within) for part in parts]
@@ -248,7 +256,9 @@ def _pieces(numbers: Any) -> list[tuple[Any, Any, bool, bool]]:
 
 def _same_pieces(gold: list[tuple[Any, Any, bool, bool]], answer: list[tuple[Any, Any, bool, bool]]) -> bool | None:
     if len(gold) != len(answer):
-        return False if all(end.is_comparable or end.is_infinite for piece in gold + answer for end in piece[:2]) else None
+        return (
+            False if all(end.is_comparable or end.is_infinite for piece in gold + answer for end in piece[:2]) else None
+        )
     for piece in gold:
         equal = [_same_piece(piece, other) for other in answer]
         if True not in equal:

@@ -14,9 +14,11 @@ _SIGNS = str.maketrans(
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
     | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "€": r"\$", "£": r"\$"}
 )
-# A word that is written in one way, in capitals or not. A name of two letters, or without a vowel, may be a product: Rr, mM.
-_WORD = re.compile(
-    r"(?<![A-Za-z\\])(?:[A-Z]{3,}|(?:([A-Z])(?!(?i:\1)))?[a-z]{2,}|N[Oo])(?![A-Za-z])"
+# Words in capitals. Without print that says so, short ones may be a product: Rr, abc, XYZ.
+_WORD = re.compile(r"(?<![A-Za-z\\])(?:[A-Z]{3,}|([A-Z])(?!(?i:\1))[a-z]{2,}|NO|No)(?![A-Za-z])")
+_LONG_WORD = re.compile(
+    r"(?<![A-Za-z\\])(?:[A-Z]{5,}|([A-Z])(?!(?i:\1))[a-z]{3,}"
+    r"|YES|Yes|NO|No|TRUE|ODD|Odd|EVEN|NONE|BOTH|ZERO|EAST|WEST)(?![A-Za-z])"
 )
 _VOWEL = re.compile("[AEIOUYaeiouy]")
 _NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])")
@@ -40,10 +42,17 @@ def _known(name: re.Match[str]) -> str:
     return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
 
 
-def fold_words(text: str) -> str:
-    """``text`` with its words in small letters. Letters of a formula stay as they are.
+def fold_words(text: str, *, printed: bool = True) -> str:
+    r"""``text`` with its words in small letters. Letters of a formula stay as they are.
+
+    Args:
+        text: without commands around the words.
+        printed: the text stands in ``\text{…}``. If not, a short word may be a product of letters.
 
     >>> fold_words("YES"), fold_words("Tuesday"), fold_words("Mm"), fold_words("AB"), fold_words("mMa")
     ('yes', 'tuesday', 'Mm', 'AB', 'mMa')
+    >>> fold_words("Tom"), fold_words("Tom", printed=False), fold_words("ABC", printed=False)
+    ('tom', 'Tom', 'ABC')
     """
-    return _WORD.sub(lambda word: word[0].lower() if _VOWEL.search(word[0]) else word[0], text)
+    words = _WORD if printed else _LONG_WORD
+    return words.sub(lambda word: word[0].lower() if _VOWEL.search(word[0]) else word[0], text)

@@ -20,14 +20,19 @@ _NO_LETTERS = re.compile(_TEXT + r"|\\(?!imath)[a-zA-Z]+")
 _UNIT_I = re.compile(r"i|\\imath")
 _INDEX = re.compile(
     r"_\s*(?:i|\{[^{}]*i[^{}]*\})"  # a_i, a_{2i+1}, \sum_{i=1}
-    r"|(?<![A-Za-z])i\s*(?:!|=|<|>|\\(?:le|ge|in|leq|geq|ne|neq)(?![a-zA-Z]))"
-    r"|(?:<|>|\\(?:le|ge|leq|geq))\s*i(?![A-Za-z])"
     r"|j|[A-Za-z]{4,}"  # i and j; a word
 )
-_BINOMIAL = re.compile(r"\\(?:[dt]?binom|choose)(?![a-zA-Z])")
+_COUNTED = re.compile(
+    r"(?<![A-Za-z])i\s*(?:!|=|<|>|\\(?:leq?|geq?|in|neq?)(?![a-zA-Z]))"
+    r"|(?:<|>|\\(?:leq?|geq?))\s*i(?![A-Za-z])"
+    r"|\\(?:[dt]?binom|choose)(?![a-zA-Z])"
+)
 # Stepped over: commands, texts, and the braces of an accent, in which a letter belongs to a name.
-_CAPITAL_I = re.compile(_TEXT + r"|\\(?:math[a-z]+|overline|overrightarrow|bar|vec|hat|dot|tilde)\s*\{[^{}]*\}|\\[a-zA-Z]+|I")
+_CAPITAL_I = re.compile(
+    _TEXT + r"|\\(?:math[a-z]+|overline|overrightarrow|bar|vec|hat|dot|tilde)\s*\{[^{}]*\}|\\[a-zA-Z]+|I"
+)
 _UPRIGHT_I = re.compile(r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}")  # a unit to math-verify
+_LAST_FACTOR = re.compile(r"(?<=\})[a-z]$")  # math-verify takes it for a unit
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _DEGREE, _LETTER_I = r"\mathcal{deg}", r"\mathcal{I}"
@@ -47,7 +52,7 @@ def has_imaginary_unit(*texts: str) -> bool:
     if "i" not in joined and "I" not in joined:
         return False
     letters = _NO_LETTERS.sub(" ", joined)
-    if _BINOMIAL.search(joined) or _INDEX.search(letters):
+    if _COUNTED.search(joined) or _INDEX.search(letters):
         return False
     if "i" not in letters and "I" in letters:  # 2 + 3I; but I^2R is a power, and II a numeral
         return not re.search(r"[A-HJ-Za-df-z]|I\s*I", letters)
@@ -77,13 +82,15 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
     if has_degrees(text) and (radians or _TRIGONOMETRIC.search(text)):
         text = _DEGREES.sub(lambda _: _DEGREE, text)
+    if _LAST_FACTOR.search(text) and re.search("[A-Za-z]", _NO_LETTERS.sub(" ", text[:-1].rpartition("=")[2])):
+        text = f"{text[:-1]}{{{text[-1]}}}"
     if imaginary:
         text = _UPRIGHT_I.sub("{i}", text)
     latex = normalize_latex(f"\\boxed{{{text}}}", _normalization())
     for candidate in dict.fromkeys((latex, get_last_eq(latex))):
         try:
             return [_named(_parse(candidate, imaginary), imaginary, radians), latex]
-        except Exception:  # noqa: BLE001, S112 - the parser raises whatever it likes
+        except Exception:  # noqa: BLE001 - the parser raises whatever it likes
             continue
     return [latex] if latex else []
 
@@ -140,6 +147,10 @@ def _only_i(expression: Any) -> bool:
 
 def replaced(expression: Any, meaning: dict[Any, Any]) -> Any:
     """``expression`` with its parts replaced; lists keep the order in which they were written."""
+    from sympy.core.relational import Relational
+
+    if isinstance(expression, Relational):  # sympy knows that z = 3 + 4i is false for a real z
+        return type(expression)(*(replaced(side, meaning) for side in expression.args), evaluate=False)
     written = getattr(expression, "_unsorted_args", None)
     if written is None:
         return expression.xreplace(meaning)

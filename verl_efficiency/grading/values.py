@@ -57,10 +57,10 @@ def _evaluate(expression: Any, point: dict[str, Fraction], real: bool) -> Any:
         value = point[expression.name]
         return mp.mpf(value.numerator) / value.denominator
     if isinstance(expression, Float):
-        value = Fraction(str(expression)) if expression.is_finite else None
-        if value is None:
+        if not expression.is_finite:
             raise Unknown
-        return mp.mpf(value.numerator) / value.denominator
+        decimal = Fraction(str(expression))  # as it is written
+        return mp.mpf(decimal.numerator) / decimal.denominator
     compute = _functions().get(type(expression))
     if compute is None:
         raise Unknown
@@ -89,7 +89,7 @@ def _functions() -> dict[type, Callable[..., Any]]:
 
     def power(base: Any, exponent: Any) -> Any:
         if mp.isinf(base) or mp.isinf(exponent):
-            if base == mp.inf and exponent > 0 or exponent == mp.inf and mp.im(base) == 0 and mp.re(base) > 1:
+            if (base == mp.inf and exponent > 0) or (exponent == mp.inf and mp.im(base) == 0 and mp.re(base) > 1):
                 return mp.inf
             raise Unknown
         if base == 0 and exponent == 0:
