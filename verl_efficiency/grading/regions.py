@@ -44,6 +44,7 @@ _LOOKS_LIKE = re.compile(r"[∨∪∩∖∈≤≥≠<>⟨ℝ]|\\infty|[\[\]]")
 _UNREAD = re.compile(r"[=≤≥≠<>∈∨∧;|:]|ℝ\s*-|^\s*\]|\[\s*$")  # by math-verify, as a set
 _RELATION = re.compile(r"[≤≥≠<>=]")
 _LETTER = re.compile(r"(?:[A-Za-z]|\\(?:alpha|beta|theta|lambda|mu|phi|omega))(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?")
+_EXCLUDED = re.compile(rf"(\s*{_LETTER.pattern}\s*≠)[^≠]*")
 _UNKNOWN = re.compile("[txyz]")
 _INTERVAL = re.compile(r"([\[\]()])(.*)([\[\]()])", re.DOTALL)
 _LONGEST = 300
@@ -79,7 +80,7 @@ def same_region(gold: str, answer: str) -> bool | None:
         if first.letter and second.letter and first.letter != second.letter:
             return None
         return _same_pieces(_pieces(first.numbers), _pieces(second.numbers))
-    except Unreadable:
+    except (Unreadable, ValueError, TypeError, NotImplementedError):  # sympy's, of an interval with complex ends, say
         return None
 
 
@@ -109,8 +110,11 @@ def _region(text: str, within: bool = False) -> Region:
             )
     parts = _split(text, ",")
     if len(parts) > 1 and not _INTERVAL.fullmatch(text):
+        if excluded := _EXCLUDED.fullmatch(parts[0]):  # x ≠ 0, 1
+            parts = [part if _RELATION.search(part) else excluded[1] + part for part in parts]
         regions = [_region(part, within) for part in parts]
-        if all(region.letter for region in regions) and (within or "≠" in parts[-1] or "∈" in parts[0]):
+        ranges = [part for part in parts if not re.search("[≠∈]", part)]
+        if all(region.letter for region in regions) and (within or (len(ranges) < len(parts) and len(ranges) <= 1)):
             return Region(Intersection(*(region.numbers for region in regions)), _letter(regions))
         raise Unreadable  # and, or or?
     member = _split(text, "∈")
@@ -229,7 +233,7 @@ def _number(text: str) -> Any:
     """An end: a number, maybe with letters; no picture of something else."""
     from sympy import Expr
 
-    expression = read(text)[0] if text.strip() else None
+    expression = next(iter(read(text)), None)
     if not isinstance(expression, Expr) or too_large(expression):
         raise Unreadable
     return expression.doit()

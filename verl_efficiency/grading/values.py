@@ -19,8 +19,10 @@ class Undefined(Exception):
 
 def agree(first: Any, second: Any, shared: int) -> bool:
     """Whether two values have ``shared`` significant digits in common. Zero agrees with zero only."""
-    from mpmath import mpf
+    from mpmath import mp, mpf
 
+    if mp.isinf(first) or mp.isinf(second):
+        return bool(first == second)
     return bool(abs(first - second) <= mpf(10) ** -shared * max(abs(first), abs(second)))
 
 
