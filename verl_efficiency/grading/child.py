@@ -18,7 +18,7 @@ from typing import IO, Any
 from verl_efficiency.grading.magnitude import too_large
 from verl_efficiency.grading.numeric import contradicts_itself, same
 from verl_efficiency.grading.regions import same_region
-from verl_efficiency.grading.symbols import has_degrees, has_imaginary_unit, read, same_angle
+from verl_efficiency.grading.symbols import has_degrees, has_imaginary_unit, read
 
 # After its deadline plus this many seconds, a grading that Python cannot interrupt (one long call into C) ends the process,
 # even when the parent that would have killed it is gone.
@@ -61,13 +61,21 @@ def judge(answer: str, gold: str) -> str:
     if len(expressions) == 2:
         equal = same(*expressions)
         if equal is not True and has_degrees(gold) != has_degrees(answer):  # π/6 is 30°
-            equal = same_angle(gold, answer) or equal
+            equal = _same_angle(answer, gold) or equal
         if equal is not None:
             return "correct" if equal else "wrong"
     # Reversed: parse() appends the text to the expression, and equal texts need no mathematics.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):
         return "correct"
     return "wrong" if len(expressions) >= 2 else "unparsable"
+
+
+def _same_angle(answer: str, gold: str) -> bool | None:
+    """Whether an angle in degrees is one in radians, where one side has the sign of degrees and the other has π."""
+    golds, answers = (read(text, radians=True) for text in (gold, answer))
+    if len(golds) < 2 or len(answers) < 2 or "\\pi" not in (answer if has_degrees(gold) else gold):
+        return None
+    return same(golds[0], answers[0])
 
 
 def judge_within(deadline: float, answer: str, gold: str, nowhere: IO[str]) -> str:

@@ -171,13 +171,3 @@ def replaced(expression: Any, meaning: dict[Any, Any]) -> Any:
     if written is None:
         return expression.xreplace(meaning)
     return type(expression)(*(replaced(part, meaning) for part in written))
-
-
-def same_angle(gold: str, answer: str) -> bool | None:
-    r"""Whether an angle in degrees is one in radians, where one side has the sign of degrees and the other has π."""
-    from verl_efficiency.grading.numeric import same
-
-    golds, answers = (read(text, radians=True) for text in (gold, answer))
-    if len(golds) < 2 or len(answers) < 2 or "\\pi" not in (answer if has_degrees(gold) else gold):
-        return None
-    return same(golds[0], answers[0])
