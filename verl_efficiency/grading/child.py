@@ -16,7 +16,9 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from verl_efficiency.grading.magnitude import too_large
-from verl_efficiency.grading.numeric import contradicts_itself, surely_differ
+from verl_efficiency.grading.numeric import contradicts_itself, same
+from verl_efficiency.grading.regions import same_region
+from verl_efficiency.grading.symbols import has_degrees, has_imaginary_unit, read
 
 # After its deadline plus this many seconds, a grading that Python cannot interrupt (one long call into C) ends the process,
 # even when the parent that would have killed it is gone.
@@ -32,17 +34,7 @@ def _out_of_time(signum: int, frame: Any) -> None:
     raise OutOfTime
 
 
-def _read(text: str) -> list[Any]:
-    """What math-verify reads in a box that holds ``text``: the expression, if any, and the normalised text."""
-    from math_verify import parse
-    from math_verify.parser import LatexExtractionConfig
-
-    # Box first and nothing else: the other patterns would pick some number out of an answer that is not mathematics.
-    config = LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)
-    return parse(f"\\boxed{{{text}}}", [config], extraction_mode="first_match", parsing_timeout=None)
-
-
-_read_gold = lru_cache(maxsize=256)(_read)  # one reference, many answers
+_read_gold = lru_cache(maxsize=256)(read)  # one reference, many answers
 
 
 def _equations(read: list[Any]) -> list[Any]:
@@ -52,22 +44,38 @@ def _equations(read: list[Any]) -> list[Any]:
 
 
 def judge(answer: str, gold: str) -> str:
-    """Status of one grading by math-verify, without a time limit."""
+    """Status of one grading, without a time limit: by sets and conditions, by value, and else by math-verify."""
     from math_verify import verify
 
-    golds, answers = _read_gold(gold), _read(answer)
+    imaginary = has_imaginary_unit(answer, gold)
+    golds, answers = _read_gold(gold, imaginary), read(answer, imaginary)
     expressions = [item for item in golds + answers if not isinstance(item, str)]
     if any(too_large(expression) for expression in expressions):
         return "unparsable"
-    if len(expressions) == 2 and surely_differ(*expressions):
-        return "wrong"
+    region = same_region(gold, answer)
+    if region is not None:
+        return "correct" if region else "wrong"
     # math-verify takes the last side of √3 = √2. Where the reference is an equation, it compares both sides.
     if not _equations(golds) and contradicts_itself(_equations(answers)):
         return "wrong"
+    if len(expressions) == 2:
+        equal = same(*expressions)
+        if equal is not True and has_degrees(gold) != has_degrees(answer):  # π/6 is 30°
+            equal = _same_angle(answer, gold) or equal
+        if equal is not None:
+            return "correct" if equal else "wrong"
     # Reversed: parse() appends the text to the expression, and equal texts need no mathematics.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):
         return "correct"
     return "wrong" if len(expressions) >= 2 else "unparsable"
+
+
+def _same_angle(answer: str, gold: str) -> bool | None:
+    """Whether an angle in degrees is one in radians, where one side has the sign of degrees and the other has π."""
+    golds, answers = (read(text, radians=True) for text in (gold, answer))
+    if len(golds) < 2 or len(answers) < 2 or "\\pi" not in (answer if has_degrees(gold) else gold):
+        return None
+    return same(golds[0], answers[0])
 
 
 def judge_within(deadline: float, answer: str, gold: str, nowhere: IO[str]) -> str:

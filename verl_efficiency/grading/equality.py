@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from verl_efficiency.grading.choices import same_choice
 from verl_efficiency.grading.numbers import Number, read_number
+from verl_efficiency.grading.spelling import fold_words
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")
@@ -43,7 +44,8 @@ def _same_text(answer: str, gold: str) -> bool:
     """The same but for what only moves ink, or words in capitals and not."""
     left, right = _LOOSE_SPACE.sub("", _plain(answer)), _LOOSE_SPACE.sub("", _plain(gold))
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
-        return left.casefold() == right.casefold()
+        printed = _TEXT.search(answer + gold) is not None
+        return fold_words(left, printed=printed) == fold_words(right, printed=printed)
     return left == right
 
 

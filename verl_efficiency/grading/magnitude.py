@@ -16,14 +16,14 @@ def too_large(expression: Any) -> bool:
 
     if isinstance(expression, MatrixBase):
         return any(too_large(entry) for entry in expression.flat())
-    return isinstance(expression, Basic) and _digits(expression) > MAX_DIGITS
+    return isinstance(expression, Basic) and digits(expression) > MAX_DIGITS
 
 
-def _digits(expression: Any) -> float:
+def digits(expression: Any) -> float:
     """Upper estimate of the decimal digits of the largest number in the evaluation, infinite beyond ``MAX_DIGITS``."""
     from sympy import Pow, Rational, Symbol, factorial, factorial2
 
-    inside = [_digits(part) for part in expression.args]
+    inside = [digits(part) for part in expression.args]
     if max(inside, default=0) > MAX_DIGITS:
         return math.inf
     if isinstance(expression, Rational):

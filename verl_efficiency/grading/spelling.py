@@ -23,6 +23,13 @@ _ORDINAL = re.compile(
     r"(st|nd|rd|th)(?(text)\s?\})(?(brace)\s?\})(?![\w^])"
 )
 _NAMES = re.compile(r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}")
+# Words in capitals. Without print that says so, short ones may be a product: Rr, abc, XYZ.
+_WORD = re.compile(r"(?<![A-Za-z\\])(?:[A-Z]{3,}|([A-Z])(?!(?i:\1))[a-z]{2,}|NO|No)(?![A-Za-z])")
+_LONG_WORD = re.compile(
+    r"(?<![A-Za-z\\])(?:[A-Z]{5,}|([A-Z])(?!(?i:\1))[a-z]{3,}"
+    r"|YES|Yes|NO|No|TRUE|ODD|Odd|EVEN|NONE|BOTH|ZERO|EAST|WEST)(?![A-Za-z])"
+)
+_VOWEL = re.compile("[AEIOUYaeiouy]")
 
 
 def spell_out(text: str) -> str:
@@ -51,3 +58,19 @@ def _cardinal(ordinal: re.Match[str]) -> str:
     digits, suffix = ordinal[1], ordinal[4]
     right = "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
     return digits if suffix == right else ordinal[0]
+
+
+def fold_words(text: str, *, printed: bool = True) -> str:
+    r"""``text`` with its words in small letters. Letters of a formula stay as they are.
+
+    Args:
+        text: without commands around the words.
+        printed: the text stands in ``\text{…}``. If not, a short word may be a product of letters.
+
+    >>> fold_words("YES"), fold_words("Tuesday"), fold_words("Mm"), fold_words("AB"), fold_words("mMa")
+    ('yes', 'tuesday', 'Mm', 'AB', 'mMa')
+    >>> fold_words("Tom"), fold_words("Tom", printed=False), fold_words("ABC", printed=False)
+    ('tom', 'Tom', 'ABC')
+    """
+    words = _WORD if printed else _LONG_WORD
+    return words.sub(lambda word: word[0].lower() if _VOWEL.search(word[0]) else word[0], text)
