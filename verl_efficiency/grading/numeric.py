@@ -30,7 +30,7 @@ _SIZES = (0.37, 0.93, 1.7, 0.062, 3.9, 17.0, 541.0, 2.1e5, 0.0041)
 _NEGATIVE_SIZES = (0.37, 17.0, 541.0)
 _WHOLE = (2, 3, 5, 4, 8, 11, 7, 12, 6, 19, 30, 23)
 # Options, and the names of unknowns. Alone, the small letter is the capital; r and R, m and M, n and N are two quantities.
-_LONE_LETTERS = frozenset("ABCDEFGHIJXYZabcdefghijxyz")
+_LONE_LETTERS = frozenset("ABCDEFGHJXYZabcdefghjxyz")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 
 

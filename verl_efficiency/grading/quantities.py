@@ -44,6 +44,8 @@ def compare_quantities(answer: str, gold: str) -> Verdict:
     sides = _SIDES.split(answer)
     if len(sides) > 1 and (verdict := _compare_sides(sides, gold)) is not None:
         return verdict, answer, gold
+    if (_in_radians(answer) and "\\circ" in gold) or (_in_radians(gold) and "\\circ" in answer):
+        return None, answer, gold  # π/6 is 30°: the sign of degrees belongs to the value
     left, right = read_quantities(answer), read_quantities(gold)
     if left and right:
         verdict, answer, gold = (
@@ -54,6 +56,10 @@ def compare_quantities(answer: str, gold: str) -> Verdict:
     else:
         verdict, answer, gold = None, _without_units(left, answer), _without_units(right, gold)
     return verdict, answer.translate(_SAME_FOR_MATH_VERIFY), gold.translate(_SAME_FOR_MATH_VERIFY)
+
+
+def _in_radians(text: str) -> bool:
+    return "\\pi" in text and "\\circ" not in text
 
 
 def _compare_sides(sides: list[str], gold: str) -> bool | None:
