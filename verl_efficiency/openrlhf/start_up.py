@@ -261,6 +261,8 @@ def warn(args: Any, options: Options) -> None:
     for flag in [flag for flag, used in tried_nowhere.items() if used]:
         logger.warning("%s: verl-efficiency was never tried with it; compare the first steps with a run without", flag)
     settings = options.build_settings()
+    for text in settings.warnings if settings is not None else ():
+        logger.warning("%s", text)
     by_length = isinstance(settings, ShapingSettings | LengthShapedSettings | DrpoSettings | VarianceRoutingSettings)
     if by_length and args.algo.dynamic_filtering_enable and args.algo.dynamic_filtering_range[1] <= 1:
         logger.warning(

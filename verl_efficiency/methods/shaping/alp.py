@@ -19,7 +19,7 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -37,6 +37,15 @@ class AlpSettings(ShapingSettings):
         super().__post_init__()
         require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if self.unsolved == "leave" or self.combine == "decoupled" or self.beta == 0:
+            return ()
+        return (
+            "alp: unsolved=as_published makes problems that nobody solved shorter too, while the paper says that hard "
+            "problems stay unhindered; unsolved=leave does that.",
+        )
+
 
 def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcome:
     """Advantages, (B,) float64. Half are right; at β = 0.01 a token costs 0.005: rewards 0.9, 0.8, 0 − 0.2, 0 − 0.1:
@@ -46,5 +55,7 @@ def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcom
     [0.55, 0.45, -0.55, -0.45]
     """
     price_G = torch.maximum(rollouts.solve_rate(), 1 / rollouts.count().clamp_min(1))
-    shaped_B = rollouts.scores_B - settings.beta * rollouts.lengths_B.double() * price_G[rollouts.groups_B]
+    shaped_B = (
+        paper_scores_of(rollouts, settings) - settings.beta * rollouts.lengths_B.double() * price_G[rollouts.groups_B]
+    )
     return shaped_outcome(rollouts, shaped_B, settings)
