@@ -3,7 +3,6 @@
 import math
 import random
 
-import numpy as np
 import pytest
 import torch
 
@@ -11,7 +10,6 @@ from tests.unit import reference
 from tests.unit.reference import Row
 from tests.unit.test_rollouts import build
 from verl_efficiency.methods.advantages import decoupled_advantage, group_advantage
-from verl_efficiency.methods.rollouts import Rollouts
 
 NAMES = ("grpo", "dr_grpo", "rloo", "batch")
 
@@ -47,22 +45,6 @@ def test_batch_by_hand():
     root = math.sqrt(0.125 + 1e-8)
     expected = [0.375 / root, -0.625 / root, -0.125 / root, -0.125 / root, 0.0]
     assert group_advantage("batch", rollouts.scores_B, rollouts).tolist() == pytest.approx(expected, abs=1e-12)
-
-
-def test_batch_is_verls_reinforce_plus_plus_baseline():
-    """Its own function, on a batch with a group of one, a group without variance and tool tokens out of the mask."""
-    core_algos = pytest.importorskip("verl.trainer.ppo.core_algos")
-    generator = torch.Generator().manual_seed(3)
-    mask = (torch.rand(12, 9, generator=generator) < 0.6).long()
-    scores = torch.tensor([1.0, 0, 1, 0, 0, 0, 1, 1, 1, 0.25, 1, 0])
-    rewards = torch.zeros(12, 9)
-    rewards[:, 4] = scores
-    labels = np.array([*"aaaabbbccccd"], dtype=object)
-    theirs, _ = core_algos.compute_reinforce_plus_plus_baseline_outcome_advantage(
-        token_level_rewards=rewards, response_mask=mask, index=labels
-    )
-    ours = group_advantage("batch", scores.double(), Rollouts.build(scores, mask.sum(1), labels))
-    torch.testing.assert_close(ours.float()[:, None] * mask, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_decoupled_by_hand():
