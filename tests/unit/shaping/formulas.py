@@ -10,6 +10,7 @@ the authors' code into one on that scale; ``theirs`` is the distance between the
 import hashlib
 import math
 import statistics
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -388,28 +389,41 @@ def mixed(number: int) -> int:
     return number ^ number >> 16
 
 
-def token_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale, seed):
-    """Of ``s_grpo``: the rule of the paper, token by token from the left, with the numbers of the seed.
+def batch_number(rows, seed) -> int:
+    """Of ``s_grpo``: a number from the seed and the lengths and scores of the batch, sorted."""
+    content = sorted((row.length, row.score) for row in rows)
+    numbers = [score for _, score in content] + [float(length) for length, _ in content]
+    text = f"{seed}/".encode() + struct.pack(f"<{len(numbers)}d", *numbers)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+
+
+def token_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale, seed, start=None, group_numbers=None):
+    """Of ``s_grpo``: the rule of the paper, token by token, with the numbers of the seed and the batch.
 
     ``mask``: a list of marks per row, 1 for a response token. The place of a row in its group is the order of ``rows``.
+    ``start``: ``batch_number`` of the whole batch and ``group_numbers``: of each group, where ``rows`` are only some of it.
     """
+    start = batch_number(rows, seed) if start is None else start
+    group_numbers = group_numbers or {label: number for number, label in enumerate(dict.fromkeys(r.group for r in rows))}
     out, places = [], {}
     for row, marks in zip(rows, mask, strict=True):
         place = places.get(row.group, 0)
         places[row.group] = place + 1
-        digest = hashlib.blake2b(f"{seed}/{row.group}".encode(), digest_size=4).digest()
-        key = int.from_bytes(digest, "little") ^ mixed(place)
-        position, kept = 0, []
+        key = mixed(start ^ group_numbers[row.group]) ^ mixed(place)
+        position, first, drawn = 0, [], []
         for column, mark in enumerate(marks):
             if not mark:
                 continue
             number = mixed(mixed(column // 2) ^ key)
             number = number // 2**16 if column % 2 else number % 2**16
-            drawn = number < probability * 2**16
-            room = most_tokens is None or len(kept) < most_tokens
-            if position < first_tokens or (room and drawn):
-                kept.append(column)
+            if position < first_tokens:
+                first.append(column)
+            elif number < probability * 2**16:
+                drawn.append((number, column))
             position += 1
+        if most_tokens is not None:
+            drawn = sorted(drawn)[: max(most_tokens - len(first), 0)]
+        kept = first + [column for _, column in drawn]
         scale = position / len(kept) if rescale and kept else 1.0
         out.append([scale if column in kept else 0.0 for column in range(len(marks))])
     return out
