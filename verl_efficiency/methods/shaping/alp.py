@@ -6,11 +6,12 @@ With score ``s``, length ``L`` (generated tokens), solve rate p of the group and
 
 Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv
 2506.05256. We found no official code and not the text itself. Several independent readers of it agree on: the weight β
-max(p, 1/K), p over the K rollouts of the problem; that right and wrong answers pay alike; β = 1e-7. They do not agree on
-the factor behind it: N · β with N "a normalization constant (maximum trace length)", or L · β / N. Ours is L · β (our
-reading: tokens, not normalised); with another N, change β. With advantage ``grpo`` β hardly matters where all answers of
-a group score the same, since the lengths alone then make its deviation. Wrong answers pay too, so a short wrong answer
-scores above a long wrong one.
+max(p, 1/K), p over the K rollouts of the problem; that right and wrong answers pay alike; β = 1e-7; that hard prompts stay
+unhindered. They do not agree on the factor behind it: β · L · max(p, 1/K), or that over L_max. Ours is the first (our
+reading: tokens, not normalised), so the default is meant for thousands of tokens. With advantage ``grpo`` β hardly
+matters where all answers of a group score the same, since the lengths alone then make its deviation: problems that nobody
+solved are then made shorter at full strength. Three other implementations (prime-rl, PipelineRL, a fork of AReaL) do not
+penalise those at all: ``unsolved=leave``. Wrong answers pay too, so a short wrong answer scores above a long wrong one.
 """
 
 from dataclasses import dataclass

@@ -17,8 +17,8 @@ The guard. Length pressure can cost accuracy slowly. With the running accuracy a
     A     = A(s) + share · (shaped advantage − A(s))
 
 So the length term fades while accuracy is below its best, and is off at ``accuracy_guard`` below it; accuracy alone then
-learns, and the term comes back with it. a is an exponential average (0.9 of the past) with the standard error e, from the spread
-of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too high: a*
+learns, and the term comes back with it. a is an exponential average (0.9 of the past). e is its standard error, from the
+spread of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too high: a*
 is therefore the highest a − 2 e so far. A run whose prompts become much harder (a curriculum) should switch the guard off
 (``accuracy_guard=null``): its best accuracy stays out of reach.
 

@@ -12,8 +12,8 @@ These are the two parts of DLER that verl lacks: "DLER: Doing Length pEnalty Rig
 github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``; factor
 and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly", which
 OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28``,
-``filter_groups``. It normalises over the batch (reinforce_plus_plus_baseline); on top of one group ``dr_grpo`` is what
-comes nearest, and our default. The boost goes by the score before the factor, as there: a right answer that was cut off
+``filter_groups``. It normalises over the batch's tokens (verl's reinforce_plus_plus_baseline): that is ``advantage=batch``,
+which the recipe sets; without it ``dr_grpo`` is what comes nearest, and the default. The boost goes by the score before the factor, as there: a right answer that was cut off
 gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied, since that would reward
 being cut off.
 """
