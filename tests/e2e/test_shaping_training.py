@@ -129,8 +129,8 @@ def test_laser_d_chooses_its_targets_from_before_and_after_a_resume(tmp_path):
 
 
 def test_s_grpo_gives_every_token_what_the_rule_gives_it(tmp_path):
-    """Before and after a resume. verl does not dump the order of the batch, which the draw depends on: one of the 8 numbers of the
-    group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""
+    """Before and after a resume. verl does not dump the order of the batch, which the draw depends on: one of the 8 numbers of
+    the group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""
     pytest.importorskip("verl")
     settings = ("+algorithm.efficiency.first_tokens=5", "+algorithm.efficiency.probability=0.25")
     steps, recorded = train_twice("s_grpo", tmp_path, *settings)

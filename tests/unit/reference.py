@@ -188,10 +188,10 @@ def token_budget(
 
 
 def guard(rows: Sequence[Row], settings: Any, state: dict[str, Any]) -> float:
-    """The share of the length term that the guard of ``token_budget`` leaves; ``state``: ``accuracies``, ``variances``, ``best``.
+    """The share of the length term that the guard of ``token_budget`` leaves.
 
-    The running accuracy is written out as a weighted sum over all steps so far: the first weighs 0.9 to the number of steps
-    since, a later one 0.1 times that.
+    ``state`` holds ``accuracies``, ``variances`` and ``best``. The running accuracy is written out as a weighted sum
+    over all steps so far: the first weighs 0.9 to the number of steps since, a later one 0.1 times that.
     """
     if settings.accuracy_guard is None:
         return 1.0

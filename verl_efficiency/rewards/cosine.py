@@ -8,10 +8,10 @@ With response length ``L`` and limit ``L_max`` (tokens)::
               exceeded                                          L + margin ≥ L_max, whether correct or not
 
 Paper: Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373; the defaults are those of its code (r_0^c = 2,
-r_L^c = 1, r_0^w = −10, r_L^w = 0, r_e = −10, a margin of 16 tokens). It was made to steady the growth of length, and a wrong answer gains by being
-long there: to save tokens instead, set ``wrong_short=0 exceeded=0``. We refuse values with which a wrong answer could score
-above a correct one within the limit. The score of a correct answer is no 0/1: leave the threshold of an estimator that reads
-correctness from the score out of it, and use verl's ``grpo``.
+r_L^c = 1, r_0^w = −10, r_L^w = 0, r_e = −10, a margin of 16 tokens). It was made to steady the growth of length, and a wrong
+answer gains by being long there: to save tokens instead, set ``wrong_short=0 exceeded=0``. We refuse values with which a
+wrong answer could score above a correct one within the limit. The score of a correct answer is no 0/1: leave the threshold of
+an estimator that reads correctness from the score out of it, and use verl's ``grpo``.
 
 >>> told = {"response_tokens": 500, "response_limit": 1000}
 >>> [round(cosine("sums", text, "4", told)["score"], 6) for text in (r"\boxed{4}", r"\boxed{5}")]

@@ -404,7 +404,9 @@ def token_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale
     ``start``: ``batch_number`` of the whole batch and ``group_numbers``: of each group, where ``rows`` are only some of it.
     """
     start = batch_number(rows, seed) if start is None else start
-    group_numbers = group_numbers or {label: number for number, label in enumerate(dict.fromkeys(r.group for r in rows))}
+    group_numbers = group_numbers or {
+        label: number for number, label in enumerate(dict.fromkeys(r.group for r in rows))
+    }
     out, places = [], {}
     for row, marks in zip(rows, mask, strict=True):
         place = places.get(row.group, 0)

@@ -262,8 +262,8 @@ def test_grpo_roc(keep):
 
 
 def test_gr3():
-    """The example in PrimeIntellect-ai/prime-rl 00c3be8, tests/unit/orchestrator/test_advantage.py (alpha 0.33); the advantage is
-    the difference to the mean, our default."""
+    """The example in PrimeIntellect-ai/prime-rl 00c3be8, tests/unit/orchestrator/test_advantage.py (alpha 0.33). The advantage
+    is the difference to the mean, our default."""
     rows = [Row(1.0, 10, "a"), Row(0.5, 20, "a"), Row(0.8, 10, "a")]
     expected = [0.20915856, -0.25799648, 0.04883792]
     assert advantages("gr3", rows, settings_of("gr3")) == pytest.approx(expected, abs=1e-6)

@@ -37,7 +37,7 @@ def test_the_scores_of_the_authors():
 @pytest.mark.parametrize("scale", SCALES, ids=str)
 @pytest.mark.parametrize("name", SCALED)
 def test_the_scale_of_the_scores_changes_nothing_but_the_scale(name, scale):
-    """Told the scores, a method gives the same advantages: under dr_grpo times the distance between them, under grpo as they are."""
+    """Told the scores, a method gives the same advantages under grpo, and scaled ones under dr_grpo."""
     rng = random.Random(f"{name}{scale}")
     for combine in ("shaped_reward", "decoupled"):
         for advantage, ratio, tolerance in (("dr_grpo", scale[0] - scale[1], 1e-9), ("grpo", 1.0, 1e-3)):
@@ -54,7 +54,7 @@ def test_the_scale_of_the_scores_changes_nothing_but_the_scale(name, scale):
 
 
 def test_kimi_and_laser_at_0_and_1_by_hand():
-    """Half of 0.4, a third less: 0.4 / 1.5 = 0.2667 between the shortest and the longest; 0.5 / 1.5 = 0.3333 within the target."""
+    """0.4 / 1.5 = 0.2667 between the shortest and the longest; 0.5 / 1.5 = 0.3333 for the one within the target."""
     rows = [Row(1.0, 10, "a"), Row(1.0, 30, "a")]
     kimi = advantages("kimi", rows, settings_of("kimi", advantage="dr_grpo"))
     assert kimi == pytest.approx([0.4 / 1.5 / 2, -0.4 / 1.5 / 2])
@@ -116,8 +116,8 @@ def test_unsolved_groups_are_left_alone_when_asked(name):
 
 
 def test_the_share_of_unsolved_groups_by_hand():
-    """alp at 0.01 a token, K = 2: group a (½ solved) rewards 0.95, −0.15 (advantages ±0.55, 10 and 30 tokens); group b (floor ½)
-    −0.05 and −0.15 (±0.05, 10 and 30 tokens): 40 · 0.05 / (40 · 0.55 + 40 · 0.05)."""
+    """alp at 0.01 a token, K = 2: group a (½ solved) rewards 0.95, −0.15 (advantages ±0.55, 10 and 30 tokens); group b
+    (floor ½) −0.05 and −0.15 (±0.05, 10 and 30 tokens): 40 · 0.05 / (40 · 0.55 + 40 · 0.05)."""
     rows = [Row(1.0, 10, "a"), Row(0.0, 30, "a"), Row(0.0, 10, "b"), Row(0.0, 30, "b")]
     chosen = settings_of("alp", beta=0.01, advantage="dr_grpo")
     outcome = run("alp", rows, chosen)

@@ -133,8 +133,8 @@ def shaped_outcome(
     rollouts: Rollouts,
     shaped_B: Tensor,
     settings: ShapingSettings,
-    *,
     adjust: Callable[[Tensor], Tensor] = lambda advantages_B: advantages_B,
+    /,
     **metrics: float,
 ) -> Outcome:
     """Advantages of the shaped rewards; ``metrics`` are logged beside the common ones.

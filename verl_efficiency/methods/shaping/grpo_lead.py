@@ -92,7 +92,7 @@ def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None
     def weighted(advantages_B: Tensor) -> Tensor:
         return advantages_B * _weight(torch.where(advantages_B > 0, rate_B, 1 - rate_B), settings)
 
-    return shaped_outcome(rollouts, shaped_B, settings, adjust=weighted)
+    return shaped_outcome(rollouts, shaped_B, settings, weighted)
 
 
 def _weight(rate_B: Tensor, settings: GrpoLeadSettings) -> Tensor:

@@ -18,9 +18,9 @@ The guard. Length pressure can cost accuracy slowly. With the running accuracy a
 
 So the length term fades while accuracy is below its best, and is off at ``accuracy_guard`` below it; accuracy alone then
 learns, and the term comes back with it. a is an exponential average (0.9 of the past). e is its standard error, from the
-spread of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too high: a*
-is therefore the highest a − 2 e so far. A run whose prompts become much harder (a curriculum) should switch the guard off
-(``accuracy_guard=null``): its best accuracy stays out of reach.
+spread of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too
+high: a* is therefore the highest a − 2 e so far. A run whose prompts become much harder (a curriculum) should switch the
+guard off (``accuracy_guard=null``): its best accuracy stays out of reach.
 
 Promises: a wrong answer never gains from being short (with ``apply_to=correct``); a correct one stays above every wrong one of
 its group by ``margin`` (or by its own lead, where that is smaller); the shaped score never rises with length; at or under
@@ -200,7 +200,7 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     }
     if settings.accuracy_guard is not None and state.accuracy is not None:
         metrics |= {"running_accuracy": state.accuracy, "best_accuracy": state.best_accuracy}
-    return shaped_outcome(rollouts, shaped_B, settings, adjust=guarded, **metrics)
+    return shaped_outcome(rollouts, shaped_B, settings, guarded, **metrics)
 
 
 def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudgetSettings) -> Tensor:

@@ -9,13 +9,14 @@ With score ``s`` and length ``L`` (generated tokens)::
     A = group advantage of r  +  correct_boost where s ≥ 1
 
 These are the two parts of DLER that verl lacks: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code:
-github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``; factor
-and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly", which
-OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28``,
-``filter_groups``. It normalises over the batch's tokens (verl's reinforce_plus_plus_baseline): that is ``advantage=batch``,
-which the recipe sets; without it ``dr_grpo`` is what comes nearest, and the default. The boost goes by the score before the factor, as there: a right answer that was cut off
-gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied, since that would reward
-being cut off.
+github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``;
+factor and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly",
+which OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``,
+``clip_ratio_high=0.28``, ``filter_groups``. It normalises over the batch's tokens (verl's
+reinforce_plus_plus_baseline): that is ``advantage=batch``, which the recipe sets; ``dr_grpo`` is what comes nearest
+among those that look at one group, and the default. The boost goes by the score before the factor, as there: a right
+answer that was cut off gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied,
+since that would reward being cut off.
 """
 
 from dataclasses import dataclass
@@ -66,5 +67,5 @@ def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = N
     truncated = (cut_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
     boost_B = settings.correct_boost * ((scores_B >= 1 - 1e-5) & rollouts.real_B).double()
     return shaped_outcome(
-        rollouts, shaped_B, settings, adjust=lambda advantages_B: advantages_B + boost_B, truncated=truncated
+        rollouts, shaped_B, settings, lambda advantages_B: advantages_B + boost_B, truncated=truncated
     )
