@@ -68,7 +68,6 @@ def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None
 
     At α = 0 they score 1, 1, −1, −1 on the scale of ±1, so 1, 1, 0, 0 at 0/1 scores:
 
-
     >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([10, 30, 5, 50]), ["a"] * 4)
     >>> s = GrpoLeadSettings(alpha=0.0, advantage="dr_grpo")
     >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
