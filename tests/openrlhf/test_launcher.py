@@ -186,6 +186,13 @@ def test_filtering_of_what_a_method_learns_from_is_said(flags, warned, stock, ca
     assert ("write --algo.dynamic_filtering_range 0 1.01" in caplog.text) == warned
 
 
+@pytest.mark.parametrize(("more", "said"), [([], True), (["--efficiency.unsolved", "leave"], False)])
+def test_what_a_method_has_to_say_of_its_settings_is_said(more, said, stock, caplog):
+    with caplog.at_level(logging.WARNING):
+        parse([*stock, "--efficiency.reward", "accuracy", "--efficiency.method", "alp", *more])
+    assert ("unsolved=leave" in caplog.text) == said
+
+
 def test_other_versions_are_refused_and_the_override_is_named(monkeypatch, caplog):
     monkeypatch.setitem(start_up.TESTED, "ray", ("2.54.0",))
     with pytest.raises(SettingsError, match=r"ray 2.55.0 \(tested: 2.54.0\).*VERL_EFFICIENCY_UNTESTED_VERSIONS=1"):

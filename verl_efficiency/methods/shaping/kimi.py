@@ -11,6 +11,10 @@ Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, 
 value in github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it
 for scores of 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores w amounts to 0.27. A
 long wrong answer scores below a short wrong one, as in that code.
+
+Dividing by the deviation turns the length term up to full size in groups that are all correct. On a small task where care
+pays (outside verl, accuracy @ tokens; accuracy alone .987 @ 57): as published .894 @ 24, with ``advantage=dr_grpo`` .941 @
+24, with ``combine=decoupled`` too .959 @ 28. The last two are of one seed.
 """
 
 from dataclasses import dataclass

@@ -17,6 +17,9 @@ since the last choice (there on 500 problems that are sampled for it), so the fi
 a band without rollouts keeps its target; n is the largest group of the batch, and n_right is at least 1; a problem of
 exactly ⅓ or ⅔ is in the same band in both places (there in the harder one when coverage is counted, which n = 8 never
 meets).
+
+On a small task where care pays (outside verl, accuracy @ tokens; accuracy alone .987 @ 57): as published .972 @ 33 after 50
+steps, with ``advantage=dr_grpo`` .988 @ 36 after 100 (one seed).
 """
 
 from dataclasses import dataclass, field
