@@ -80,14 +80,15 @@ def test_a_score_outside_of_the_scale_of_leash_is_not_clipped_by_itself():
 
 
 def test_scores_below_the_scale_are_named_once(caplog):
-    base._say_once.cache_clear()
+    base._warned.clear()
     rows = [Row(1.0, 5, "a"), Row(-1.0, 7, "a")]
     with caplog.at_level(logging.WARNING, logger="verl_efficiency"):
-        for _ in range(2):
-            run("kimi", rows, settings_of("kimi"))
+        run("kimi", rows, settings_of("kimi"))
+        run("kimi", [Row(1.0, 5, "a"), Row(-2.0, 7, "a")], settings_of("kimi"))
         assert len(caplog.messages) == 1
         assert all(word in caplog.messages[0] for word in ("KimiSettings", "-1", "score_wrong", "score_correct"))
         caplog.clear()
+        base._warned.clear()
         run("kimi", rows, of_scale("kimi", 1.0, -1.0))
         run("kimi", [Row(1.0, 5, "a"), Row(-1.0, 0, "pad", real=False)], settings_of("kimi"))
         assert caplog.messages == []

@@ -29,7 +29,6 @@ such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` say
 share of the sum of |advantage| · tokens.
 """
 
-import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require
 
 logger = logging.getLogger("verl_efficiency")
+_warned: set[type] = set()  # the methods whose score scale was doubted already
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,11 @@ def shaped_outcome(
         "unsolved_share": (pull_B * unsolved_B).sum().item() / (pull_B.sum().item() or 1.0),
     }
     lowest = scores_B[rollouts.real_B].min().item() if bool(rollouts.real_B.any()) else settings.score_wrong
-    if lowest < settings.score_wrong:
-        _say_once(type(settings).__name__, settings.score_wrong, lowest)
+    if lowest < settings.score_wrong and type(settings) not in _warned:
+        _warned.add(type(settings))
+        logger.warning(
+            "%s: a rollout scored %g, below score_wrong = %g. Length terms are scaled to the distance between score_wrong and "
+            "score_correct: set both to what your reward gives to a wrong and to a right answer.",
+            *(type(settings).__name__, lowest, settings.score_wrong),
+        )
     return Outcome(advantages_B, {**metrics, **common})
-
-
-@functools.cache
-def _say_once(name: str, score_wrong: float, lowest: float) -> None:
-    logger.warning(
-        "%s: a rollout scored %g, below score_wrong = %g. Length terms are scaled to the distance between score_wrong and "
-        "score_correct: set both to what your reward gives to a wrong and to a right answer.",
-        *(name, lowest, score_wrong),
-    )

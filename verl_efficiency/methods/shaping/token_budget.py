@@ -19,8 +19,9 @@ The guard. Length pressure can cost accuracy slowly. With the running accuracy a
 So the length term fades while accuracy is below its best, and is off at ``accuracy_guard`` below it; accuracy alone then
 learns, and the term comes back with it. a is an exponential average (0.9 of the past). e is its standard error, from the
 spread of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too
-high: a* is therefore the highest a − 2 e so far. A run whose prompts become much harder (a curriculum) should switch the
-guard off (``accuracy_guard=null``): its best accuracy stays out of reach.
+high: a* is therefore the highest a − 2 e so far. Accuracy is that of the training batches: where the trainer filters groups
+out (``algorithm.filter_groups``), that of the groups left, which tells little. A run whose prompts become much harder (a
+curriculum) should switch the guard off (``accuracy_guard=null``): its best accuracy stays out of reach.
 
 Promises: a wrong answer never gains from being short (with ``apply_to=correct``); a correct one stays above every wrong one of
 its group by ``margin`` (or by its own lead, where that is smaller); the shaped score never rises with length; at or under
@@ -190,10 +191,12 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     if settings.combine == "shaped_reward":
         shaped_B = _above_the_wrong(rollouts, shaped_B, settings)
     share = _share(rollouts, settings, state)
-    plain_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
 
     def guarded(advantages_B: Tensor) -> Tensor:
-        return advantages_B if share == 1 else plain_B + share * (advantages_B - plain_B)
+        if share == 1:
+            return advantages_B
+        plain_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
+        return plain_B + share * (advantages_B - plain_B)
 
     real = max(int(rollouts.real_B.sum()), 1)
     metrics = {
