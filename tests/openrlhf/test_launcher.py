@@ -68,6 +68,7 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method kimi --reward.remote_url one.py,two.py", "of several files OpenRLHF calls the first only"),
         ("--efficiency.method kimi --algo.advantage.estimator gae", "computes the advantages without a critic"),
         ("--efficiency.method kimi --algo.advantage.estimator rloo", "write --efficiency.advantage rloo"),
+        ("--efficiency.method kimi --algo.advantage.estimator reinforce_baseline", "write --efficiency.advantage batch"),
         ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
         ("--efficiency.method t_spmo --actor.loss_agg_mode seq-mean-token-mean", "t_spmo is scaled for token-mean"),
         ("--efficiency.method sample_routing --actor.loss_agg_mode seq-mean-token-mean", "sample_routing is scaled for token"),

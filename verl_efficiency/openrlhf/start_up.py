@@ -22,7 +22,7 @@ from verl_efficiency.settings import SettingsError
 logger = logging.getLogger("verl_efficiency")
 TESTED = {"openrlhf": ("0.11.2",), "ray": ("2.55.0",), "transformers": ("5.15.0", "5.16.1")}
 UNTESTED_VERSIONS = "VERL_EFFICIENCY_UNTESTED_VERSIONS"
-_GROUP_ADVANTAGES = {"rloo": "rloo", "dr_grpo": "dr_grpo"}  # of OpenRLHF, and ours of the same name
+_GROUP_ADVANTAGES = {"rloo": "rloo", "dr_grpo": "dr_grpo", "reinforce_baseline": "batch"}  # of OpenRLHF, and ours
 
 
 def check_versions() -> None:
