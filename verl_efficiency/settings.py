@@ -68,6 +68,11 @@ class MethodSettings:
         """Whether the method uses feedback that the reward gives in words."""
         return False
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know about these settings before the run starts; each is logged once, at start-up."""
+        return ()
+
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
     """Raise :class:`SettingsError` unless ``condition`` holds; ``expected`` completes "must be …"."""

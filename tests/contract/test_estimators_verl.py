@@ -29,6 +29,7 @@ from verl_efficiency.verl import estimators, run
 
 FIXED = {"b_min": 20.0, "b_max": 100.0}
 FLOAT32 = 2e-6
+WEIGHTS = (0.729, 0.081, 0.09, 0.1)  # of four steps in an average with 0.9 of the past
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,11 @@ def test_token_budget(call, name, mask_dtype):
         "low": pytest.approx(expected_state["low"]),
         "high": pytest.approx(expected_state["high"]),
         "solve_rates": {},
+        "accuracy": pytest.approx(sum(w * a for w, a in zip(WEIGHTS, expected_state["accuracies"], strict=True))),
+        "accuracy_variance": pytest.approx(
+            sum(w * w * v for w, v in zip(WEIGHTS, expected_state["variances"], strict=True))
+        ),
+        "best_accuracy": pytest.approx(expected_state["best"]),
     }
 
 
@@ -157,10 +163,11 @@ def test_tokens_of_a_tool_are_not_counted_and_carry_nothing():
     data = DataProto.from_dict(
         tensors={"token_level_rewards": rewards, "response_mask": mask}, non_tensors={"uid": uids}
     )
-    config = algorithm("token_budget", b_min=20, b_max=20, penalty=1.0, advantage="dr_grpo")
+    config = algorithm("token_budget", b_min=20, b_max=20, penalty=1.0)
     compute_advantage(data, adv_estimator="token_budget", config=config)
-    # overrun 1/20: shaped 1, 0.95, 0, mean 0.65
-    assert data.batch["advantages"][:, 0].tolist() == pytest.approx([0.35, 0.30, -0.65])
+    # overrun 1/20: length terms 0 and −0.05, centred ±0.025, of which half counts; accuracy ⅓, ⅓, −⅔
+    expected = [1 / 3 + 0.0125, 1 / 3 - 0.0125, -2 / 3]
+    assert data.batch["advantages"][:, 0].tolist() == pytest.approx(expected)
     assert (data.batch["advantages"][:, 5:15] == 0).all()
 
 
@@ -175,7 +182,7 @@ def test_without_settings_and_with_verls_dataclass():
 
 def test_verls_switch_for_the_standard_deviation_counts():
     rows = [Row(1.0, 3, "a"), Row(1.0, 9, "a"), Row(0.0, 2, "a")]
-    config = algorithm("token_budget", norm_adv_by_std_in_grpo=False, **FIXED)
+    config = algorithm("token_budget", norm_adv_by_std_in_grpo=False, advantage="grpo", **FIXED)
     data = compute_advantage(batch(rows), adv_estimator="token_budget", norm_adv_by_std_in_grpo=False, config=config)
     assert advantages_of(data) == pytest.approx([1 / 3, 1 / 3, -2 / 3], abs=FLOAT32)
 
@@ -201,6 +208,7 @@ def test_the_inputs_are_not_changed():
         ("dr_grpo", core_algos.compute_grpo_vectorized_outcome_advantage, {"norm_adv_by_std_in_grpo": False}),
         ("dr_grpo", core_algos.compute_grpo_outcome_advantage, {"norm_adv_by_std_in_grpo": False}),
         ("rloo", core_algos.compute_rloo_outcome_advantage, {}),
+        ("batch", core_algos.compute_reinforce_plus_plus_baseline_outcome_advantage, {}),
     ],
 )
 @pytest.mark.parametrize("seed", range(4))
@@ -218,13 +226,38 @@ def test_group_advantages_are_verls_own(ours, verls, options, seed):
 
 
 @call_sites
-def test_without_a_penalty_token_budget_is_verls_grpo(call):
+@pytest.mark.parametrize("by_deviation", [True, False])
+def test_without_a_penalty_token_budget_is_verls_grpo(call, by_deviation):
+    """With ``advantage=grpo`` as it stands, with our default as verl's switch makes it."""
     rows = [row for row in random_rows(random.Random(4)) if row.real and row.length]
+    given = {"advantage": "grpo"} if by_deviation else {}
     ours, theirs = (
-        call(batch(rows), keys_of(rows), adv_estimator=name, config=algorithm(name, penalty=0.0))
+        call(
+            batch(rows),
+            keys_of(rows),
+            adv_estimator=name,
+            norm_adv_by_std_in_grpo=by_deviation,
+            config=algorithm(name, norm_adv_by_std_in_grpo=by_deviation, penalty=0.0, **given),
+        )
         for name in ("token_budget", "grpo")
     )
     assert torch.allclose(ours.batch["advantages"], theirs.batch["advantages"], atol=1e-5)
+
+
+@call_sites
+def test_batch_at_the_call_site_is_verls_reinforce_plus_plus_baseline(call):
+    """``truncation`` without its own two parts, where nothing is cut off, tool tokens out of the mask."""
+    rows = [row for row in random_rows(random.Random(5)) if row.real and row.length > 2]
+    both = [batch(rows), batch(rows)]
+    for data in both:
+        data.batch["response_mask"][::3, 1] = 0
+    given = {"advantage": "batch", "correct_boost": 0.0, "max_response_length": 10_000}
+    ours, theirs = (
+        call(data, keys_of(rows), adv_estimator=name, config=algorithm(name, **given))
+        for data, name in zip(both, ("truncation", "reinforce_plus_plus_baseline"), strict=True)
+    )
+    torch.testing.assert_close(ours.batch["advantages"], theirs.batch["advantages"], atol=1e-5, rtol=1e-5)
+    assert ours.batch["advantages"].abs().max() > 0.1
 
 
 def test_padding_rows_as_verl_makes_them_count_nowhere(capsys):
@@ -268,8 +301,9 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
     compute_advantage(batch([Row(1.0, 5, "a"), Row(0.0, 7, "a")]), adv_estimator="token_budget", config=config)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[token_budget]")]
     # one of two right: d = 1 − 1.5/3 = 0.5
-    assert (
-        line == "[token_budget] b_min=20 b_max=100 difficulty=0.5 over_budget=0 penalty=0 solve_rate=0.5 length_term=0"
+    assert line == (
+        "[token_budget] b_min=20 b_max=100 difficulty=0.5 over_budget=0 penalty=0 length_share=1 running_accuracy=0.5 "
+        "best_accuracy=0 solve_rate=0.5 length_term=0 unsolved_share=0"
     )
 
 

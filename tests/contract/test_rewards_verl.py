@@ -280,7 +280,7 @@ def test_an_order_to_stop_passes_through(tokenizer, monkeypatch, caplog, error):
 
 
 def test_a_reward_of_ours_under_our_manager(tokenizer):
-    cfg = config("pkg://verl_efficiency.rewards", "cosine")
+    cfg = config("pkg://verl_efficiency.rewards", "cosine", margin=0)
     cfg.actor_rollout_ref = {"rollout": {"response_length": 20}}
 
     async def call():

@@ -255,7 +255,8 @@ def test_a_file_that_cannot_be_looked_at_is_said(launch, caplog):
     [
         (("algorithm.adv_estimator=grpo",), None),
         (("algorithm.adv_estimator=variance_routing",), None),
-        ((BUDGET, *FIXED), None),
+        ((BUDGET, *FIXED, "+algorithm.efficiency.accuracy_guard=null"), None),
+        ((BUDGET, *FIXED), OURS),
         ((BUDGET,), OURS),
         (("algorithm.adv_estimator=efficiency.token_budget",), OURS),
         ((BUDGET, "+algorithm.efficiency.b_min=100"), OURS),
@@ -286,6 +287,12 @@ def test_the_v0_trainer_has_no_place_for_state_and_that_is_said(launch, caplog):
     config = launch(BUDGET, "trainer.use_v1=False")
     assert config.trainer.checkpoint_callback_class is None
     assert "trainer.use_v1=True" in caplog.text
+
+
+@pytest.mark.parametrize(("more", "said"), [((), True), (("+algorithm.efficiency.unsolved=leave",), False)])
+def test_what_a_method_has_to_say_of_its_settings_is_said(launch, caplog, more, said):
+    launch("algorithm.adv_estimator=alp", *more)
+    assert ("unsolved=leave" in caplog.text) == said
 
 
 def test_verls_own_check_runs_first(compose):

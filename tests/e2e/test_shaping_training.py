@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from tests.e2e.test_token_budget_training import score
 from tests.e2e.training import ROOT, read_jsonl, small_testbed, train
 from tests.unit.reference import Row
-from tests.unit.shaping.formulas import token_weights
+from tests.unit.shaping.formulas import batch_number, token_weights
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -117,34 +117,38 @@ def test_laser_d_chooses_its_targets_from_before_and_after_a_resume(tmp_path):
         given = []
         for group in groups:
             target = targets[band_of(group)]
-            rewards = [row.score + 0.5 * (row.score == 1 and row.length <= target) for row in group]
+            rewards = [row.score + 0.5 / 1.5 * (row.score == 1 and row.length <= target) for row in group]
             given += rewards
             expected = [[a] * row.length for a, row in zip(grpo(rewards), group, strict=True)]
             assert take(expected, recorded[step]), f"step {step}: {group}"
         assert recorded[step] == []
-        assert {1.0, 1.5} <= set(given), "right answers on both sides of a target, or it would not matter"
+        assert {1.0, 1 + 0.5 / 1.5} <= set(given), "right answers on both sides of a target, or it would not matter"
     saved = json.loads((tmp_path / "run" / "global_step_2" / "verl_efficiency.json").read_text())["laser_d"]
     assert saved["steps"] == 2
     assert sum(map(sum, saved["counts"])) == BATCH * GROUP, "the rollouts of step 2, not yet chosen from"
 
 
 def test_s_grpo_gives_every_token_what_the_rule_gives_it(tmp_path):
-    """Before and after a resume. verl does not dump the order of a group's rollouts in the batch, which the draw depends on:
-    one of the 24 must give the advantages of all tokens of all four."""
+    """Before and after a resume. verl does not dump the order of the batch, which the draw depends on: one of the 8 numbers of
+    the group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""
     pytest.importorskip("verl")
     settings = ("+algorithm.efficiency.first_tokens=5", "+algorithm.efficiency.probability=0.25")
     steps, recorded = train_twice("s_grpo", tmp_path, *settings)
     rule = {"probability": 0.25, "first_tokens": 5, "most_tokens": None, "rescale": True, "seed": 0}
 
-    def expected_of(group: list[Row]) -> list[list[float]]:
-        weights = token_weights(group, [[1] * row.length for row in group], **rule)
+    def expected_of(group: list[Row], number: int, start: int) -> list[list[float]]:
+        numbers = {group[0].group: number}
+        masks = [[1] * row.length for row in group]
+        weights = token_weights(group, masks, **rule, start=start, group_numbers=numbers)
         advantages = grpo([row.score for row in group])
         return [[a * w for w in row] for a, row in zip(advantages, weights, strict=True)]
 
     for step, groups in sorted(steps.items()):
         if step in (1, 3):
             assert any(len({row.score for row in group}) > 1 for group in groups), "a group to learn from"
+        start = batch_number([row for group in groups for row in group], rule["seed"])
         for group in groups:
-            orders = itertools.permutations(group)
-            assert any(take(expected_of(list(order)), recorded[step]) for order in orders), f"step {step}: {group}"
+            tries = itertools.product(itertools.permutations(group), range(BATCH))
+            found = any(take(expected_of(list(order), number, start), recorded[step]) for order, number in tries)
+            assert found, f"step {step}: {group}"
         assert recorded[step] == []

@@ -4,6 +4,7 @@ Everything that is compared is computed here again, in plain Python, from the te
 """
 
 import json
+import math
 import re
 import statistics
 from collections import Counter, defaultdict
@@ -100,22 +101,49 @@ def score(row: dict) -> float:
     return float(bool(boxes) and boxes[-1] == row["gts"])
 
 
-def expected_advantages(rows: list[dict], low: float, high: float, count_tokens) -> list[tuple[float, int]]:
-    """(advantage, length) of each rollout: the definition of token_budget with its defaults, one rollout at a time."""
+def groups_of(rows: list[dict], count_tokens) -> list[list[tuple[float, int]]]:
+    """(score, length) of the rollouts of each group."""
     groups = defaultdict(list)
     for row in rows:
         groups[row["uid"].rsplit("_", 2)[0]].append((score(row), count_tokens(row["output"])))
+    return list(groups.values())
+
+
+def expected_advantages(
+    rows: list[dict], low: float, high: float, count_tokens, share: float = 1.0
+) -> list[tuple[float, int]]:
+    """(advantage, length) of each rollout: the definition of token_budget with its defaults, one rollout at a time.
+
+    ``share``: what the guard leaves of the length term.
+    """
     result = []
-    for members in groups.values():
+    for members in groups_of(rows, count_tokens):
         solved = sum(s for s, _ in members)
         difficulty = 1 - (solved + 0.5) / (len(members) + 1)
         budget = low + (high - low) * difficulty
-        shaped = [
-            s - 0.3 * min(max(0, length - budget) / budget, 2.0) * s for s, length in members
-        ]  # never down to 0.05 here
-        mean, deviation = statistics.fmean(shaped), statistics.stdev(shaped)
-        result += [((r - mean) / (deviation + 1e-6), length) for r, (_, length) in zip(shaped, members, strict=True)]
+        penalties = [0.3 * min(max(0, length - budget) / budget, 2.0) for _, length in members]
+        of_correct = [penalty for penalty, (s, _) in zip(penalties, members, strict=True) if s == 1]
+        for penalty, (s, length) in zip(penalties, members, strict=True):
+            advantage = s - solved / len(members)
+            if s == 1:
+                shorter = 0.5 * (statistics.fmean(of_correct) - penalty)
+                lowest = 0.0 if solved < len(members) else -math.inf  # beside wrong ones it stays at 0 or above
+                advantage += share * (max(advantage + shorter, lowest) - advantage)
+            result.append((advantage, length))
     return result
+
+
+def share_left(steps: list[list[dict]], count_tokens) -> float:
+    """What the guard leaves of the length term at the last of the steps."""
+    accuracy = variance = best = 0.0
+    for number, rows in enumerate(steps):
+        rates = [statistics.fmean(s for s, _ in members) for members in groups_of(rows, count_tokens)]
+        new = 1.0 if number == 0 else 0.1
+        accuracy = (1 - new) * accuracy + new * statistics.fmean(rates)
+        variance = (1 - new) ** 2 * variance + new**2 * statistics.variance(rates) / len(rates)
+        best = max(best, accuracy - 2 * math.sqrt(variance))
+        share = 1 - (best - accuracy) / max(0.01, 2 * math.sqrt(variance))
+    return min(1.0, max(0.0, share))
 
 
 def percentiles(rows: list[dict], count_tokens) -> tuple[float, float]:
@@ -139,12 +167,13 @@ def test_step_1_equals_a_recomputation(runs, count_tokens):
 def test_the_running_percentiles_are_saved_and_restored(runs, count_tokens):
     first, second, folder = runs
     low, high = percentiles(first.rollouts[1], count_tokens)
+    share = share_left([second.rollouts[step] for step in (1, 2, 3)], count_tokens)
     for step in (2, 3):
         if step == 3:  # what the checkpoint of step 2 holds is what step 3 goes on from
             saved = json.loads((folder / "run" / "global_step_2" / "verl_efficiency.json").read_text())["token_budget"]
             assert (saved["low"], saved["high"]) == pytest.approx((low, high))
         now = percentiles(second.rollouts[step], count_tokens)
         low, high = 0.9 * low + 0.1 * now[0], 0.9 * high + 0.1 * now[1]
-    expected = expected_advantages(second.rollouts[3], low, high, count_tokens)
+    expected = expected_advantages(second.rollouts[3], low, high, count_tokens, share)
     assert second.metrics[3]["critic/advantages/max"] == pytest.approx(max(a for a, _ in expected), abs=1e-4)
     assert second.metrics[3]["critic/advantages/min"] == pytest.approx(min(a for a, _ in expected), abs=1e-4)

@@ -68,6 +68,7 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method kimi --reward.remote_url one.py,two.py", "of several files OpenRLHF calls the first only"),
         ("--efficiency.method kimi --algo.advantage.estimator gae", "computes the advantages without a critic"),
         ("--efficiency.method kimi --algo.advantage.estimator rloo", "write --efficiency.advantage rloo"),
+        ("--efficiency.method kimi --algo.advantage.estimator reinforce_baseline", "write --efficiency.advantage batch"),
         ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
         ("--efficiency.method t_spmo --actor.loss_agg_mode seq-mean-token-mean", "t_spmo is scaled for token-mean"),
         ("--efficiency.method sample_routing --actor.loss_agg_mode seq-mean-token-mean", "sample_routing is scaled for token"),
@@ -184,6 +185,13 @@ def test_filtering_of_what_a_method_learns_from_is_said(flags, warned, stock, ca
     with caplog.at_level(logging.WARNING):
         parse([*stock, *filtering])
     assert ("write --algo.dynamic_filtering_range 0 1.01" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("more", "said"), [([], True), (["--efficiency.unsolved", "leave"], False)])
+def test_what_a_method_has_to_say_of_its_settings_is_said(more, said, stock, caplog):
+    with caplog.at_level(logging.WARNING):
+        parse([*stock, "--efficiency.reward", "accuracy", "--efficiency.method", "alp", *more])
+    assert ("unsolved=leave" in caplog.text) == said
 
 
 def test_other_versions_are_refused_and_the_override_is_named(monkeypatch, caplog):

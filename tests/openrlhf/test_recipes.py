@@ -50,7 +50,7 @@ def test_recipe_is_accepted(recipe, gpus, tmp_path, data):
     assert args.algo.advantage.estimator == "group_norm"
     assert args.train.agent_func_path
     assert args.data.max_samples == 40
-    assert args.train.batch_size == 8 * 8
+    assert args.train.batch_size == 8 * args.rollout.n_samples_per_prompt
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,28 @@ def standardise(name: str, values: list[float]) -> list[float]:
     return [value - (math.fsum(values) - value) / (count - 1) for value in values]  # against the mean of the others
 
 
+def whiten(values: list[float], lengths: list[int]) -> list[float]:
+    """``values`` with mean 0 and variance 1 over the tokens: each counts as often as its rollout has tokens."""
+    tokens = [value for value, length in zip(values, lengths, strict=True) for _ in range(length)]
+    mean = math.fsum(tokens) / max(len(tokens), 1)
+    variance = statistics.variance(tokens) if len(tokens) > 1 else 0.0
+    return [(value - mean) / math.sqrt(variance + 1e-8) for value in values]
+
+
+def whitened(advantages: list[float], rows: Sequence[Row]) -> list[float]:
+    """``whiten`` over the real rows; padding gets 0."""
+    real = [number for number, row in enumerate(rows) if row.real]
+    white = whiten([advantages[number] for number in real], [rows[number].length for number in real])
+    out = [0.0] * len(rows)
+    for number, value in zip(real, white, strict=True):
+        out[number] = value
+    return out
+
+
 def group_advantage(name: str, rewards: Sequence[float], rows: Sequence[Row]) -> list[float]:
     """One advantage per row; a group of one keeps its reward, padding gets 0."""
+    if name == "batch":
+        return whitened(group_advantage("dr_grpo", rewards, rows), rows)
     advantages = [0.0] * len(rows)
     for members in groups_of(rows).values():
         values = [rewards[number] for number in members]
@@ -64,6 +84,8 @@ def decoupled_advantage(
     name: str, length_rewards: Sequence[float], rows: Sequence[Row], *, weight: float, threshold: float = 0.5
 ) -> list[float]:
     """A(score) + weight · A(length reward among the correct), but no lower than 0 or, if that is higher, the best wrong one."""
+    if name == "batch":
+        return whitened(decoupled_advantage("dr_grpo", length_rewards, rows, weight=weight, threshold=threshold), rows)
     advantages = group_advantage(name, [row.score for row in rows], rows)
     for members in groups_of(rows).values():
         right = [number for number in members if rows[number].correct(threshold)]
@@ -153,12 +175,43 @@ def token_budget(
                 shaped[number] = max(shaped[number], min(row.score, floor))
 
     if settings.combine == "shaped_reward":
-        return group_advantage(settings.advantage, shaped, rows), difficulties
-    length_rewards = [-penalty for penalty in penalties]
-    advantages = decoupled_advantage(
-        settings.advantage, length_rewards, rows, weight=settings.length_weight, threshold=threshold
-    )
+        advantages = group_advantage(settings.advantage, shaped, rows)
+    else:
+        length_rewards = [-penalty for penalty in penalties]
+        advantages = decoupled_advantage(
+            settings.advantage, length_rewards, rows, weight=settings.length_weight, threshold=threshold
+        )
+    share = guard(rows, settings, state)
+    plain = group_advantage(settings.advantage, [row.score for row in rows], rows)
+    advantages = [(1 - share) * a + share * b for a, b in zip(plain, advantages, strict=True)]
     return advantages, difficulties
+
+
+def guard(rows: Sequence[Row], settings: Any, state: dict[str, Any]) -> float:
+    """The share of the length term that the guard of ``token_budget`` leaves.
+
+    ``state`` holds ``accuracies``, ``variances`` and ``best``. The running accuracy is written out as a weighted sum
+    over all steps so far: the first weighs 0.9 to the number of steps since, a later one 0.1 times that.
+    """
+    if settings.accuracy_guard is None:
+        return 1.0
+    right, rates = [], []
+    for members in groups_of(rows).values():
+        if members:
+            correct = [rows[number].correct(settings.correct_threshold) for number in members]
+            right += correct
+            rates.append(sum(correct) / len(correct))
+    accuracies, variances = state.setdefault("accuracies", []), state.setdefault("variances", [])
+    if right:
+        accuracies.append(sum(right) / len(right))
+        variances.append(statistics.variance(rates) / len(rates) if len(rates) > 1 else 0.25)
+    last = len(accuracies) - 1
+    weights = [(1.0 if step == 0 else 0.1) * 0.9 ** (last - step) for step in range(last + 1)]
+    average = math.fsum(w * a for w, a in zip(weights, accuracies, strict=True))
+    error = math.sqrt(math.fsum(w * w * v for w, v in zip(weights, variances, strict=True)))
+    state["best"] = max(state.get("best", 0.0), average - 2 * error)
+    width = max(settings.accuracy_guard, 2 * error)
+    return min(1.0, max(0.0, 1 - (state["best"] - average) / width))
 
 
 def variance_routing(rows: Sequence[Row], settings: Any) -> tuple[list[float], dict[str, str]]:

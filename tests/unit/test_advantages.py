@@ -11,7 +11,7 @@ from tests.unit.reference import Row
 from tests.unit.test_rollouts import build
 from verl_efficiency.methods.advantages import decoupled_advantage, group_advantage
 
-NAMES = ("grpo", "dr_grpo", "rloo")
+NAMES = ("grpo", "dr_grpo", "rloo", "batch")
 
 # a: scores 1, 0, 0, 0 (mean ¼); b: alone; c: all right; the last row only pads.
 ROWS = [
@@ -35,6 +35,16 @@ def test_by_hand():
     # squares 9/16 + 3/16 = 12/16, over 3 = ¼, root ½: 1.5 and −0.5
     assert advantage("grpo") == pytest.approx([1.5, -0.5, -0.5, -0.5, 0.75, 0, 0, 0, 0], abs=1e-5)
     assert advantage("grpo")[0] == pytest.approx(0.75 / (0.5 + 1e-6), abs=1e-12)
+
+
+def test_batch_by_hand():
+    """Group a: ½ and −½ with 3 and 1 tokens; group b: 0 and 0 with 2 tokens each."""
+    rows = [Row(1.0, 3, "a"), Row(0.0, 1, "a"), Row(1.0, 2, "b"), Row(1.0, 2, "b"), Row(9.0, 7, "b", real=False)]
+    rollouts = build(rows)
+    # 8 tokens: mean (3 · ½ − ½) / 8 = ⅛; squares 3 · (⅜)² + (⅝)² + 4 · (⅛)² = 56/64, over 7 = ⅛
+    root = math.sqrt(0.125 + 1e-8)
+    expected = [0.375 / root, -0.625 / root, -0.125 / root, -0.125 / root, 0.0]
+    assert group_advantage("batch", rollouts.scores_B, rollouts).tolist() == pytest.approx(expected, abs=1e-12)
 
 
 def test_decoupled_by_hand():
@@ -95,7 +105,7 @@ def test_equal_rewards_that_are_no_round_numbers_give_nothing(name):
 
 def test_an_unknown_name_is_refused():
     rollouts = build(ROWS)
-    with pytest.raises(ValueError, match=r"unknown group advantage 'gae'.*grpo, dr_grpo, rloo"):
+    with pytest.raises(ValueError, match=r"unknown group advantage 'gae'.*grpo, dr_grpo, rloo, batch"):
         group_advantage("gae", rollouts.scores_B, rollouts)
 
 

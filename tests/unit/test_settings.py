@@ -97,6 +97,12 @@ def test_nearest_right_name():
         ({"difficulty": "grup"}, "difficulty"),
         ({"combine": "decopled"}, "combine"),
         ({"apply_to": "wrong"}, "apply_to"),
+        ({"apply_to": "all"}, "apply_to"),  # decoupled is the default
+        ({"accuracy_guard": 0}, "accuracy_guard"),
+        ({"accuracy_guard": 1.1}, "accuracy_guard"),
+        ({"score_wrong": 1}, "score_wrong"),
+        ({"score_correct": -1}, "score_wrong"),
+        ({"unsolved": "drop"}, "unsolved"),
         ({"apply_to": "all", "combine": "decoupled"}, "apply_to"),
         ({"advantage": "gae"}, "advantage"),
     ],
@@ -127,6 +133,8 @@ def test_infinity_is_refused_where_it_would_make_nan(name, setting):
         {"penalty": 0, "margin": 0, "overrun_max": 0, "length_weight": 0, "smoothing": 0},
         {"running_decay": 0, "budget_decay": 0, "blend_weight": 1, "gate_solve_rate": 1},
         {"b_min": None, "b_max": 50.5},
+        {"accuracy_guard": 1},
+        {"accuracy_guard": None, "combine": "shaped_reward", "apply_to": "all"},
     ],
 )
 def test_token_budget_takes_the_ends_of_its_ranges(written):
@@ -145,11 +153,14 @@ def test_variance_routing_refuses(written, place):
 def test_what_an_adapter_asks_of_the_settings():
     group = TokenBudgetSettings()
     assert (group.columns, group.names_prompts, group.keeps_state) == ({}, False, True)
-    fixed = TokenBudgetSettings(b_min=10.0, b_max=20.0)
+    guarded = TokenBudgetSettings(b_min=10.0, b_max=20.0)
+    assert (guarded.columns, guarded.names_prompts, guarded.keeps_state) == ({}, False, True)
+    fixed = TokenBudgetSettings(b_min=10.0, b_max=20.0, accuracy_guard=None)
     assert (fixed.columns, fixed.names_prompts, fixed.keeps_state) == ({}, False, False)
-    half = TokenBudgetSettings(b_min=10.0)
+    half = TokenBudgetSettings(b_min=10.0, accuracy_guard=None)
     assert half.keeps_state
-    data = TokenBudgetSettings(difficulty="data", difficulty_column="extra_info.level", b_min=1.0, b_max=2.0)
+    known = {"difficulty": "data", "difficulty_column": "extra_info.level"}
+    data = TokenBudgetSettings(**known, b_min=1.0, b_max=2.0, accuracy_guard=None)
     assert (data.columns, data.names_prompts, data.keeps_state) == ({"difficulty": "extra_info.level"}, False, False)
     blend = TokenBudgetSettings(difficulty="blend")
     assert blend.columns == {"difficulty": "extra_info.difficulty"}

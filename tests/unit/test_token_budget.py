@@ -45,33 +45,43 @@ def unshaped(rows, name):
 
 # Three of four right: d = 1 − (3 + ½)/(4 + 1) = 0.3, so b = 100 + 100 · 0.3 = 130 tokens.
 FOUR = [Row(1.0, 100, "a"), Row(1.0, 143, "a"), Row(1.0, 520, "a"), Row(0.0, 20, "a")]
-FIXED = TokenBudgetSettings(b_min=100.0, b_max=200.0, advantage="dr_grpo")
+FIXED = TokenBudgetSettings(b_min=100.0, b_max=200.0)
+SHAPED = dataclasses.replace(FIXED, combine="shaped_reward")
 
 
 def test_shaped_reward_by_hand():
-    outcome = run(FOUR, FIXED)
+    outcome = run(FOUR, SHAPED)
     # overruns 0, 13/130 = 0.1 and 390/130 = 3, held at 2; penalties 0, 0.03, 0.6; shaped 1, 0.97, 0.4, 0; mean 0.5925
     assert outcome.advantages_B.tolist() == pytest.approx([0.4075, 0.3775, -0.1925, -0.5925])
     assert outcome.metrics == pytest.approx(
         {
             **{"b_min": 100, "b_max": 200, "difficulty": 0.3, "over_budget": 0.5, "penalty": 0.63 / 4},
-            **{"solve_rate": 0.75, "length_term": -0.63 / 4},
+            **{"solve_rate": 0.75, "length_term": -0.63 / 4, "unsolved_share": 0},
+            # one group has no spread: its accuracy is as uncertain as can be, ½, and nothing is surely reached
+            **{"length_share": 1, "running_accuracy": 0.75, "best_accuracy": 0},
         }
     )
+
+
+def test_scores_of_1_and_minus_1_by_hand():
+    """Told so, a penalty is twice as large on this scale: the advantages are twice those of the test above."""
+    rows = [dataclasses.replace(row, score=2 * row.score - 1) for row in FOUR]
+    outcome = run(rows, dataclasses.replace(SHAPED, score_wrong=-1.0))
+    assert outcome.advantages_B.tolist() == pytest.approx([0.815, 0.755, -0.385, -1.185])
 
 
 def test_a_correct_one_stays_above_the_best_wrong_one_by_hand():
     rows = [Row(1.0, 520, "a"), Row(0.6, 520, "a"), Row(0.45, 5, "a"), Row(0.0, 5, "a")]
     # penalty 2 · 2 = 4 and more: both would be negative; held at 0.45 + 0.1 = 0.55; mean (0.55 + 0.55 + 0.45) / 4
-    held = advantages(rows, dataclasses.replace(FIXED, penalty=2.0, margin=0.1))
+    held = advantages(rows, dataclasses.replace(SHAPED, penalty=2.0, margin=0.1))
     assert held == pytest.approx([0.55 - 0.3875, 0.55 - 0.3875, 0.45 - 0.3875, -0.3875])
     # the second one leads by 0.15 only: a wider margin does not lift it
-    held = advantages(rows, dataclasses.replace(FIXED, penalty=2.0, margin=0.3))
+    held = advantages(rows, dataclasses.replace(SHAPED, penalty=2.0, margin=0.3))
     assert held == pytest.approx([0.75 - 0.45, 0.6 - 0.45, 0.0, -0.45])
 
 
 def test_decoupled_by_hand():
-    chosen = dataclasses.replace(FIXED, combine="decoupled", length_weight=0.5)
+    chosen = FIXED
     # accuracy ¼, ¼, ¼, −¾; length rewards of the correct 0, −0.03, −0.6, mean −0.21
     expected = [0.25 + 0.5 * 0.21, 0.25 + 0.5 * 0.18, 0.25 - 0.5 * 0.39, -0.75]
     assert advantages(FOUR, chosen) == pytest.approx(expected)
@@ -82,7 +92,7 @@ def test_decoupled_by_hand():
 def test_apply_to_all_by_hand():
     rows = [Row(1.0, 130, "a"), Row(0.0, 130, "a"), Row(0.0, 260, "a")]
     # d = 1 − 1.5/4 = 0.625, b = 162.5; overrun 97.5/162.5 = 0.6; penalty 0.18; mean (1 − 0.18) / 3
-    shaped = advantages(rows, dataclasses.replace(FIXED, apply_to="all"))
+    shaped = advantages(rows, dataclasses.replace(SHAPED, apply_to="all"))
     assert shaped == pytest.approx([1 - 0.82 / 3, -0.82 / 3, -0.18 - 0.82 / 3])
 
 
@@ -133,10 +143,77 @@ def test_a_budget_that_the_run_crosses_stays_where_the_user_set_it():
     assert (outcome.metrics["b_min"], outcome.metrics["b_max"]) == (5000, 5000)
 
 
+def ten_groups(right: int, *, name: str) -> list[Row]:
+    """Ten groups of two, of which the first ``right`` are right (10 and 30 tokens) and the others wrong."""
+    return [Row(float(g < right), length, f"{name}{g}") for g in range(10) for length in (10, 30)]
+
+
+def test_the_guard_by_hand():
+    """Budget 10: lengths 10 and 30, overrun 2, penalty 0.6, centred ±0.3, of which half counts: ±0.15 in a right group."""
+    state = TokenBudgetState()
+    chosen = TokenBudgetSettings(b_min=10.0, b_max=10.0, accuracy_guard=0.2)
+    full = run(ten_groups(10, name="a"), chosen, state)
+    assert full.advantages_B.tolist()[:2] == pytest.approx([0.15, -0.15])
+    # all right, no spread: accuracy 1, surely reached
+    assert (state.accuracy, state.accuracy_variance, state.best_accuracy) == (1, 0, 1)
+    # five of ten: 0.9 + 0.05 = 0.95, which is 0.05 of 0.2 below: three quarters are left
+    faded = run(ten_groups(5, name="b"), chosen, state)
+    assert faded.metrics["length_share"] == pytest.approx(0.75)
+    assert faded.advantages_B.tolist()[:2] == pytest.approx([0.75 * 0.15, -0.75 * 0.15])
+    # rates 1 and 0, five times each: sample variance 10 · ¼ / 9, over 10 groups; weighed by 0.1²
+    assert state.accuracy_variance == pytest.approx(0.01 * 2.5 / 9 / 10)
+    # none of ten, twice: 0.9 · 0.9 · 0.95 = 0.7695; all of ten: 0.79255, more than 0.2 below: off
+    run(ten_groups(0, name="c"), chosen, state)
+    run(ten_groups(0, name="d"), chosen, state)
+    assert (state.accuracy, state.best_accuracy) == pytest.approx((0.7695, 1))
+    off = run(ten_groups(10, name="e"), chosen, state)
+    assert off.metrics["length_share"] == 0
+    assert off.advantages_B.tolist() == [0.0] * 20
+    # it comes back with the accuracy: 20 batches later 1 − 0.20745 · 0.9^20 = 0.97478
+    for step in range(20):
+        back = run(ten_groups(10, name=f"f{step}"), chosen, state)
+    assert back.metrics["length_share"] == pytest.approx(1 - (1 - 0.97478) / 0.2, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"combine": "shaped_reward", "advantage": "grpo"}, {"advantage": "rloo"}, {"advantage": "batch"}]
+)
+def test_what_the_guard_leaves_is_the_advantage_of_the_score(options):
+    state = TokenBudgetState(accuracy=0.5, best_accuracy=0.9)
+    chosen = TokenBudgetSettings(b_min=10.0, b_max=10.0, **options)
+    rows = [Row(1.0, 10, "m"), Row(1.0, 30, "m"), Row(0.0, 5, "m")]
+    plain = unshaped(rows, chosen.advantage)
+    assert advantages(rows, dataclasses.replace(chosen, accuracy_guard=None)) != pytest.approx(plain)
+    assert advantages(rows, chosen, state=state) == pytest.approx(plain)
+
+
+def test_the_guard_does_not_take_noise_for_a_loss():
+    """Accuracy that only fluctuates (a batch of 16 prompts that are all right or all wrong, 70 %) leaves the length term on."""
+    rng, state, chosen = random.Random(1), TokenBudgetState(), TokenBudgetSettings(b_min=10.0, b_max=10.0)
+    shares = []
+    for step in range(200):
+        rows = []
+        for group in range(16):
+            right = float(rng.random() < 0.7)
+            rows += [Row(right, 10, f"{step}.{group}"), Row(right, 30, f"{step}.{group}")]
+        shares.append(run(rows, chosen, state).metrics["length_share"])
+    assert sum(shares) / len(shares) > 0.7
+
+
+def test_without_the_guard_nothing_is_kept_of_the_accuracy():
+    state, chosen = TokenBudgetState(), dataclasses.replace(FIXED, accuracy_guard=None)
+    assert not chosen.keeps_state
+    assert FIXED.keeps_state
+    outcome = run(FOUR, chosen, state)
+    assert state == TokenBudgetState(low=state.low, high=state.high)
+    assert outcome.metrics["length_share"] == 1
+    assert "best_accuracy" not in outcome.metrics
+
+
 def test_gate_by_hand():
-    gated = dataclasses.replace(FIXED, gate_solve_rate=0.8)
+    gated = dataclasses.replace(SHAPED, gate_solve_rate=0.8)
     assert advantages(FOUR, gated) == pytest.approx([0.25, 0.25, 0.25, -0.75])
-    at_the_gate = dataclasses.replace(FIXED, gate_solve_rate=0.75)
+    at_the_gate = dataclasses.replace(SHAPED, gate_solve_rate=0.75)
     assert advantages(FOUR, at_the_gate) == pytest.approx([0.4075, 0.3775, -0.1925, -0.5925])
 
 
@@ -148,7 +225,7 @@ def test_empty_correct_responses_do_not_make_a_budget_of_zero():
 
 def test_padding_is_in_no_metric():
     rows = [*FOUR, Row(0.0, 900, "a", real=False), Row(1.0, 900, "pad", real=False)]
-    for chosen in (FIXED, dataclasses.replace(FIXED, apply_to="all")):
+    for chosen in (FIXED, dataclasses.replace(SHAPED, apply_to="all")):
         assert run(rows, chosen).metrics == run(FOUR, chosen).metrics
 
 
@@ -193,7 +270,8 @@ def random_settings(rng):
         gate_solve_rate=rng.choice([0.0, 0.0, 0.5, 1.0]),
         combine=combine,
         length_weight=rng.choice([0.0, 0.5, 3.0]),
-        advantage=rng.choice(["grpo", "dr_grpo", "rloo"]),
+        advantage=rng.choice(["grpo", "dr_grpo", "rloo", "batch"]),
+        accuracy_guard=rng.choice([None, 0.01, 0.2, 1.0]),
         correct_threshold=rng.choice([0.5, 1.0]),
     )
 
@@ -259,6 +337,7 @@ def settings_with_fixed_budget(draw, **given_ones):
         "length_weight": draw(st.floats(0, 3)),
         "advantage": draw(st.sampled_from(["grpo", "dr_grpo", "rloo"])),
         "gate_solve_rate": draw(st.sampled_from([0.0, 0.5])),
+        "accuracy_guard": draw(st.sampled_from([None, 0.01, 1.0])),
     }
     return TokenBudgetSettings(**{**options, **given_ones})
 
@@ -357,7 +436,7 @@ def test_an_answer_under_budget_keeps_its_score_whatever_its_siblings_do(rows, c
     st.floats(0, 1),
     st.floats(0, 1),
 )
-@example(FOUR, dataclasses.replace(FIXED, difficulty="data"), 0.0, 1.0)
+@example(FOUR, dataclasses.replace(SHAPED, difficulty="data"), 0.0, 1.0)
 def test_a_higher_difficulty_is_never_stricter(rows, chosen, one, other):
     easy, hard = ({row.group: d for row in rows} for d in sorted([one, other]))
     shaped_easy, shaped_hard = advantages(rows, chosen, difficulty=easy), advantages(rows, chosen, difficulty=hard)

@@ -5,8 +5,11 @@ For group ``g`` with rewards ``r`` of ``n`` rollouts, mean ``μ`` and sample sta
 * ``grpo``      (r − μ) / (σ + ε)          DeepSeekMath, arXiv 2402.03300
 * ``dr_grpo``   r − μ                      "Understanding R1-Zero-like training", arXiv 2503.20783
 * ``rloo``      (r − μ) · n / (n − 1)      each against the mean of the others; arXiv 2402.14740
+* ``batch``     (a − m) / √(v + 1e-8)      with a = r − μ; mean m and variance v over all tokens of the batch
 
-A group of one has nothing to be compared with; as in verl its advantage is its reward. Padding rows get 0.
+``batch`` is verl's ``reinforce_plus_plus_baseline`` (REINFORCE++, arXiv 2501.03262), which DLER uses: each rollout counts in
+m and v as often as it has tokens. A group of one has nothing to be compared with; as in verl its advantage is its reward
+(under ``batch`` the reward is whitened too). Padding rows get 0.
 """
 
 from typing import Literal
@@ -16,8 +19,9 @@ from torch import Tensor
 
 from verl_efficiency.methods.rollouts import Rollouts
 
-AdvantageName = Literal["grpo", "dr_grpo", "rloo"]
+AdvantageName = Literal["grpo", "dr_grpo", "rloo", "batch"]
 EPSILON = 1e-6
+VARIANCE_EPSILON = 1e-8
 
 
 def group_advantage(name: AdvantageName, rewards_B: Tensor, rollouts: Rollouts) -> Tensor:
@@ -29,6 +33,8 @@ def group_advantage(name: AdvantageName, rewards_B: Tensor, rollouts: Rollouts) 
     >>> group_advantage("rloo", r.scores_B, r).tolist()
     [1.0, -1.0, 0.0, 0.0]
     """
+    if name == "batch":
+        return _whiten(group_advantage("dr_grpo", rewards_B, rollouts), rollouts)
     advantage_B = _standardise(name, rewards_B.double(), rollouts, rollouts.real_B)
     alone_B = rollouts.count()[rollouts.groups_B] == 1
     return torch.where(alone_B & rollouts.real_B, rewards_B.double(), advantage_B)
@@ -43,8 +49,12 @@ def decoupled_advantage(
     arXiv 2510.04474). Here the length term is centred among the correct of a group, and where a group has wrong answers too
     it may lower a correct rollout to 0, or to the best wrong one where that is above 0, but not below (our choice: no wrong
     rollout overtakes a correct one).
-    A sole correct rollout has nobody to be shorter than: its length term is 0.
+    A sole correct rollout has nobody to be shorter than: its length term is 0. With ``batch`` the two terms are those of
+    ``dr_grpo``, and their sum is whitened.
     """
+    if name == "batch":
+        plain_B = decoupled_advantage("dr_grpo", scores_B, length_rewards_B, rollouts, length_weight=length_weight)
+        return _whiten(plain_B, rollouts)
     accuracy_B = group_advantage(name, scores_B, rollouts)
     length_B = length_weight * _standardise(name, length_rewards_B.double(), rollouts, rollouts.correct_B)
     best_wrong_B = rollouts.largest(accuracy_B, ~rollouts.correct_B)[rollouts.groups_B]  # −inf where nobody is wrong
@@ -62,5 +72,17 @@ def _standardise(name: AdvantageName, values_B: Tensor, rollouts: Rollouts, mask
         count_B = rollouts.count(mask_B)[rollouts.groups_B]
         centred_B = centred_B * count_B / (count_B - 1).clamp_min(1)
     elif name != "dr_grpo":
-        raise ValueError(f"unknown group advantage {name!r}. Known: grpo, dr_grpo, rloo")
+        raise ValueError(f"unknown group advantage {name!r}. Known: grpo, dr_grpo, rloo, batch")
     return torch.where(mask_B, centred_B, 0.0)
+
+
+def _whiten(advantage_B: Tensor, rollouts: Rollouts) -> Tensor:
+    """(B,) ``advantage_B`` with mean 0 and variance 1 over the tokens of the real rollouts; 0 for padding.
+
+    The variance is the sample variance over tokens. A batch of at most one token has none; it is only shifted.
+    """
+    tokens_B = torch.where(rollouts.real_B, rollouts.lengths_B, 0).double()
+    tokens = tokens_B.sum()
+    centred_B = advantage_B - (tokens_B * advantage_B).sum() / tokens.clamp_min(1)
+    variance = (tokens_B * centred_B.square()).sum() / (tokens - 1).clamp_min(1)
+    return torch.where(rollouts.real_B, centred_B * torch.rsqrt(variance + VARIANCE_EPSILON), 0.0)

@@ -35,8 +35,10 @@ def sample_routing(rollouts: Rollouts, settings: SampleRoutingSettings, state: N
     One denominator, no mixing coefficient. The GRPO advantage of a rollout compares it with its whole group. The teacher is the
     model itself (an exponential average), given the question and a correct sibling; see ``teacher.py`` for its settings.
 
-    Paper: SRPO, arXiv 2604.02288; teacher and divergence: SDPO, arXiv 2601.20802. Our choice where the paper is silent: the
-    group advantage without the deviation, the first correct sibling as demonstration (SDPO's code).
+    Paper: SRPO ("Sample Routing"), arXiv 2604.02288, read in its text. Routing, fall-back to GRPO, weights, denominator, β = 1
+    and the teacher's numbers are as there. So is the advantage without the deviation: the paper says "unbiased advantage
+    normalisation", that of Dr. GRPO. Teacher and divergence: SDPO, arXiv 2601.20802. Our choice where the paper is silent: the
+    first correct sibling as demonstration (SDPO's code). Not the other SRPO (Self-Reset, arXiv 2605.25507).
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 0., 0., 0.]), torch.tensor([5, 9, 7, 4]), list("aaab"))

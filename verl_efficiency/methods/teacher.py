@@ -22,8 +22,7 @@ class DistillationSettings(MethodSettings):
     """Settings of the self-teacher and of its loss.
 
     Attributes:
-        advantage: group advantage of the rollouts that learn by GRPO. dr_grpo, since SRPO's baseline is normalised without
-            the deviation (the paper leaves it open).
+        advantage: group advantage of the rollouts that learn by GRPO: grpo, dr_grpo, rloo or batch. dr_grpo as in SRPO.
         full_logit_distillation: True: divergence over the student's top-K tokens. False: on the sampled token only, as an
             advantage ``w · (log q − log π_old)`` in the trainer's own loss with its own clipping; alpha must be 1.
         alpha: 0: KL(teacher ‖ student), 1: KL(student ‖ teacher), between: generalised Jensen–Shannon.

@@ -1,15 +1,21 @@
 """S-GRPO: GRPO that learns from a random part of the tokens of each rollout.
 
-Of the response tokens t = 0, 1, … of a rollout the first ``first_tokens`` are kept, each later one with
-``probability``, until ``most_tokens`` are kept. With T the kept ones, L the number of all, and the group advantage A::
+Of the response tokens t = 0, 1, … of a rollout the first ``first_tokens`` are kept, and each later one with ``probability``.
+Where that makes more than ``most_tokens``, some of the later ones are dropped again, at random over the response. With T the
+kept ones, L the number of all, and the group advantage A::
 
     A_t = A · L / |T|    t kept and rescale
     A_t = A              t kept, no rescale
     A_t = 0              t dropped
 
 Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834 (not the other S-GRPO, arXiv 2505.07686): the mean over
-the kept tokens of each rollout, without clipping. Its values of the three settings are not known to us: ours are our
-choice. We know the rule from a review of its first version.
+the kept tokens of each rollout, without clipping. We know the rule from a review of its first version and from an independent
+implementation, which keeps no first tokens, draws with a probability of 0.3 to 0.5, and where more than its limit are drawn
+keeps as many of them at random. The authors' values are not known to us: ours are our choice.
+
+The draw depends on ``seed``, on the scores and lengths of the batch, and on the place of a rollout: the number of its group in
+the batch and its place in the group. So the same seed on the same batch gives the same tokens in every run, also where the
+trainer names groups at random, as verl does; another step of a run gives other tokens.
 
 Denominators. verl divides by numbers that it counts on the whole response, whatever the advantages are
 (``trainer/ppo/core_algos.py``, ``agg_loss``). With ``rescale`` and ``actor.loss_agg_mode=seq-mean-token-mean`` (the
@@ -45,10 +51,10 @@ class SGrpoSettings(MethodSettings):
     Attributes:
         probability: share kept of the tokens behind the first ones, in [0, 1].
         first_tokens: so many tokens at the beginning are always kept.
-        most_tokens: no more are kept of a rollout (but the first ones always are); null: no limit.
+        most_tokens: no more are kept of a rollout (but the first ones always are), drawn at random over it; null: no limit.
         rescale: divide by the kept fraction of the rollout, see above.
         seed: another seed draws other tokens.
-        advantage: grpo, dr_grpo or rloo.
+        advantage: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct (for the metrics only).
     """
 
@@ -76,7 +82,7 @@ def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> O
     [0.5, -0.5]
     >>> mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]])
     >>> out.token_weights(mask).tolist()  # the first two and one more of six, drawn by the seed: weight 6 / 3
-    [[2.0, 2.0, 2.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]
+    [[2.0, 2.0, 0.0, 0.0, 0.0, 2.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]
     """
     advantages_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
     metrics = {"solve_rate": rollouts.correct_B.sum().item() / max(int(rollouts.real_B.sum()), 1)}
@@ -85,10 +91,16 @@ def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> O
 
 
 def rollout_keys(rollouts: Rollouts, seed: int) -> np.ndarray:
-    """(B,) uint32: a number for each rollout from the seed, its group's label and its place in the group, and nothing else."""
-    texts = (f"{seed}/{label}".encode() for label in rollouts.labels_G)  # a loop over groups: labels are words
-    groups = [int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little") for text in texts]
-    groups_B = np.array(groups, dtype=np.uint32)[rollouts.groups_B.cpu().numpy()]
+    """(B,) uint32: a number for each rollout from the seed, the batch, its group's number and its place in the group.
+
+    Of the batch count the scores and lengths of the real rollouts, in any order; names of groups do not count.
+    """
+    real_B = rollouts.real_B
+    content = torch.stack([rollouts.scores_B[real_B], rollouts.lengths_B[real_B].double()]).cpu().numpy()
+    content = content[:, np.lexsort(content)].astype("<f8")
+    digest = hashlib.blake2b(f"{seed}/".encode() + content.tobytes(), digest_size=4).digest()
+    start = np.uint32(int.from_bytes(digest, "little"))
+    groups_B = _scramble(start ^ rollouts.groups_B.cpu().numpy().astype(np.uint32))
     place_B = place_in_group(rollouts, []).cpu().numpy().astype(np.uint32)
     return groups_B ^ _scramble(place_B)
 
@@ -96,8 +108,8 @@ def rollout_keys(rollouts: Rollouts, seed: int) -> np.ndarray:
 def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoSettings) -> Tensor:
     """(B, L) float32: what to multiply the advantage of each token by, from the response mask (B, L).
 
-    Whether a token is kept depends on the key of its rollout and its column only: it is the same in every call, however
-    the rows are cut into batches.
+    Which tokens are kept depends on the key and the mask of a rollout only: it is the same in every call, however the rows are
+    cut into batches.
     """
     rows, columns = response_mask.shape
     pairs = _scramble(np.arange((columns + 1) // 2, dtype=np.uint32))  # one number serves two columns, 16 bits each
@@ -117,10 +129,23 @@ def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoS
             kept |= mask.cumsum(1, dtype=np.int32) <= settings.first_tokens
         kept &= mask
         if settings.most_tokens is not None:
-            kept &= kept.cumsum(1, dtype=np.int32) <= max(settings.most_tokens, settings.first_tokens)
+            _drop_down_to(max(settings.most_tokens, settings.first_tokens), kept, drawn, mask, settings.first_tokens)
         scale = mask.sum(1) / np.maximum(kept.sum(1), 1) if settings.rescale else np.ones(len(mask))
         np.multiply(kept, scale[:, None].astype(np.float32), out=weights_BL[block].numpy())
     return weights_BL.to(response_mask.device)
+
+
+def _drop_down_to(most: int, kept: np.ndarray, drawn: np.ndarray, mask: np.ndarray, first_tokens: int) -> None:
+    """Of each row of ``kept`` with more than ``most`` tokens keep the first ones and those with the smallest drawn numbers."""
+    over = kept.sum(1) > most
+    if not over.any():
+        return
+    columns = np.arange(kept.shape[1], dtype=np.int64)
+    order = drawn[over].astype(np.int64) * len(columns) + columns  # all different
+    order[mask[over].cumsum(1, dtype=np.int32) <= first_tokens] = -1
+    order[~kept[over]] = np.iinfo(np.int64).max
+    last = np.partition(order, most - 1, axis=1)[:, most - 1, None]
+    kept[over] &= order <= last
 
 
 def _scramble(numbers: np.ndarray) -> np.ndarray:

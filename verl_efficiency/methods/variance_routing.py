@@ -28,7 +28,7 @@ class VarianceRoutingSettings(DistillationSettings):
         variance_threshold: groups whose population variance is below this learn from a reference, the others by GRPO.
         signal: variance of the ``score``, or of ``correctness`` (0/1; the one to take when the score is shaped by length).
         reference_weight: w, the advantage of a reference rollout; not with ``distil=True``.
-        advantage: group advantage of the other groups: grpo, dr_grpo or rloo.
+        advantage: group advantage of the other groups: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct.
         distil: False: the reference rollout itself is imitated. True (needs the trainer ``efficiency_sync``): its siblings
             learn from the self-teacher that has seen it, and all-wrong groups from a reference solution.

@@ -22,7 +22,7 @@ from verl_efficiency.settings import SettingsError
 logger = logging.getLogger("verl_efficiency")
 TESTED = {"openrlhf": ("0.11.2",), "ray": ("2.55.0",), "transformers": ("5.15.0", "5.16.1")}
 UNTESTED_VERSIONS = "VERL_EFFICIENCY_UNTESTED_VERSIONS"
-_GROUP_ADVANTAGES = {"rloo": "rloo", "dr_grpo": "dr_grpo"}  # of OpenRLHF, and ours of the same name
+_GROUP_ADVANTAGES = {"rloo": "rloo", "dr_grpo": "dr_grpo", "reinforce_baseline": "batch"}  # of OpenRLHF, and ours
 
 
 def check_versions() -> None:
@@ -261,6 +261,8 @@ def warn(args: Any, options: Options) -> None:
     for flag in [flag for flag, used in tried_nowhere.items() if used]:
         logger.warning("%s: verl-efficiency was never tried with it; compare the first steps with a run without", flag)
     settings = options.build_settings()
+    for text in settings.warnings if settings is not None else ():
+        logger.warning("%s", text)
     by_length = isinstance(settings, ShapingSettings | LengthShapedSettings | DrpoSettings | VarianceRoutingSettings)
     if by_length and args.algo.dynamic_filtering_enable and args.algo.dynamic_filtering_range[1] <= 1:
         logger.warning(

@@ -5,13 +5,13 @@ With response length ``L`` and limit ``L_max`` (tokens)::
     f(a, b) = b + ½ · (a − b) · (1 + cos(π · L / L_max))       from a at L = 0 to b at L = L_max
     score   = f(correct_short, correct_long)                    correct
               f(wrong_short, wrong_long)                        wrong
-              exceeded                                          L ≥ L_max, whether correct or not
+              exceeded                                          L + margin ≥ L_max, whether correct or not
 
 Paper: Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373; the defaults are those of its code (r_0^c = 2,
-r_L^c = 1, r_0^w = −10, r_L^w = 0, r_e = −10). It was made to steady the growth of length, and a wrong answer gains by being
-long there: to save tokens instead, set ``wrong_short=0 exceeded=0``. We refuse values with which a wrong answer could score
-above a correct one within the limit. The score of a correct answer is no 0/1: leave the threshold of an estimator that reads
-correctness from the score out of it, and use verl's ``grpo``.
+r_L^c = 1, r_0^w = −10, r_L^w = 0, r_e = −10, a margin of 16 tokens). It was made to steady the growth of length, and a wrong
+answer gains by being long there: to save tokens instead, set ``wrong_short=0 exceeded=0``. We refuse values with which a
+wrong answer could score above a correct one within the limit. The score of a correct answer is no 0/1: leave the threshold of
+an estimator that reads correctness from the score out of it, and use verl's ``grpo``.
 
 >>> told = {"response_tokens": 500, "response_limit": 1000}
 >>> [round(cosine("sums", text, "4", told)["score"], 6) for text in (r"\boxed{4}", r"\boxed{5}")]
@@ -35,7 +35,8 @@ class CosineRewardSettings(AnswerSettings):
     Args:
         correct_short, correct_long: score of a correct answer at length 0 and just below the limit.
         wrong_short, wrong_long: score of a wrong answer, or none, at length 0 and just below the limit; at most 0.
-        exceeded: score at or over the limit; at most 0.
+        exceeded: score of a response that reaches the limit; at most 0.
+        margin: tokens before the limit that count as reaching it, at least 0.
         max_tokens: L_max, above 0; unset, the run's own limit of a response.
     """
 
@@ -47,6 +48,7 @@ class CosineRewardSettings(AnswerSettings):
     wrong_short: float = -10.0
     wrong_long: float = 0.0
     exceeded: float = -10.0
+    margin: int = 16
     max_tokens: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,6 +59,7 @@ class CosineRewardSettings(AnswerSettings):
             self.max_tokens,
             "a number of tokens above 0, or null for the run's limit",
         )
+        require(self.margin >= 0, "margin", self.margin, "a number of tokens of at least 0")
         for name in ("wrong_short", "wrong_long", "exceeded"):
             require(getattr(self, name) <= 0, name, getattr(self, name), "at most 0, so that nothing wrong is rewarded")
         if self.correct_long > self.correct_short:
@@ -84,7 +87,7 @@ def cosine(
         settings: see :class:`CosineRewardSettings`.
 
     Returns:
-        What ``accuracy`` returns, with another ``score``; ``exceeded``, 1 at or over the limit, else 0.
+        What ``accuracy`` returns, with another ``score``; ``exceeded``, 1 where the response reaches the limit, else 0.
 
     Raises:
         SettingsError: an unknown or wrong setting.
@@ -95,7 +98,7 @@ def cosine(
     tokens = response_cost(extra_info, "response_tokens", "cosine", row)
     limit = chosen.max_tokens or response_cost(extra_info, "response_limit", "cosine", row)
     result = accuracy(data_source, solution_str, ground_truth, extra_info, **chosen.for_accuracy)
-    exceeded = tokens >= limit
+    exceeded = tokens + chosen.margin >= limit
     if exceeded:
         score = chosen.exceeded
     elif result["acc"] == 1:

@@ -85,6 +85,8 @@ def prepare(config: Any) -> None:
     if method is None:
         return
     settings = settings_of(method, config)
+    for text in settings.warnings:
+        logger.warning("%s", text)
     if getattr(settings, "max_response_length", 0) is None:
         given = dict(config.algorithm.get("efficiency") or {})
         with open_dict(config.algorithm):

@@ -152,7 +152,7 @@ def test_every_reward_is_called_alike(name):
     ]
     required = {"b_min": 1, "b_max": 2} if name == "token_budget" else {}
     told = {
-        **{"index": 1, "response_tokens": 5, "truncated": False, "response_limit": 10, "difficulty": 0.5},
+        **{"index": 1, "response_tokens": 5, "truncated": False, "response_limit": 40, "difficulty": 0.5},
         **{"target_tokens": 5, "length_level": "short"},
     }
     added = {"reward_router_address": "host:1", "reward_model_tokenizer": object()}

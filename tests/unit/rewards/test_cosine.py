@@ -19,6 +19,7 @@ def reward(text, tokens, limit=1200, **settings):
         (RIGHT, 400, 1.75),  # cos 60° = ½
         (RIGHT, 600, 1.5),
         (RIGHT, 800, 1.25),
+        (RIGHT, 1184, -10),  # 16 tokens before the limit reach it, as in the paper's code
         (RIGHT, 1200, -10),
         (RIGHT, 1300, -10),
         (WRONG, 0, -10),
@@ -31,15 +32,21 @@ def reward(text, tokens, limit=1200, **settings):
 def test_the_papers_values(text, tokens, score):
     result = reward(text, tokens)
     assert result["score"] == pytest.approx(score)
-    assert result["exceeded"] == (tokens >= 1200)
+    assert result["exceeded"] == (tokens >= 1184)
     assert result["acc"] == (text == RIGHT)
     assert list(result) == list(reward(RIGHT, 1))
 
 
 def test_correct_is_above_wrong_within_the_limit_and_correct_falls_with_length():
-    scores = [reward(RIGHT, tokens)["score"] for tokens in range(0, 1200, 50)]
+    scores = [reward(RIGHT, tokens, margin=0)["score"] for tokens in range(0, 1200, 50)]
     assert scores == sorted(scores, reverse=True)
-    assert min(scores) > max(reward(WRONG, tokens)["score"] for tokens in range(0, 1200, 50))
+    assert min(scores) > max(reward(WRONG, tokens, margin=0)["score"] for tokens in range(0, 1200, 50))
+
+
+def test_the_margin():
+    assert [reward(RIGHT, tokens)["exceeded"] for tokens in (1183, 1184)] == [0, 1]
+    assert [reward(RIGHT, tokens, margin=100)["exceeded"] for tokens in (1099, 1100)] == [0, 1]
+    assert [reward(RIGHT, tokens, margin=0)["exceeded"] for tokens in (1199, 1200)] == [0, 1]
 
 
 def test_saving_tokens_with_it():
@@ -55,6 +62,7 @@ def test_saving_tokens_with_it():
         ({"exceeded": 1}, "exceeded: must be at most 0"),
         ({"correct_long": 3}, "correct_long: must not be above correct_short"),
         ({"correct_long": 0}, "correct_long: must be above 0"),
+        ({"margin": -1}, "margin: must be a number of tokens of at least 0"),
         ({"max_tokens": 0}, "max_tokens: must be a number of tokens above 0"),
         ({"max_token": 10}, "did you mean 'max_tokens'"),
     ],
@@ -69,4 +77,4 @@ def test_without_our_reward_manager():
         cosine("sums", RIGHT, "4", {"index": 1})
     with pytest.raises(ValueError, match=r"response_limit.*name=efficiency"):
         cosine("sums", RIGHT, "4", {"response_tokens": 1})
-    assert cosine("sums", RIGHT, "4", {"response_tokens": 5}, max_tokens=10)["score"] == pytest.approx(1.5)
+    assert cosine("sums", RIGHT, "4", {"response_tokens": 50}, max_tokens=100)["score"] == pytest.approx(1.5)

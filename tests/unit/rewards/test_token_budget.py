@@ -61,7 +61,7 @@ def test_it_is_the_formula_of_the_estimator(difficulty):
     texts = [RIGHT] * 7 + [WRONG]
     rollouts = Rollouts.build(torch.tensor([1.0] * 7 + [0.0]), torch.tensor(lengths), ["a"] * 8)
     rollouts = type(rollouts)(**(vars(rollouts) | {"difficulty_G": torch.tensor([difficulty], dtype=torch.float64)}))
-    settings = estimator.TokenBudgetSettings(difficulty="data", advantage="dr_grpo", b_min=100.0, b_max=500.0)
+    settings = estimator.TokenBudgetSettings(difficulty="data", combine="shaped_reward", b_min=100.0, b_max=500.0)
     outcome = estimator.token_budget(rollouts, settings, estimator.TokenBudgetState())
     theirs = (outcome.advantages_B - outcome.advantages_B[-1]).tolist()
     ours = [reward(text, tokens, difficulty)["score"] for text, tokens in zip(texts, lengths, strict=True)]

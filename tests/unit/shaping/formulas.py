@@ -2,15 +2,19 @@
 
 Slow and simple on purpose. Nothing here is imported from the package. ``s`` are settings (any object with the attributes of the
 method's settings class), ``state`` is a dictionary that starts empty. Every function gives one advantage per row.
+
+Rewards are on the scale of the rows' scores, ``s.score_wrong`` to ``s.score_correct``. ``unit(s, theirs)`` turns an amount of
+the authors' code into one on that scale; ``theirs`` is the distance between the scores of right and wrong answers there.
 """
 
 import hashlib
 import math
 import statistics
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.unit.reference import Row, decoupled_advantage, group_advantage, groups_of, standardise
+from tests.unit.reference import Row, decoupled_advantage, group_advantage, groups_of, standardise, whiten
 
 Numbers = list[float]
 
@@ -27,8 +31,18 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
+def unit(s: Any, theirs: float) -> float:
+    return (s.score_correct - s.score_wrong) / theirs
+
+
 def advantage(rows: Sequence[Row], shaped: Numbers, s: Any) -> Numbers:
     """What all shaped rewards go through."""
+    if s.unsolved == "leave":
+        shaped = list(shaped)
+        for members in groups(rows):
+            if not right_of(rows, members, s):
+                for i in members:
+                    shaped[i] = rows[i].score
     if s.combine == "shaped_reward":
         return group_advantage(s.advantage, shaped, rows)
     terms = [value - row.score for value, row in zip(shaped, rows, strict=True)]
@@ -47,11 +61,12 @@ def arora(rows, s, state):
         whole = [i for i in right if rows[i].length < limit]
         for i in right:
             if i not in whole:
-                shaped[i] = min(rows[i].score, 0.0)
+                shaped[i] = min(rows[i].score, s.score_wrong)
                 continue
             lengths = [rows[j].length for j in whole]
             z = (rows[i].length - mean(lengths)) / (statistics.pstdev(lengths) + 1e-7)
-            shaped[i] = rows[i].score * (1 - s.alpha / (1 + math.exp(-z)))
+            factor = 1 - s.alpha / (1 + math.exp(-z))
+            shaped[i] = s.score_wrong + (rows[i].score - s.score_wrong) * factor
     return advantage(rows, shaped, s)
 
 
@@ -63,7 +78,7 @@ def kimi(rows, s, state):
         right = right_of(rows, members, s)
         for i in members:
             term = 0.0 if high == low else 0.5 - (rows[i].length - low) / (high - low)
-            shaped[i] += s.weight * (term if i in right else min(0.0, term))
+            shaped[i] += unit(s, 1.5) * s.weight * (term if i in right else min(0.0, term))
     return advantage(rows, shaped, s)
 
 
@@ -72,7 +87,7 @@ def laser(rows, s, state):
     for members in groups(rows):
         for i in right_of(rows, members, s):
             if rows[i].length <= s.target_length:
-                shaped[i] += s.bonus
+                shaped[i] += unit(s, 1.5) * s.bonus
     return advantage(rows, shaped, s)
 
 
@@ -112,7 +127,7 @@ def laser_d(rows, s, state):
     for members in groups(rows):
         for i in right_of(rows, members, s):
             if rows[i].length <= targets[i]:
-                shaped[i] += s.bonus
+                shaped[i] += unit(s, 1.5) * s.bonus
     return advantage(rows, shaped, s)
 
 
@@ -123,7 +138,7 @@ def laser_de(rows, s, state):
         for i in members:
             within = rows[i].length <= targets[i]
             if (i in right and within) or (i not in right and not within and rows[i].length < s.max_response_length):
-                shaped[i] += s.bonus
+                shaped[i] += unit(s, 1.5) * s.bonus
     return advantage(rows, shaped, s)
 
 
@@ -141,7 +156,7 @@ def short_rl(rows, s, state):
                 term = 0.5
                 if over > s.length_tolerance:
                     term -= over / (max(lengths) - min(lengths) + 1e-5)
-                shaped[i] += s.weight * term
+                shaped[i] += unit(s, 3.5) * s.weight * term
     return advantage(rows, shaped, s)
 
 
@@ -150,7 +165,7 @@ def alp(rows, s, state):
     for members in groups(rows):
         rate = max(len(right_of(rows, members, s)) / len(members), 1 / len(members))
         for i in members:
-            shaped[i] -= s.beta * rows[i].length * rate
+            shaped[i] -= unit(s, 1) * s.beta * rows[i].length * rate
     return advantage(rows, shaped, s)
 
 
@@ -165,7 +180,8 @@ def dast(rows, s, state):
         budget = max(budget, 1.0)
         for i in members:
             over = (rows[i].length - budget) / budget
-            shaped[i] = max(-0.5 * over + 0.5, 0.1) if i in right else min(0.9 * over - 0.1, -0.1)
+            value = max(-0.5 * over + 0.5, 0.1) if i in right else min(0.9 * over - 0.1, -0.1)
+            shaped[i] = s.score_wrong + unit(s, 1) * value
     return advantage(rows, shaped, s)
 
 
@@ -175,7 +191,8 @@ def shorter_better(rows, s, state):
         right = right_of(rows, members, s)
         best = min(rows[i].length for i in right) if right else mean([rows[i].length for i in members])
         for i in members:
-            shaped[i] = s.alpha * rows[i].score - s.beta * abs(rows[i].length - best)
+            away = unit(s, 1) * s.beta * abs(rows[i].length - best)
+            shaped[i] = s.score_wrong + s.alpha * (rows[i].score - s.score_wrong) - away
     return advantage(rows, shaped, s)
 
 
@@ -189,11 +206,12 @@ def grpo_lead(rows, s, state):
         for i in members:
             rates[i] = len(right) / len(members)
             if i not in right:
-                shaped[i] = s.wrong_reward
+                shaped[i] = s.score_wrong + unit(s, 2) * (1 + s.wrong_reward)
                 continue
             deviation = statistics.stdev(lengths) if len(lengths) > 1 else 1.0
             z = (rows[i].length - mean(lengths)) / (deviation + 1e-6)
-            shaped[i] = math.exp(-s.alpha * z) if not s.shape_above or mean(three) > s.shape_above else 1.0
+            value = math.exp(-s.alpha * z) if not s.shape_above or mean(three) > s.shape_above else 1.0
+            shaped[i] = s.score_correct + unit(s, 2) * (value - 1)
     plain = advantage(rows, shaped, s)
 
     def weight(x):
@@ -210,8 +228,9 @@ def gr3(rows, s, state):
     for members in groups(rows):
         average = mean([rows[i].length for i in members]) or 1.0
         for i in members:
-            if rows[i].score > 0:
-                shaped[i] = rows[i].score / (1 + s.alpha * rows[i].length / average)
+            above = rows[i].score - s.score_wrong
+            if above > 0:
+                shaped[i] = s.score_wrong + above / (1 + s.alpha * rows[i].length / average)
     return advantage(rows, shaped, s)
 
 
@@ -225,7 +244,7 @@ def hapo(rows, s, state):
             if h is None:
                 continue
             term = math.cos(rows[i].length / h * math.pi / 2) if rows[i].length < 2 * h else -1.0
-            shaped[i] += s.weight * (max(-0.7, term) if i in right else min(0.0, term))
+            shaped[i] += unit(s, 1) * s.weight * (max(-0.7, term) if i in right else min(0.0, term))
         news += [(label, rows[i].length) for i in right if rows[i].length > 0]
     for label, length in news:
         state[label] = min(state.get(label, length), length)
@@ -234,10 +253,11 @@ def hapo(rows, s, state):
 
 def leash(rows, s, state):
     price = state.get("price", s.initial_price)
-    shaped = [
-        min(1.0, max(-1.0, row.score - price * max(0.0, row.length / s.target_length - 1))) if row.real else row.score
-        for row in rows
-    ]
+    shaped = []
+    for row in rows:  # a score between the two of the scale stays between them; one outside stays there
+        value = row.score - unit(s, 2) * price * max(0.0, row.length / s.target_length - 1)
+        lowest, highest = min(s.score_wrong, row.score), max(s.score_correct, row.score)
+        shaped.append(min(highest, max(lowest, value)))
     lengths = [row.length for row in rows if row.real]
     if lengths:
         violation = mean(lengths) / s.target_length - 1
@@ -248,7 +268,7 @@ def leash(rows, s, state):
 
 def a_dlp(rows, s, state):
     price = state.get("price", s.initial_price)
-    shaped = [row.score - price * row.length for row in rows]
+    shaped = [row.score - unit(s, 1) * price * row.length for row in rows]
     real = [row for row in rows if row.real]
     if real:
         accuracy = sum(row.score >= s.correct_threshold for row in real) / len(real)
@@ -276,13 +296,14 @@ def cosine(rows, s, state):
     shaped = scores(rows)
     for i, row in enumerate(rows):
         if row.length + s.margin >= s.max_response_length:
-            shaped[i] = s.exceed
+            shaped[i] = s.score_wrong + unit(s, 1) * s.exceed
             continue
         if row.score >= s.correct_threshold:
             short, long = s.correct_shortest, s.correct_longest
         else:
             short, long = s.wrong_shortest, s.wrong_longest
-        shaped[i] = long + 0.5 * (short - long) * (1 + math.cos(row.length / s.max_response_length * math.pi))
+        value = long + 0.5 * (short - long) * (1 + math.cos(row.length / s.max_response_length * math.pi))
+        shaped[i] = s.score_wrong + unit(s, 1) * value
     return advantage(rows, shaped, s)
 
 
@@ -291,12 +312,12 @@ def truncation(rows, s, state):
     for i, row in enumerate(rows):
         if row.length >= s.max_response_length:
             if s.truncated_value is not None:
-                shaped[i] = s.truncated_value
-            elif row.score > 0:
-                shaped[i] = row.score * s.truncated_factor
+                shaped[i] = s.score_wrong + unit(s, 1) * s.truncated_value
+            elif row.score > s.score_wrong:
+                shaped[i] = s.score_wrong + (row.score - s.score_wrong) * s.truncated_factor
     plain = advantage(rows, shaped, s)
     return [
-        value + s.correct_boost if row.real and row.score >= 1 - 1e-5 else value
+        value + s.correct_boost if row.real and row.score >= s.score_correct - 1e-5 * unit(s, 1) else value
         for value, row in zip(plain, rows, strict=True)
     ]
 
@@ -307,7 +328,12 @@ def among(rows: Sequence[Row], kept: set[int], name: str) -> Numbers:
     for members in groups(rows):
         chosen = [i for i in members if i in kept]
         values = [rows[i].score for i in chosen]
-        for i, value in zip(chosen, values if len(values) == 1 else standardise(name, values), strict=True):
+        centred = standardise("dr_grpo" if name == "batch" else name, values)
+        for i, value in zip(chosen, values if len(values) == 1 else centred, strict=True):
+            out[i] = value
+    if name == "batch":
+        white = whiten([out[i] for i in sorted(kept)], [rows[i].length for i in sorted(kept)])
+        for i, value in zip(sorted(kept), white, strict=True):
             out[i] = value
     return out
 
@@ -363,28 +389,43 @@ def mixed(number: int) -> int:
     return number ^ number >> 16
 
 
-def token_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale, seed):
-    """Of ``s_grpo``: the rule of the paper, token by token from the left, with the numbers of the seed.
+def batch_number(rows, seed) -> int:
+    """Of ``s_grpo``: a number from the seed and the lengths and scores of the batch, sorted."""
+    content = sorted((row.length, row.score) for row in rows)
+    numbers = [score for _, score in content] + [float(length) for length, _ in content]
+    text = f"{seed}/".encode() + struct.pack(f"<{len(numbers)}d", *numbers)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little")
+
+
+def token_weights(rows, mask, *, probability, first_tokens, most_tokens, rescale, seed, start=None, group_numbers=None):
+    """Of ``s_grpo``: the rule of the paper, token by token, with the numbers of the seed and the batch.
 
     ``mask``: a list of marks per row, 1 for a response token. The place of a row in its group is the order of ``rows``.
+    ``start``: ``batch_number`` of the whole batch and ``group_numbers``: of each group, where ``rows`` are only some of it.
     """
+    start = batch_number(rows, seed) if start is None else start
+    group_numbers = group_numbers or {
+        label: number for number, label in enumerate(dict.fromkeys(r.group for r in rows))
+    }
     out, places = [], {}
     for row, marks in zip(rows, mask, strict=True):
         place = places.get(row.group, 0)
         places[row.group] = place + 1
-        digest = hashlib.blake2b(f"{seed}/{row.group}".encode(), digest_size=4).digest()
-        key = int.from_bytes(digest, "little") ^ mixed(place)
-        position, kept = 0, []
+        key = mixed(start ^ group_numbers[row.group]) ^ mixed(place)
+        position, first, drawn = 0, [], []
         for column, mark in enumerate(marks):
             if not mark:
                 continue
             number = mixed(mixed(column // 2) ^ key)
             number = number // 2**16 if column % 2 else number % 2**16
-            drawn = number < probability * 2**16
-            room = most_tokens is None or len(kept) < most_tokens
-            if position < first_tokens or (room and drawn):
-                kept.append(column)
+            if position < first_tokens:
+                first.append(column)
+            elif number < probability * 2**16:
+                drawn.append((number, column))
             position += 1
+        if most_tokens is not None:
+            drawn = sorted(drawn)[: max(most_tokens - len(first), 0)]
+        kept = first + [column for _, column in drawn]
         scale = position / len(kept) if rescale and kept else 1.0
         out.append([scale if column in kept else 0.0 for column in range(len(marks))])
     return out

@@ -39,10 +39,12 @@ def test_every_method_is_compared():
 def of_each_advantage(name):
     if name == "drpo":  # has its own
         return [{}]
-    given = [{"advantage": advantage} for advantage in ("grpo", "dr_grpo", "rloo")]
+    names = ("grpo", "dr_grpo", "rloo", "batch")
+    given = [{"advantage": advantage} for advantage in names]
     if name in SHAPERS:
-        given += [{"combine": "decoupled", "advantage": advantage} for advantage in ("grpo", "dr_grpo", "rloo")]
-        given += [{"combine": "decoupled", "length_weight": 3.0}]
+        given += [{"combine": "decoupled", "advantage": advantage} for advantage in names]
+        given += [{"combine": "decoupled", "length_weight": 3.0}, {"unsolved": "leave"}]
+        given += [{"score_correct": 3.0, "score_wrong": -0.5}, {"score_wrong": -1.0, "combine": "decoupled"}]
     return given
 
 

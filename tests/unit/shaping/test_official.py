@@ -1,7 +1,8 @@
 """The numbers that the authors' own code gives on one fixed batch, where that code is public.
 
 The code was run outside of this project at the commit named beside the numbers, its imports of trainers and graders replaced by
-stand-ins. It works in float32 in places, hence the tolerance.
+stand-ins. It works in float32 in places, hence the tolerance. Each is compared twice: at the scores that the code works on, and
+at scores of 1 and 0, where the rewards are theirs on another scale.
 """
 
 import pytest
@@ -51,7 +52,7 @@ REWARDS = {
     "short_rl": (
         3,
         -0.5,
-        {"length_tolerance": 60.0, "weight": 1.0},
+        {"length_tolerance": 60.0},
         """3.5 2.5 -0.5 3.13888884  -0.5 -0.5 3.5 -0.5
                                     3.5 3.5 3.5 2.5  -0.5 -0.5 -0.5 -0.5""",
     ),
@@ -76,34 +77,50 @@ REWARDS = {
 }
 
 
+def at(right: float, wrong: float, scale: str) -> tuple[list[Row], dict[str, float], float]:
+    """The batch at the scores of the code or at 0/1, the settings that name them, and the distance between the scores over the
+    code's."""
+    if scale == "theirs":
+        return batch(right, wrong), {"score_correct": float(right), "score_wrong": float(wrong)}, 1.0
+    return batch(1, 0), {}, 1 / (right - wrong)
+
+
+both_scales = pytest.mark.parametrize("scale", ["theirs", "0/1"])
+
+
+@both_scales
 @pytest.mark.parametrize("name", REWARDS)
-def test_rewards(name):
+def test_rewards(name, scale):
     right, wrong, given, official = REWARDS[name]
-    rows, rewards = batch(right, wrong), [float(number) for number in official.split()]
+    (rows, scores, ratio), rewards = at(right, wrong, scale), [float(number) for number in official.split()]
     if name in ("arora", "laser_d", "cosine"):
         given = {**given, "max_response_length": LIMIT}
     for advantage in ("dr_grpo", "rloo"):
-        chosen = settings_of(name, **given, advantage=advantage)
-        expected = reference.group_advantage(advantage, rewards, rows)
+        chosen = settings_of(name, **given, **scores, advantage=advantage)
+        expected = [ratio * value for value in reference.group_advantage(advantage, rewards, rows)]
         assert advantages(name, rows, chosen) == pytest.approx(expected, abs=1e-6)
+    chosen = settings_of(name, **given, **scores, advantage="grpo")  # knows no scale, but for its ε
+    assert advantages(name, rows, chosen) == pytest.approx(reference.group_advantage("grpo", rewards, rows), abs=1e-3)
 
 
 def centred(rewards, rows):
     return pytest.approx(reference.group_advantage("dr_grpo", rewards, rows), abs=1e-6)
 
 
-def test_laser_de():
+@both_scales
+def test_laser_de(scale):
     """hkust-nlp/Laser c9e7c4e with targets of 256 (low accuracy), 192 and 128 tokens, and no repetition in the responses.
 
     One difference, by design: its wrong answer of 512 tokens gets the bonus too, since its text does not repeat itself; an
     estimator sees no text and withholds the bonus at the limit.
     """
-    rows = batch(1, -0.5)
-    chosen = settings_of("laser_de", max_response_length=LIMIT, grid_points=8, update_every=20, advantage="dr_grpo")
+    rows, scores, ratio = at(1, -0.5, scale)
+    given = {"max_response_length": LIMIT, "grid_points": 8, "update_every": 20, "advantage": "dr_grpo"}
+    chosen = settings_of("laser_de", **given, **scores)
     state = ESTIMATORS["laser_de"].new_state()
     state.steps, state.targets = 1, [256, 192, 128]
     official = [1.5, 1, -0.5, 1, 0, -0.5, 1.5, 0, 1.5, 1, 1.5, 1, -0.5, -0.5, -0.5, 0]
-    ours = [*official[:-1], -0.5]
+    ours = [ratio * reward for reward in [*official[:-1], -0.5]]
     assert advantages("laser_de", rows, chosen, state) == centred(ours, rows)
 
 
@@ -124,16 +141,17 @@ def test_hapo():
     assert state.shortest == {"a": 100, "b": 200, "c": 90}
 
 
-def test_leash():
+@both_scales
+def test_leash(scale):
     """YanhaoLi-Cc/verl b03e677 (Leash's first author), constraint_reward_manager.py: target 150, λ 0.5, step 0.1, two steps."""
-    rows, state = batch(1, -1), ESTIMATORS["leash"].new_state()
+    (rows, scores, ratio), state = at(1, -1, scale), ESTIMATORS["leash"].new_state()
     given = {"target_length": 150.0, "initial_price": 0.5, "step": 0.1, "advantage": "dr_grpo"}
     first = [1, -0.1, -1, 0.66666667, -1, -1, 0.83333333, -1, 1, 1, 1, 0.16666667, -1, -1, -1, -1]
     second = [1, -0.18085, -1, 0.64216667, -1, -1, 0.82108333, -1, 1, 1, 1, 0.10541667, -1, -1, -1, -1]
-    chosen = settings_of("leash", **given)
-    assert advantages("leash", rows, chosen, state) == centred(first, rows)
+    chosen = settings_of("leash", **given, **scores)
+    assert advantages("leash", rows, chosen, state) == centred([ratio * reward for reward in first], rows)
     assert state.price == pytest.approx(0.53675)
-    assert advantages("leash", rows, chosen, state) == centred(second, rows)
+    assert advantages("leash", rows, chosen, state) == centred([ratio * reward for reward in second], rows)
     assert state.price == pytest.approx(0.5735)
 
 
@@ -177,15 +195,17 @@ def test_the_price_of_a_dlp_stays_at_0_or_above():
         assert state.price == pytest.approx(price, abs=1e-9)
 
 
-def test_grpo_lead():
+@both_scales
+def test_grpo_lead(scale):
     """aeroplanepaper/GRPO-LEAD 9344bef: rewards (main_ppo.py) and reweighted advantages (core_algos.py), lengths × 100 so that
-    its gate of 4000 tokens opens for every group with a right answer."""
-    rows = batch(1, 0, length=100)
+    its gate of 4000 tokens opens for every group with a right answer. Half the scale doubles what the ε of GRPO takes away."""
+    _, scores, _ = at(1, -1, scale)
+    rows = batch(1, -1, length=100) if scores else batch(1, 0, length=100)
     official = [0.51729385, 0.42399789, -2.23711538, 0.48253635, -0.47499955, -0.47499955, 2.23895457, -0.47499955,
                 0.2967824, 0.12083374, 0.2967824, -2.21569275, 0, 0, 0, 0]  # fmt: skip
     for gate in (0.0, 4000.0):
-        given = advantages("grpo_lead", rows, settings_of("grpo_lead", shape_above=gate))
-        assert given == pytest.approx(official, abs=2e-5)
+        given = advantages("grpo_lead", rows, settings_of("grpo_lead", shape_above=gate, **scores))
+        assert given == pytest.approx(official, abs=2e-5 if scores else 6e-5)
 
 
 def test_drpo():
@@ -203,16 +223,19 @@ def test_drpo():
     assert ours == pytest.approx(unequal, rel=0.02)
 
 
-def test_truncation():
+@both_scales
+@pytest.mark.parametrize("advantage", ["dr_grpo", "batch"])
+def test_truncation(scale, advantage):
     """NVlabs/DLER ea7d4f7: _apply_stop_properly_penalty (dapo.py, 0.1) with a limit of 400 tokens, and
     boost_high_score_advantages (dp_actor.py, 0.1 at a score of 1), which is given the scores before that penalty
     (``token_level_scores`` in recipe/dapo/dapo_ray_trainer.py)."""
     rewards = [1, 0.1, 0, 1, 0, 0, 1, 0, 1, 1, 1, 0.1, 0, 0, 0, 0]
     boost = [0.1, 0.1, 0, 0.1, 0, 0, 0.1, 0, 0.1, 0.1, 0.1, 0.1, 0, 0, 0, 0]
-    rows = batch(1, 0)
-    plain = reference.group_advantage("dr_grpo", rewards, rows)
+    rows, scores, _ = at(1, 0, scale)
+    plain = reference.group_advantage(advantage, rewards, rows)
     expected = [value + extra for value, extra in zip(plain, boost, strict=True)]
-    assert advantages("truncation", rows, settings_of("truncation", max_response_length=400)) == pytest.approx(expected)
+    chosen = settings_of("truncation", max_response_length=400, advantage=advantage, **scores)
+    assert advantages("truncation", rows, chosen) == pytest.approx(expected)
 
 
 ROC = {  # keep, min_wrong, min_correct: which rollouts
@@ -239,10 +262,11 @@ def test_grpo_roc(keep):
 
 
 def test_gr3():
-    """The example in PrimeIntellect-ai/prime-rl 00c3be8, tests/unit/orchestrator/test_advantage.py (alpha 0.33)."""
+    """The example in PrimeIntellect-ai/prime-rl 00c3be8, tests/unit/orchestrator/test_advantage.py (alpha 0.33). The advantage
+    is the difference to the mean, our default."""
     rows = [Row(1.0, 10, "a"), Row(0.5, 20, "a"), Row(0.8, 10, "a")]
     expected = [0.20915856, -0.25799648, 0.04883792]
-    assert advantages("gr3", rows, settings_of("gr3", advantage="dr_grpo")) == pytest.approx(expected, abs=1e-6)
+    assert advantages("gr3", rows, settings_of("gr3")) == pytest.approx(expected, abs=1e-6)
 
 
 def test_anytime_reasoner_with_one_budget_is_dr_grpo():

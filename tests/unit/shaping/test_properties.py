@@ -85,7 +85,6 @@ REWARDS_WRONG_AND_SHORT = {  # what the page of the method says of it
     "alp": "a short wrong answer scores above a long wrong one",
     "shorter_better": "Wrong answers pay too: beside a correct sibling, one of its length scores above a longer one",
     "hapo": "one longer than h loses, so it scores below a short wrong one",
-    "leash": "a short wrong answer scores above a long wrong one",
     "a_dlp": "a short wrong answer scores above a long wrong one",
     "grpo_roc": "the wrong as they come",
 }
@@ -186,6 +185,7 @@ def test_without_the_limit_it_says_what_to_set(name):
 
 
 ANYTHING_GOES = {  # (method, setting) pairs without a wrong number
+    *((name, "score_wrong") for name in NAMES),
     *(
         ("cosine", name)
         for name in ("correct_shortest", "correct_longest", "wrong_shortest", "wrong_longest", "exceed")

@@ -11,6 +11,7 @@ from tests.unit.reference import Row, group_advantage
 from tests.unit.shaping.batches import run, settings_of
 from tests.unit.shaping.formulas import token_weights
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.token_selection import BLOCK_ROWS
 from verl_efficiency.verl.estimators import make_estimator
 
 ROWS = [Row(float(number % 3 == 0), 20 + number, f"g{number // 4}") for number in range(16)]
@@ -41,8 +42,7 @@ def test_equal_to_the_rule_token_by_token(given, holes):
     rng, mask = random.Random(1), mask_of(ROWS)
     if holes:
         mask *= torch.tensor([[int(rng.random() < 0.7) for _ in range(40)] for _ in ROWS])
-    rule = {"probability": 0.4, "first_tokens": 8, "most_tokens": None, "rescale": True, "seed": 0, **given}
-    expected = torch.tensor(token_weights(ROWS, mask.tolist(), **rule))
+    expected = torch.tensor(rule_of(ROWS, mask, **given))
     torch.testing.assert_close(weights_of(ROWS, mask, **given), expected)
 
 
@@ -57,9 +57,37 @@ def test_drawn_once_and_the_same_however_the_batch_is_cut():
     weights = outcome.token_weights(mask)
     torch.testing.assert_close(outcome.token_weights(mask), weights, rtol=0, atol=0)
     torch.testing.assert_close(weights_of(ROWS, mask), weights, rtol=0, atol=0)
-    # the groups in another order, and only some of them: the same tokens of each rollout
-    order = [*range(12, 16), *range(4, 8)]
-    torch.testing.assert_close(weights_of([ROWS[i] for i in order], mask[order]), weights[order], rtol=0, atol=0)
+    # the rows of the mask in parts, as they are worked on
+    wide = [dataclasses.replace(row, group=f"{copy}{row.group}") for copy in range(9) for row in ROWS]
+    outcome, mask = run("s_grpo", wide, settings_of("s_grpo")), mask_of(wide)
+    weights = outcome.token_weights(mask)
+    assert len(wide) > 2 * BLOCK_ROWS
+    torch.testing.assert_close(weights, torch.tensor(rule_of(wide, mask)))
+
+
+def rule_of(rows, mask, **given):
+    rule = {"probability": 0.4, "first_tokens": 8, "most_tokens": None, "rescale": True, "seed": 0, **given}
+    return token_weights(rows, mask.tolist(), **rule)
+
+
+def test_the_names_of_groups_draw_nothing():
+    """verl names groups at random: with the same seed, another run on the same batch keeps the same tokens."""
+    mask = mask_of(ROWS)
+    renamed = [dataclasses.replace(row, group=f"uuid {row.group[::-1]}") for row in ROWS]
+    torch.testing.assert_close(weights_of(renamed, mask), weights_of(ROWS, mask), rtol=0, atol=0)
+    other_seed = weights_of(renamed, mask, seed=1)
+    assert (other_seed != weights_of(ROWS, mask)).any()
+
+
+def test_the_limit_drops_tokens_anywhere_in_the_response():
+    """512 tokens, about 205 drawn, 40 kept: as many in each quarter, not the first ones; 3 first tokens always."""
+    rows = [Row(1.0, 512, f"g{number // 8}") for number in range(256)]
+    kept = weights_of(rows, mask_of(rows, 512), first_tokens=3, most_tokens=40) > 0
+    assert kept.sum(1).tolist() == [40] * 256
+    assert kept[:, :3].all()
+    quarters = kept[:, 3:].double().split([127, 127, 127, 128], dim=1)
+    for quarter in quarters:  # 256 · 37 / 4 = 2,368 of 9,472: σ = 42
+        assert quarter.sum().item() == pytest.approx(256 * 37 / 4, abs=200)
 
 
 def test_the_draw_is_random_in_rollouts_tokens_seeds_and_names():
@@ -74,8 +102,8 @@ def test_the_draw_is_random_in_rollouts_tokens_seeds_and_names():
     assert neighbours == pytest.approx(0.52, abs=0.005)
     other_seed = weights_of(rows, mask_of(rows, 512), first_tokens=0, seed=1) > 0
     assert (other_seed == kept).double().mean().item() == pytest.approx(0.52, abs=0.005)
-    renamed = [dataclasses.replace(row, group="next " + row.group) for row in rows]
-    other_step = weights_of(renamed, mask_of(rows, 512), first_tokens=0) > 0
+    longer = [*rows[:-1], dataclasses.replace(rows[-1], length=511)]  # another batch
+    other_step = weights_of(longer, mask_of(rows, 512), first_tokens=0) > 0
     assert (other_step == kept).double().mean().item() == pytest.approx(0.52, abs=0.005)
 
 
@@ -97,7 +125,7 @@ def test_as_verl_calls_it():
     mask, outcome = mask_of(ROWS), run("s_grpo", ROWS, settings_of("s_grpo"))
     rewards = torch.zeros(mask.shape)
     rewards[torch.arange(16), mask.sum(1) - 1] = torch.tensor([row.score for row in ROWS])
-    uids = np.array([row.group for row in ROWS], dtype=object)
+    uids = np.array([f"another name of {row.group}" for row in ROWS], dtype=object)
     advantages, returns = make_estimator(ESTIMATORS["s_grpo"])(rewards, mask, uids, config=None)
     expected = outcome.advantages_B.float()[:, None] * outcome.token_weights(mask)
     torch.testing.assert_close(advantages, expected)

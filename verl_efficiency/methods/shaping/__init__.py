@@ -1,7 +1,8 @@
 """Each published way to ask for fewer tokens is an advantage estimator in a file of its own.
 
-A method says what becomes of the rewards, from scores, lengths and groups. What is common to all: the group advantage of
-the shaped rewards, ``combine``, and how correctness is read from the score (``correct_threshold``); see
+A method says what becomes of the rewards, from scores, lengths and groups. What is common to all: the scale of the scores
+(``score_correct``, ``score_wrong``), groups that nobody solved (``unsolved``), the group advantage of the shaped rewards,
+``combine``, and how correctness is read from the score (``correct_threshold``); see
 :mod:`verl_efficiency.methods.shaping.base`. Each takes its number of tokens from the response mask, so that those of
 tools do not count.
 

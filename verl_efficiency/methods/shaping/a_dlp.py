@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -66,7 +66,7 @@ def a_dlp(rollouts: Rollouts, settings: ADlpSettings, state: ADlpState) -> Outco
     ([0.4, 0.2, -0.6], 0.015)
     """
     price = settings.initial_price if state.price is None else state.price
-    shaped_B = rollouts.scores_B - price * rollouts.lengths_B.double()
+    shaped_B = paper_scores_of(rollouts, settings) - price * rollouts.lengths_B.double()
     state.price = price
     if bool(rollouts.real_B.any()):
         accuracy = rollouts.correct_B.sum().item() / int(rollouts.real_B.sum())

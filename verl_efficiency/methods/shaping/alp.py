@@ -6,11 +6,12 @@ With score ``s``, length ``L`` (generated tokens), solve rate p of the group and
 
 Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv
 2506.05256. We found no official code and not the text itself. Several independent readers of it agree on: the weight β
-max(p, 1/K), p over the K rollouts of the problem; that right and wrong answers pay alike; β = 1e-7. They do not agree on
-the factor behind it: N · β with N "a normalization constant (maximum trace length)", or L · β / N. Ours is L · β (our
-reading: tokens, not normalised); with another N, change β. With advantage ``grpo`` β hardly matters where all answers of
-a group score the same, since the lengths alone then make its deviation. Wrong answers pay too, so a short wrong answer
-scores above a long wrong one.
+max(p, 1/K), p over the K rollouts of the problem; that right and wrong answers pay alike; β = 1e-7; that hard prompts stay
+unhindered. They do not agree on the factor behind it: β · L · max(p, 1/K), or that over L_max. Ours is the first (our
+reading: tokens, not normalised), so the default is meant for thousands of tokens. With advantage ``grpo`` β hardly
+matters where all answers of a group score the same, since the lengths alone then make its deviation: problems that nobody
+solved are then made shorter at full strength. Three other implementations (prime-rl, PipelineRL, a fork of AReaL) do not
+penalise those at all: ``unsolved=leave``. Wrong answers pay too, so a short wrong answer scores above a long wrong one.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -37,6 +38,15 @@ class AlpSettings(ShapingSettings):
         super().__post_init__()
         require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        if self.unsolved == "leave" or self.combine == "decoupled" or self.beta == 0:
+            return ()
+        return (
+            "alp: unsolved=as_published makes problems that nobody solved shorter too, while the paper says that hard "
+            "problems stay unhindered; unsolved=leave does that.",
+        )
+
 
 def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcome:
     """Advantages, (B,) float64. Half are right; at β = 0.01 a token costs 0.005: rewards 0.9, 0.8, 0 − 0.2, 0 − 0.1:
@@ -46,5 +56,7 @@ def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcom
     [0.55, 0.45, -0.55, -0.45]
     """
     price_G = torch.maximum(rollouts.solve_rate(), 1 / rollouts.count().clamp_min(1))
-    shaped_B = rollouts.scores_B - settings.beta * rollouts.lengths_B.double() * price_G[rollouts.groups_B]
+    shaped_B = (
+        paper_scores_of(rollouts, settings) - settings.beta * rollouts.lengths_B.double() * price_G[rollouts.groups_B]
+    )
     return shaped_outcome(rollouts, shaped_B, settings)

@@ -22,7 +22,7 @@ import torch
 from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 EPSILON = 1e-7
@@ -59,5 +59,6 @@ def arora(rollouts: Rollouts, settings: AroraSettings, state: None = None) -> Ou
     deviation_G = rollouts.variance(rollouts.lengths_B, correct_B).sqrt()
     z_B = (rollouts.lengths_B - mean_G[rollouts.groups_B]) / (deviation_G[rollouts.groups_B] + EPSILON)
     factor_B = torch.where(correct_B, 1 - settings.alpha * torch.sigmoid(z_B), 1.0)
-    shaped_B = torch.where(cut_B, rollouts.scores_B.clamp_max(0), rollouts.scores_B * factor_B)
+    scores_B = paper_scores_of(rollouts, settings)
+    shaped_B = torch.where(cut_B, scores_B.clamp_max(0), scores_B * factor_B)
     return shaped_outcome(rollouts, shaped_B, settings)

@@ -1,6 +1,20 @@
-"""What the length-shaped methods share: their common settings, and the way from shaped rewards to advantages.
+"""What the length-shaped methods share: one score scale, groups that nobody solved, and the way from rewards to advantages.
 
-With scores ``s`` and shaped rewards ``r`` of the rollouts of a group::
+**One score scale.** Authors score a right and a wrong answer differently: 1 and 0, 1 and −1 (Leash), 1 and −0.5 (LASER).
+A length term of 0.5 is one half of the distance between right and wrong in the first case and one third in the last. Each
+method therefore works on the scale of its authors' code, with their numbers as its defaults:
+
+1. ``paper_scores`` of its settings class holds their scores (right, wrong).
+2. ``score_correct`` and ``score_wrong`` tell the scores of *your* reward: 1 and 0 by default.
+3. :func:`paper_scores_of` maps your scores to theirs, linearly. The method computes its reward as their code does.
+4. :func:`shaped_outcome` maps that reward back to your scale.
+
+So every setting that is an amount of reward (``weight``, ``bonus``, ``alpha``, a price) is on the authors' scale, and your
+scores never change what it means. Under the advantage ``grpo`` the result is that of the authors' code at any scale; under
+``dr_grpo`` and ``rloo`` it is theirs, times the distance between your scores over the distance between theirs. At 0/1
+scores the ``weight=0.4`` of ``kimi`` amounts to 0.27 and the ``bonus=0.5`` of ``laser`` to 0.33.
+
+**Advantages.** With your scores ``s`` and the shaped rewards ``r`` on your scale::
 
     combine=shaped_reward   A = A(r)
     combine=decoupled       A = A(s) + length_weight · A(r − s), the second term among the correct only
@@ -8,17 +22,28 @@ With scores ``s`` and shaped rewards ``r`` of the rollouts of a group::
 where A(·) is the group advantage ``advantage`` (with verl's ``algorithm.norm_adv_by_std_in_grpo=False``, ``grpo`` is
 ``dr_grpo``). ``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long
 rollout from falling below the wrong ones. It reads what a method does to correct rollouts only: wrong ones keep A(s).
+
+**Groups that nobody solved.** Some methods shape wrong answers too. Where all are wrong, length alone then makes the
+advantage, and ``grpo`` divides by its deviation: it gets full size, however small the weight is. ``unsolved=leave`` gives
+such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` says how much of the update they make up: their
+share of the sum of |advantage| · tokens.
 """
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantage, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require
+
+logger = logging.getLogger("verl_efficiency")
+_warned: set[type] = set()  # the methods whose score scale was doubted already
 
 
 @dataclass(frozen=True)
@@ -29,17 +54,36 @@ class ShapingSettings(MethodSettings):
         combine: ``shaped_reward``, the advantage of the shaped reward; or ``decoupled``, the advantage of the score plus
             that of the length term among the correct, which leaves wrong answers alone.
         length_weight: weight of the length term in ``decoupled``.
-        advantage: the group advantage: grpo, dr_grpo or rloo.
+        advantage: the group advantage: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct.
+        score_correct, score_wrong: the scores that your reward gives to a right and to a wrong answer.
+        unsolved: groups without a correct rollout: ``as_published``, shaped as in the paper; ``leave``, not shaped.
     """
+
+    paper_scores: ClassVar[tuple[float, float]] = (1.0, 0.0)  # of a right and a wrong answer in the authors' code
 
     combine: Literal["shaped_reward", "decoupled"] = "shaped_reward"
     length_weight: float = 0.5
     advantage: AdvantageName = "grpo"
     correct_threshold: float = 0.5
+    score_correct: float = 1.0
+    score_wrong: float = 0.0
+    unsolved: Literal["as_published", "leave"] = "as_published"
 
     def __post_init__(self) -> None:
         require(self.length_weight >= 0, "length_weight", self.length_weight, "a number of at least 0")
+        require(
+            self.score_wrong < self.score_correct,
+            "score_wrong",
+            self.score_wrong,
+            f"below score_correct = {self.score_correct:g}",
+        )
+
+    @property
+    def score_unit(self) -> float:
+        """One unit of the authors' scale on the user's: the distance of the user's two scores over that of the authors'."""
+        right, wrong = self.paper_scores
+        return (self.score_correct - self.score_wrong) / (right - wrong)
 
 
 @dataclass(frozen=True)
@@ -80,25 +124,55 @@ class LimitedShapingSettings(ShapingSettings, LimitedSettings):
         LimitedSettings.__post_init__(self)
 
 
-def shaped_outcome(rollouts: Rollouts, shaped_B: Tensor, settings: ShapingSettings, **metrics: float) -> Outcome:
+def paper_scores_of(rollouts: Rollouts, settings: ShapingSettings) -> Tensor:
+    """(B,) float64: the scores on the scale of the authors' code, see the module."""
+    return settings.paper_scores[1] + (rollouts.scores_B - settings.score_wrong) / settings.score_unit
+
+
+def shaped_outcome(
+    rollouts: Rollouts,
+    shaped_B: Tensor,
+    settings: ShapingSettings,
+    adjust: Callable[[Tensor], Tensor] = lambda advantages_B: advantages_B,
+    /,
+    **metrics: float,
+) -> Outcome:
     """Advantages of the shaped rewards; ``metrics`` are logged beside the common ones.
 
     Args:
         rollouts: the batch.
-        shaped_B: float64, the shaped reward of each rollout.
-        settings: which advantage, and how the two are combined.
+        shaped_B: float64, the shaped reward of each rollout, on the scale of the authors' code.
+        settings: which advantage, how the two are combined, and the score scale.
+        adjust: what the method itself does to the advantages, (B,) to (B,).
         metrics: what the method itself wants logged.
     """
-    length_term_B = (shaped_B - rollouts.scores_B) * rollouts.real_B
+    scores_B = rollouts.scores_B
+    shaped_B = settings.score_wrong + (shaped_B - settings.paper_scores[1]) * settings.score_unit
+    unsolved_B = (rollouts.count(rollouts.correct_B) == 0)[rollouts.groups_B] & rollouts.real_B
+    if settings.unsolved == "leave":
+        shaped_B = torch.where(unsolved_B, scores_B, shaped_B)
+    length_term_B = (shaped_B - scores_B) * rollouts.real_B
     if settings.combine == "decoupled":
         advantages_B = decoupled_advantage(
-            settings.advantage, rollouts.scores_B, length_term_B, rollouts, length_weight=settings.length_weight
+            settings.advantage, scores_B, length_term_B, rollouts, length_weight=settings.length_weight
         )
     else:
         advantages_B = group_advantage(settings.advantage, shaped_B, rollouts)
+    advantages_B = adjust(advantages_B)
+
     real = max(int(rollouts.real_B.sum()), 1)
+    pull_B = advantages_B.abs() * rollouts.lengths_B
     common = {
         "solve_rate": rollouts.correct_B.sum().item() / real,
         "length_term": length_term_B.sum().item() / real,
+        "unsolved_share": (pull_B * unsolved_B).sum().item() / (pull_B.sum().item() or 1.0),
     }
+    lowest = scores_B[rollouts.real_B].min().item() if bool(rollouts.real_B.any()) else settings.score_wrong
+    if lowest < settings.score_wrong and type(settings) not in _warned:
+        _warned.add(type(settings))
+        logger.warning(
+            "%s: a rollout scored %g, below score_wrong = %g. Length terms are scaled to the distance between score_wrong and "
+            "score_correct: set both to what your reward gives to a wrong and to a right answer.",
+            *(type(settings).__name__, lowest, settings.score_wrong),
+        )
     return Outcome(advantages_B, {**metrics, **common})

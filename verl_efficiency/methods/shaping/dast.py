@@ -9,12 +9,13 @@ L_max::
     r = max(½ − ½ λ, 0.1)           correct
     r = min(0.9 λ − 0.1, −0.1)      wrong
 
-Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472, which ranks sampled
-answers by r, builds preference pairs of them and trains with SimPO; its L_max there is 4096. We have not seen its text
-itself. The formula is confirmed by UI-R1, arXiv 2503.21620, eq. 5–7, which trains with it by reinforcement learning, and
-by two independent readers of the paper, all alike. Our choice: r takes the place of the score (UI-R1 adds it). A wrong
-answer gains from being long, never from being short; every correct one scores at least 0.2 above every
-wrong one.
+Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472; r is its eq. 1–2, read in
+its text. The paper does not train with r by reinforcement learning, which it leaves for later. It ranks 20 sampled
+answers by r (L_max 4096), builds pairs of two correct or two wrong answers, keeps those that differ enough, and trains
+with SimPO; only 9–12 % of its pairs are of wrong answers. Here r takes the place of the score (UI-R1, arXiv 2503.21620,
+eq. 5–7, trains with r added to it). So a group in which all are wrong learns at full strength to be longer;
+``unsolved=leave`` stops that. A wrong answer gains from being long, never from being short; every correct one scores at
+least 0.2 above every wrong one.
 """
 
 from dataclasses import dataclass

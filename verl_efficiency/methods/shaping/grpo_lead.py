@@ -11,12 +11,14 @@ rollouts, and solve rate ρ of the group::
 
 Paper: "GRPO-LEAD: A Difficulty-Aware Reinforcement Learning Approach for Concise Mathematical Reasoning in Language
 Models", arXiv 2504.09696; code: github.com/aeroplanepaper/GRPO-LEAD at 9344bef (``verl/verl/trainer/main_ppo.py``,
-``…/ppo/core_algos.py``), with α = 0.05, the wrong reward −1 and the weights as there. That code leaves lengths alone
+``…/ppo/core_algos.py``), with α = 0.05, the wrong reward −1 and the weights as there; ``r`` is on the scale of 1 and −1
+(see ``shaping/base.py``). That code leaves lengths alone
 where the three shortest rollouts of a group average at most 4000 tokens (there a group of one or two is never left
 alone); ``shape_above`` does so, and is off by default (our choice: the number suits its 8k–14k runs only).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,6 +46,8 @@ class GrpoLeadSettings(ShapingSettings):
         steepness: how sharply w changes there.
     """
 
+    paper_scores: ClassVar[tuple[float, float]] = (1.0, -1.0)
+
     alpha: float = 0.05
     wrong_reward: float = -1.0
     shape_above: float = 0.0
@@ -60,15 +64,17 @@ class GrpoLeadSettings(ShapingSettings):
 
 
 def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. μ = 20, σ = 14.14, z = ∓0.7071; at α = 0 they score 1, 1, −1, −1; ρ = ½, w(½) = 1.4166:
+    """Advantages, (B,) float64. μ = 20, σ = 14.14, z = ∓0.7071; ρ = ½, w(½) = 1.4166.
+
+    At α = 0 they score 1, 1, −1, −1 on the scale of ±1, so 1, 1, 0, 0 at 0/1 scores:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([10, 30, 5, 50]), ["a"] * 4)
     >>> s = GrpoLeadSettings(alpha=0.0, advantage="dr_grpo")
     >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
-    [1.4166, 1.4166, -1.4166, -1.4166]
-    >>> s = GrpoLeadSettings(advantage="dr_grpo")  # exp(±0.0354) = 1.036, 0.9653, mean 0.0003
+    [0.7083, 0.7083, -0.7083, -0.7083]
+    >>> s = GrpoLeadSettings(advantage="dr_grpo")  # exp(±0.0354) = 1.036, 0.9653: 1.018, 0.9826 at 0/1
     >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
-    [1.4671, 1.3669, -1.417, -1.417]
+    [0.7335, 0.6835, -0.7085, -0.7085]
     """
     correct_B, lengths_B = rollouts.correct_B, rollouts.lengths_B
     deviation_G = rollouts.variance(lengths_B, correct_B, correction=1).sqrt()
@@ -80,12 +86,12 @@ def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None
         three_G = rollouts.mean(lengths_B, place_in_group(rollouts, [lengths_B]) < 3)
         z_B = torch.where((three_G > settings.shape_above)[rollouts.groups_B], z_B, 0.0)
     shaped_B = torch.where(correct_B, torch.exp(-settings.alpha * z_B), settings.wrong_reward)
-    outcome = shaped_outcome(rollouts, shaped_B, settings)
-
     rate_B = rollouts.solve_rate()[rollouts.groups_B]
-    up_B = outcome.advantages_B > 0
-    weight_B = _weight(torch.where(up_B, rate_B, 1 - rate_B), settings)
-    return replace(outcome, advantages_B=outcome.advantages_B * weight_B)
+
+    def weighted(advantages_B: Tensor) -> Tensor:
+        return advantages_B * _weight(torch.where(advantages_B > 0, rate_B, 1 - rate_B), settings)
+
+    return shaped_outcome(rollouts, shaped_B, settings, weighted)
 
 
 def _weight(rate_B: Tensor, settings: GrpoLeadSettings) -> Tensor:

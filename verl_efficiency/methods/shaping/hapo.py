@@ -23,7 +23,7 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -82,7 +82,7 @@ def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcom
     history_B = history_G.to(rollouts.lengths_B.device)[rollouts.groups_B]
     cosine_B = torch.cos(math.pi / 2 * (rollouts.lengths_B.double() / history_B.clamp_min(1)).clamp_max(2))
     term_B = torch.where(rollouts.correct_B, cosine_B.clamp_min(-0.7), cosine_B.clamp_max(0))
-    shaped_B = rollouts.scores_B + settings.weight * torch.where(history_B > 0, term_B, 0.0)
+    shaped_B = paper_scores_of(rollouts, settings) + settings.weight * torch.where(history_B > 0, term_B, 0.0)
 
     shortest_G = rollouts.smallest(rollouts.lengths_B, rollouts.correct_B & (rollouts.lengths_B > 0))
     # A loop over groups: the state is kept by the prompt's name.

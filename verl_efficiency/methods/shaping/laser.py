@@ -7,15 +7,16 @@ With score ``s`` and length ``L`` (generated tokens)::
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
 github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). Bonus 0.5 as
-there, where scores are 1 and −0.5 (against scores of 1 and 0 a bonus of 0.33 counts as much); its scripts use target
-lengths of 2048, 4096 and 8192, of which 4096 is our default.
+there, where scores are 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores the bonus
+amounts to 0.33. Its scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -28,6 +29,8 @@ class LaserSettings(ShapingSettings):
         bonus: what it gets.
     """
 
+    paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
+
     target_length: float = 4096
     bonus: float = 0.5
 
@@ -38,14 +41,14 @@ class LaserSettings(ShapingSettings):
 
 
 def laser(rollouts: Rollouts, settings: LaserSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. With a target of 20 the rewards are 1.5, 1.0 and 0 (mean 0.8333):
+    """Advantages, (B,) float64. A target of 20: rewards 1.3333, 1 and 0 at 0/1 scores (mean 0.7778):
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])
     >>> [round(a, 4) for a in laser(r, LaserSettings(target_length=20.0, advantage="dr_grpo")).advantages_B.tolist()]
-    [0.6667, 0.1667, -0.8333]
+    [0.5556, 0.2222, -0.7778]
     """
     within_B = rollouts.correct_B & (rollouts.lengths_B <= settings.target_length)
-    shaped_B = rollouts.scores_B + settings.bonus * within_B.double()
+    shaped_B = paper_scores_of(rollouts, settings) + settings.bonus * within_B.double()
     within = within_B.sum().item() / max(int(rollouts.correct_B.sum()), 1)
     return shaped_outcome(rollouts, shaped_B, settings, within_target=within)

@@ -11,22 +11,26 @@ problem, the share of a band's rollouts that are no longer than T (``coverage``)
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
 github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), whose scripts set bonus 0.5
-(for scores of 1 and −0.5, as in ``laser``), n = 8, targets every 20 steps on a grid of 1024 … 16384 tokens in steps
+(on the scale of 1 and −0.5, as in ``laser``), n = 8, targets every 20 steps on a grid of 1024 … 16384 tokens in steps
 of 1024, which is the limit in 16 parts, our default. Our choice: the coverage is counted on the training rollouts
 since the last choice (there on 500 problems that are sampled for it), so the first targets come from the first batch;
 a band without rollouts keeps its target; n is the largest group of the batch, and n_right is at least 1; a problem of
 exactly ⅓ or ⅔ is in the same band in both places (there in the harder one when coverage is counted, which n = 8 never
 meets).
+
+On a small task where care pays (outside verl, accuracy @ tokens; accuracy alone .987 @ 57): as published .972 @ 33 after 50
+steps, with ``advantage=dr_grpo`` .988 @ 36 after 100 (one seed).
 """
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 BANDS = ("hard", "medium", "easy")
@@ -43,6 +47,8 @@ class LaserDSettings(LimitedShapingSettings):
         min_target: the lowest target allowed, tokens; the official scripts vary it from 1024 to 4096.
         expected_correct: right answers that must still be expected within a target.
     """
+
+    paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
 
     bonus: float = 0.5
     update_every: int = 20
@@ -81,16 +87,16 @@ def laser_d(rollouts: Rollouts, settings: LaserDSettings, state: LaserDState) ->
     """Advantages, (B,) float64; ``state`` is brought up to date first.
 
     Grid of 10, 20, 30, 40 tokens; ¾ right is easy, n_right = ⌊⅔ · 4⌋ = 2. Two of four are within 10 tokens: ⌊½ · 2⌋ = 1
-    right answer expected, so the target is 10; rewards 1.5, 1.5, 1, 0:
+    right answer expected, so the target is 10. At a bonus of 0.6 the rewards are 1.4, 1.4, 1, 0 at 0/1 scores (mean 0.95):
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0.]), torch.tensor([6, 10, 25, 40]), ["a"] * 4)
-    >>> s = LaserDSettings(max_response_length=40, grid_points=4, advantage="dr_grpo")
+    >>> s = LaserDSettings(max_response_length=40, grid_points=4, bonus=0.6, advantage="dr_grpo")
     >>> [round(a, 4) for a in laser_d(r, s, LaserDState()).advantages_B.tolist()]
-    [0.5, 0.5, 0.0, -1.0]
+    [0.45, 0.45, 0.05, -0.95]
     """
     targets_B = target_lengths(rollouts, settings, state)
     within_B = rollouts.correct_B & (rollouts.lengths_B <= targets_B)
-    shaped_B = rollouts.scores_B + settings.bonus * within_B.double()
+    shaped_B = paper_scores_of(rollouts, settings) + settings.bonus * within_B.double()
     return shaped_outcome(rollouts, shaped_B, settings, **target_metrics(state))
 
 

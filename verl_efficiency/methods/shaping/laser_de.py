@@ -10,14 +10,15 @@ Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", 
 github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). There the bonus of a wrong
 answer is withheld when it has no boxed answer or its text repeats itself; an estimator sees no text, so here (our
 choice) when it ran into the limit, which is how most repetitions end. A wrong answer gains from being long, never
-from being short. With 0/1 scores a long wrong answer gets the bonus 0.5 and stays below every correct one.
+from being short. ``s`` and ``r`` are on the scale of 1 and −0.5, as in ``laser``: a long wrong answer gets the bonus and
+stays below every correct one.
 """
 
 from dataclasses import dataclass
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import shaped_outcome
+from verl_efficiency.methods.shaping.base import paper_scores_of, shaped_outcome
 from verl_efficiency.methods.shaping.laser_d import LaserDSettings, LaserDState, target_lengths, target_metrics
 
 
@@ -42,19 +43,21 @@ class LaserDeState(LaserDState):
 def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState) -> Outcome:
     """Advantages, (B,) float64; ``state`` is brought up to date first.
 
-    The target is 10 as in the example of ``laser_d``; the wrong ones of 30, 40 (cut off) and 5 tokens score 0.5, 0 and
-    0:
+    The target is 10 as in the example of ``laser_d``; at a bonus of 0.75 the correct ones score 1.5 at 0/1 scores, the wrong
+    ones of 30, 40 (cut off) and 5 tokens 0.5, 0 and 0:
 
     >>> import torch
     >>> lengths = torch.tensor([6, 10, 8, 9, 30, 40, 5])
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 1., 0., 0., 0.]), lengths, ["a"] * 7)
-    >>> s = LaserDeSettings(max_response_length=40, grid_points=4, advantage="dr_grpo")
+    >>> s = LaserDeSettings(max_response_length=40, grid_points=4, bonus=0.75, advantage="dr_grpo")
     >>> [round(a, 4) for a in laser_de(r, s, LaserDeState()).advantages_B.tolist()]  # mean 6.5 / 7
     [0.5714, 0.5714, 0.5714, 0.5714, -0.4286, -0.9286, -0.9286]
     """
     targets_B = target_lengths(rollouts, settings, state)
     within_B = rollouts.lengths_B <= targets_B
     explores_B = ~rollouts.correct_B & ~within_B & (rollouts.lengths_B < settings.limit) & rollouts.real_B
-    shaped_B = rollouts.scores_B + settings.bonus * ((rollouts.correct_B & within_B) | explores_B).double()
+    shaped_B = (
+        paper_scores_of(rollouts, settings) + settings.bonus * ((rollouts.correct_B & within_B) | explores_B).double()
+    )
     exploring = explores_B.sum().item() / max(int(rollouts.real_B.sum()), 1)
     return shaped_outcome(rollouts, shaped_B, settings, exploring=exploring, **target_metrics(state))

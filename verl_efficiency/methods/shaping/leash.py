@@ -11,14 +11,19 @@ With score ``s``, length ``L`` (generated tokens), target length T and price λ:
 Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540;
 code: github.com/YanhaoLi-Cc/verl at b03e677 (its first author's),
 ``verl/recipe/constraint/constraint_reward_manager.py``, whose defaults are ours: T = 4096, λ from 0.01, step 0.02, at
-most 2. Its scores are ±1. Wrong answers pay too, so a short wrong answer scores above a long wrong one.
+most 2. Its scores are ±1, and ``s`` and ``r`` are on that scale (see ``shaping/base.py``): at 0/1 scores this is
+clip(s − ½ λ · max(0, L / T − 1), 0, 1). The clip keeps a wrong answer at −1, so a wrong answer never pays for its length.
+A score outside of ±1 (of a graded reward, say) is not clipped by itself: it pays nothing, or down to the nearer end.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -32,6 +37,8 @@ class LeashSettings(ShapingSettings):
         step: how fast λ follows, per step, at a mean length of twice the target.
         max_price: the highest λ.
     """
+
+    paper_scores: ClassVar[tuple[float, float]] = (1.0, -1.0)
 
     target_length: float = 4096
     initial_price: float = 0.01
@@ -59,17 +66,19 @@ class LeashState:
 def leash(rollouts: Rollouts, settings: LeashSettings, state: LeashState) -> Outcome:
     """Advantages, (B,) float64; ``state`` moves on afterwards.
 
-    At λ = 0.4 and a target of 20, 30 tokens cost 0.2: rewards 1, 0.8, 0. The mean of 20 leaves λ as it is:
+    At λ = 0.4 and a target of 20, 30 tokens cost a right answer 0.2 on the scale of ±1, 0.1 at 0/1 scores, and a wrong one
+    nothing: rewards 1, 0.9, 0 (mean 0.6333). The mean of 20 leaves λ as it is:
 
-    >>> import torch
-    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 30, 20]), ["a", "a", "a"])
+    >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([0, 30, 30]), ["a", "a", "a"])
     >>> s, state = LeashSettings(target_length=20.0, initial_price=0.4, advantage="dr_grpo"), LeashState()
     >>> [round(a, 4) for a in leash(r, s, state).advantages_B.tolist()], state.price
-    ([0.4, 0.2, -0.6], 0.4)
+    ([0.3667, 0.2667, -0.6333], 0.4)
     """
     price = settings.initial_price if state.price is None else state.price
     over_B = rollouts.lengths_B.double() / settings.target_length - 1
-    shaped_B = (rollouts.scores_B - price * over_B.clamp_min(0)).clamp(-1, 1)
+    scores_B = paper_scores_of(rollouts, settings)
+    shaped_B = scores_B - price * over_B.clamp_min(0)
+    shaped_B = torch.maximum(torch.minimum(shaped_B, scores_B.clamp_min(1)), scores_B.clamp_max(-1))
     state.price = price
     if bool(rollouts.real_B.any()):
         state.price += settings.step * over_B[rollouts.real_B].mean().item()

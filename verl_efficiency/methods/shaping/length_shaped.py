@@ -69,7 +69,7 @@ def length_shaped(rollouts: Rollouts, settings: MethodSettings, state: LengthSha
     >>> given = {"shaper": "laser", "target_length": 20.0, "advantage": "dr_grpo"}
     >>> s = LengthShapedSettings.build(given, "algorithm.efficiency")
     >>> [round(a, 4) for a in length_shaped(r, s, LengthShapedState()).advantages_B.tolist()]
-    [0.6667, 0.1667, -0.8333]
+    [0.5556, 0.2222, -0.7778]
     >>> LengthShapedSettings.build({"shaper": "lazer"}, "here")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     verl_efficiency.settings.SettingsError: here.shaper: unknown shaper 'lazer'; did you mean 'laser'? ...

@@ -12,17 +12,18 @@ accuracy of this batch and its maximum over all batches so far::
 Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization", arXiv 2505.12284; code:
 github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. Tolerances 100 tokens and 0.05 as
 its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The batch at hand counts for the best
-accuracy, as there. There λ is added as it is, to scores of 3 and −0.5 (2 or −1.5, and 1 for the form); against scores of 1
-and 0, ours by default, a weight of 1/3.5 = 0.29 counts as much.
+accuracy, as there. There λ is added as it is (weight 1) to scores of 3 and −0.5: 2 or −1.5, and 1 for the form. ``s`` and
+``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores a weight of 1 amounts to 1/3.5 = 0.29.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 EPSILON = 1e-5
@@ -35,12 +36,14 @@ class ShortRlSettings(ShapingSettings):
     Attributes:
         length_tolerance: tokens over the shortest correct answer that cost nothing.
         accuracy_tolerance: how far the accuracy of a batch may be below the best one before length is left alone.
-        weight: weight of the length reward, for scores of 1 and 0 (1 in the official code, for scores of 3 and −0.5).
+        weight: weight of the length reward, on the scale of 3 and −0.5.
     """
+
+    paper_scores: ClassVar[tuple[float, float]] = (3.0, -0.5)
 
     length_tolerance: float = 100
     accuracy_tolerance: float = 0.05
-    weight: float = 0.29
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,10 +66,10 @@ def short_rl(rollouts: Rollouts, settings: ShortRlSettings, state: ShortRlState)
     """Advantages, (B,) float64; ``state`` is brought up to date first.
 
     The second is within 5 tokens of the shortest (½ each), the third the longest (½ − 1); the wrong one gets no length
-    reward; at a weight of 1 the rewards are 1.5, 1.5, 0.5 and 0:
+    reward. At a weight of 3.5 the rewards are 1.5, 1.5, 0.5 and 0 at 0/1 scores:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0.]), torch.tensor([10, 15, 30, 2]), ["a"] * 4)
-    >>> s = ShortRlSettings(length_tolerance=5.0, weight=1.0, advantage="dr_grpo")
+    >>> s = ShortRlSettings(length_tolerance=5.0, weight=3.5, advantage="dr_grpo")
     >>> [round(a, 4) for a in short_rl(r, s, ShortRlState()).advantages_B.tolist()]
     [0.625, 0.625, -0.375, -0.875]
     """
@@ -79,5 +82,5 @@ def short_rl(rollouts: Rollouts, settings: ShortRlSettings, state: ShortRlState)
     longest_B = rollouts.largest(rollouts.lengths_B, correct_B)[rollouts.groups_B]
     over_B = rollouts.lengths_B - shortest_B
     term_B = torch.where(over_B > settings.length_tolerance, 0.5 - over_B / (longest_B - shortest_B + EPSILON), 0.5)
-    shaped_B = rollouts.scores_B + torch.where(correct_B, settings.weight * on * term_B, 0.0)
+    shaped_B = paper_scores_of(rollouts, settings) + torch.where(correct_B, settings.weight * on * term_B, 0.0)
     return shaped_outcome(rollouts, shaped_B, settings, shaping_on=float(on), best_accuracy=state.best_accuracy)

@@ -17,7 +17,7 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -49,4 +49,6 @@ def shorter_better(rollouts: Rollouts, settings: ShorterBetterSettings, state: N
     shortest_G = rollouts.smallest(rollouts.lengths_B, rollouts.correct_B)
     best_G = torch.where(shortest_G.isfinite(), shortest_G, rollouts.mean(rollouts.lengths_B))
     away_B = (rollouts.lengths_B - best_G[rollouts.groups_B]).abs()
-    return shaped_outcome(rollouts, settings.alpha * rollouts.scores_B - settings.beta * away_B, settings)
+    return shaped_outcome(
+        rollouts, settings.alpha * paper_scores_of(rollouts, settings) - settings.beta * away_B, settings
+    )

@@ -7,12 +7,32 @@ With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]`
     r    = max(s − λ · min(o, o_max), floor)           shaped score, correct only
     floor = min(s, highest wrong score of the group, or 0, + margin)
 
-followed by the group advantage A(r) (``combine=shaped_reward``), or, without the floor, by ``A(s) + length_weight · A(r − s)``
-with the second term among the correct only (``combine=decoupled``).
+followed by ``A(s) + length_weight · A(r − s)`` without the floor and with the second term among the correct only
+(``combine=decoupled``, the default), or by the group advantage A(r) (``combine=shaped_reward``). A is ``dr_grpo`` by default:
+dividing by the deviation would turn the length term up to full size in groups that are all correct, which costs accuracy.
+
+The guard. Length pressure can cost accuracy slowly. With the running accuracy a of the batches and its best value a*::
+
+    share = 1 − (a* − a) / max(accuracy_guard, 2 e)       held in [0, 1]
+    A     = A(s) + share · (shaped advantage − A(s))
+
+So the length term fades while accuracy is below its best, and is off at ``accuracy_guard`` below it; accuracy alone then
+learns, and the term comes back with it. a is an exponential average (0.9 of the past). e is its standard error, from the
+spread of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too
+high: a* is therefore the highest a − 2 e so far. Accuracy is that of the training batches: where the trainer filters groups
+out (``algorithm.filter_groups``), that of the groups left, which tells little. A run whose prompts become much harder (a
+curriculum) should switch the guard off (``accuracy_guard=null``): its best accuracy stays out of reach.
 
 Promises: a wrong answer never gains from being short (with ``apply_to=correct``); a correct one stays above every wrong one of
 its group by ``margin`` (or by its own lead, where that is smaller); the shaped score never rises with length; at or under
-budget nothing changes; a higher difficulty is never stricter; a group in which nobody is right is left alone.
+budget nothing changes; a higher difficulty is never stricter; a group in which nobody is right is left alone. The guard keeps
+all of them.
+
+Measured on a small task where care pays (sums with optional notes, outside verl; accuracy @ tokens on 960 held-out problems a
+seed). Accuracy alone: .987 @ 57 after 100 steps, three seeds. ``shaped_reward`` with ``grpo``: .900 @ 22, one seed. The
+defaults without the guard: .980 @ 32.5 after 100 steps and .974 @ 29 after 200, three seeds. With the guard, one seed: .983 @
+31 after 200 steps, where the same seed has .972 @ 29 without it. A flat budget of 16 tokens does as well there (.980 @ 28, one
+seed): the saving comes from the pressure, its safety from the advantage, and difficulty explains little.
 
 The linear budget follows the task-scaling law of Batched Contextual Reinforcement (arXiv 2604.02322); difficulty-adjusted
 budgets are published in DAST (arXiv 2503.04472) and LASER-D (arXiv 2505.15612). The combination is ours.
@@ -24,10 +44,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from verl_efficiency.methods.advantages import AdvantageName, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import SettingsError, require
+
+GUARD_DECAY = 0.9
+GUARD_STANDARD_ERRORS = 2
 
 
 @dataclass(frozen=True)
@@ -51,8 +75,12 @@ class TokenBudgetSettings(ShapingSettings):
         margin: distance kept between every correct and every wrong rollout of a group (``shaped_reward``).
         apply_to: ``correct``, or ``all`` (then a wrong short answer scores above a wrong long one).
         gate_solve_rate: groups solved less often than this are not shaped; 0 shapes every group with a correct answer.
+        accuracy_guard: distance of the running accuracy below its best at which the length term is off, in (0, 1] (0.01 is
+            one point); null: no guard.
     """
 
+    combine: Literal["shaped_reward", "decoupled"] = "decoupled"
+    advantage: AdvantageName = "dr_grpo"
     difficulty: Literal["group", "data", "running", "blend"] = "group"
     difficulty_column: str = "extra_info.difficulty"
     prompt_column: str | None = None
@@ -67,6 +95,7 @@ class TokenBudgetSettings(ShapingSettings):
     margin: float = 0.05
     apply_to: Literal["correct", "all"] = "correct"
     gate_solve_rate: float = 0.0
+    accuracy_guard: float | None = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,11 +107,14 @@ class TokenBudgetSettings(ShapingSettings):
         for name in ("b_min", "b_max"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a number of tokens above 0, or null to follow the run")
+        guard = self.accuracy_guard
+        require(guard is None or 0 < guard <= 1, "accuracy_guard", guard, "in (0, 1], or null for no guard")
         if self.b_min is not None and self.b_max is not None and self.b_min > self.b_max:
             raise SettingsError(f"b_min: must not be above b_max, got b_min={self.b_min:g} and b_max={self.b_max:g}")
         if self.combine == "decoupled" and self.apply_to == "all":
             raise SettingsError(
-                "apply_to: must be 'correct' with combine=decoupled, which compares lengths among the correct only"
+                "apply_to: must be 'correct' with combine=decoupled, which compares lengths among the correct only; "
+                "set combine=shaped_reward too"
             )
         for name in ("penalty", "overrun_max", "margin"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
@@ -102,32 +134,40 @@ class TokenBudgetSettings(ShapingSettings):
 
     @property
     def keeps_state(self) -> bool:
-        return self.difficulty == "running" or self.b_min is None or self.b_max is None
+        follows = self.b_min is None or self.b_max is None
+        return follows or self.difficulty == "running" or self.accuracy_guard is not None
 
 
 @dataclass
 class TokenBudgetState:
-    """What is carried from step to step. Both move only towards what was observed.
+    """What is carried from step to step.
 
     Attributes:
         low, high: averages of the 10th and 90th percentile of the lengths of correct rollouts, tokens; None before the first.
         solve_rates: smoothed solve rate of each prompt, for ``difficulty=running``.
+        accuracy: running accuracy of the guard, None before the first batch.
+        accuracy_variance: the square of its standard error.
+        best_accuracy: the highest accuracy that it surely reached.
     """
 
     low: float | None = None
     high: float | None = None
     solve_rates: dict[str, float] = field(default_factory=dict)
+    accuracy: float | None = None
+    accuracy_variance: float = 0.0
+    best_accuracy: float = 0.0
 
 
 def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> Outcome:
     """Advantages under the token budget; ``state`` is brought up to date first, so that step 1 already has a budget.
 
-    Two correct rollouts over their budget of 10 tokens, one wrong and short (λ = 0.3, raw difference to the mean):
+    Two correct rollouts, at and over their budget of 10 tokens, and a wrong one. Accuracy ⅓, ⅓, −⅔; length terms 0 and −0.3,
+    centred ±0.15, of which half counts:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 20, 3]), ["a", "a", "a"])
-    >>> s = TokenBudgetSettings(b_min=10.0, b_max=10.0, advantage="dr_grpo")
+    >>> s = TokenBudgetSettings(b_min=10.0, b_max=10.0)
     >>> [round(a, 4) for a in token_budget(r, s, TokenBudgetState()).advantages_B.tolist()]
-    [0.4333, 0.1333, -0.5667]
+    [0.4083, 0.2583, -0.6667]
     """
     difficulty_G = _difficulty(rollouts, settings, state)
     _observe_lengths(rollouts, settings, state)
@@ -147,9 +187,17 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     pays_B = open_G[rollouts.groups_B] & (rollouts.real_B if settings.apply_to == "all" else rollouts.correct_B)
     penalty_B = torch.where(pays_B, penalty_B, 0.0)
 
-    shaped_B = rollouts.scores_B - penalty_B
+    shaped_B = paper_scores_of(rollouts, settings) - penalty_B
     if settings.combine == "shaped_reward":
-        shaped_B = _above_the_wrong(rollouts, shaped_B, settings.margin)
+        shaped_B = _above_the_wrong(rollouts, shaped_B, settings)
+    share = _share(rollouts, settings, state)
+
+    def guarded(advantages_B: Tensor) -> Tensor:
+        if share == 1:
+            return advantages_B
+        plain_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
+        return plain_B + share * (advantages_B - plain_B)
+
     real = max(int(rollouts.real_B.sum()), 1)
     metrics = {
         "b_min": low,
@@ -157,16 +205,39 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
         "difficulty": (difficulty_G[rollouts.groups_B] * rollouts.real_B).sum().item() / real,
         "over_budget": (penalty_B > 0).sum().item() / real,
         "penalty": penalty_B.sum().item() / real,
+        "length_share": share,
     }
-    return shaped_outcome(rollouts, shaped_B, settings, **metrics)
+    if settings.accuracy_guard is not None and state.accuracy is not None:
+        metrics |= {"running_accuracy": state.accuracy, "best_accuracy": state.best_accuracy}
+    return shaped_outcome(rollouts, shaped_B, settings, guarded, **metrics)
 
 
-def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, margin: float) -> Tensor:
+def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudgetSettings) -> Tensor:
     """(B,) the shaped scores, but no correct one is lowered further than to ``margin`` above the best wrong one."""
-    best_wrong_G = rollouts.largest(rollouts.scores_B, ~rollouts.correct_B)
+    scores_B = paper_scores_of(rollouts, settings)
+    best_wrong_G = rollouts.largest(scores_B, ~rollouts.correct_B)
     best_wrong_G = torch.where(best_wrong_G.isfinite(), best_wrong_G, 0.0)
-    floor_B = torch.minimum(rollouts.scores_B, best_wrong_G[rollouts.groups_B] + margin)
+    floor_B = torch.minimum(scores_B, best_wrong_G[rollouts.groups_B] + settings.margin)
     return torch.where(rollouts.correct_B, torch.maximum(shaped_B, floor_B), shaped_B)
+
+
+def _share(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> float:
+    """The share of the length term that the guard leaves, in [0, 1]; the running accuracy moves first."""
+    if settings.accuracy_guard is None:
+        return 1.0
+    real_G = rollouts.count() > 0
+    if bool(real_G.any()):
+        accuracy = rollouts.correct_B.sum().item() / int(rollouts.real_B.sum())
+        rates = rollouts.solve_rate()[real_G]
+        variance = rates.var().item() / len(rates) if len(rates) > 1 else 0.25  # one group: as uncertain as can be
+        past = 0.0 if state.accuracy is None else GUARD_DECAY
+        state.accuracy = past * (state.accuracy or 0.0) + (1 - past) * accuracy
+        state.accuracy_variance = past**2 * state.accuracy_variance + (1 - past) ** 2 * variance
+    noise = GUARD_STANDARD_ERRORS * state.accuracy_variance**0.5
+    accuracy = state.accuracy or 0.0
+    state.best_accuracy = max(state.best_accuracy, accuracy - noise)
+    below = state.best_accuracy - accuracy
+    return min(1.0, max(0.0, 1 - below / max(settings.accuracy_guard, noise)))
 
 
 def _difficulty(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> Tensor:

@@ -9,23 +9,24 @@ With score ``s`` and length ``L`` (generated tokens)::
     A = group advantage of r  +  correct_boost where s ≥ 1
 
 These are the two parts of DLER that verl lacks: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code:
-github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``; factor
-and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly", which
-OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28``,
-``filter_groups``. It normalises over the batch (reinforce_plus_plus_baseline); on top of one group ``dr_grpo`` is what
-comes nearest, and our default. The boost goes by the score before the factor, as there: a right answer that was cut off
-gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied, since that would reward
-being cut off.
+github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``;
+factor and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly",
+which OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``,
+``clip_ratio_high=0.28``, ``filter_groups``. It normalises over the batch's tokens (verl's
+reinforce_plus_plus_baseline): that is ``advantage=batch``, which the recipe sets; ``dr_grpo`` is what comes nearest
+among those that look at one group, and the default. The boost goes by the score before the factor, as there: a right
+answer that was cut off gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied,
+since that would reward being cut off.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -58,12 +59,13 @@ def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = N
     >>> [round(a, 4) for a in truncation(r, s).advantages_B.tolist()]
     [0.7333, -0.1667, -0.3667]
     """
-    scores_B, cut_B = rollouts.scores_B, rollouts.lengths_B >= settings.limit
+    scores_B, cut_B = paper_scores_of(rollouts, settings), rollouts.lengths_B >= settings.limit
     kept_B = torch.where(scores_B > 0, settings.truncated_factor * scores_B, scores_B)
     if settings.truncated_value is not None:
         kept_B = torch.full_like(scores_B, settings.truncated_value)
     shaped_B = torch.where(cut_B, kept_B, scores_B)
     truncated = (cut_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
-    outcome = shaped_outcome(rollouts, shaped_B, settings, truncated=truncated)
     boost_B = settings.correct_boost * ((scores_B >= 1 - 1e-5) & rollouts.real_B).double()
-    return replace(outcome, advantages_B=outcome.advantages_B + boost_B)
+    return shaped_outcome(
+        rollouts, shaped_B, settings, lambda advantages_B: advantages_B + boost_B, truncated=truncated
+    )
