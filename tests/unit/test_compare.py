@@ -1,0 +1,226 @@
+"""The comparison runner: what there is to run, what is run again, what a failure leaves, and what the report says."""
+
+import json
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmarks import compare
+from benchmarks.comparison import launch as launching
+from benchmarks.comparison.launch import RunFailed, launch, validation_scores
+from benchmarks.comparison.report import rows
+from benchmarks.comparison.table import missing_runs, read_table
+from verl_efficiency.methods.catalog import METHODS
+from verl_efficiency.rewards.inputs import WHERE
+from verl_efficiency.settings import SettingsError
+
+FRONTIER = [(16.0, 0.5), (26.0, 1.0)]
+TABLE = """
+    steps: 4
+    seeds: [0, 1]
+    trial_seed: 9
+    trials: 2
+    floor: 0.9
+    common: [trainer.test_freq=2]
+    arms:
+      grpo: {settings: [algorithm.adv_estimator=grpo]}
+      kimi: {settings: [algorithm.adv_estimator=kimi], strength: ++algorithm.efficiency.weight, values: [0.1, 0.2]}
+"""
+
+
+@pytest.fixture
+def table_file(tmp_path):
+    file = tmp_path / "table.yaml"
+    file.write_text(textwrap.dedent(TABLE))
+    return file
+
+
+@pytest.fixture
+def table(table_file):
+    return read_table(table_file)
+
+
+def result(run, accuracy=0.95, tokens=30.0):
+    """A result line."""
+    score = {"accuracy": accuracy, "tokens": tokens, "accuracy_by_level": [1.0, accuracy], "tokens_by_level": [16, 44]}
+    seconds = {"whole": 100.0, "step": 1.0}
+    line = {"run": run.key, "validation": [{"step": 0, "accuracy": 0.0, "tokens": 9.0}, score], "seconds": seconds}
+    return json.loads(json.dumps(line if run.kind == "trial" else line | {"test": score}))
+
+
+def test_the_plan_by_hand(table):
+    runs = table.runs([], FRONTIER)
+    assert [run.name for run in runs] == [
+        *("grpo.published.seed0", "kimi.published.seed0", "grpo.published.seed1", "kimi.published.seed1"),
+        *("kimi.trial=0.1.seed9", "kimi.trial=0.2.seed9"),
+    ]
+    assert runs[0].settings == ("trainer.test_freq=2", "algorithm.adv_estimator=grpo")
+    assert runs[-1].settings[1:] == ("algorithm.adv_estimator=kimi", "++algorithm.efficiency.weight=0.2")
+    assert table.total == 8
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "best"),
+    [
+        ((0.95, 30.0), (0.95, 28.0), 0.2),  # fewer tokens at equal accuracy
+        ((0.95, 30.0), (0.89, 18.0), 0.1),  # the second is below the floor of accuracy
+        ((1.00, 31.0), (0.92, 30.0), 0.1),  # 5 tokens above the frontier against 5.6
+        ((0.80, 40.0), (0.85, 50.0), 0.2),  # both are below the floor: the more accurate one
+    ],
+)
+def test_tuned_runs_follow_from_the_trials(table, first, second, best):
+    trials = [run for run in table.runs([], FRONTIER) if run.kind == "trial"]
+    assert not [run for run in table.runs([result(trials[0], *first)], FRONTIER) if run.kind == "tuned"]
+    lines = [result(trials[0], *first), result(trials[1], *second)]
+    tuned = [run for run in table.runs(lines, FRONTIER) if run.kind == "tuned"]
+    assert [(run.seed, run.value) for run in tuned] == [(0, best), (1, best)]
+
+
+def test_only_a_line_of_exactly_the_same_settings_counts(table, table_file):
+    runs = table.runs([], FRONTIER)
+    assert missing_runs(runs, [result(run) for run in runs[:4]]) == runs[4:]
+    table_file.write_text(textwrap.dedent(TABLE).replace("steps: 4", "steps: 5"))
+    longer = read_table(table_file).runs([], FRONTIER)
+    assert missing_runs(longer, [result(run) for run in runs]) == longer
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds:", "seedz:", r"seedz.*'seeds'"),
+        ("steps: 4", "", "steps"),
+        ("values: [0.1, 0.2]", "values: [0.1]", r"arms\.kimi\.values"),
+        ("values: [0.1, 0.2]", "values: [0.1, 0.1]", r"arms\.kimi\.values"),
+        ("strength:", "strenght:", r"arms\.kimi.*strenght.*'strength'"),
+        ("trial_seed: 9", "trial_seed: 1", "trial_seed"),
+        ("seeds: [0, 1]", "seeds: []", "seeds"),
+        ("{settings: [algorithm.adv_estimator=grpo]}", "text", r"arms\.grpo"),
+        ("arms:", "arms: [", "table.yaml"),
+    ],
+)
+def test_a_wrong_table_is_refused_by_name(table_file, old, new, message):
+    table_file.write_text(textwrap.dedent(TABLE).replace(old, new))
+    with pytest.raises(SettingsError, match=message):
+        read_table(table_file)
+
+
+def test_an_interrupted_comparison_goes_on_and_a_failed_run_is_run_again(table, tmp_path, monkeypatch, capsys):
+    results, launched, bad = tmp_path / "results" / "lines.jsonl", [], {"kimi.published.seed0"}
+
+    def fake(run, data, folder, timeout):
+        launched.append(run.name)
+        if run.name in bad:
+            raise RunFailed(f"{run.name}: exit code 1")
+        return result(run)
+
+    monkeypatch.setattr(compare, "launch", fake)
+    runs = table.runs([], FRONTIER)
+    failed = compare.run_all(runs[:3], results, tmp_path, tmp_path, jobs=1, timeout=1)
+    assert [run.name for run in failed] == ["kimi.published.seed0"]
+    assert [line["run"] for line in compare.read_lines(results)] == [runs[0].key, runs[2].key]
+    assert "kimi.published.seed0: exit code 1" in capsys.readouterr().out
+
+    bad.clear()
+    launched.clear()
+    todo = missing_runs(runs, compare.read_lines(results))
+    assert not compare.run_all(todo, results, tmp_path, tmp_path, jobs=2, timeout=1)
+    assert sorted(launched) == sorted(run.name for run in runs if run not in (runs[0], runs[2]))
+    assert missing_runs(runs, compare.read_lines(results)) == []
+
+
+def test_jobs_run_side_by_side(table, tmp_path, monkeypatch):
+    both = threading.Barrier(2, timeout=20)
+    monkeypatch.setattr(compare, "launch", lambda run, *_: [both.wait(), result(run)][1])
+    runs = table.runs([], FRONTIER)[:2]
+    assert not compare.run_all(runs, tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1)
+
+
+def test_what_is_left_is_estimated_from_the_runs_so_far(table):
+    runs = table.runs([], FRONTIER)  # 4 steps take 100 s
+    assert "2 left, about 0.1 h" in compare.estimate(runs[:2], [result(runs[3])], jobs=1)
+    assert "about 5.0 h" in compare.estimate(runs * 30 * 2, [result(runs[3])], jobs=2)
+
+
+def test_a_broken_line_is_named(tmp_path):
+    file = tmp_path / "lines.jsonl"
+    file.write_text('{"run": {}}\n{"run": \n')
+    with pytest.raises(SettingsError, match="line 2"):
+        compare.read_lines(file)
+
+
+def test_the_time_out_ends_the_run_and_keeps_its_log(table, tmp_path, monkeypatch):
+    script = "echo started; exec sleep 600"
+    monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", script])
+    start = time.monotonic()
+    with pytest.raises(RunFailed, match=r"(?s)grpo\.published\.seed0: ended after 2 s.*started"):
+        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=2)
+    assert time.monotonic() - start < 60
+    assert (tmp_path / "run" / "log.txt").read_text().startswith("started")
+    monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", "echo no such key; exit 3"])
+    with pytest.raises(RunFailed, match=r"(?s)exit code 3.*no such key"):
+        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=60)
+
+
+def test_validation_scores_by_hand(tmp_path):
+    """The prompt's text tells the level: a0b7c0d0e0f0 has one digit that is not 0."""
+    dumped = [("a0b7c0d0e0f0.\n", 1.0, 16.0), ("a0b8c0d0e0f0.\n", 0.0, 23.0), ("E3F9G2H4I3J8.\n", 1.0, 58.0)]
+    lines = [json.dumps({"input": text, "acc": acc, "tokens": tokens}) for text, acc, tokens in dumped]
+    (tmp_path / "25.jsonl").write_text("\n".join(lines))
+    assert validation_scores(tmp_path / "25.jsonl") == {
+        "problems": 3,
+        "accuracy": 0.6667,
+        "tokens": 32.333,
+        "accuracy_by_level": [0.5, 1.0],
+        "tokens_by_level": [19.5, 58.0],
+    }
+
+
+def test_report_rows_by_hand(table):
+    runs = table.runs([], FRONTIER)
+    lines = [result(runs[0], 1.0, 30.0), result(runs[2], 0.8, 26.0), result(runs[1], 0.9, 25.0), result(runs[4])]
+    kimi, grpo = rows(table, lines, FRONTIER)  # the fewest tokens above the frontier first; a trial has no row
+    assert (kimi["arm"], kimi["seeds"], kimi["above_frontier"], kimi["above_frontier_interval"]) == (
+        "kimi",
+        1,
+        1.0,
+        None,
+    )
+    assert (grpo["accuracy"], grpo["tokens"], grpo["seeds"]) == (0.9, 28.0, 2)
+    assert grpo["above_frontier"] == pytest.approx((30 - 26 + 26 - 22) / 2)
+    assert grpo["tokens_interval"] == pytest.approx(12.71 * 2, abs=0.01)  # t · s / √n, s = 2 √2
+    assert grpo["accuracy_by_level"] == [1.0, 0.9]
+    old = {**lines[0], "run": {**lines[0]["run"], "steps": 3}}
+    assert [row["arm"] for row in rows(table, [old, lines[2]], FRONTIER)] == ["kimi"]
+
+
+ARMS = read_table(compare.TABLE).arms
+
+
+@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+def test_every_arm_of_the_table_names_settings_that_exist(arm):
+    """Its estimator, its reward and all values of its strength are what the package knows."""
+    for value in (None, *arm.values):
+        strength = [] if value is None else [f"{arm.strength}={value:g}"]
+        given = dict(setting.lstrip("+").split("=", 1) for setting in [*arm.settings, *strength])
+        estimator = given.get("algorithm.adv_estimator", "grpo")
+        found = [method for method in METHODS if method.name == estimator and method.hook != "reward"]
+        assert estimator == "grpo" or found
+        for prefix, build in (
+            ("algorithm.efficiency.", found[0].build_settings if found else None),
+            (f"{WHERE}.", None if arm.name == "flat_penalty" else _reward(given)),
+        ):
+            mapping = {
+                key.removeprefix(prefix): yaml.safe_load(x) for key, x in given.items() if key.startswith(prefix)
+            }
+            if build is not None and mapping:
+                build(mapping, prefix)
+    assert not arm.recipe or (Path(launching.ROOT) / "recipes" / "verl" / f"{arm.recipe}.sh").is_file()
+
+
+def _reward(given):
+    name = given.get("reward.custom_reward_function.name")
+    return next((method.build_settings for method in METHODS if method.hook == "reward" and method.name == name), None)
