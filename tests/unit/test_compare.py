@@ -214,7 +214,7 @@ def test_every_arm_of_the_table_names_settings_that_exist(arm):
             (f"{WHERE}.", None if arm.name == "flat_penalty" else _reward(given)),
         ):
             mapping = {
-                key.removeprefix(prefix): yaml.safe_load(x) for key, x in given.items() if key.startswith(prefix)
+                key.removeprefix(prefix): _parsed(x) for key, x in given.items() if key.startswith(prefix)
             }
             if build is not None and mapping:
                 build(mapping, prefix)
@@ -224,3 +224,11 @@ def test_every_arm_of_the_table_names_settings_that_exist(arm):
 def _reward(given):
     name = given.get("reward.custom_reward_function.name")
     return next((method.build_settings for method in METHODS if method.hook == "reward" and method.name == name), None)
+
+
+def _parsed(text):
+    """A value as Hydra reads it; YAML takes 1e-05 for a text."""
+    try:
+        return float(text) if "e-" in text else yaml.safe_load(text)
+    except ValueError:
+        return text
