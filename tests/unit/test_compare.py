@@ -213,9 +213,7 @@ def test_every_arm_of_the_table_names_settings_that_exist(arm):
             ("algorithm.efficiency.", found[0].build_settings if found else None),
             (f"{WHERE}.", None if arm.name == "flat_penalty" else _reward(given)),
         ):
-            mapping = {
-                key.removeprefix(prefix): _parsed(x) for key, x in given.items() if key.startswith(prefix)
-            }
+            mapping = {key.removeprefix(prefix): _parsed(x) for key, x in given.items() if key.startswith(prefix)}
             if build is not None and mapping:
                 build(mapping, prefix)
     assert not arm.recipe or (Path(launching.ROOT) / "recipes" / "verl" / f"{arm.recipe}.sh").is_file()

@@ -1,8 +1,10 @@
 """The testbed's first task and what both share: tokenizer, data, and whether a warm start is as good as its record says."""
 
+import dataclasses
 import json
 import math
 import random
+import shutil
 import statistics
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed import train_warm_start
 from verl_efficiency.testbed.checks.task import (
     CHARACTERS,
     Problem,
@@ -189,3 +192,30 @@ def test_a_task_or_a_split_that_does_not_exist_is_named():
     with pytest.raises(SettingsError, match="--train"):
         prepare(CHECKS, Path("never-written"), seed=0, counts={"train": 0, "test": 6})
     assert not Path("never-written").exists()
+
+
+def test_a_training_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    stage = train_warm_start.STAGES["checks"][0]
+    short = dataclasses.replace(stage, steps=1, drills_only=0)
+    stages = (
+        short,
+        dataclasses.replace(short, repeats=3, enough=lambda model, tokenizer: len(seen.append(1) or seen) == 2),
+    )
+    seen: list[int] = []
+    monkeypatch.setattr(train_warm_start, "STAGES", {"checks": stages})
+    monkeypatch.setattr(train_warm_start, "TOKENS", 60)
+    tokenizer = build_tokenizer(CHARACTERS)
+
+    def trained(out):
+        model = train_warm_start.build_model(tokenizer, seed=0)
+        record = train_warm_start.train_all(model, tokenizer, CHECKS, 0, out)
+        return record["steps"], model.state_dict()
+
+    steps, whole = trained(tmp_path / "whole")
+    assert steps == 3  # the second stage was repeated once, then it was enough
+    seen.clear()
+    shutil.copytree(tmp_path / "whole" / "stages" / "0.0", tmp_path / "cut" / "stages" / "0.0")
+    steps, resumed = trained(tmp_path / "cut")
+    assert steps == 3
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert not torch.equal(whole["lm_head.weight"], train_warm_start.build_model(tokenizer, seed=0).lm_head.weight)

@@ -2,16 +2,19 @@
 
 import collections
 import itertools
+import json
 import math
 import random
 
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed.evaluate import evaluate
 from verl_efficiency.testbed.notes import task
+from verl_efficiency.testbed.notes.frontier import STORED, load, mean_frontier, points_by_level, tokens_at
 from verl_efficiency.testbed.notes.styles import ForcedNotes, answer_in_style
 from verl_efficiency.testbed.notes.task import Problem, sample_pack, sample_problem, styled, trace, write
 from verl_efficiency.testbed.packs import count_correct, prompt
@@ -173,13 +176,51 @@ def test_notes_are_forced_where_the_plan_wants_them_and_nowhere_else(tokenizer):
     assert allowed[2] == allowed[3] == everything
 
 
-def test_an_untrained_model_writes_as_many_notes_as_it_is_told(tokenizer):
-    """A model that copies nothing opens no note, since it never stands behind a label and a digit of its own."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
-        num_key_value_heads=1, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    correct, tokens = answer_in_style(Qwen2ForCausalLM(config).eval(), tokenizer, [HARD, EASY], every=0)
-    assert len(correct) == len(tokens) == 2
-    assert all(1 <= count <= 66 for count in tokens)
+def test_the_frontier_of_hand_made_levels():
+    """Two levels: at one a note helps, at the other two cheap points lie below the line to a dear one."""
+    easy = [(16.0, 0.9), (23.0, 1.0), (58.0, 1.0)]
+    hard = [(16.0, 0.1), (30.0, 0.2), (44.0, 0.8), (23.0, 0.05)]
+    frontier = mean_frontier([easy, hard])
+    assert frontier == [(16.0, 0.5), (30.0, 0.85), (33.5, 0.9)]  # .7 for 28 tokens before .1 for 7
+    assert tokens_at(frontier, 0.675) == pytest.approx(23.0)
+    assert tokens_at(frontier, 0.2) == 16.0
+    assert tokens_at(frontier, 0.99) == 33.5
+    with pytest.raises(SettingsError, match="no file"):
+        load(NOTES.warm_start / "nothing.json")
+
+
+def test_the_stored_frontier_is_that_of_its_stored_styles():
+    stored = json.loads(STORED.read_text())
+    computed = mean_frontier(points_by_level(stored["styles_by_level"]["greedy"], 6))
+    assert [list(point) for point in computed] == stored["frontier"]
+    tokens, accuracy = zip(*load(), strict=True)
+    assert sorted(tokens) == list(tokens)
+    assert sorted(accuracy) == list(accuracy)
+    assert tokens[0] == pytest.approx(16, abs=0.5)
+    assert accuracy[0] < 0.7  # in the head, hard sums go wrong
+    assert accuracy[-1] > 0.97  # with notes, they do not
+
+
+def test_warm_start_is_as_good_as_stated():
+    torch.set_num_threads(1)
+    folder = NOTES.warm_start
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.get_vocab() == build_tokenizer(task.CHARACTERS).get_vocab()
+    assert model.dtype == torch.float32
+    assert (folder / "model.safetensors").stat().st_size < 850_000
+    stated = json.loads((folder / "warm_start.json").read_text())["held_out_at_temperature_1_by_pack_size"]
+    for size, samples in ((1, 240), (3, 60)):
+        score, said = evaluate(model, tokenizer, NOTES, size, samples, seed=3), stated[str(size)]
+        spread = math.sqrt(1 / samples + 1 / said["samples"])  # errors of a pack may come together: packs count as one
+        assert (
+            abs(score["accuracy"] - said["accuracy"])
+            < 3.5 * math.sqrt(said["accuracy"] * (1 - said["accuracy"])) * spread
+        )
+        assert abs(score["tokens"] - said["tokens"]) < 3.5 * 14 * spread  # a response's tokens have a deviation of 14
+    hard = [sample_problem(random.Random(i), "validation", 5) for i in range(60)]
+    in_head, shortest = answer_in_style(model, tokenizer, hard, every=0)
+    written, longest = answer_in_style(model, tokenizer, hard, every=None)
+    assert sum(in_head) <= 20  # of 60; a guess gets 6
+    assert sum(written) >= 54
+    assert sum(shortest) == pytest.approx(60 * 16, abs=60)
+    assert sum(longest) == pytest.approx(60 * 58, abs=60)
