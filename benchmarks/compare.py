@@ -38,13 +38,14 @@ COUNTS = {"train": 2048, "validation": 240, "test": 960}
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Results = Annotated[Path, typer.Option(help="JSON lines, one per run")]
 TableFile = Annotated[Path, typer.Option("--table", help="the table of arms, YAML")]
+Steps = Annotated[int, typer.Option(help="training steps, where not those of the table")]
 Only = Annotated[str, typer.Option(help="only runs whose name holds this text")]
 
 
 @app.command("list")
-def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "") -> None:
+def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "", steps: Steps = 0) -> None:
     """Show all runs that can be named by now, and which have a result."""
-    plan, lines = read_table(table), read_lines(results)
+    plan, lines = read_table(table, steps), read_lines(results)
     runs = [run for run in plan.runs(lines, frontier.load()) if only in run.name]
     missing = missing_runs(runs, lines)
     printed = Printed("run", "done", "settings of its own")
@@ -61,12 +62,13 @@ def run(
     table: TableFile = TABLE,
     results: Results = RESULTS,
     only: Only = "",
+    steps: Steps = 0,
     jobs: Annotated[int, typer.Option(help="runs side by side; each wants about a core and 4 GB")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
     folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
 ) -> None:
     """Run what has no result yet. Tuned runs follow when the trials of their arm are there."""
-    plan, bound = read_table(table), frontier.load()
+    plan, bound = read_table(table, steps), frontier.load()
     data = folder / "data"
     prepare(task_named("notes"), data, seed=0, counts=COUNTS)
     failed: list[Run] = []
@@ -86,10 +88,11 @@ def run(
 def report(
     table: TableFile = TABLE,
     results: Results = RESULTS,
+    steps: Steps = 0,
     out: Annotated[Path, typer.Option(help="without suffix: .json and .png are written")] = HERE / "results" / "pareto",
 ) -> None:
     """Print a row per arm; write JSON and a plot with the frontier."""
-    write_report(read_table(table), read_lines(results), out)
+    write_report(read_table(table, steps), read_lines(results), out)
 
 
 def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: int, timeout: float) -> list[Run]:

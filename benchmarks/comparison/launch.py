@@ -71,7 +71,7 @@ def launch(run: Run, data: Path, folder: Path, timeout: float) -> dict[str, Any]
         ],
         "training": {
             name: [round(data[key], 4) for step, data in metrics.items() if step and key in data]
-            for name, key in (("accuracy", "reward/acc"), ("tokens", "reward/tokens"))
+            for name, key in (("score", "critic/score/mean"), ("response_tokens", "response_length/mean"))
         },
         "seconds": {
             "whole": round(done.seconds, 1),
@@ -117,7 +117,8 @@ def validation_scores(file: Path) -> dict[str, Any]:
     """Scores of one validation, from verl's dump of it. The prompt's text tells the level."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     levels = [sum(character in "123456789" for character in row["input"]) - 1 for row in rows]
-    return scores(levels, [row["acc"] for row in rows], [row["tokens"] for row in rows])
+    tokens = [row["tokens"] if "tokens" in row else row["tokens_per_problem"] for row in rows]  # of a reward for packs
+    return scores(levels, [row["acc"] for row in rows], tokens)
 
 
 def test(model: Path, data: Path, seed: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ number of trials.
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,8 @@ class Table:
         return Run(arm.name, kind, value, seed, self.steps, arm.recipe, arm.variables, settings)
 
 
-def read_table(path: Path) -> Table:
-    """Read a table in YAML.
+def read_table(path: Path, steps: int = 0) -> Table:
+    """Read a table in YAML; ``steps``, unless 0, stands in for the table's own.
 
     Raises:
         SettingsError: it names the arm or the key, and what is wrong with it.
@@ -148,6 +148,7 @@ def read_table(path: Path) -> Table:
     table = Table(
         **{**content, "seeds": tuple(content["seeds"]), "common": tuple(content["common"]), "arms": arms},
     )
+    table = replace(table, steps=steps or table.steps)
     require(table.trial_seed not in table.seeds, f"{path}: trial_seed", table.trial_seed, "a seed of its own")
     require(bool(table.seeds), f"{path}: seeds", table.seeds, "at least one seed")
     return table

@@ -60,7 +60,8 @@ def answer_in_style(
     Args:
         sample: draw at temperature 1; otherwise each token is the most likely one.
     """
-    draw: dict[str, Any] = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {}
+    # Said in both cases: what is left out comes from the model's own configuration, which samples.
+    draw: dict[str, Any] = {"do_sample": sample} | ({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {})
     correct: list[bool] = []
     tokens: list[int] = []
     for start in range(0, len(problems), batch_size):
