@@ -9,6 +9,7 @@ task is ``notes`` of the testbed: care pays there, and the frontier says what th
 """
 
 import json
+import signal
 import sys
 import threading
 import time
@@ -68,6 +69,7 @@ def run(
     folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
 ) -> None:
     """Run what has no result yet. Tuned runs follow when the trials of their arm are there."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # as an interrupt: the runs under way are ended, too
     plan, bound = read_table(table, steps), frontier.load()
     data = folder / "data"
     prepare(task_named("notes"), data, seed=0, counts=COUNTS)
@@ -100,12 +102,13 @@ def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: 
     failed: list[Run] = []
     done = 0
     one_at_a_time = threading.Lock()
+    stop = threading.Event()
 
     def go(run: Run) -> None:
         nonlocal done
         start = time.monotonic()
         try:
-            line = launch(run, data, folder / run.name, timeout)
+            line = launch(run, data, folder / run.name, timeout, stop)
         except RunFailed as error:
             with one_at_a_time:
                 failed.append(run)
@@ -124,8 +127,13 @@ def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: 
             )
 
     with ThreadPoolExecutor(jobs) as pool:
-        for finished in [pool.submit(go, run) for run in todo]:
-            finished.result()
+        try:
+            for finished in [pool.submit(go, run) for run in todo]:
+                finished.result()
+        except BaseException:  # an interrupt, too: the runs under way are ended, and they are run again next time
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()
+            raise
     return failed
 
 

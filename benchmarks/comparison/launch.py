@@ -28,7 +28,7 @@ class RunFailed(Exception):
     """A run ended without a result; the message says why and where its log is."""
 
 
-def launch(run: Run, data: Path, folder: Path, timeout: float) -> dict[str, Any]:
+def launch(run: Run, data: Path, folder: Path, timeout: float, stop: threading.Event | None = None) -> dict[str, Any]:
     """Train and test; returns the result line.
 
     Args:
@@ -36,9 +36,10 @@ def launch(run: Run, data: Path, folder: Path, timeout: float) -> dict[str, Any]
             ``test.parquet``. The test problems are read for published and tuned runs only, once, after the training.
         folder: what the run writes; emptied before.
         timeout: seconds after which the training and all its processes are ended.
+        stop: set by another thread, it ends them at once.
 
     Raises:
-        RunFailed: the time-out came first, or the trainer failed.
+        RunFailed: the time-out or ``stop`` came first, or the trainer failed.
     """
     started = datetime.now(timezone.utc)
     shutil.rmtree(folder, ignore_errors=True)
@@ -54,11 +55,12 @@ def launch(run: Run, data: Path, folder: Path, timeout: float) -> dict[str, Any]
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
-        done = run_tree(command(run, folder), timeout=timeout, log=folder / "log.txt", env=environment)
+        log = folder / "log.txt"
+        done = run_tree(command(run, folder), timeout=timeout, log=log, env=environment, stop=stop)
     if done.returncode != 0:
-        why = f"ended after {timeout:g} s" if done.timed_out else f"exit code {done.returncode}"
+        why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
         end = "\n".join(done.log.splitlines()[-15:])
-        raise RunFailed(f"{run.name}: {why}; the log is {folder / 'log.txt'}, its end:\n{end}")
+        raise RunFailed(f"{run.name}: {why}; the log is {log}, its end:\n{end}")
     metrics = read_metrics(folder / "run" / "metrics.jsonl")
     step_seconds = [data["timing_s/step"] for step, data in metrics.items() if step > 1 and "timing_s/step" in data]
     line = {

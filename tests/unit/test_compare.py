@@ -111,7 +111,7 @@ def test_a_wrong_table_is_refused_by_name(table_file, old, new, message):
 def test_an_interrupted_comparison_goes_on_and_a_failed_run_is_run_again(table, tmp_path, monkeypatch, capsys):
     results, launched, bad = tmp_path / "results" / "lines.jsonl", [], {"kimi.published.seed0"}
 
-    def fake(run, data, folder, timeout):
+    def fake(run, data, folder, timeout, stop):
         launched.append(run.name)
         if run.name in bad:
             raise RunFailed(f"{run.name}: exit code 1")
@@ -139,6 +139,24 @@ def test_jobs_run_side_by_side(table, tmp_path, monkeypatch):
     assert not compare.run_all(runs, tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1)
 
 
+def test_an_interrupt_ends_the_run_under_way_and_starts_no_other(table, tmp_path, monkeypatch):
+    def interrupted(run, data, folder, timeout, stop):
+        launched.append(run.name)
+        if len(launched) == 1:
+            raise KeyboardInterrupt
+        assert stop.wait(20)
+        raise RunFailed("ended")
+
+    launched: list[str] = []
+    monkeypatch.setattr(compare, "launch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare.run_all(table.runs([], FRONTIER), tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1)
+    assert (
+        len(launched) <= 4
+    )  # of 6; two were under way, and each may have taken one more before the rest was called off
+    assert not (tmp_path / "lines.jsonl").exists()
+
+
 def test_what_is_left_is_estimated_from_the_runs_so_far(table):
     runs = table.runs([], FRONTIER)  # 4 steps take 100 s
     assert "2 left, about 0.1 h" in compare.estimate(runs[:2], [result(runs[3])], jobs=1)
@@ -156,10 +174,14 @@ def test_the_time_out_ends_the_run_and_keeps_its_log(table, tmp_path, monkeypatc
     script = "echo started; exec sleep 600"
     monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", script])
     start = time.monotonic()
-    with pytest.raises(RunFailed, match=r"(?s)grpo\.published\.seed0: ended after 2 s.*started"):
+    with pytest.raises(RunFailed, match=r"(?s)grpo\.published\.seed0: ended after \d+ s.*started"):
         launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=2)
     assert time.monotonic() - start < 60
     assert (tmp_path / "run" / "log.txt").read_text().startswith("started")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(RunFailed, match=r"ended after"):
+        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=600, stop=stop)
     monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", "echo no such key; exit 3"])
     with pytest.raises(RunFailed, match=r"(?s)exit code 3.*no such key"):
         launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=60)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.testbed.evaluate import evaluate
 from verl_efficiency.testbed.notes import task
-from verl_efficiency.testbed.notes.frontier import STORED, load, mean_frontier, points_by_level, tokens_at
+from verl_efficiency.testbed.notes.frontier import STORED, load, mean_frontier, tokens_at
 from verl_efficiency.testbed.notes.styles import ForcedNotes, answer_in_style
 from verl_efficiency.testbed.notes.task import Problem, sample_pack, sample_problem, styled, trace, write
 from verl_efficiency.testbed.packs import count_correct, prompt
@@ -62,13 +62,14 @@ def test_tokens_by_hand_are_what_the_tokenizer_counts(tokenizer, size, notes, ex
 
 def test_styles_by_hand():
     some = Problem((5, 0, 1, 2, 0, 9))  # the last digit that is not 0 is never followed by a note of a style
-    assert styled(some, 0) == [False] * 6
-    assert styled(some, None) == [True] * 6
-    assert styled(some, 1) == [True, False, True, True, False, False]
-    assert styled(some, 2) == [False, False, True, False, False, False]
-    assert styled(some, 3) == [False, False, False, True, False, False]
-    assert styled(some, 4) == [False] * 6
-    assert styled(EASY, 1) == [False] * 6
+    assert styled(some, "0") == styled(some, "000") == [False] * 6
+    assert styled(some, "all") == [True] * 6
+    assert styled(some, "111") == [True, False, True, True, False, False]
+    assert styled(some, "010") == [False, False, True, False, False, False]
+    assert styled(EASY, "") == [False] * 6
+    assert task.styles(0) == ["", "all"]
+    assert task.styles(1) == ["0", "1", "all"]
+    assert len(set(task.styles(5))) == 33
 
 
 def test_traces_are_right_and_note_at_the_stated_rates():
@@ -191,7 +192,9 @@ def test_the_frontier_of_hand_made_levels():
 
 def test_the_stored_frontier_is_that_of_its_stored_styles():
     stored = json.loads(STORED.read_text())
-    computed = mean_frontier(points_by_level(stored["styles_by_level"]["greedy"], 6))
+    levels = [list(level.values()) for level in stored["styles_by_level"]]
+    computed = mean_frontier([[(tokens, accuracy) for tokens, accuracy in level] for level in levels])
+    assert len(levels) == 6
     assert [list(point) for point in computed] == stored["frontier"]
     tokens, accuracy = zip(*load(), strict=True)
     assert sorted(tokens) == list(tokens)
@@ -218,8 +221,8 @@ def test_warm_start_is_as_good_as_stated():
         )
         assert abs(score["tokens"] - said["tokens"]) < 3.5 * 14 * spread  # a response's tokens have a deviation of 14
     hard = [sample_problem(random.Random(i), "validation", 5) for i in range(60)]
-    in_head, shortest = answer_in_style(model, tokenizer, hard, every=0)
-    written, longest = answer_in_style(model, tokenizer, hard, every=None)
+    in_head, shortest = answer_in_style(model, tokenizer, hard, style="0")
+    written, longest = answer_in_style(model, tokenizer, hard, style="all")
     assert sum(in_head) <= 20  # of 60; a guess gets 6
     assert sum(written) >= 54
     assert sum(shortest) == pytest.approx(60 * 16, abs=60)

@@ -76,7 +76,7 @@ def in_head(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> dict
     scores = {}
     for split in ("warm_start", "train"):
         problems = [notes.sample_problem(rng, split, IN_HEAD) for _ in range(IN_HEAD_PROBLEMS)]
-        correct, _ = answer_in_style(model, tokenizer, problems, every=0)
+        correct, _ = answer_in_style(model, tokenizer, problems, style="0")
         scores[split] = sum(correct) / len(correct)
     return scores
 

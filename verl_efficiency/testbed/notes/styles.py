@@ -51,7 +51,7 @@ def answer_in_style(
     model: Qwen2ForCausalLM,
     tokenizer: PreTrainedTokenizerBase,
     problems: Sequence[Problem],
-    every: int | None,
+    style: str,
     sample: bool = False,
     batch_size: int = 240,
 ) -> tuple[list[bool], list[int]]:
@@ -66,7 +66,7 @@ def answer_in_style(
     tokens: list[int] = []
     for start in range(0, len(problems), batch_size):
         batch = problems[start : start + batch_size]
-        plans_BD = torch.tensor([styled(problem, every) for problem in batch])
+        plans_BD = torch.tensor([styled(problem, style) for problem in batch])
         chats = [[{"role": "user", "content": prompt([problem])}] for problem in batch]
         inputs: Any = tokenizer.apply_chat_template(
             chats, add_generation_prompt=True, return_dict=True, return_tensors="pt"

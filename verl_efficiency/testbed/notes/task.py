@@ -146,14 +146,24 @@ def tokens(problems: int, notes: int) -> int:
     return packs.tokens(problems, 2 * DIGITS * problems + NOTE_TOKENS * notes)
 
 
-def styled(problem: Problem, every: int | None) -> list[bool]:
-    """The plan of a style: a note after every ``every``-th digit that is not 0, except the last of them.
+ALL = "all"
 
-    The answer follows the last digit, so a note there would say it twice. ``every=0`` writes no note, ``every=None`` one after
-    each digit, the last one included.
+
+def styles(level: int) -> list[str]:
+    """The styles of a level: for each digit that is not 0, except the last, whether a note follows it, or ``"all"``.
+
+    The answer follows the last digit, so a note there would say it twice. ``"all"`` writes a note after each digit.
+
+    >>> styles(2)
+    ['00', '01', '10', '11', 'all']
     """
-    if every is None:
+    return ["".join(marks) for marks in itertools.product("01", repeat=level)] + [ALL]
+
+
+def styled(problem: Problem, style: str) -> list[bool]:
+    """The plan of a style, see :func:`styles`; ``"0"`` stands for no note at any level."""
+    if style == ALL:
         return [True] * DIGITS
     places = [place for place, digit in enumerate(problem.digits) if digit]
-    noted = {places[i - 1] for i in range(every, len(places), every)} if every else set()
+    noted = {place for place, mark in zip(places, style, strict=False) if mark == "1"}
     return [place in noted for place in range(DIGITS)]
