@@ -1,6 +1,7 @@
 """The comparison runner: what there is to run, what is run again, what a failure leaves, and what the report says."""
 
 import json
+import shutil
 import textwrap
 import threading
 import time
@@ -17,6 +18,8 @@ from benchmarks.comparison.table import missing_runs, read_table
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.rewards.inputs import WHERE
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed.prepare import prepare
+from verl_efficiency.testbed.tasks import task_named
 
 FRONTIER = [(16.0, 0.5), (26.0, 1.0)]
 TABLE = """
@@ -185,6 +188,36 @@ def test_the_time_out_ends_the_run_and_keeps_its_log(table, tmp_path, monkeypatc
     monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", "echo no such key; exit 3"])
     with pytest.raises(RunFailed, match=r"(?s)exit code 3.*no such key"):
         launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=60)
+
+
+def test_a_run_becomes_a_line(table, tmp_path, monkeypatch):
+    """The trainer is played by a script that leaves what verl leaves: metrics, validations, and the warm start as the model."""
+    notes = task_named("notes")
+    prepare(notes, tmp_path / "data", seed=0, counts={"train": 6, "validation": 6, "test": 60})
+    left = tmp_path / "left"
+    (left / "run" / "global_step_4" / "actor").mkdir(parents=True)
+    (left / "validation").mkdir()
+    shutil.copytree(notes.warm_start, left / "run" / "global_step_4" / "actor" / "huggingface")
+    for step, tokens in ((0, 58.0), (4, 16.0)):
+        row = {"input": "a0b7c0d0e0f0.\n", "acc": 1.0, "tokens": tokens}
+        (left / "validation" / f"{step}.jsonl").write_text(json.dumps(row))
+    seconds = {0: {}, 1: {"timing_s/step": 9.0}, 2: {"timing_s/step": 1.0}, 3: {"timing_s/step": 2.0}}
+    seconds[4] = {"timing_s/step": 3.0, "timing_s/testing": 0.5, "response_length/mean": 40.0, "critic/score/mean": 0.5}
+    lines = [json.dumps({"step": step, "data": data}) for step, data in seconds.items()]
+    (left / "run" / "metrics.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr(launching, "command", lambda run, folder: ["cp", "-r", f"{left}/.", f"{folder}"])
+    published, trial = table.runs([], FRONTIER)[0], table.runs([], FRONTIER)[-1]
+    line = launch(published, tmp_path / "data", tmp_path / "run", timeout=60)
+    assert missing_runs([published], [json.loads(json.dumps(line))]) == []
+    assert [(score["step"], score["tokens"]) for score in line["validation"]] == [(0, 58.0), (4, 16.0)]
+    assert line["training"] == {"score": [0.5], "response_tokens": [40.0]}
+    assert (line["seconds"]["step"], line["seconds"]["validation"]) == (2.0, 0.5)  # the first step warms up
+    assert line["versions"]["verl-efficiency"]
+    assert line["test"]["problems"] == 60
+    assert len(line["test"]["accuracy_by_level"]) == 6
+    assert 0.6 < line["test"]["accuracy"] <= 1
+    assert 35 < line["test"]["tokens"] < 55  # the warm start has 46
+    assert "test" not in launch(trial, tmp_path / "data", tmp_path / "run", timeout=60)
 
 
 def test_validation_scores_by_hand(tmp_path):

@@ -12,7 +12,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ def main(
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def measure(level: int, split: str, style: str) -> Point:
-        drawn = problems(task, split, samples * LEVELS, seed=0)
+        drawn: list[Any] = list(problems(task, split, samples * LEVELS, seed=0))
         of_level = [problem for problem in drawn if problem.level == level]
         correct, tokens = answer_in_style(network, tokenizer, of_level, style)
         return round(float(np.mean(tokens)), 3), round(float(np.mean(correct)), 4)
