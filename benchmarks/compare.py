@@ -171,4 +171,7 @@ def append_line(results: Path, line: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -22,7 +22,7 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean over seeds and half of its 95 % interval (Student's t); no interval for a single seed.
 
     >>> mean_and_interval([1.0, 2.0, 3.0])
-    (2.0, 2.483)
+    (2.0, 2.4826)
     """
     mean = statistics.fmean(values)
     if len(values) < 2:

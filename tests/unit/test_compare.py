@@ -1,5 +1,6 @@
 """The comparison runner: what there is to run, what is run again, what a failure leaves, and what the report says."""
 
+import doctest
 import json
 import shutil
 import textwrap
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from benchmarks import compare
+from benchmarks.comparison import flat_penalty
 from benchmarks.comparison import launch as launching
+from benchmarks.comparison import report as reporting
 from benchmarks.comparison.launch import RunFailed, launch, validation_scores
 from benchmarks.comparison.report import rows
 from benchmarks.comparison.table import missing_runs, read_table
@@ -234,6 +237,13 @@ def test_validation_scores_by_hand(tmp_path):
     }
 
 
+@pytest.mark.parametrize("module", [flat_penalty, launching, reporting], ids=lambda module: module.__name__)
+def test_examples_of_the_docstrings(module):
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
 def test_report_rows_by_hand(table):
     runs = table.runs([], FRONTIER)
     lines = [result(runs[0], 1.0, 30.0), result(runs[2], 0.8, 26.0), result(runs[1], 0.9, 25.0), result(runs[4])]
@@ -285,3 +295,15 @@ def _parsed(text):
         return float(text) if "e-" in text else yaml.safe_load(text)
     except ValueError:
         return text
+
+
+def test_report_writes_json_and_a_picture(table, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    runs = table.runs([], FRONTIER)
+    reporting.write_report(table, [], tmp_path / "nothing")
+    assert not list(tmp_path.glob("nothing*"))
+    reporting.write_report(table, [result(run) for run in runs], tmp_path / "pareto")
+    written = json.loads((tmp_path / "pareto.json").read_text())
+    assert [row["arm"] for row in written["rows"]] == ["grpo", "kimi"]
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert "kimi" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from verl_efficiency.testbed.notes.task import CHARACTERS, DIGITS, LEVELS, NOTE_TOKENS, OPENERS, Problem, styled
+from verl_efficiency.testbed.notes.task import DIGITS, LABELS, NOTE_TOKENS, OPENERS, Problem, styled
 from verl_efficiency.testbed.packs import count_correct, prompt
 
 MAX_NEW_TOKENS = 2 * DIGITS + 4 + NOTE_TOKENS * DIGITS + 8  # the longest sensible response has 58
@@ -31,7 +31,7 @@ class ForcedNotes(LogitsProcessor):
         self.is_digit_V = torch.zeros(len(tokenizer), dtype=torch.bool)
         self.is_digit_V[of(list("0123456789"))] = True
         self.label_V = torch.full((len(tokenizer),), -1)  # level · DIGITS + place, −1 for a token that is not a label
-        self.label_V[of(list(CHARACTERS[-LEVELS * DIGITS :]))] = torch.arange(LEVELS * DIGITS)
+        self.label_V[of(list(LABELS))] = torch.arange(len(LABELS))
         self.openers_L = torch.tensor(of(list(OPENERS)))
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:

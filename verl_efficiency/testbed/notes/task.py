@@ -14,7 +14,8 @@ from verl_efficiency.testbed import packs
 DIGITS = 6
 LEVELS = 6
 OPENERS = "([<|/;"  # the token that opens a note at level 0, 1, …: so a habit of one level need not be a habit of all
-CHARACTERS = "0123456789:.+=})" + OPENERS + string.ascii_letters[: DIGITS * LEVELS]
+LABELS = string.ascii_letters[: DIGITS * LEVELS]  # six for each level, the lowest first
+CHARACTERS = "0123456789:.+=})" + OPENERS + LABELS
 NOTE_TOKENS = 7
 SPLITS = {"warm_start": 160, "train": 48, "validation": 24, "test": 24}  # shares of 256
 
@@ -52,7 +53,7 @@ class Problem:
     @property
     def operands_by_label(self) -> list[str]:
         """Each digit behind the letter that labels it."""
-        labels = string.ascii_letters[DIGITS * self.level :]
+        labels = LABELS[DIGITS * self.level :]
         return [f"{label}{digit}" for label, digit in zip(labels, self.digits, strict=False)]
 
     @property
