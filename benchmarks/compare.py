@@ -1,7 +1,7 @@
 """Every method on the same work: methods × seeds × settings, each a stock launch of verl on the CPU.
 
     python benchmarks/compare.py list                        what there is to run, and what has run
-    python benchmarks/compare.py run [--only token_budget]   run what is missing; interrupt it and start it again as you like
+    python benchmarks/compare.py run [--only 'kimi.*']         run what is missing; interrupt it and start it again as you like
     python benchmarks/compare.py report                      table, JSON and plot of what has run
 
 The table is ``benchmarks/compare.yaml``. A run that has a line of exactly its settings in the results is not run again. The
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,14 +41,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Results = Annotated[Path, typer.Option(help="JSON lines, one per run")]
 TableFile = Annotated[Path, typer.Option("--table", help="the table of arms, YAML")]
 Steps = Annotated[int, typer.Option(help="training steps, where not those of the table")]
-Only = Annotated[str, typer.Option(help="only runs whose name holds this text")]
+Only = Annotated[str, typer.Option(help="only runs of such a name, for example 'kimi.*' or '*.published.seed0'")]
 
 
 @app.command("list")
-def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "", steps: Steps = 0) -> None:
+def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "*", steps: Steps = 0) -> None:
     """Show all runs that can be named by now, and which have a result."""
     plan, lines = read_table(table, steps), read_lines(results)
-    runs = [run for run in plan.runs(lines, frontier.load()) if only in run.name]
+    runs = [run for run in plan.runs(lines, frontier.load()) if fnmatch(run.name, only)]
     missing = missing_runs(runs, lines)
     printed = Printed("run", "done", "settings of its own")
     for run in runs:
@@ -62,7 +63,7 @@ def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only =
 def run(
     table: TableFile = TABLE,
     results: Results = RESULTS,
-    only: Only = "",
+    only: Only = "*",
     steps: Steps = 0,
     jobs: Annotated[int, typer.Option(help="runs side by side; each wants about a core and 4 GB")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
@@ -77,7 +78,7 @@ def run(
     while todo := [
         run
         for run in missing_runs(plan.runs(read_lines(results), bound), read_lines(results))
-        if only in run.name and run not in failed
+        if fnmatch(run.name, only) and run not in failed
     ]:
         failed += run_all(todo, results, data.resolve(), folder.resolve(), jobs, timeout)
     for one in failed:

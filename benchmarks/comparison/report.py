@@ -34,7 +34,8 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
 def rows(table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> list[dict[str, Any]]:
     """One row per arm and kind whose runs are tested, in the order of tokens above the frontier.
 
-    Only lines of the table's present settings count.
+    Rows below the table's floor of accuracy come last: few tokens at a low accuracy are not a merit. Only lines of the table's
+    present settings count.
     """
     keys = [run.key for run in table.runs(lines, frontier) if run.kind != "trial"]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -42,7 +43,9 @@ def rows(table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Po
         if line["run"] in keys:
             groups.setdefault((line["run"]["arm"], line["run"]["kind"]), []).append(line)
     result = [_row(arm, kind, group, frontier) for (arm, kind), group in groups.items()]
-    return sorted(result, key=lambda row: row["above_frontier"])
+    for row in result:
+        row["reaches_floor"] = row["accuracy"] >= table.floor
+    return sorted(result, key=lambda row: (not row["reaches_floor"], row["above_frontier"]))
 
 
 def _row(arm: str, kind: str, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> dict[str, Any]:
@@ -72,15 +75,22 @@ def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) ->
         return
     content = {"steps": table.steps, "floor": table.floor, "frontier": frontier, "rows": found}
     out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    printed = Printed("arm", "kind", "seeds", "accuracy", "tokens", "above the frontier", "hardest level", "s per step")
+    title = f"{table.steps} steps; * below the floor of accuracy, {table.floor}"
+    printed = Printed(
+        "arm", "kind", "seeds", "accuracy", "tokens", "above the frontier", "hardest level", "s per step", title=title
+    )
     for row in found:
         printed.add_row(
             *(row["arm"], row["kind"] + ("" if row["value"] is None else f" {row['value']:g}"), str(row["seeds"])),
-            *(_cell(row, "accuracy", 3), _cell(row, "tokens", 1), _cell(row, "above_frontier", 1)),
+            *(
+                _cell(row, "accuracy", 3) + "*" * (not row["reaches_floor"]),
+                _cell(row, "tokens", 1),
+                _cell(row, "above_frontier", 1),
+            ),
             *(f"{row['accuracy_by_level'][-1]:.2f}", f"{row['step_seconds']:.2f}"),
         )
     Console(width=140).print(printed)
-    draw(found, frontier, out.with_suffix(".png"))
+    draw(found, frontier, table.steps, out.with_suffix(".png"))
     print(f"{out.with_suffix('.json')} {out.with_suffix('.png')}")
 
 
@@ -89,7 +99,7 @@ def _cell(row: Mapping[str, Any], name: str, digits: int) -> str:
     return f"{row[name]:.{digits}f}" + ("" if interval is None else f" ± {interval:.{digits}f}")
 
 
-def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], file: Path) -> None:
+def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: int, file: Path) -> None:
     """Accuracy against tokens, a point per row with its intervals, and the frontier as a line."""
     import matplotlib
 
@@ -109,11 +119,12 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], file: Pa
         )
         label = row["arm"] if row["kind"] == "published" else f"{row['arm']} {row['value']:g}"
         axes.annotate(label, (row["tokens"], row["accuracy"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    seeds = sorted({row["seeds"] for row in found})
+    counts = [row["seeds"] for row in found]
+    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     axes.set(
         xlabel="tokens per problem",
         ylabel="accuracy on the test problems",
-        title=f"Testbed task notes; {'–'.join(map(str, seeds))} seeds, bars: 95 % intervals over seeds",
+        title=f"Testbed task notes, {steps} steps; seeds per arm: {seeds}; bars: 95 % intervals over seeds",
         ylim=(min(0.85, *(row["accuracy"] for row in found)) - 0.02, 1.005),
     )
     axes.legend(loc="lower right")

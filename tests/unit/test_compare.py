@@ -258,6 +258,9 @@ def test_report_rows_by_hand(table):
     assert grpo["above_frontier"] == pytest.approx((30 - 26 + 26 - 22) / 2)
     assert grpo["tokens_interval"] == pytest.approx(12.71 * 2, abs=0.01)  # t · s / √n, s = 2 √2
     assert grpo["accuracy_by_level"] == [1.0, 0.9]
+    assert kimi["reaches_floor"]
+    low = result(runs[3], 0.5, 16.0)  # on the frontier, and below the floor: .7 with the other seed
+    assert [row["arm"] for row in rows(table, [*lines, low], FRONTIER)] == ["grpo", "kimi"]
     old = {**lines[0], "run": {**lines[0]["run"], "steps": 3}}
     assert [row["arm"] for row in rows(table, [old, lines[2]], FRONTIER)] == ["kimi"]
 
