@@ -7,10 +7,19 @@
 # correct answer is known. It is trained with Batched Contextual Reinforcement, and with the token budget, each from the same
 # warm start, and evaluated on held-out problems. Everything lies in runs/quickstart; a second call re-uses what is there.
 #
-#   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything anew
+#   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything again
+#   TASK=notes    the testbed's second task (default: checks): notes cost tokens, and without them hard sums go wrong
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export RUNS=${RUNS:-$PWD/runs/quickstart} SEED=${SEED:-0} HF_HUB_OFFLINE=1
+TASK=${TASK:-checks}
+# Per task: tokens and steps of batched_accuracy, steps and budgets of token_budget, the limit of one answer, and what two
+# problems of a pack must not share.
+case $TASK in
+  checks) packed=(130 26) budgeted=(34 11 41) answer=190 distinct=segment default=$PWD/runs/quickstart ;;
+  notes) packed=(115 50) budgeted=(50 16 51) answer=66 distinct=level default=$PWD/runs/quickstart_notes ;;
+  *) echo "TASK: must be checks or notes, got $TASK" >&2 && exit 2 ;;
+esac
+export RUNS=${RUNS:-$default} SEED=${SEED:-0} HF_HUB_OFFLINE=1
 [[ ${FRESH:-0} == 1 ]] && rm -rf "$RUNS"
 mkdir -p "$RUNS"
 SECONDS=0
@@ -23,7 +32,7 @@ environment "${VENV:-$PWD/.venv}" cpu,evaluation
 
 say "2/5 model and problems"
 if [[ ! -f $RUNS/data/test.parquet ]]; then
-  python -m verl_efficiency.testbed.prepare --out "$RUNS/data" --seed "$SEED"
+  python -m verl_efficiency.testbed.prepare --task "$TASK" --out "$RUNS/data" --seed "$SEED"
 fi
 
 # 16 prompts × 8 rollouts a step; one pass of the model over a step's 128 rollouts.
@@ -67,18 +76,18 @@ run() {
   trap - INT TERM EXIT
 }
 
-say "3/5 training: batched_accuracy (3 problems share 130 tokens)"
-run batched_accuracy batched_accuracy 26 130 \
+say "3/5 training: batched_accuracy (3 problems share ${packed[0]} tokens)"
+run batched_accuracy batched_accuracy "${packed[1]}" "${packed[0]}" \
   "+data.efficiency.instruction=''" \
   "+data.efficiency.problem_template='### Problem {index}:{problem}'" \
   $'+data.efficiency.separator="\n"' \
-  +data.efficiency.distinct_by=extra_info.segment
+  +data.efficiency.distinct_by="extra_info.$distinct"
 
-say "4/5 training: token_budget (11 tokens for the easiest, 41 for the hardest problems)"
-run token_budget token_budget 34 190 \
+say "4/5 training: token_budget (${budgeted[1]} tokens for the easiest, ${budgeted[2]} for the hardest problems)"
+run token_budget token_budget "${budgeted[0]}" "$answer" \
   +algorithm.efficiency.difficulty=data \
-  +algorithm.efficiency.b_min=11 \
-  +algorithm.efficiency.b_max=41
+  +algorithm.efficiency.b_min="${budgeted[1]}" \
+  +algorithm.efficiency.b_max="${budgeted[2]}"
 
 say "5/5 evaluation on held-out single problems"
 results=()
@@ -88,7 +97,7 @@ for label in warm_start batched_accuracy token_budget; do
   results+=("$RUNS/$label.json")
   if [[ ! -f $RUNS/$label.json || $model -nt $RUNS/$label.json ]]; then
     verl-efficiency evaluate "$model" "$VAL" --label "$label" --out "$RUNS/$label.json" \
-      --max-new-tokens 220 --batch-size 240 --seed "$SEED"
+      --max-new-tokens $((answer + 30)) --batch-size 240 --seed "$SEED"
   fi
 done
 verl-efficiency report "${results[@]}" --out "$RUNS/report.png" \

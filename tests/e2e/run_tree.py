@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,7 @@ def run_tree(
     env: Mapping[str, str] | None = None,
     grace: float = 15.0,
     poll: float = 0.5,
+    stop: threading.Event | None = None,
 ) -> CompletedRun:
     """Run ``command`` in a session of its own and end its whole process tree when it ends, on the time-out or on an error.
 
@@ -50,6 +52,7 @@ def run_tree(
         env: variables on top of the present environment.
         grace: seconds that daemons are given to end by themselves once the command has returned.
         poll: seconds between two looks at the tree.
+        stop: set by another thread, it ends everything as the time-out does.
     """
     run_id = uuid.uuid4().hex
     started = time.monotonic()
@@ -67,7 +70,7 @@ def run_tree(
                 start_new_session=True,
                 env={**os.environ, **(env or {}), MARKER: run_id},
             )
-        while returncode is None and time.monotonic() - started < timeout:
+        while returncode is None and time.monotonic() - started < timeout and not (stop and stop.is_set()):
             try:
                 returncode = process.wait(poll)
             except subprocess.TimeoutExpired:

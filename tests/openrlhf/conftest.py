@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WARM_START = ROOT / "verl_efficiency" / "testbed" / "warm_start"
+WARM_START = ROOT / "verl_efficiency" / "testbed" / "checks" / "warm_start"
 
 os.environ.update(
     DS_ACCELERATOR="cpu", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0"
@@ -44,11 +44,12 @@ def data(tmp_path_factory) -> Path:
     """48 problems of the testbed, as `verl-efficiency pack --format openrlhf` writes them."""
     from verl_efficiency.data.openrlhf import write_openrlhf
     from verl_efficiency.testbed.prepare import problems, row
+    from verl_efficiency.testbed.tasks import task_named
 
+    checks = task_named("checks")
     file = tmp_path_factory.mktemp("data") / "train.jsonl"
-    write_openrlhf(
-        file, [row(problem, "train", number) for number, problem in enumerate(problems("train", 48, seed=0))]
-    )
+    drawn = problems(checks, "train", 48, seed=0)
+    write_openrlhf(file, [row(checks, problem, "train", number) for number, problem in enumerate(drawn)])
     return file
 
 

@@ -26,6 +26,7 @@ from verl_efficiency.evaluation.stored_rollouts import read_rollouts
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed.checks.task import CHARACTERS
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
 EXACT = 2e-3  # the fit promises 0.001 tokens
@@ -204,7 +205,7 @@ def test_equal_problems_are_one_in_the_interval_and_two_groups(tmp_path):
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokenizer")
-    build_tokenizer().save_pretrained(path)
+    build_tokenizer(CHARACTERS).save_pretrained(path)
     return str(path)
 
 

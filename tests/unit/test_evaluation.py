@@ -23,6 +23,7 @@ from verl_efficiency.evaluation.report import report
 from verl_efficiency.evaluation.summary import Row, compare, per_prompt, ratio, strata, summarise
 from verl_efficiency.evaluation.training_log import TrainingLog, parse_training_log, read_metric
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed.checks.task import CHARACTERS
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
 STOP = "0123456789"  # a random model hardly writes one given token, so several of them end a response
@@ -32,7 +33,7 @@ STOP = "0123456789"  # a random model hardly writes one given token, so several 
 def tiny_model(tmp_path_factory):
     """A random Qwen2 (seeded) that stops at digits, with sampling settings that must not leak into an evaluation."""
     path = tmp_path_factory.mktemp("tiny") / "model"
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(CHARACTERS)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
@@ -355,7 +356,7 @@ def test_evaluate_grades_packed_problems_one_by_one(tiny_model, tmp_path, monkey
     from verl_efficiency.evaluation import generate as module
     from verl_efficiency.evaluation.generate import Response
 
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(CHARACTERS)
     answers = [r"1:0Answer1::\boxed{5}" + "\n" + r"2:0Answer2::\boxed{7}", r"1:0Answer1::\boxed{5}"]
 
     def answer(model, prompts, sampling):

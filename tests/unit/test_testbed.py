@@ -1,8 +1,10 @@
-"""The testbed: task, tokenizer, data, and whether the committed warm start is as good as its record says."""
+"""The testbed's first task and what both share: tokenizer, data, and whether a warm start is as good as its record says."""
 
+import dataclasses
 import json
 import math
 import random
+import shutil
 import statistics
 from pathlib import Path
 
@@ -13,21 +15,26 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.testbed import train_warm_start
-from verl_efficiency.testbed.evaluate import count_correct, evaluate
-from verl_efficiency.testbed.prepare import WARM_START, prepare
-from verl_efficiency.testbed.task import (
+from verl_efficiency.testbed.checks.task import (
+    CHARACTERS,
     Problem,
-    prompt,
     sample_pack,
     sample_problem,
     shortest_tokens,
     shortest_trace,
     trace,
 )
+from verl_efficiency.testbed.evaluate import evaluate
+from verl_efficiency.testbed.packs import count_correct, prompt
+from verl_efficiency.testbed.prepare import prepare, problems
+from verl_efficiency.testbed.tasks import task_named
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).parents[2]
+CHECKS = task_named("checks")
+WARM_START = CHECKS.warm_start
 STATED = json.loads((WARM_START / "warm_start.json").read_text())["held_out_at_temperature_1_by_pack_size"]
+REACHED = {1: 0.97, 2: 0.95, 3: 0.92}  # accuracy of every warm start at temperature 1, by problems in a prompt
 PAIR = [Problem(segment=0, operands=(4, 2, 8, 1)), Problem(segment=7, operands=(9,))]
 
 
@@ -38,7 +45,7 @@ def tokenizer():
 
 def packs(count):
     rng = random.Random(0)
-    return [sample_pack(rng, rng.randint(1, 4), test=False) for _ in range(count)]
+    return [sample_pack(rng, rng.randint(1, 4), "train") for _ in range(count)]
 
 
 def test_texts_by_hand():
@@ -72,9 +79,9 @@ def test_shortest_tokens_is_what_the_tokenizer_counts(tokenizer):
 
 
 def test_tokenizer_round_trips(tmp_path, tokenizer):
-    build_tokenizer().save_pretrained(tmp_path)
+    build_tokenizer(CHARACTERS).save_pretrained(tmp_path)
     for loaded in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
-        assert loaded.get_vocab() == build_tokenizer().get_vocab()
+        assert loaded.get_vocab() == build_tokenizer(CHARACTERS).get_vocab()
         assert len(loaded.encode("\n")) == 1
         for pack in packs(50):
             text = trace(pack, random.Random(1))
@@ -86,12 +93,14 @@ def test_tokenizer_round_trips(tmp_path, tokenizer):
 
 def test_packs_share_no_segment_and_stay_in_their_split():
     rng = random.Random(0)
-    for test in (False, True):
-        pack = sample_pack(rng, 8, test=test)
+    for split in ("train", "test"):
+        pack = sample_pack(rng, 8, split)
         assert {problem.segment for problem in pack} == set(range(8))
-        assert {problem.is_test for problem in pack} == {test}
+        assert {problem.split for problem in pack} == {split}
+    with pytest.raises(SettingsError, match="split"):
+        sample_pack(rng, 8, "validation")
     with pytest.raises(SettingsError, match="size: must be"):
-        sample_pack(rng, 9, test=False)
+        sample_pack(rng, 9, "train")
 
 
 def test_a_problem_outside_the_task_is_refused():
@@ -109,9 +118,9 @@ def test_grading_wants_the_right_number_in_the_right_place():
 
 
 def test_data_is_disjoint_balanced_and_reproducible(tmp_path):
-    prepare(tmp_path / "a", seed=0, train=600, test=300)
-    prepare(tmp_path / "b", seed=0, train=600, test=300)
-    prepare(tmp_path / "c", seed=1, train=600, test=300)
+    prepare(CHECKS, tmp_path / "a", seed=0, counts={"train": 600, "test": 300})
+    prepare(CHECKS, tmp_path / "b", seed=0, counts={"train": 600, "test": 300})
+    prepare(CHECKS, tmp_path / "c", seed=1, counts={"train": 600, "test": 300})
     rows = {}
     for split, count in (("train", 600), ("test", 300)):
         a, b, c = (pq.read_table(tmp_path / run / f"{split}.parquet").to_pylist() for run in "abc")
@@ -130,7 +139,7 @@ def test_data_is_disjoint_balanced_and_reproducible(tmp_path):
 
 
 def test_data_row_by_hand(tmp_path):
-    prepare(tmp_path, seed=0, train=60, test=6)
+    prepare(CHECKS, tmp_path, seed=0, counts={"train": 60, "test": 6})
     for row in pq.read_table(tmp_path / "train.parquet").to_pylist():
         text, info = row["prompt"][0]["content"], row["extra_info"]
         digits = [int(character) for character in text if character.isdigit()]
@@ -148,7 +157,7 @@ def test_two_seeds_reach_the_stated_accuracy():
     results = json.loads((ROOT / "benchmarks" / "results" / "warm_start.json").read_text())["results"]
     assert len({result["seed"] for result in results}) >= 2
     for result in results:
-        for size, target in train_warm_start.REACHED.items():
+        for size, target in REACHED.items():
             score = result["held_out_at_temperature_1_by_pack_size"][str(size)]
             assert score["samples"] >= 300
             assert score["accuracy"] >= target
@@ -160,16 +169,53 @@ def test_warm_start_is_as_good_as_stated(tokenizer, size, samples):
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(WARM_START)
     assert model.dtype == torch.float32
-    stated, score = STATED[str(size)], evaluate(model, tokenizer, size, samples, seed=3)
+    stated, score = STATED[str(size)], evaluate(model, tokenizer, CHECKS, size, samples, seed=3)
     # Both figures are samples. Errors within a pack may come together, so only packs count as independent.
     error = math.sqrt(stated["accuracy"] * (1 - stated["accuracy"]) * (1 / samples + 1 / stated["samples"]))
     assert abs(score["accuracy"] - stated["accuracy"]) < 3 * error
     # The spread of the ratio total tokens / total shortest tokens, from traces of the task itself.
     rng = random.Random(0)
-    drawn = [sample_pack(rng, size, test=True) for _ in range(500)]
+    drawn = [sample_pack(rng, size, "test") for _ in range(500)]
     lengths = [len(tokenizer.encode(trace(pack, rng))) + 1 for pack in drawn]
     shortest = [shortest_tokens(pack) for pack in drawn]
     ratio = sum(lengths) / sum(shortest)
     residuals = [length - ratio * short for length, short in zip(lengths, shortest, strict=True)]
     error = statistics.stdev(residuals) / statistics.mean(shortest) * math.sqrt(1 / samples + 1 / stated["samples"])
     assert abs(score["times_shortest"] - stated["times_shortest"]) < 3 * error
+
+
+def test_a_task_or_a_split_that_does_not_exist_is_named():
+    with pytest.raises(SettingsError, match=r"--task.*'check'.*'checks'"):
+        task_named("check")
+    with pytest.raises(SettingsError, match="validation"):
+        problems(CHECKS, "validation", 6, seed=0)
+    with pytest.raises(SettingsError, match="--train"):
+        prepare(CHECKS, Path("never-written"), seed=0, counts={"train": 0, "test": 6})
+    assert not Path("never-written").exists()
+
+
+def test_a_training_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, monkeypatch):
+    stage = train_warm_start.STAGES["checks"][0]
+    short = dataclasses.replace(stage, steps=1, drills_only=0)
+    stages = (
+        short,
+        dataclasses.replace(short, repeats=3, enough=lambda model, tokenizer: len(seen.append(1) or seen) == 2),
+    )
+    seen: list[int] = []
+    monkeypatch.setattr(train_warm_start, "STAGES", {"checks": stages})
+    monkeypatch.setattr(train_warm_start, "TOKENS", 60)
+    tokenizer = build_tokenizer(CHARACTERS)
+
+    def trained(out):
+        model = train_warm_start.build_model(tokenizer, seed=0)
+        record = train_warm_start.train_all(model, tokenizer, CHECKS, 0, out)
+        return record["steps"], model.state_dict()
+
+    steps, whole = trained(tmp_path / "whole")
+    assert steps == 3  # the second stage was repeated once, then it was enough
+    seen.clear()
+    shutil.copytree(tmp_path / "whole" / "stages" / "0.0", tmp_path / "cut" / "stages" / "0.0")
+    steps, resumed = trained(tmp_path / "cut")
+    assert steps == 3
+    assert all(torch.equal(resumed[name], value) for name, value in whole.items())
+    assert not torch.equal(whole["lm_head.weight"], train_warm_start.build_model(tokenizer, seed=0).lm_head.weight)

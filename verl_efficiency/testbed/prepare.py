@@ -1,4 +1,4 @@
-"""Write the testbed's model and data: ``python -m verl_efficiency.testbed.prepare --out DIR``."""
+"""Write a task's model and data: ``python -m verl_efficiency.testbed.prepare --task checks --out DIR``."""
 
 import itertools
 import random
@@ -12,75 +12,69 @@ import pyarrow.parquet as pq
 import typer
 
 from verl_efficiency.settings import require
-from verl_efficiency.testbed.task import MAX_DEPTH, SEGMENTS, Problem, shortest_tokens
+from verl_efficiency.testbed.packs import Problem
+from verl_efficiency.testbed.tasks import TASKS, Task, task_named
 
-WARM_START = Path(__file__).parent / "warm_start"
 
+def problems(task: Task, split: str, count: int, seed: int) -> list[Problem]:
+    """Draw ``count`` problems of one split, balanced over the levels and shuffled.
 
-def problems(split: str, count: int, seed: int) -> list[Problem]:
-    """Draw ``count`` problems of one split ("train" or "test"), balanced over depth and shuffled.
-
-    A text repeats only where its depth has too few of them: the test split holds about 25 texts of depth 1, so they come
-    round several times.
+    A text repeats only where its level has too few of them: the test split of ``checks`` holds about 25 texts of depth 1, that
+    of ``notes`` 8 of level 0, so they come round several times.
     """
-    require(split in ("train", "test"), "split", split, "'train' or 'test'")
+    require(split in task.splits, "split", split, f"one of {', '.join(task.splits)}")
     rng = random.Random(f"{split} {seed}")
-    of_depth = {depth: _cycle(rng, depth, split == "test") for depth in range(1, MAX_DEPTH + 1)}
-    drawn = [next(of_depth[1 + index % MAX_DEPTH]) for index in range(count)]
+    of_level = [_cycle(rng, task, level, split) for level in task.levels]
+    drawn = [next(of_level[index % len(of_level)]) for index in range(count)]
     rng.shuffle(drawn)
     return drawn
 
 
-def row(problem: Problem, split: str, index: int) -> dict[str, Any]:
-    """One single problem in verl's data format; ``difficulty`` is 0 at depth 1 and 1 at depth 6."""
+def row(task: Task, problem: Problem, split: str, index: int) -> dict[str, Any]:
+    """One single problem in verl's data format; ``difficulty`` is 0 at the lowest level and 1 at the highest."""
+    info = {"split": split, "index": index, "question": problem.text, "difficulty": task.difficulty(problem)}
+    info |= task.info(problem)
     return {
         "data_source": "testbed",
         "prompt": [{"role": "user", "content": problem.text}],
         "ability": "arithmetic",
         "reward_model": {"style": "rule", "ground_truth": str(problem.answer)},
-        "extra_info": {
-            "split": split,
-            "index": index,
-            "question": problem.text,
-            "difficulty": (problem.depth - 1) / (MAX_DEPTH - 1),
-            "depth": problem.depth,
-            "segment": problem.segment,
-            "shortest_tokens": shortest_tokens([problem]),
-        },
+        "extra_info": info,
     }
 
 
-def prepare(out: Path, seed: int, train: int, test: int) -> None:
-    """Copy the warm start to ``out/model`` and write ``out/train.parquet`` and ``out/test.parquet``."""
-    for name, count in (("train", train), ("test", test)):
-        require(count >= 1, f"--{name}", count, "at least 1 problem")
-    shutil.copytree(WARM_START, out / "model", dirs_exist_ok=True)
-    for split, count in (("train", train), ("test", test)):
-        rows = [row(problem, split, index) for index, problem in enumerate(problems(split, count, seed))]
+def prepare(task: Task, out: Path, seed: int, counts: dict[str, int]) -> None:
+    """Copy the warm start to ``out/model`` and write ``out/SPLIT.parquet`` with as many problems as ``counts`` says."""
+    for split, count in counts.items():
+        require(count >= 1, f"--{split}", count, "at least 1 problem")
+    shutil.copytree(task.warm_start, out / "model", dirs_exist_ok=True)
+    for split, count in counts.items():
+        drawn = problems(task, split, count, seed)
+        rows = [row(task, problem, split, index) for index, problem in enumerate(drawn)]
         pq.write_table(pa.Table.from_pylist(rows), out / f"{split}.parquet")
 
 
-def _cycle(rng: random.Random, depth: int, test: bool) -> Iterator[Problem]:
-    total = SEGMENTS * 10**depth  # every problem of this depth has a number
+def _cycle(rng: random.Random, task: Task, level: int, split: str) -> Iterator[Problem]:
+    total = task.count(level)
     numbers = rng.sample(range(total), min(total, 100_000))
-    drawn = (_numbered(number, depth) for number in numbers)
-    return itertools.cycle(problem for problem in drawn if problem.is_test == test)
-
-
-def _numbered(number: int, depth: int) -> Problem:
-    segment, operands = divmod(number, 10**depth)
-    return Problem(segment, tuple(int(digit) for digit in f"{operands:0{depth}d}"))
+    drawn = (task.numbered(number, level) for number in numbers)
+    return itertools.cycle(problem for problem in drawn if problem.split == split)
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="where model/, train.parquet and test.parquet go")],
+    out: Annotated[Path, typer.Option(help="where model/ and a parquet file per split go")],
+    task: Annotated[str, typer.Option(help=f"one of {', '.join(task.name for task in TASKS)}")] = TASKS[0].name,
     seed: Annotated[int, typer.Option(help="draws the problems")] = 0,
     train: Annotated[int, typer.Option(help="training problems")] = 2048,
-    test: Annotated[int, typer.Option(help="test problems, a multiple of 6 for a balance over depth")] = 960,
+    test: Annotated[int, typer.Option(help="test problems, a multiple of 6 for a balance over the levels")] = 960,
+    validation: Annotated[int, typer.Option(help="validation problems, where the task has such a split")] = 240,
 ) -> None:
-    """Write the testbed's model and data."""
-    prepare(out, seed, train, test)
-    print(f"model, {train} training and {test} test problems: {out}")
+    """Write a task's model and data."""
+    chosen = task_named(task)
+    asked = {"train": train, "validation": validation, "test": test}
+    counts = {split: asked[split] for split in chosen.splits}
+    prepare(chosen, out, seed, counts)
+    print(f"model, {', '.join(f'{count} {split}' for split, count in counts.items())} problems: {out}")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,30 @@
 """The tokenizer: one token per character, and one for each fixed piece of text of a pack or an answer."""
 
-import string
-
 from transformers import Qwen2Tokenizer
 
 PIECES = ("### Problem ", "Answer", "::", "\\boxed{")
 PAD, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
-# No role names: the letters of "user" are labels of the task.
+# No role names: the letters of "user" are labels of the tasks.
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>{% endif %}"
 )
 
 
-def build_tokenizer() -> Qwen2Tokenizer:
-    r"""Build the tokenizer (78 tokens); it survives ``save_pretrained`` and ``AutoTokenizer.from_pretrained``.
+def build_tokenizer(characters: str) -> Qwen2Tokenizer:
+    r"""Build the tokenizer of a task; it survives ``save_pretrained`` and ``AutoTokenizer.from_pretrained``.
 
-    It knows the characters of the task and no others: transformers drops the rest of a text without a word.
+    It knows the line break, ``characters`` and no others: transformers drops the rest of a text silently.
 
-    >>> tokenizer = build_tokenizer()
+    >>> tokenizer = build_tokenizer("01f.+=}")
     >>> tokenizer.apply_chat_template([{"role": "user", "content": "0f1."}], add_generation_prompt=True, tokenize=False)
     '<|im_start|>0f1.<|im_end|>\n<|im_start|>'
     >>> tokenizer.tokenize("0f1+0=1\\boxed{1}")
     ['0', 'f', '1', '+', '0', '=', '1', '\\boxed{', '1', '}']
     """
     # transformers loads this class as byte-level whatever was saved, and there a line break is spelt "Ċ".
-    alphabet = ["Ċ", *string.digits, *"+-*=?:.}", *string.ascii_letters]
+    alphabet = ["Ċ", *characters]
     tokenizer = Qwen2Tokenizer(
         vocab={character: index for index, character in enumerate(alphabet)},
         merges=[],

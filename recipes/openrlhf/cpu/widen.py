@@ -13,7 +13,7 @@ import typer
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from verl_efficiency.testbed.prepare import WARM_START
+from verl_efficiency.testbed.tasks import task_named
 
 HEAD = 32
 
@@ -69,8 +69,9 @@ def widened(model: Qwen2ForCausalLM) -> Qwen2ForCausalLM:
 
 def main(out: Annotated[Path, typer.Option(help="where the model goes")]) -> None:
     """Write the testbed's warm start with heads of 32."""
-    widened(Qwen2ForCausalLM.from_pretrained(WARM_START, dtype="float32")).save_pretrained(out)
-    AutoTokenizer.from_pretrained(WARM_START).save_pretrained(out)
+    warm_start = task_named("checks").warm_start
+    widened(Qwen2ForCausalLM.from_pretrained(warm_start, dtype="float32")).save_pretrained(out)
+    AutoTokenizer.from_pretrained(warm_start).save_pretrained(out)
 
 
 if __name__ == "__main__":

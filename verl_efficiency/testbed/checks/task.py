@@ -1,4 +1,4 @@
-"""The task: chained addition modulo 10, worked out in writing, with checks that repair nothing."""
+"""The task ``checks``: chained addition modulo 10, worked out in writing, with checks that repair nothing."""
 
 import hashlib
 import itertools
@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from verl_efficiency.settings import require
+from verl_efficiency.testbed import packs
 
 MAX_DEPTH = 6
 SEGMENTS = 8
 START = 0
-PROBLEM_TEMPLATE = "### Problem {index}:{problem}"
-SEPARATOR = "\n"
-SINGLE_ANSWER = r"\boxed{{{answer}}}"
-PACKED_ANSWER = r"Answer{index}::\boxed{{{answer}}}"
+CHARACTERS = "0123456789+-*=?:.}" + string.ascii_letters
 CHECK_PROBABILITIES = (0.25, 0.30, 0.25, 0.20)  # of 0, 1, 2, 3 checks after a step
 TEST_SHARE = 1 / 3
 
@@ -64,12 +62,17 @@ class Problem:
     @property
     def text(self) -> str:
         """The problem as the user states it."""
-        return f"{self.start}" + "".join(f"{label}{operand}" for label, operand, _, _ in self.steps) + "."
+        return f"{self.start}" + "".join(self.operands_by_label) + "."
 
     @property
-    def is_test(self) -> bool:
-        """Whether the text belongs to the test split; a fixed property of the text (about one text in three)."""
-        return hashlib.sha256(self.text.encode()).digest()[0] < TEST_SHARE * 256
+    def operands_by_label(self) -> list[str]:
+        """Each operand behind the letter that labels its step."""
+        return [f"{label}{operand}" for label, operand, _, _ in self.steps]
+
+    @property
+    def split(self) -> str:
+        """The split that the text belongs to, a fixed property of the text: ``test`` (about one text in three) or ``train``."""
+        return "test" if hashlib.sha256(self.text.encode()).digest()[0] < TEST_SHARE * 256 else "train"
 
 
 def sample_problem(rng: random.Random, depth: int | None = None, segment: int | None = None) -> Problem:
@@ -79,22 +82,27 @@ def sample_problem(rng: random.Random, depth: int | None = None, segment: int | 
     return Problem(segment, tuple(rng.randrange(10) for _ in range(depth)))
 
 
-def sample_pack(rng: random.Random, size: int, test: bool) -> list[Problem]:
-    """Draw ``size`` problems (1..8) of different segments, all from the test split or all from the train split."""
+def count(depth: int) -> int:
+    """How many problems of a depth there are."""
+    return SEGMENTS * 10**depth
+
+
+def numbered(number: int, depth: int) -> Problem:
+    """The problem of a depth with a number (0..count − 1)."""
+    segment, operands = divmod(number, 10**depth)
+    return Problem(segment, tuple(int(digit) for digit in f"{operands:0{depth}d}"))
+
+
+def sample_pack(rng: random.Random, size: int, split: str) -> list[Problem]:
+    """Draw ``size`` problems (1..8) of different segments from one split ("train" or "test")."""
+    require(split in ("train", "test"), "split", split, "'train' or 'test'")
     require(1 <= size <= SEGMENTS, "size", size, f"1..{SEGMENTS}, a segment for each problem")
 
     def draw(segment: int) -> Problem:
         depth = rng.randint(1, MAX_DEPTH)
-        return next(p for p in iter(lambda: sample_problem(rng, depth, segment), None) if p.is_test == test)
+        return next(p for p in iter(lambda: sample_problem(rng, depth, segment), None) if p.split == split)
 
     return [draw(segment) for segment in rng.sample(range(SEGMENTS), size)]
-
-
-def prompt(problems: Sequence[Problem]) -> str:
-    """What the user writes: the bare text of one problem, or a pack, one numbered problem a line."""
-    if len(problems) == 1:
-        return problems[0].text
-    return SEPARATOR.join(PROBLEM_TEMPLATE.format(index=i, problem=p.text) for i, p in enumerate(problems, start=1))
 
 
 def trace(problems: Sequence[Problem], rng: random.Random) -> str:
@@ -116,24 +124,14 @@ def shortest_trace(problems: Sequence[Problem]) -> str:
 
 
 def shortest_tokens(problems: Sequence[Problem]) -> int:
-    """Length of the shortest trace in tokens with the end-of-sequence token: ``5 + 6 depth`` for a single problem.
-
-    A pack adds ``i:`` and ``Answeri::`` (5 tokens) to every problem and a line break between two.
-    """
-    steps = 6 * sum(problem.depth for problem in problems)
-    if len(problems) == 1:
-        return 5 + steps
-    return 9 * len(problems) + steps + len(problems)
+    """Length of the shortest trace in tokens with the end-of-sequence token: ``5 + 6 depth`` for a single problem."""
+    return packs.tokens(len(problems), sum(1 + 6 * problem.depth for problem in problems))
 
 
 def _write(problems: Sequence[Problem], checks: Callable[[], int]) -> str:
-    packed = len(problems) > 1
-    lines = []
-    for index, problem in enumerate(problems, start=1):
-        line = f"{index}:{problem.start}" if packed else f"{problem.start}"
-        for label, operand, before, after in problem.steps:
-            step = f"{label}{operand}+{before}={after}"
-            line += "?".join([step] * (1 + checks()))
-        template = PACKED_ANSWER if packed else SINGLE_ANSWER
-        lines.append(line + template.format(index=index, answer=problem.answer))
-    return SEPARATOR.join(lines)
+    return packs.response(problems, [_working(problem, checks) for problem in problems])
+
+
+def _working(problem: Problem, checks: Callable[[], int]) -> str:
+    steps = (f"{label}{operand}+{before}={after}" for label, operand, before, after in problem.steps)
+    return f"{problem.start}" + "".join("?".join([step] * (1 + checks())) for step in steps)

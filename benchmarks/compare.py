@@ -1,0 +1,178 @@
+"""Every method on the same work: methods × seeds × settings, each a stock launch of verl on the CPU.
+
+    python benchmarks/compare.py list                        what there is to run, and what has run
+    python benchmarks/compare.py run [--only 'kimi.*']         run what is missing; interrupt it and start it again as you like
+    python benchmarks/compare.py report                      table, JSON and plot of what has run
+
+The table is ``benchmarks/compare.yaml``. A run that has a line of exactly its settings in the results is not run again. The
+task is ``notes`` of the testbed: care pays there, and the frontier says what the best policy could reach.
+"""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table as Printed
+
+HERE = Path(__file__).parent
+sys.path.insert(0, f"{HERE.parent}")
+from benchmarks.comparison.launch import RunFailed, launch  # noqa: E402
+from benchmarks.comparison.report import write_report  # noqa: E402
+from benchmarks.comparison.table import Run, missing_runs, read_table  # noqa: E402
+from verl_efficiency.settings import SettingsError  # noqa: E402
+from verl_efficiency.testbed.notes import frontier  # noqa: E402
+from verl_efficiency.testbed.prepare import prepare  # noqa: E402
+from verl_efficiency.testbed.tasks import task_named  # noqa: E402
+
+TABLE = HERE / "compare.yaml"
+RESULTS = HERE / "results" / "compare.jsonl"
+COUNTS = {"train": 2048, "validation": 240, "test": 960}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+Results = Annotated[Path, typer.Option(help="JSON lines, one per run")]
+TableFile = Annotated[Path, typer.Option("--table", help="the table of arms, YAML")]
+Steps = Annotated[int, typer.Option(help="training steps, where not those of the table")]
+Only = Annotated[str, typer.Option(help="only runs of such a name, for example 'kimi.*' or '*.published.seed0'")]
+
+
+@app.command("list")
+def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "*", steps: Steps = 0) -> None:
+    """Show all runs that can be named by now, and which have a result."""
+    plan, lines = read_table(table, steps), read_lines(results)
+    runs = [run for run in plan.runs(lines, frontier.load()) if fnmatch(run.name, only)]
+    missing = missing_runs(runs, lines)
+    printed = Printed("run", "done", "settings of its own")
+    for run in runs:
+        printed.add_row(run.name, "" if run in missing else "✓", " ".join(run.settings[len(plan.common) :]))
+    Console().print(printed)
+    print(
+        f"{len(runs) - len(missing)} of {len(runs)} done; {plan.total} in the end, {estimate(missing, lines, jobs=1)}"
+    )
+
+
+@app.command()
+def run(
+    table: TableFile = TABLE,
+    results: Results = RESULTS,
+    only: Only = "*",
+    steps: Steps = 0,
+    jobs: Annotated[int, typer.Option(help="runs side by side; each wants about a core and 4 GB")] = 1,
+    timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
+    folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
+) -> None:
+    """Run what has no result yet. Tuned runs follow when the trials of their arm are there."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # as an interrupt: the runs under way are ended, too
+    plan, bound = read_table(table, steps), frontier.load()
+    data = folder / "data"
+    prepare(task_named("notes"), data, seed=0, counts=COUNTS)
+    failed: list[Run] = []
+    while todo := [
+        run
+        for run in missing_runs(plan.runs(read_lines(results), bound), read_lines(results))
+        if fnmatch(run.name, only) and run not in failed
+    ]:
+        failed += run_all(todo, results, data.resolve(), folder.resolve(), jobs, timeout)
+    for one in failed:
+        print(f"failed: {one.name}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    table: TableFile = TABLE,
+    results: Results = RESULTS,
+    steps: Steps = 0,
+    out: Annotated[Path, typer.Option(help="without suffix: .json and .png are written")] = HERE / "results" / "pareto",
+) -> None:
+    """Print a row per arm; write JSON and a plot with the frontier."""
+    write_report(read_table(table, steps), read_lines(results), out)
+
+
+def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: int, timeout: float) -> list[Run]:
+    """Run ``todo``, ``jobs`` at a time, and add a line to ``results`` for each; returns the runs that failed."""
+    failed: list[Run] = []
+    done = 0
+    one_at_a_time = threading.Lock()
+    stop = threading.Event()
+
+    def go(run: Run) -> None:
+        nonlocal done
+        start = time.monotonic()
+        try:
+            line = launch(run, data, folder / run.name, timeout, stop)
+        except RunFailed as error:
+            with one_at_a_time:
+                failed.append(run)
+                done += 1
+                print(error, flush=True)
+            return
+        with one_at_a_time:
+            append_line(results, line)
+            done += 1
+            score = line.get("test") or line["validation"][-1]
+            left = todo[done:]
+            print(
+                f"[{done}/{len(todo)}] {run.name}: {score['accuracy']:.3f} @ {score['tokens']:.1f} tokens, "
+                f"{time.monotonic() - start:.0f} s; {estimate(left, read_lines(results), jobs)}",
+                flush=True,
+            )
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for finished in [pool.submit(go, run) for run in todo]:
+                finished.result()
+        except BaseException:  # an interrupt, too: the runs under way are ended, and they are run again next time
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()
+            raise
+    return failed
+
+
+def estimate(left: Sequence[Run], lines: Sequence[dict[str, Any]], jobs: int) -> str:
+    """How long the rest takes, by the seconds per step of the runs so far."""
+    if not left or not lines:
+        return f"{len(left)} left"
+    pace = sum(line["seconds"]["whole"] for line in lines) / sum(line["run"]["steps"] for line in lines)
+    hours = pace * sum(run.steps for run in left) / jobs / 3600
+    return f"{len(left)} left, about {hours:.1f} h"
+
+
+def read_lines(results: Path) -> list[dict[str, Any]]:
+    """The result lines so far.
+
+    Raises:
+        SettingsError: a line is not JSON; it names the file and the line.
+    """
+    lines = []
+    for number, text in enumerate(results.read_text().splitlines() if results.exists() else [], start=1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise SettingsError(
+                f"{results} line {number}: {error}; delete the line, and its run is run again"
+            ) from None
+    return lines
+
+
+def append_line(results: Path, line: dict[str, Any]) -> None:
+    """Add a line in one write, so that an interruption leaves a whole line or none."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except SettingsError as error:
+        sys.exit(str(error))

@@ -1,0 +1,167 @@
+"""One run: train with the stock trainer, read what it left, test the model. The outcome is one line of JSON.
+
+Each run starts a Ray of its own, so that runs side by side share nothing. That costs little. Of the time before the first step,
+Ray's start takes about a fifteenth. The rest goes to verl's processes, each of which imports torch and verl; a shared Ray would
+not save that, since it gives each job fresh processes.
+"""
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.comparison.table import Run
+from tests.e2e.run_tree import run_tree
+from verl_efficiency.testbed.notes.task import LEVELS
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("verl-efficiency", "verl", "torch", "transformers", "ray")
+_one_test = threading.Lock()  # sampling uses torch's global random state
+
+
+class RunFailed(Exception):
+    """A run ended without a result; the message says why and where its log is."""
+
+
+def launch(run: Run, data: Path, folder: Path, timeout: float, stop: threading.Event | None = None) -> dict[str, Any]:
+    """Train and test; returns the result line.
+
+    Args:
+        data: a folder of ``verl_efficiency.testbed.prepare``: ``model``, ``train.parquet``, ``validation.parquet``,
+            ``test.parquet``. The test problems are read for published and tuned runs only, once, after the training.
+        folder: what the run writes; emptied before.
+        timeout: seconds after which the training and all its processes are ended.
+        stop: set by another thread, it ends them at once.
+
+    Raises:
+        RunFailed: the time-out or ``stop`` came first, or the trainer failed.
+    """
+    started = datetime.now(timezone.utc)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:  # of its own, so that runs side by side do not meet
+        environment = {
+            **dict(run.variables),
+            **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
+            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": dict(run.variables).get("RESPONSE_TOKENS", "66")},
+            **{"MODEL": f"{data / 'model'}", "TRAIN": f"{data / 'train.parquet'}"},
+            **{"VAL": f"{data / 'validation.parquet'}", "RUNS": f"{folder}", "NAME": "run"},
+            **{"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": ray_folder},
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        }
+        log = folder / "log.txt"
+        done = run_tree(command(run, folder), timeout=timeout, log=log, env=environment, stop=stop)
+    if done.returncode != 0:
+        why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
+        end = "\n".join(done.log.splitlines()[-15:])
+        raise RunFailed(f"{run.name}: {why}; the log is {log}, its end:\n{end}")
+    metrics = read_metrics(folder / "run" / "metrics.jsonl")
+    step_seconds = [data["timing_s/step"] for step, data in metrics.items() if step > 1 and "timing_s/step" in data]
+    line = {
+        "run": run.key,
+        "started": started.isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "validation": [
+            {"step": int(file.stem)} | validation_scores(file)
+            for file in sorted((folder / "validation").glob("*.jsonl"), key=lambda file: int(file.stem))
+        ],
+        "training": {
+            name: [round(data[key], 4) for step, data in metrics.items() if step and key in data]
+            for name, key in (("score", "critic/score/mean"), ("response_tokens", "response_length/mean"))
+        },
+        "seconds": {
+            "whole": round(done.seconds, 1),
+            "step": round(statistics.median(step_seconds), 3),
+            "outside_steps": round(done.seconds - sum(data.get("timing_s/step", 0.0) for data in metrics.values()), 1),
+            "validation": round(sum(data.get("timing_s/testing", 0.0) for data in metrics.values()), 1),
+        },
+        "peak_memory_gb": round(done.peak_memory_bytes / 1e9, 2),
+    }
+    if run.kind != "trial":
+        begin = time.monotonic()
+        with _one_test:
+            line["test"] = test(folder / "run", data / "test.parquet", run.seed)
+        line["seconds"]["test"] = round(time.monotonic() - begin, 1)
+    return line
+
+
+def command(run: Run, folder: Path) -> list[str]:
+    """The stock launch: a recipe, or the settings that all recipes share."""
+    recipes = ROOT / "recipes" / "verl"
+    script = ["bash", f"{recipes / run.recipe}.sh"] if run.recipe else ["bash", "-c", 'source "$0"; train "$@"']
+    return [
+        *script,
+        *([] if run.recipe else [f"{recipes / '_common.sh'}"]),
+        f"data.seed={run.seed}",
+        f"actor_rollout_ref.rollout.seed={run.seed}",
+        f"trainer.save_freq={run.steps}",
+        "actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]",
+        "trainer.resume_mode=disable",
+        f"trainer.validation_data_dir={folder / 'validation'}",
+        f"hydra.run.dir={folder / 'hydra'}",
+        *run.settings,
+    ]
+
+
+def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
+    """Metrics by step, as verl's file logger writes them."""
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    return {record["step"]: record["data"] for record in records}
+
+
+def validation_scores(file: Path) -> dict[str, Any]:
+    """Scores of one validation, from verl's dump of it. The prompt's text tells the level."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    levels = [sum(character in "123456789" for character in row["input"]) - 1 for row in rows]
+    tokens = [row["tokens"] if "tokens" in row else row["tokens_per_problem"] for row in rows]  # of a reward for packs
+    return scores(levels, [row["acc"] for row in rows], tokens)
+
+
+def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
+    """Scores at temperature 1, one response to each problem of ``data``."""
+    import torch
+
+    from verl_efficiency.evaluation.evaluate import evaluate
+    from verl_efficiency.evaluation.generate import Sampling
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows_file = Path(folder) / "rows.jsonl"
+        sampling = Sampling(max_new_tokens=80, batch_size=240, seed=seed)
+        evaluate(model, data, sampling=sampling, rows_file=rows_file, device="cpu")
+        rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    levels = [round(row["difficulty"] * (LEVELS - 1)) for row in rows]
+    return scores(levels, [row["acc"] for row in rows], [row["tokens"] for row in rows])
+
+
+def scores(levels: Sequence[int], accuracy: Sequence[float], tokens: Sequence[float]) -> dict[str, Any]:
+    """Means over the problems, and over those of each level.
+
+    >>> scores([0, 0, 1], [1, 0, 1], [16, 18, 23])["tokens_by_level"]
+    [17.0, 23.0]
+    """
+    of_level: Mapping[int, list[int]] = {level: [] for level in sorted(set(levels))}
+    for row, level in enumerate(levels):
+        of_level[level].append(row)
+
+    def means(values: Sequence[float]) -> list[float]:
+        return [round(statistics.fmean(values[row] for row in rows), 4) for rows in of_level.values()]
+
+    return {
+        "problems": len(levels),
+        "accuracy": round(statistics.fmean(accuracy), 4),
+        "tokens": round(statistics.fmean(tokens), 3),
+        "accuracy_by_level": means(accuracy),
+        "tokens_by_level": means(tokens),
+    }

@@ -1,0 +1,61 @@
+"""What both tasks share: how problems stand in a prompt, where the answers stand in a response, and which of them are right."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+PROBLEM_TEMPLATE = "### Problem {index}:{problem}"
+SEPARATOR = "\n"
+SINGLE_ANSWER = r"\boxed{{{answer}}}"
+PACKED_ANSWER = r"Answer{index}::\boxed{{{answer}}}"
+
+
+class Problem(Protocol):
+    """A problem of a task."""
+
+    @property
+    def text(self) -> str:
+        """The problem as the user states it."""
+
+    @property
+    def answer(self) -> int:
+        """The right answer, one digit."""
+
+    @property
+    def operands_by_label(self) -> list[str]:
+        """Each label with the digit behind it, in order: ``["c4", "d2"]``."""
+
+    @property
+    def split(self) -> str:
+        """The split that the text belongs to; a fixed property of the text."""
+
+
+def prompt(problems: Sequence[Problem]) -> str:
+    """What the user writes: the bare text of one problem, or a pack, one numbered problem a line."""
+    if len(problems) == 1:
+        return problems[0].text
+    return SEPARATOR.join(PROBLEM_TEMPLATE.format(index=i, problem=p.text) for i, p in enumerate(problems, start=1))
+
+
+def response(problems: Sequence[Problem], workings: Sequence[str]) -> str:
+    """A response: the working of each problem, then its answer. In a pack each line starts with the problem's number."""
+    pairs = list(zip(problems, workings, strict=True))
+    if len(pairs) == 1:
+        return workings[0] + SINGLE_ANSWER.format(answer=problems[0].answer)
+    return SEPARATOR.join(
+        f"{i}:{working}" + PACKED_ANSWER.format(index=i, answer=problem.answer)
+        for i, (problem, working) in enumerate(pairs, start=1)
+    )
+
+
+def tokens(problems: int, working: int) -> int:
+    """Tokens of a response with the end-of-sequence token, where the workings of all problems have ``working`` tokens.
+
+    A single answer costs 3. A pack pays 5 more per problem for ``i:`` and ``Answeri::``, and one for each line break.
+    """
+    return working + 4 if problems == 1 else working + 9 * problems
+
+
+def count_correct(problems: Sequence[Problem], response: str) -> int:
+    """Number of problems whose own answer stands in the response, in the form that the prompt's form asks for."""
+    template = SINGLE_ANSWER if len(problems) == 1 else PACKED_ANSWER
+    return sum(template.format(index=i, answer=p.answer) in response for i, p in enumerate(problems, start=1))
