@@ -23,6 +23,7 @@ from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
 from verl_efficiency.methods.shaping.hapo import HapoSettings
+from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.verl import estimators, run
@@ -475,6 +476,21 @@ def test_hapo_recognises_prompts_across_steps(queue, compose, column):
     assert steps[0] != steps[1]
     shortest = run.state_of(estimators.ESTIMATORS["hapo"]).shortest
     assert sorted(shortest.values()) == [3, 4, 6]
+
+
+@pytest.mark.e2e
+def test_toggle_keeps_the_budgets_of_its_prompts(queue, compose):
+    """Under other uids in every step; from step 2 on the phase has no budgets, which the advantages show."""
+    state, steps = {}, []
+    for step in (1, 2):
+        steps.append(
+            train_step(queue, compose, step, "algorithm.adv_estimator=toggle", "+algorithm.efficiency.phase_steps=1")
+        )
+        assert steps[-1] == pytest.approx(
+            formulas.toggle(QUEUE_ROWS, ToggleSettings(phase_steps=1), state), abs=FLOAT32
+        )
+    assert steps[0] != steps[1]
+    assert sorted(run.state_of(estimators.ESTIMATORS["toggle"]).budgets.values()) == [6.0, 6.0, 8.0]  # medians
 
 
 @pytest.mark.e2e

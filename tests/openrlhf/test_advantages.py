@@ -35,6 +35,7 @@ CASES = [
     ("token_budget", {"difficulty": "running"}),
     ("alp", {"beta": 0.01, "advantage": "rloo"}),
     ("hapo", {"prompt_column": "extra_info.name"}),
+    ("toggle", {"prompt_column": "extra_info.name", "phase_steps": 1}),
     ("s_grpo", {"first_tokens": 2, "probability": 0.5, "most_tokens": 5}),
     ("gfpo", {"advantage": "dr_grpo"}),
     ("t_spmo", {"normalise": "none"}),
@@ -264,7 +265,7 @@ def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("token_budget", {"difficulty": "running"}), ("laser_d", {}), ("hapo", {}), ("leash", {}), ("a_dlp", {}),
-     ("short_rl", {}), ("length_shaped", {"shaper": "leash"})],
+     ("short_rl", {}), ("toggle", {"phase_steps": 1}), ("length_shaped", {"shaper": "leash"})],
 )  # fmt: skip
 def test_state_is_saved_and_restored(name, settings):
     if hasattr(ESTIMATORS[name].build_settings(settings, "here"), "max_response_length"):

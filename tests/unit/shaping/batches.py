@@ -13,7 +13,7 @@ from verl_efficiency.methods.outcome import Outcome
 LIMIT = 300  # tokens; rollouts of the random batches are at most that long
 NAMES = (
     *("arora", "kimi", "laser", "laser_d", "laser_de", "short_rl", "alp", "dast", "shorter_better", "grpo_lead", "gr3"),
-    *("hapo", "leash", "a_dlp", "drpo", "cosine", "truncation", "gfpo", "grpo_roc", "s_grpo"),
+    *("hapo", "leash", "a_dlp", "drpo", "cosine", "truncation", "overlong", "toggle", "gfpo", "grpo_roc", "s_grpo"),
 )
 # Settings at which length matters on batches of a few hundred tokens.
 USUAL: dict[str, dict[str, Any]] = {
@@ -24,6 +24,8 @@ USUAL: dict[str, dict[str, Any]] = {
     "alp": {"beta": 0.002},
     "leash": {"target_length": 100.0, "initial_price": 0.3, "step": 0.2},
     "a_dlp": {"step": 0.002},
+    "overlong": {"buffer": 200},
+    "toggle": {"phase_steps": 2},
 }
 
 

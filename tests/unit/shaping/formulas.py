@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.unit.reference import Row, decoupled_advantage, group_advantage, groups_of, standardise
+from tests.unit.reference import Row, decoupled_advantage, group_advantage, groups_of, percentile, standardise
 
 Numbers = list[float]
 
@@ -301,6 +301,32 @@ def truncation(rows, s, state):
     ]
 
 
+def overlong(rows, s, state):
+    shaped = scores(rows)
+    buffer = s.max_response_length / 5 if s.buffer is None else s.buffer
+    for i, row in enumerate(rows):
+        over = row.length - (s.max_response_length - buffer)
+        if row.real and over > 0:
+            shaped[i] -= s.factor * min(1.0, over / buffer)
+    return advantage(rows, shaped, s)
+
+
+def toggle(rows, s, state):
+    """The prompt of a group is its label here."""
+    shaped, budgets, step = scores(rows), state.setdefault("budgets", {}), state.get("step", 0)
+    for label, members in groups_of(rows).items():
+        right = right_of(rows, members, s)
+        if right and label not in budgets:
+            budgets[label] = percentile([rows[i].length for i in right], s.percentile / 100)
+        if step // s.phase_steps % 2 or not members or mean([rows[i].score for i in members]) < s.threshold:
+            continue
+        for i in members:
+            if rows[i].length > budgets.get(label, math.inf) and rows[i].score > 0:
+                shaped[i] = 0.0
+    state["step"] = step + any(row.real for row in rows)
+    return advantage(rows, shaped, s)
+
+
 def among(rows: Sequence[Row], kept: set[int], name: str) -> Numbers:
     """The group advantage among the kept; 0 for the others."""
     out = [0.0] * len(rows)
@@ -394,6 +420,6 @@ FORMULAS: dict[str, Callable[..., Numbers]] = {
     function.__name__: function
     for function in (
         *(arora, kimi, laser, laser_d, laser_de, short_rl, alp, dast, shorter_better, grpo_lead, gr3, hapo, leash),
-        *(a_dlp, drpo, cosine, truncation, gfpo, grpo_roc, s_grpo),
+        *(a_dlp, drpo, cosine, truncation, overlong, toggle, gfpo, grpo_roc, s_grpo),
     )
 }

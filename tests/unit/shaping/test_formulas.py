@@ -26,6 +26,8 @@ VARIANTS = {  # other values of the settings that change the formula
     "drpo": [{"temperature": 1.0}, {"temperature": 0.01}],
     "cosine": [{"margin": 0, "exceed": -3.0}, {"correct_shortest": 6.0, "correct_longest": 5.0}],
     "truncation": [{"truncated_value": -0.3}, {"truncated_factor": 0.0, "correct_boost": 0.0}],
+    "overlong": [{"buffer": None}, {"buffer": 1, "factor": 2.0}],
+    "toggle": [{"percentile": 0.0}, {"percentile": 90.0, "phase_steps": 1}, {"threshold": 0.0}, {"threshold": 0.9}],
     "gfpo": [{"keep": 3}, {"metric": "token_efficiency"}, {"keep": 1, "metric": "token_efficiency"}],
     "grpo_roc": [{"keep": 4}, {"keep": 5, "min_correct": 1, "min_wrong": 3}, {"min_correct": 0, "min_wrong": 0}],
 }

@@ -87,6 +87,7 @@ REWARDS_WRONG_AND_SHORT = {  # what the page of the method says of it
     "hapo": "one longer than h loses, so it scores below a short wrong one",
     "leash": "a short wrong answer scores above a long wrong one",
     "a_dlp": "a short wrong answer scores above a long wrong one",
+    "overlong": "a short wrong answer scores above a long wrong one",
     "grpo_roc": "the wrong as they come",
 }
 
@@ -193,7 +194,7 @@ ANYTHING_GOES = {  # (method, setting) pairs without a wrong number
     *(("grpo_lead", name) for name in ("midpoint", "steepness")),
     *(("truncation", name) for name in ("truncated_value",)),
     *(("s_grpo", name) for name in ("seed",)),
-    *(("hapo", name) for name in ("prompt_column",)),
+    *((method, "prompt_column") for method in ("hapo", "toggle")),
 }
 
 
