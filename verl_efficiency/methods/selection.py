@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from verl_efficiency.methods.advantages import AdvantageName, group_advantage
+from verl_efficiency.methods.cost import CostSettings
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.settings import MethodSettings, require
+from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class GfpoSettings(MethodSettings):
+class GfpoSettings(CostSettings):
     """Settings of ``gfpo``.
 
     Attributes:
@@ -34,6 +35,7 @@ class GfpoSettings(MethodSettings):
     correct_threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.keep is None or self.keep >= 1, "keep", self.keep, "a whole number of at least 1, or null")
 
 
@@ -65,7 +67,7 @@ def gfpo(rollouts: Rollouts, settings: GfpoSettings, state: None = None) -> Outc
 
 
 @dataclass(frozen=True)
-class GrpoRocSettings(MethodSettings):
+class GrpoRocSettings(CostSettings):
     """Settings of ``grpo_roc``.
 
     Attributes:
@@ -82,6 +84,7 @@ class GrpoRocSettings(MethodSettings):
     correct_threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.keep is None or self.keep >= 1, "keep", self.keep, "a whole number of at least 1, or null")
         for name in ("min_correct", "min_wrong"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "a whole number of at least 0")

@@ -62,7 +62,13 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
         rollouts = build_rollouts(
-            token_level_rewards.sum(-1), response_mask.sum(-1), index, method, settings, run.current_step()
+            token_level_rewards.sum(-1),
+            response_mask.sum(-1),
+            index,
+            method,
+            settings,
+            run.current_step(),
+            response_mask,
         )
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
@@ -79,8 +85,9 @@ def build_rollouts(
     method: Method,
     settings: MethodSettings,
     step: run.Step | None,
+    mask_BL: Tensor | None = None,
 ) -> Rollouts:
-    """The batch as the method is given it."""
+    """The batch as the method is given it; ``mask_BL`` is the response mask, for methods that count turns."""
     rollouts = Rollouts.build(
         scores_B,
         lengths_B,
@@ -88,7 +95,7 @@ def build_rollouts(
         correct_threshold=settings.correct_threshold,
         real_B=~_padding(uids_B, lengths_B),
     )
-    return run.complete(rollouts, settings, run.state_of(method), step)
+    return run.complete(rollouts, settings, run.state_of(method), step, mask_BL)
 
 
 def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:

@@ -14,17 +14,21 @@ does is done by ``super()``; nothing of it is copied (file and line in verl 0.9.
 
 import logging
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
 from tensordict import TensorDict
+from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
+from verl_efficiency.grading import opens_thinking
+from verl_efficiency.methods.cost import LOOK_BACK, ThinkingCounter
 from verl_efficiency.methods.prefix_credit import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
@@ -44,6 +48,8 @@ class EfficiencyTrainer(PPOTrainerSync):
         self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
         self.self_teacher: Any = None
         self.replay: Any = None
+        self.counts_thinking = bool(self.settings and "thinking" in self.settings.parts)
+        self.thinking: ThinkingCounter | None = None
         if isinstance(self.settings, TSpmoSettings) and self.settings.replay:
             from verl_efficiency.verl.replay import Replay
 
@@ -88,8 +94,9 @@ class EfficiencyTrainer(PPOTrainerSync):
         return {**metrics, **self.replay.metrics} if self.replay else metrics
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        rows = read_batch(batch, with_prompts=self.self_teacher is not None or self.replay is not None)
-        run.begin_step(rows.step)
+        prompts = self.self_teacher is not None or self.replay is not None or self.counts_thinking
+        rows = read_batch(batch, with_prompts=prompts)
+        run.begin_step(replace(rows.step, thinking_B=self._count_thinking(rows)) if self.counts_thinking else rows.step)
         metrics.update(reward_metrics(rows))
         self.rows = rows.in_order_of_keys()
         if self.self_teacher:
@@ -97,6 +104,12 @@ class EfficiencyTrainer(PPOTrainerSync):
         if self.replay:
             self.replay.choose(self.rows, self.global_steps)
         return super()._compute_old_log_prob(batch, metrics)
+
+    def _count_thinking(self, rows: Batch) -> Tensor:
+        if self.thinking is None:  # the tokenizer is there only after the constructor
+            self.thinking = ThinkingCounter(self.tokenizer)
+        ends = [self.tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in rows.prompts_B]
+        return self.thinking.count(rows.responses_B, rows.masks_B, [opens_thinking(end) for end in ends])
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)

@@ -16,13 +16,14 @@ from typing import Literal
 from torch import Tensor
 
 from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantage, group_advantage
+from verl_efficiency.methods.cost import CostSettings
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require
 
 
 @dataclass(frozen=True)
-class ShapingSettings(MethodSettings):
+class ShapingSettings(CostSettings):
     """Settings of every length-shaped method.
 
     Attributes:
@@ -39,6 +40,7 @@ class ShapingSettings(MethodSettings):
     correct_threshold: float = 0.5
 
     def __post_init__(self) -> None:
+        CostSettings.__post_init__(self)
         require(self.length_weight >= 0, "length_weight", self.length_weight, "a number of at least 0")
 
 

@@ -54,7 +54,7 @@ def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState)
     """
     targets_B = target_lengths(rollouts, settings, state)
     within_B = rollouts.lengths_B <= targets_B
-    explores_B = ~rollouts.correct_B & ~within_B & (rollouts.lengths_B < settings.limit) & rollouts.real_B
+    explores_B = ~rollouts.correct_B & ~within_B & ~rollouts.reached(settings.limit) & rollouts.real_B
     shaped_B = rollouts.scores_B + settings.bonus * ((rollouts.correct_B & within_B) | explores_B).double()
     exploring = explores_B.sum().item() / max(int(rollouts.real_B.sum()), 1)
     return shaped_outcome(rollouts, shaped_B, settings, exploring=exploring, **target_metrics(state))

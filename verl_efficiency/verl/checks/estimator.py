@@ -60,6 +60,7 @@ def check_estimator(config: Any) -> Iterator[str]:
     if (algorithm.get("rollout_correction") or {}).get("rollout_rs"):
         yield (f"algorithm.rollout_correction.rollout_rs: {method.name} counts response tokens, and rejection sampling removes "
                "rejected ones from the mask; leave it null")  # fmt: skip
+    yield from _check_counts(method, settings, config.trainer)
     needs_rows = settings.columns or settings.names_prompts
     if needs_rows and not config.trainer.get("use_v1", False):
         other = "; difficulty=group does without" if hasattr(settings, "difficulty") else ""
@@ -69,3 +70,21 @@ def check_estimator(config: Any) -> Iterator[str]:
         yield from check_trainer(method, settings, config)
     for role, path in settings.columns.items():
         yield from check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
+
+
+def _check_counts(method: Method, settings: Any, trainer: Any) -> Iterator[str]:
+    """The trainer can hand over what the method counts."""
+    mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
+    if "thinking" in settings.parts and not (v1 and mode == "efficiency_sync"):
+        yield (f"trainer.v1.trainer_mode: {method.name} with these settings counts thinking tokens, for which it needs the "
+               "tokens of the responses; set efficiency_sync (verl>=0.9 with trainer.use_v1=True; `verl-efficiency train` "
+               f"sets it), not {mode}{_other_cost(settings)}")  # fmt: skip
+    if "context" in settings.parts and not v1:
+        yield (f"trainer.use_v1: {method.name} with these settings counts the tokens of the prompts, which only the V1 trainer "
+               f"keeps (verl>=0.9 with trainer.use_v1=True){_other_cost(settings)}")  # fmt: skip
+
+
+def _other_cost(settings: Any) -> str:
+    if getattr(settings, "context_weight", 0):
+        return "; or set algorithm.efficiency.context_weight=0, which is the same where there are no tools"
+    return "; algorithm.efficiency.cost=generated does without" if settings.cost != "generated" else ""
