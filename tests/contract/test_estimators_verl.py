@@ -23,6 +23,8 @@ from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
 from verl_efficiency.methods.shaping.hapo import HapoSettings
+from verl_efficiency.methods.shaping.kimi import KimiSettings
+from verl_efficiency.methods.shaping.pass_rate import PassRateSettings
 from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
@@ -163,6 +165,29 @@ def test_tokens_of_a_tool_are_not_counted_and_carry_nothing():
     # overrun 1/20: shaped 1, 0.95, 0, mean 0.65
     assert data.batch["advantages"][:, 0].tolist() == pytest.approx([0.35, 0.30, -0.65])
     assert (data.batch["advantages"][:, 5:15] == 0).all()
+
+
+def test_turns_are_counted_from_the_mask():
+    """Three right answers of 4 tokens, in one, two and three turns: λ is ½, 0 and −½, so rewards are 1.2, 1.0 and 0.8."""
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0], [1, 0, 1, 0, 1, 1]])
+    data = DataProto.from_dict(
+        tensors={"token_level_rewards": torch.eye(3, 6), "response_mask": mask},
+        non_tensors={"uid": np.array(["a"] * 3, dtype=object)},
+    )
+    for cost, expected in {"turns": [0.2, 0.0, -0.2], "generated": [0.0, 0.0, 0.0]}.items():
+        config = algorithm("kimi", cost=cost, weight=0.4, advantage="dr_grpo")
+        compute_advantage(data, adv_estimator="kimi", config=config)
+        assert data.batch["advantages"][:, 0].tolist() == pytest.approx(expected, abs=FLOAT32)
+
+
+def test_thinking_is_counted_by_our_trainer_or_refused(monkeypatch):
+    rows = [Row(1.0, 6, "a"), Row(1.0, 9, "a")]
+    config = algorithm("kimi", cost="thinking", weight=0.4, advantage="dr_grpo")
+    with pytest.raises(RuntimeError, match="efficiency_sync"):
+        compute_advantage(batch(rows), adv_estimator="kimi", config=config)
+    monkeypatch.setattr(run, "_step", run.Step((), (), torch.tensor([5, 2])))
+    data = compute_advantage(batch(rows), adv_estimator="kimi", config=config)
+    assert advantages_of(data) == pytest.approx([-0.2, 0.2], abs=FLOAT32)
 
 
 def test_without_settings_and_with_verls_dataclass():
@@ -491,6 +516,19 @@ def test_toggle_keeps_the_budgets_of_its_prompts(queue, compose):
         )
     assert steps[0] != steps[1]
     assert sorted(run.state_of(estimators.ESTIMATORS["toggle"]).budgets.values()) == [6.0, 6.0, 8.0]  # medians
+
+
+@pytest.mark.e2e
+def test_context_is_counted_from_the_prompts(queue, compose):
+    """Every prompt has 2 tokens and there are no tools: context and turns are the same for all of a group."""
+    ours = train_step(queue, compose, 1, "algorithm.adv_estimator=pass_rate")
+    expected = formulas.pass_rate(QUEUE_ROWS, PassRateSettings(context_weight=0.0, turns_weight=0.0), {})
+    alone = -0.1 - 0.1  # a group of one keeps its reward
+    assert ours == pytest.approx([*expected[:-1], expected[-1] + alone], abs=FLOAT32)
+    ours = train_step(
+        queue, compose, 2, "algorithm.adv_estimator=kimi", "+algorithm.efficiency.cost=generated+3*context"
+    )
+    assert ours == pytest.approx(formulas.kimi(QUEUE_ROWS, KimiSettings(), {}), abs=FLOAT32)
 
 
 @pytest.mark.e2e

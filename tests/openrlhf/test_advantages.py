@@ -38,6 +38,8 @@ CASES = [
     ("toggle", {"prompt_column": "extra_info.name", "phase_steps": 1}),
     ("s_grpo", {"first_tokens": 2, "probability": 0.5, "most_tokens": 5}),
     ("gfpo", {"advantage": "dr_grpo"}),
+    *[("kimi", {"cost": cost}) for cost in ("thinking", "answer", "turns", "context", "generated+10*turns")],
+    ("token_budget", {"cost": "thinking+0.5*answer"}),
     ("t_spmo", {"normalise": "none"}),
 ]
 
@@ -109,8 +111,24 @@ def maker_for(name: str, settings: dict) -> EfficiencyExperienceMaker:
         reward=SimpleNamespace(overlong_buffer_len=None, stop_properly_penalty_coef=None, clip_range=(-10, 10)),
     )
     return EfficiencyExperienceMaker(
-        None, None, None, None, SimpleNamespace(value=0.0), SimpleNamespace(args=args), None
+        None, None, None, None, SimpleNamespace(value=0.0), SimpleNamespace(args=args), Words()
     )
+
+
+class Words:
+    """A tokenizer as far as thinking is counted with it: token 11 ends the thinking, and token 7 (of the prompts) is a word."""
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"word": 7, "</think>": 11}
+
+    def decode(self, ids) -> str:
+        return " ".join("word" for _ in ids)
+
+
+def thinking_of(row: SimpleNamespace) -> int:
+    """Generated tokens up to the last </think>."""
+    ends = [place + 1 for place, token in enumerate(row.response) if token == 11]
+    return int(row.mask[: max(ends, default=0)].sum())
 
 
 def ours(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> torch.Tensor:
@@ -131,10 +149,14 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
     for number, row in enumerate(rows):
         mask[number, : len(row.mask)] = torch.from_numpy(row.mask)
         rewards[number, len(row.mask) - 1] = row.score
-    columns = [{**read_label(rows[first].label), "raw_prompt": rows[first].text} for first in range(0, len(rows), SIZE)]
+    columns = [
+        {**read_label(rows[first].label), "raw_prompt": rows[first].text, "prompts": rows[first].prompt}
+        for first in range(0, len(rows), SIZE)
+    ]
     monkeypatch.setattr(run, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
-    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows)))
+    thinking = torch.tensor([thinking_of(row) for row in rows])
+    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows), thinking))
     uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
     return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
 
@@ -161,7 +183,7 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
     """The names of our groups: s_grpo draws its tokens by them, and verl's would be random."""
     from verl_efficiency.openrlhf.batch import Batch
 
-    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
+    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings, None, maker.tokenizer).labels_G
 
 
 @pytest.mark.parametrize(

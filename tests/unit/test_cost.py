@@ -20,7 +20,7 @@ from verl_efficiency.methods.cost import (
 )
 from verl_efficiency.settings import SettingsError, build_settings
 
-PAYS = [name for name in NAMES if "cost" in {field.name for field in dataclasses.fields(settings_of(name))}]
+PAYS = [name for name in NAMES if name != "grlc" and hasattr(settings_of(name), "cost")]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,6 @@ def test_every_method_takes_a_cost_for_a_length(name):
     off; and a cost of fractions is as good as one of whole numbers."""
     rng = random.Random(name)
     rows = [Row(float(rng.random() < 0.6), rng.randint(1, 60), f"g{number // 6}") for number in range(36)]
-    longer = [dataclasses.replace(row, length=3 * row.length) for row in rows]
     for cost in ("3*generated", "0.5*generated"):
         chosen = (
             settings_of(name, cost=cost, max_response_length=1000) if _limited(name) else settings_of(name, cost=cost)
@@ -130,7 +129,8 @@ def test_every_method_takes_a_cost_for_a_length(name):
         assert outcome.isfinite().all()
         assert (outcome != 0).any()
         if cost == "3*generated":
-            plain = ESTIMATORS[name].function()(counted(longer), chosen, ESTIMATORS[name].new_state()).advantages_B
+            longer = dataclasses.replace(counted(rows), lengths_B=3 * counted(rows).lengths_B)
+            plain = ESTIMATORS[name].function()(longer, chosen, ESTIMATORS[name].new_state()).advantages_B
             assert outcome.tolist() == pytest.approx(plain.tolist(), abs=1e-9)
 
 

@@ -14,6 +14,7 @@ settings in tokens (targets, budgets, ``max_response_length``) are then in units
 off still goes by its generated tokens.
 """
 
+import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -195,6 +196,12 @@ class ThinkingCounter:
                     left, first = left - len(piece), first + 1
                 found.append((bool(tag[1]), first))
         return found
+
+
+@functools.lru_cache(maxsize=1)
+def thinking_counter(tokenizer: Any) -> ThinkingCounter:
+    """The counter of ``tokenizer``; made once, since it reads the whole vocabulary."""
+    return ThinkingCounter(tokenizer)
 
 
 LOOK_BACK = 16  # tokens at the end of a prompt, enough for a <think> in pieces and blanks

@@ -14,7 +14,6 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from torch import Tensor
 
-from verl_efficiency.methods.cost import ThinkingCounter
 from verl_efficiency.openrlhf.batch import Batch
 from verl_efficiency.openrlhf.options import teaches
 from verl_efficiency.openrlhf.self_teacher import SelfTeacher
@@ -33,8 +32,6 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         self.method = self.args.efficiency.row()
         self.method_settings = self.args.efficiency.build_settings()
         self.method_state = self.method.new_state() if self.method else None
-        counted = self.method_settings.parts if self.method_settings else ()
-        self.thinking = ThinkingCounter(self.tokenizer) if "thinking" in counted else None
 
     def dump_state(self) -> dict[str, Any]:
         """The method's state as plain data, for a checkpoint; empty where there is none."""
@@ -65,7 +62,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         if self.method is None:
             return experiences
         batch = Batch.of(experiences, self.args.rollout.n_samples_per_prompt)
-        rollouts = batch.rollouts(self.method_settings, self.method_state, self.thinking)
+        rollouts = batch.rollouts(self.method_settings, self.method_state, self.tokenizer)
         outcome = self.method.function()(rollouts, self.method_settings, self.method_state)
         advantages_BL, metrics = batch.token_advantages(outcome), dict(outcome.metrics)
         if teaches(self.args.efficiency):

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import ray
 from tensordict import TensorDict
-from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import register_trainer
@@ -28,7 +27,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
 from verl_efficiency.grading import opens_thinking
-from verl_efficiency.methods.cost import LOOK_BACK, ThinkingCounter
+from verl_efficiency.methods.cost import LOOK_BACK, thinking_counter
 from verl_efficiency.methods.prefix_credit import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
@@ -43,13 +42,14 @@ MODE = "efficiency_sync"
 class EfficiencyTrainer(PPOTrainerSync):
     """verl's ``sync`` trainer that runs every method of ours, and logs every reward component and method statistic."""
 
+    counts_thinking = False
+
     def __init__(self, config: Any) -> None:
         self.method = estimator_of(config)
         self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
         self.self_teacher: Any = None
         self.replay: Any = None
         self.counts_thinking = bool(self.settings and "thinking" in self.settings.parts)
-        self.thinking: ThinkingCounter | None = None
         if isinstance(self.settings, TSpmoSettings) and self.settings.replay:
             from verl_efficiency.verl.replay import Replay
 
@@ -96,7 +96,7 @@ class EfficiencyTrainer(PPOTrainerSync):
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         prompts = self.self_teacher is not None or self.replay is not None or self.counts_thinking
         rows = read_batch(batch, with_prompts=prompts)
-        run.begin_step(replace(rows.step, thinking_B=self._count_thinking(rows)) if self.counts_thinking else rows.step)
+        run.begin_step(with_thinking(rows, self.tokenizer) if self.counts_thinking else rows.step)
         metrics.update(reward_metrics(rows))
         self.rows = rows.in_order_of_keys()
         if self.self_teacher:
@@ -104,12 +104,6 @@ class EfficiencyTrainer(PPOTrainerSync):
         if self.replay:
             self.replay.choose(self.rows, self.global_steps)
         return super()._compute_old_log_prob(batch, metrics)
-
-    def _count_thinking(self, rows: Batch) -> Tensor:
-        if self.thinking is None:  # the tokenizer is there only after the constructor
-            self.thinking = ThinkingCounter(self.tokenizer)
-        ends = [self.tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in rows.prompts_B]
-        return self.thinking.count(rows.responses_B, rows.masks_B, [opens_thinking(end) for end in ends])
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._compute_advantage(batch, metrics)
@@ -125,6 +119,13 @@ class EfficiencyTrainer(PPOTrainerSync):
             with marked_timer("teacher_update", self.timing_raw, color="green"):
                 self.self_teacher.update(metrics)
         return batch
+
+
+def with_thinking(rows: Batch, tokenizer: Any) -> run.Step:
+    """The step with the thinking tokens of each response."""
+    ends = [tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in rows.prompts_B]
+    opened = [opens_thinking(end) for end in ends]
+    return replace(rows.step, thinking_B=thinking_counter(tokenizer).count(rows.responses_B, rows.masks_B, opened))
 
 
 def reward_metrics(rows: Batch) -> dict[str, float]:

@@ -327,6 +327,43 @@ def toggle(rows, s, state):
     return advantage(rows, shaped, s)
 
 
+def pass_rate(rows, s, state):
+    shaped = scores(rows)
+    for members in groups(rows):
+        rate = max(0.0, mean([rows[i].score for i in members]))
+        for weight, count in (
+            (s.output_weight, lambda row: row.length),
+            (s.context_weight, lambda row: row.context),
+            (s.turns_weight, lambda row: row.turns),
+        ):
+            largest = max(1, *(count(rows[i]) for i in members))
+            for i in members:
+                shaped[i] -= rate * weight * count(rows[i]) / largest
+    return advantage(rows, shaped, s)
+
+
+def grlc(rows, s, state):
+    shaped = scores(rows)
+    for members in groups(rows):
+        ranked = sorted((rows[i].score for i in members), reverse=True)
+        needed = ranked[max(0, math.floor(len(members) * s.top_share) - 1)]
+        for weight, bonus, count in (
+            (s.thinking_weight, s.thinking_bonus, lambda row: row.thinking),
+            (s.answer_weight, s.answer_bonus, lambda row: row.length - row.thinking),
+        ):
+            counts = [count(rows[i]) for i in members]
+            low, high = min(counts), max(counts)
+            terms = [0.0 if high == low else 1 - (one - low) / (high - low) for one in counts]
+            for i, term in zip(members, terms, strict=True):
+                shaped[i] += weight * (term - mean(terms))
+            written = [i for i in members if count(rows[i])]
+            if len(members) > 1 and written:
+                shortest = min(written, key=lambda i: count(rows[i]))
+                if rows[shortest].score >= needed:
+                    shaped[shortest] += bonus
+    return advantage(rows, shaped, s)
+
+
 def among(rows: Sequence[Row], kept: set[int], name: str) -> Numbers:
     """The group advantage among the kept; 0 for the others."""
     out = [0.0] * len(rows)
@@ -420,6 +457,6 @@ FORMULAS: dict[str, Callable[..., Numbers]] = {
     function.__name__: function
     for function in (
         *(arora, kimi, laser, laser_d, laser_de, short_rl, alp, dast, shorter_better, grpo_lead, gr3, hapo, leash),
-        *(a_dlp, drpo, cosine, truncation, overlong, toggle, gfpo, grpo_roc, s_grpo),
+        *(a_dlp, drpo, cosine, truncation, overlong, toggle, pass_rate, grlc, gfpo, grpo_roc, s_grpo),
     )
 }

@@ -28,6 +28,11 @@ VARIANTS = {  # other values of the settings that change the formula
     "truncation": [{"truncated_value": -0.3}, {"truncated_factor": 0.0, "correct_boost": 0.0}],
     "overlong": [{"buffer": None}, {"buffer": 1, "factor": 2.0}],
     "toggle": [{"percentile": 0.0}, {"percentile": 90.0, "phase_steps": 1}, {"threshold": 0.0}, {"threshold": 0.9}],
+    "pass_rate": [{"output_weight": 0.0, "context_weight": 2.0}, {"turns_weight": 0.0, "context_weight": 0.0}],
+    "grlc": [
+        {"thinking_weight": 0.0, "answer_weight": 3.0},
+        {"thinking_bonus": 0.3, "answer_bonus": 0.2, "top_share": 0.5},
+    ],
     "gfpo": [{"keep": 3}, {"metric": "token_efficiency"}, {"keep": 1, "metric": "token_efficiency"}],
     "grpo_roc": [{"keep": 4}, {"keep": 5, "min_correct": 1, "min_wrong": 3}, {"min_correct": 0, "min_wrong": 0}],
 }

@@ -87,6 +87,8 @@ REWARDS_WRONG_AND_SHORT = {  # what the page of the method says of it
     "hapo": "one longer than h loses, so it scores below a short wrong one",
     "leash": "a short wrong answer scores above a long wrong one",
     "a_dlp": "a short wrong answer scores above a long wrong one",
+    "pass_rate": "a short wrong answer scores above a long wrong one",
+    "grlc": "a short wrong answer scores above a long wrong one",
     "overlong": "a short wrong answer scores above a long wrong one",
     "grpo_roc": "the wrong as they come",
 }
