@@ -356,7 +356,7 @@ METHODS = (
         paper="GFPO, arXiv 2508.09726",
         module="verl_efficiency.methods.selection",
         settings="GfpoSettings",
-        state=None,
+        state="GfpoState",
         recipe="recipes/verl/gfpo.sh",
     ),
     Method(

@@ -377,8 +377,15 @@ def among(rows: Sequence[Row], kept: set[int], name: str) -> Numbers:
 
 def gfpo(rows, s, state):
     kept: set[int] = set()
+    seen = state.setdefault("seen", [])  # the mean score of every group of the run
+    seen += [round(mean([rows[i].score for i in members]), 3) for members in groups(rows)]
     for members in groups(rows):
         wanted = math.ceil(len(members) / 2) if s.keep is None else s.keep
+        if s.adaptive:
+            own = round(mean([rows[i].score for i in members]), 3)
+            middle = sum(other < own for other in seen) + sum(other == own for other in seen) / 2
+            shares = [s.keep_hardest, s.keep_hard, s.keep_easy, s.keep_easiest]
+            wanted = math.ceil(len(members) * shares[math.floor(4 * middle / len(seen))] - 1e-9)
 
         def worst(i):
             length = rows[i].length

@@ -33,7 +33,13 @@ VARIANTS = {  # other values of the settings that change the formula
         {"thinking_weight": 0.0, "answer_weight": 3.0},
         {"thinking_bonus": 0.3, "answer_bonus": 0.2, "top_share": 0.5},
     ],
-    "gfpo": [{"keep": 3}, {"metric": "token_efficiency"}, {"keep": 1, "metric": "token_efficiency"}],
+    "gfpo": [
+        {"adaptive": True},
+        {"adaptive": True, "keep_easiest": 0.1, "keep_easy": 0.3, "keep_hard": 0.7, "keep_hardest": 1.0},
+        {"keep": 3},
+        {"metric": "token_efficiency"},
+        {"keep": 1, "metric": "token_efficiency"},
+    ],
     "grpo_roc": [{"keep": 4}, {"keep": 5, "min_correct": 1, "min_wrong": 3}, {"min_correct": 0, "min_wrong": 0}],
 }
 
