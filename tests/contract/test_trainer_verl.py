@@ -194,7 +194,7 @@ def test_the_steps_in_between(monkeypatch, taught):
         lambda batch, *, with_prompts: read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}]),
     )
     trainer.self_teacher = SimpleNamespace(**{n: step(n) for n in ("route", "teach", "update")}) if taught else None
-    trainer.replay, trainer.timing_raw, metrics = None, {}, {}
+    trainer.replay, trainer.timing_raw, trainer.global_steps, metrics = None, {}, 1, {}
     assert trainer._compute_old_log_prob("batch", metrics) == "batch+"
     assert trainer._compute_advantage("batch", metrics) == "batch+"
     assert trainer._update_actor("batch", metrics) == "batch+"

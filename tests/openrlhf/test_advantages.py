@@ -29,7 +29,9 @@ LIMIT = 24
 TOOL = {5: (3, 6), 9: (2, 4)}  # rollout → columns of its response that a tool wrote
 
 CASES = [
-    *[(name, {}) for name in ESTIMATORS if name not in ("sample_routing", "self_distillation")],  # test_self_teacher.py
+    *[
+        (name, {}) for name in ESTIMATORS if name not in ("sample_routing", "self_distillation", "concise_teacher")
+    ],  # test_self_teacher.py
     *[("length_shaped", {"shaper": shaper}) for shaper in SHAPERS],
     ("token_budget", {"difficulty": "data", "difficulty_column": "extra_info.difficulty", "b_min": 5.0, "b_max": 20.0}),
     ("token_budget", {"difficulty": "running"}),

@@ -120,6 +120,17 @@ METHODS = (
         router="route_all",
     ),
     Method(
+        name="concise_teacher",
+        hook="trainer",
+        summary="The model, told to be concise, teaches itself on every rollout; no ground truth, no policy gradient.",
+        paper="CRISP, arXiv 2603.05433",
+        module="verl_efficiency.methods.concise_teacher",
+        settings="ConciseTeacherSettings",
+        state=None,
+        recipe="recipes/verl/concise_teacher.sh",
+        router="route_to_instruction",
+    ),
+    Method(
         name="t_spmo",
         hook="trainer",
         summary="Credit only at the tokens where the rollouts of a prompt part: mean reward beyond the token minus before it.",

@@ -117,7 +117,7 @@ class EfficiencyTrainer(PPOTrainerSync):
         batch = super()._update_actor(batch, metrics)
         if self.self_teacher:
             with marked_timer("teacher_update", self.timing_raw, color="green"):
-                self.self_teacher.update(metrics)
+                self.self_teacher.update(metrics, self.global_steps)
         return batch
 
 

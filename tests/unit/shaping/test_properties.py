@@ -131,6 +131,7 @@ EQUAL_LENGTHS_MATTER = {
     "variance_routing": "imitates the shortest correct one where everybody is right",
     "sample_routing": "wrong rollouts with a correct sibling learn from a teacher instead",
     "self_distillation": "has no policy gradient",
+    "concise_teacher": "has no policy gradient",
 }
 
 
