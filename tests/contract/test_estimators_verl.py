@@ -6,6 +6,7 @@ pytest.importorskip("verl")
 
 import dataclasses
 import random
+import statistics
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +29,8 @@ from verl_efficiency.methods.shaping.pass_rate import PassRateSettings
 from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
-from verl_efficiency.verl import estimators, run
+from verl_efficiency.rewards import composition
+from verl_efficiency.verl import estimators, run, start_up
 
 FIXED = {"b_min": 20.0, "b_max": 100.0}
 FLOAT32 = 2e-6
@@ -297,6 +299,69 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
     assert (
         line == "[token_budget] b_min=20 b_max=100 difficulty=0.5 over_budget=0 penalty=0 solve_rate=0.5 length_term=0"
     )
+
+
+GDPO_TERMS = [{"name": "accuracy", "weight": 1.0}, {"name": "repetition", "weight": 0.1, "n": 1}]
+GDPO_TEXTS = ("so so so \\boxed{4}", "\\boxed{4}", "\\boxed{5}", "no no \\boxed{5}", "\\boxed{4}", "it is \\boxed{4}")
+
+
+def test_verls_gdpo_normalises_the_terms_of_a_composition(compose):
+    """What our reward returns, through verl's estimator as its older trainer calls it, against plain loops in float64."""
+    results = [composition("sums", text, "4", terms=GDPO_TERMS) for text in GDPO_TEXTS]
+    rows = [Row(result["score"], 2 + number, "aaaabb"[number]) for number, result in enumerate(results)]
+    data = batch(rows)
+    data.batch["prompts"] = torch.ones(6, 3, dtype=torch.int64)
+    data.batch["attention_mask"] = torch.cat([data.batch["prompts"], data.batch["response_mask"]], dim=1)
+    without = DataProto(batch=data.batch.exclude("prompts"), non_tensor_batch=dict(data.non_tensor_batch))
+    for key in results[0]:
+        data.non_tensor_batch[key] = np.array([result[key] for result in results])
+    config = compose(
+        "algorithm.adv_estimator=gdpo",
+        "trainer.use_v1=False",
+        "+algorithm.gdpo_reward_keys=[term_accuracy,term_repetition]",
+        "+algorithm.gdpo_reward_weights=[1.0,0.1]",
+    )
+    compute_advantage(data, adv_estimator="gdpo", config=config.algorithm)
+
+    total = [0.0] * 6
+    for key, weight in (("term_accuracy", 1.0), ("term_repetition", 0.1)):
+        normalised = reference.group_advantage("grpo", [result[key] for result in results], rows)
+        total = [a + weight * b for a, b in zip(total, normalised, strict=True)]
+    tokens = [value for value, row in zip(total, rows, strict=True) for _ in range(row.length)]
+    mean, deviation = statistics.fmean(tokens), statistics.stdev(tokens)
+    assert advantages_of(data) == pytest.approx([(value - mean) / deviation for value in total], abs=1e-4)
+    assert len({round(value, 6) for value in total}) > 3, "both terms matter"
+    with pytest.raises(KeyError):  # what the V1 trainer hands over
+        compute_advantage(without, adv_estimator="gdpo", config=config.algorithm)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainer.use_v1=True", "+algorithm.gdpo_reward_keys=[term_accuracy]"], ["trainer.use_v1: ", "False"]),
+        ([], ["algorithm.gdpo_reward_keys: ", "[term_accuracy,term_repetition]"]),
+        (
+            ["+algorithm.gdpo_reward_keys=[term_acuracy]"],
+            ["algorithm.gdpo_reward_keys: ", "did you mean 'term_accuracy'"],
+        ),
+        (
+            ["+algorithm.gdpo_reward_keys=[term_accuracy,term_repetition]", "+algorithm.gdpo_reward_weights=[1.0]"],
+            ["algorithm.gdpo_reward_weights: ", "2 keys, got 1"],
+        ),
+        (["+algorithm.gdpo_reward_keys=[term_accuracy,acc]"], None),
+    ],
+)
+def test_gdpo_without_the_terms_is_refused(compose, overrides, words):
+    ours = ("path=pkg://verl_efficiency.rewards", "name=composition")
+    launch = [
+        *(f"reward.custom_reward_function.{setting}" for setting in ours),
+        "reward.reward_manager.name=efficiency",
+    ]
+    config = compose("algorithm.adv_estimator=gdpo", "trainer.use_v1=False", *launch, *overrides)
+    problems = start_up.check(config)
+    assert len(problems) == (words is not None)
+    for word in words or []:
+        assert word in problems[0]
 
 
 def test_verl_knows_our_names():

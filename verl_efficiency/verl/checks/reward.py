@@ -7,6 +7,8 @@ from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError, unknown
 from verl_efficiency.verl.checks.columns import check_column
 
+GDPO_KEYS = "gdpo_reward_keys"
+
 
 def _set_leaves(node: Any, path: str) -> Iterator[str]:
     """Paths of the values below ``node`` that are not null."""
@@ -58,6 +60,8 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
     except SettingsError as error:
         yield str(error)
         return
+    if method.name == "composition" and str(config.algorithm.adv_estimator) == "gdpo":
+        yield from _check_components(settings, config)
     if method.name == "repetition":
         yield ("reward.custom_reward_function.name: repetition alone would teach the empty response; make it a term of "
                "composition, which by default is accuracy with a little of it")  # fmt: skip
@@ -68,3 +72,19 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
     for role, column in settings.columns.items():
         for files in (config.data.train_files, config.data.val_files):
             yield from check_column(files, column, f"{where}.{role}_column")
+
+
+def _check_components(settings: Any, config: Any) -> Iterator[str]:
+    """verl's ``gdpo`` finds the terms of a composition that it is to normalise."""
+    if config.trainer.get("use_v1", False):
+        yield ("trainer.use_v1: the V1 trainer of this verl does not hand the terms of composition to the estimator gdpo, "
+               "which fails in the first step; set it to False")  # fmt: skip
+    terms = [f"term_{term.label}" for term in settings.read()]
+    keys, weights = (config.algorithm.get(key) for key in (GDPO_KEYS, "gdpo_reward_weights"))
+    if not keys:
+        yield f"algorithm.{GDPO_KEYS}: gdpo needs the terms to normalise; add +algorithm.{GDPO_KEYS}=[{','.join(terms)}]"
+    for key in keys or []:
+        if key not in terms and str(key).startswith("term"):
+            yield f"algorithm.{GDPO_KEYS}: {unknown('term', key, terms)}"
+    if keys and weights and len(keys) != len(weights):
+        yield f"algorithm.gdpo_reward_weights: must have a number for each of the {len(keys)} keys, got {len(weights)}"
