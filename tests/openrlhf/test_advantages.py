@@ -30,7 +30,9 @@ TOOL = {5: (3, 6), 9: (2, 4)}  # rollout → columns of its response that a tool
 
 CASES = [
     *[
-        (name, {}) for name in ESTIMATORS if name not in ("sample_routing", "self_distillation", "concise_teacher")
+        (name, {})
+        for name in ESTIMATORS
+        if name not in ("sample_routing", "self_distillation", "concise_teacher", "custom")
     ],  # test_self_teacher.py
     *[("length_shaped", {"shaper": shaper}) for shaper in SHAPERS],
     ("token_budget", {"difficulty": "data", "difficulty_column": "extra_info.difficulty", "b_min": 5.0, "b_max": 20.0}),
@@ -39,6 +41,7 @@ CASES = [
     ("hapo", {"prompt_column": "extra_info.name"}),
     ("toggle", {"prompt_column": "extra_info.name", "phase_steps": 1}),
     ("s_grpo", {"first_tokens": 2, "probability": 0.5, "most_tokens": 5}),
+    ("custom", {"shaper": "verl_efficiency.methods.shaping.leash.leash", "target_length": 10.0}),
     ("gfpo", {"advantage": "dr_grpo"}),
     *[("kimi", {"cost": cost}) for cost in ("thinking", "answer", "turns", "context", "generated+10*turns")],
     ("token_budget", {"cost": "thinking+0.5*answer"}),
@@ -289,7 +292,8 @@ def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("token_budget", {"difficulty": "running"}), ("laser_d", {}), ("hapo", {}), ("leash", {}), ("a_dlp", {}),
-     ("short_rl", {}), ("toggle", {"phase_steps": 1}), ("length_shaped", {"shaper": "leash"})],
+     ("short_rl", {}), ("toggle", {"phase_steps": 1}), ("length_shaped", {"shaper": "leash"}),
+     ("custom", {"shaper": "verl_efficiency.methods.shaping.leash.leash"})],
 )  # fmt: skip
 def test_state_is_saved_and_restored(name, settings):
     if hasattr(ESTIMATORS[name].build_settings(settings, "here"), "max_response_length"):

@@ -151,6 +151,16 @@ METHODS = (
         recipe="recipes/verl/length_shaped.sh",
     ),
     Method(
+        name="custom",
+        hook="estimator",
+        summary="A method of your own: the function that the setting `shaper` names.",
+        paper="",
+        module="verl_efficiency.methods.custom",
+        settings="CustomSettings",
+        state="CustomState",
+        recipe="recipes/verl/custom.sh",
+    ),
+    Method(
         name="kimi",
         hook="estimator",
         summary="A bonus for the shorter half of a group, a malus for the longer; wrong answers only get the malus.",

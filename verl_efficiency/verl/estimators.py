@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS as ESTIMATORS
+from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
@@ -24,11 +26,11 @@ ALIAS = "efficiency."
 
 
 def register(core_algos: Any) -> None:
-    """Register every estimator of the catalog under its name and under ``efficiency.<name>``.
+    """Register every estimator of the catalog, and of other packages, under its name and under ``efficiency.<name>``.
 
     Where verl has an estimator of that name itself, only the second is ours, and a warning says so.
     """
-    for method in ESTIMATORS.values():
+    for method in all_estimators().values():
         estimator = make_estimator(method)
         core_algos.register_adv_est(ALIAS + method.name)(estimator)
         if method.name in core_algos.ADV_ESTIMATOR_REGISTRY:

@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS as ESTIMATORS
+from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.cost import count_tool_tokens, count_turns, priced
+from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings, SettingsError, unknown
@@ -84,9 +86,10 @@ def load_states(saved: dict[str, dict]) -> None:
         SettingsError: the state of a method, or a field of one, that this version does not have.
     """
     for name, values in saved.items():
-        if name not in ESTIMATORS:
-            raise SettingsError(f"the checkpoint holds the state of an {unknown('estimator', name, ESTIMATORS)}")
-        _states[name] = ESTIMATORS[name].restored_state(values)
+        known = all_estimators()
+        if name not in known:
+            raise SettingsError(f"the checkpoint holds the state of an {unknown('estimator', name, known)}")
+        _states[name] = known[name].restored_state(values)
 
 
 def reset() -> None:

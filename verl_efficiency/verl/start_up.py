@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import check_estimator, check_mode, estimator_of, settings_of
@@ -33,6 +34,8 @@ def patch_validate_config(module: Any) -> None:
     @functools.wraps(original)
     def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
         original(config, *args, **kwargs)
+        for problem in offers().problems:  # of packages that this run does not ask for
+            logger.warning("%s", problem)
         problems = check(config)
         if problems:
             raise SettingsError("\n".join(["this run would not do what its configuration says:", *problems]))

@@ -41,6 +41,7 @@ USUAL: dict[str, dict[str, Any]] = {
     "leash": {"target_length": 100.0, "initial_price": 0.3, "step": 0.2},
     "a_dlp": {"step": 0.002},
     "overlong": {"buffer": 200},
+    "custom": {"shaper": "verl_efficiency.methods.shaping.arora.arora"},
     "toggle": {"phase_steps": 2},
 }
 

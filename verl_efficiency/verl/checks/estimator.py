@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import SettingsError, nearest, unknown
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.trainer import check_trainer
@@ -15,7 +16,7 @@ def estimator_of(config: Any) -> Method | None:
 
     name = str(config.algorithm.adv_estimator)
     ours = getattr(ADV_ESTIMATOR_REGISTRY.get(name), "__module__", None) == "verl_efficiency.verl.estimators"
-    return ESTIMATORS[name.removeprefix("efficiency.")] if ours else None
+    return all_estimators()[name.removeprefix("efficiency.")] if ours else None
 
 
 def settings_of(method: Method, config: Any) -> Any:
@@ -37,6 +38,9 @@ def check_estimator(config: Any) -> Iterator[str]:
     algorithm = config.algorithm
     name = str(algorithm.adv_estimator)
     known = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
+    if name not in known and name in offers().refused:
+        yield f"algorithm.adv_estimator: {offers().refused[name]}"
+        return
     if name not in known:
         yield f"algorithm.adv_estimator: {unknown('estimator', name, known)}"
         return
