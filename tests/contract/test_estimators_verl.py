@@ -364,6 +364,23 @@ def test_gdpo_without_the_terms_is_refused(compose, overrides, words):
         assert word in problems[0]
 
 
+@pytest.mark.parametrize(
+    ("reward", "turns", "said"),
+    [("stop_properly", True, True), ("stop_properly", False, False), ("accuracy", True, False)],
+)
+def test_a_reward_that_counts_the_tokens_of_tools_says_so(compose, caplog, reward, turns, said):
+    ours = ("path=pkg://verl_efficiency.rewards", f"name={reward}")
+    launch = [
+        *(f"reward.custom_reward_function.{setting}" for setting in ours),
+        "reward.reward_manager.name=efficiency",
+    ]
+    config = compose(*launch, f"actor_rollout_ref.rollout.multi_turn.enable={turns}")
+    assert start_up.check(config) == []
+    assert [reward in record.getMessage() for record in caplog.records if record.name == "verl_efficiency"] == [
+        True
+    ] * said
+
+
 def test_verl_knows_our_names():
     for method in estimators.ESTIMATORS.values():
         plain, alias = (core_algos.get_adv_estimator_fn(name) for name in (method.name, f"efficiency.{method.name}"))

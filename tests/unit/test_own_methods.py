@@ -262,7 +262,7 @@ def test_a_name_that_is_taken_is_refused_and_both_owners_are_named(installed):
         assert owner in offered.refused["kimi"]
     assert own.all_estimators()["kimi"] is ESTIMATORS["kimi"]
     assert len(offered.problems) == 2
-    with pytest.raises(SettingsError, match="pkg-two 1.0"):
+    with pytest.raises(SettingsError, match=r"pkg-two 1\.0"):
         take_options(["--efficiency.method", "twice"])
 
 

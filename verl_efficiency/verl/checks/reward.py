@@ -1,5 +1,6 @@
 """``reward``: the manager, a reward function of ours, and keys that this verl reads nowhere."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError, unknown
 from verl_efficiency.verl.checks.columns import check_column
 
+logger = logging.getLogger("verl_efficiency")
 GDPO_KEYS = "gdpo_reward_keys"
 
 
@@ -69,6 +71,12 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
     if settings.needs_cost and manager.source == "register" and manager.name != "efficiency":
         yield (f"reward.reward_manager.name: {method.name} must be told what a response cost, which {manager.name} does not "
                "do; set it to efficiency")  # fmt: skip
+    if settings.needs_cost and (config.actor_rollout_ref.rollout.get("multi_turn") or {}).get("enable", False):
+        logger.warning(
+            "reward.custom_reward_function.name: %s counts what tools write as tokens of the response, since verl does not "
+            "hand the response mask to rewards; an estimator (algorithm.adv_estimator) does not count them.",
+            method.name,
+        )
     for role, column in settings.columns.items():
         for files in (config.data.train_files, config.data.val_files):
             yield from check_column(files, column, f"{where}.{role}_column")
