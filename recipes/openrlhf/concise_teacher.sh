@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The model, told to be concise, teaches itself on every rollout (CRISP). The reward is only logged.
+# The model, told to be concise, teaches itself on every rollout. The reward is only logged. CRISP: BATCH=32 GROUP=1.
 # `verl-efficiency methods concise_teacher` lists the settings. The variables are explained in _common.sh.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 
-BATCH=${BATCH:-32} GROUP=${GROUP:-1} train --efficiency.method concise_teacher "$@"
+train --efficiency.method concise_teacher "$@"
