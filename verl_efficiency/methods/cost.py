@@ -146,7 +146,6 @@ class ThinkingCounter:
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
         self.pieces = {number: piece for piece, number in tokenizer.get_vocab().items()}
         ends = [number for number, piece in self.pieces.items() if _may_end_a_tag(piece)]
         self.may_end = torch.zeros(max(self.pieces, default=0) + 1, dtype=torch.bool)
