@@ -15,6 +15,7 @@ from verl_efficiency.evaluation.cli import evaluate_command, report_command, tas
 from verl_efficiency.evaluation.offline import offline_command
 from verl_efficiency.evaluation.strategies import strategies_command
 from verl_efficiency.methods.catalog import METHODS
+from verl_efficiency.methods.own import OwnMethod, offers
 from verl_efficiency.methods.page import page
 from verl_efficiency.rewards.cli import grade_command
 from verl_efficiency.settings import SettingsError, unknown
@@ -55,13 +56,26 @@ def methods(
         table = Table("method", "hook", "what it does", "paper")
         for method in METHODS:
             table.add_row(method.name, method.hook, method.summary, method.paper)
+        for own in offers().methods.values():
+            table.add_row(own.name, own.hook, *_summary(own))
         console.print(table)
+        for problem in offers().problems:
+            Console(stderr=True).print(f"warning: {problem}", markup=False, style="yellow", soft_wrap=True)
         return
-    found = [method for method in METHODS if method.name == name]
+    known = [*METHODS, *offers().methods.values()]
+    found = [method.described() if isinstance(method, OwnMethod) else method for method in known if method.name == name]
     if not found:
-        raise SettingsError(unknown("method", name, {method.name for method in METHODS}))
+        raise SettingsError(offers().refused.get(name) or unknown("method", name, {method.name for method in known}))
     for method in found:
         console.print(Markdown(page(method)))
+
+
+def _summary(own: OwnMethod) -> tuple[str, str]:
+    """What a method of another package does, or why that is not known; and whose it is."""
+    try:
+        return own.described().summary, own.owner
+    except SettingsError as error:
+        return f"warning: {error}", own.owner
 
 
 @app.command()

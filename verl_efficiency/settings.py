@@ -64,6 +64,11 @@ class MethodSettings:
         return False
 
     @property
+    def parts(self) -> frozenset[str]:
+        """What must be counted of each rollout beyond its generated tokens: ``thinking``, ``turns``, ``context``."""
+        return frozenset()
+
+    @property
     def reads_feedback(self) -> bool:
         """Whether the method uses feedback that the reward gives in words."""
         return False

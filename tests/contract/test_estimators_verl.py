@@ -6,6 +6,7 @@ pytest.importorskip("verl")
 
 import dataclasses
 import random
+import statistics
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,9 +24,13 @@ from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
 from verl_efficiency.methods.shaping.hapo import HapoSettings
+from verl_efficiency.methods.shaping.kimi import KimiSettings
+from verl_efficiency.methods.shaping.pass_rate import PassRateSettings
+from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
-from verl_efficiency.verl import estimators, run
+from verl_efficiency.rewards import composition
+from verl_efficiency.verl import estimators, run, start_up
 
 FIXED = {"b_min": 20.0, "b_max": 100.0}
 FLOAT32 = 2e-6
@@ -171,6 +176,29 @@ def test_tokens_of_a_tool_are_not_counted_and_carry_nothing():
     assert (data.batch["advantages"][:, 5:15] == 0).all()
 
 
+def test_turns_are_counted_from_the_mask():
+    """Three right answers of 4 tokens, in one, two and three turns: λ is ½, 0 and −½, so rewards are 1.2, 1.0 and 0.8."""
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0], [1, 0, 1, 0, 1, 1]])
+    data = DataProto.from_dict(
+        tensors={"token_level_rewards": torch.eye(3, 6), "response_mask": mask},
+        non_tensors={"uid": np.array(["a"] * 3, dtype=object)},
+    )
+    for cost, expected in {"turns": [0.2, 0.0, -0.2], "generated": [0.0, 0.0, 0.0]}.items():
+        config = algorithm("kimi", cost=cost, weight=0.4, advantage="dr_grpo")
+        compute_advantage(data, adv_estimator="kimi", config=config)
+        assert data.batch["advantages"][:, 0].tolist() == pytest.approx(expected, abs=FLOAT32)
+
+
+def test_thinking_is_counted_by_our_trainer_or_refused(monkeypatch):
+    rows = [Row(1.0, 6, "a"), Row(1.0, 9, "a")]
+    config = algorithm("kimi", cost="thinking", weight=0.4, advantage="dr_grpo")
+    with pytest.raises(RuntimeError, match="efficiency_sync"):
+        compute_advantage(batch(rows), adv_estimator="kimi", config=config)
+    monkeypatch.setattr(run, "_step", run.Step((), (), torch.tensor([5, 2])))
+    data = compute_advantage(batch(rows), adv_estimator="kimi", config=config)
+    assert advantages_of(data) == pytest.approx([-0.2, 0.2], abs=FLOAT32)
+
+
 def test_without_settings_and_with_verls_dataclass():
     rows = [Row(1.0, 3, "a"), Row(1.0, 9, "a"), Row(0.0, 2, "a")]
     expected, _ = reference.token_budget(rows, TokenBudgetSettings(), {})
@@ -305,6 +333,86 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
         "[token_budget] b_min=20 b_max=100 difficulty=0.5 over_budget=0 penalty=0 length_share=1 running_accuracy=0.5 "
         "best_accuracy=0 solve_rate=0.5 length_term=0 unsolved_share=0"
     )
+
+
+GDPO_TERMS = [{"name": "accuracy", "weight": 1.0}, {"name": "repetition", "weight": 0.1, "n": 1}]
+GDPO_TEXTS = ("so so so \\boxed{4}", "\\boxed{4}", "\\boxed{5}", "no no \\boxed{5}", "\\boxed{4}", "it is \\boxed{4}")
+
+
+def test_verls_gdpo_normalises_the_terms_of_a_composition(compose):
+    """What our reward returns, through verl's estimator as its older trainer calls it, against plain loops in float64."""
+    results = [composition("sums", text, "4", terms=GDPO_TERMS) for text in GDPO_TEXTS]
+    rows = [Row(result["score"], 2 + number, "aaaabb"[number]) for number, result in enumerate(results)]
+    data = batch(rows)
+    data.batch["prompts"] = torch.ones(6, 3, dtype=torch.int64)
+    data.batch["attention_mask"] = torch.cat([data.batch["prompts"], data.batch["response_mask"]], dim=1)
+    without = DataProto(batch=data.batch.exclude("prompts"), non_tensor_batch=dict(data.non_tensor_batch))
+    for key in results[0]:
+        data.non_tensor_batch[key] = np.array([result[key] for result in results])
+    config = compose(
+        "algorithm.adv_estimator=gdpo",
+        "trainer.use_v1=False",
+        "+algorithm.gdpo_reward_keys=[term_accuracy,term_repetition]",
+        "+algorithm.gdpo_reward_weights=[1.0,0.1]",
+    )
+    compute_advantage(data, adv_estimator="gdpo", config=config.algorithm)
+
+    total = [0.0] * 6
+    for key, weight in (("term_accuracy", 1.0), ("term_repetition", 0.1)):
+        normalised = reference.group_advantage("grpo", [result[key] for result in results], rows)
+        total = [a + weight * b for a, b in zip(total, normalised, strict=True)]
+    tokens = [value for value, row in zip(total, rows, strict=True) for _ in range(row.length)]
+    mean, deviation = statistics.fmean(tokens), statistics.stdev(tokens)
+    assert advantages_of(data) == pytest.approx([(value - mean) / deviation for value in total], abs=1e-4)
+    assert len({round(value, 6) for value in total}) > 3, "both terms matter"
+    with pytest.raises(KeyError):  # what the V1 trainer hands over
+        compute_advantage(without, adv_estimator="gdpo", config=config.algorithm)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainer.use_v1=True", "+algorithm.gdpo_reward_keys=[term_accuracy]"], ["trainer.use_v1: ", "False"]),
+        ([], ["algorithm.gdpo_reward_keys: ", "[term_accuracy,term_repetition]"]),
+        (
+            ["+algorithm.gdpo_reward_keys=[term_acuracy]"],
+            ["algorithm.gdpo_reward_keys: ", "did you mean 'term_accuracy'"],
+        ),
+        (
+            ["+algorithm.gdpo_reward_keys=[term_accuracy,term_repetition]", "+algorithm.gdpo_reward_weights=[1.0]"],
+            ["algorithm.gdpo_reward_weights: ", "2 keys, got 1"],
+        ),
+        (["+algorithm.gdpo_reward_keys=[term_accuracy,acc]"], None),
+    ],
+)
+def test_gdpo_without_the_terms_is_refused(compose, overrides, words):
+    ours = ("path=pkg://verl_efficiency.rewards", "name=composition")
+    launch = [
+        *(f"reward.custom_reward_function.{setting}" for setting in ours),
+        "reward.reward_manager.name=efficiency",
+    ]
+    config = compose("algorithm.adv_estimator=gdpo", "trainer.use_v1=False", *launch, *overrides)
+    problems = start_up.check(config)
+    assert len(problems) == (words is not None)
+    for word in words or []:
+        assert word in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("reward", "turns", "said"),
+    [("stop_properly", True, True), ("stop_properly", False, False), ("accuracy", True, False)],
+)
+def test_a_reward_that_counts_the_tokens_of_tools_says_so(compose, caplog, reward, turns, said):
+    ours = ("path=pkg://verl_efficiency.rewards", f"name={reward}")
+    launch = [
+        *(f"reward.custom_reward_function.{setting}" for setting in ours),
+        "reward.reward_manager.name=efficiency",
+    ]
+    config = compose(*launch, f"actor_rollout_ref.rollout.multi_turn.enable={turns}")
+    assert start_up.check(config) == []
+    assert [reward in record.getMessage() for record in caplog.records if record.name == "verl_efficiency"] == [
+        True
+    ] * said
 
 
 def test_verl_knows_our_names():
@@ -509,6 +617,34 @@ def test_hapo_recognises_prompts_across_steps(queue, compose, column):
     assert steps[0] != steps[1]
     shortest = run.state_of(estimators.ESTIMATORS["hapo"]).shortest
     assert sorted(shortest.values()) == [3, 4, 6]
+
+
+@pytest.mark.e2e
+def test_toggle_keeps_the_budgets_of_its_prompts(queue, compose):
+    """Under other uids in every step; from step 2 on the phase has no budgets, which the advantages show."""
+    state, steps = {}, []
+    for step in (1, 2):
+        steps.append(
+            train_step(queue, compose, step, "algorithm.adv_estimator=toggle", "+algorithm.efficiency.phase_steps=1")
+        )
+        assert steps[-1] == pytest.approx(
+            formulas.toggle(QUEUE_ROWS, ToggleSettings(phase_steps=1), state), abs=FLOAT32
+        )
+    assert steps[0] != steps[1]
+    assert sorted(run.state_of(estimators.ESTIMATORS["toggle"]).budgets.values()) == [6.0, 6.0, 8.0]  # medians
+
+
+@pytest.mark.e2e
+def test_context_is_counted_from_the_prompts(queue, compose):
+    """Every prompt has 2 tokens and there are no tools: context and turns are the same for all of a group."""
+    ours = train_step(queue, compose, 1, "algorithm.adv_estimator=pass_rate")
+    expected = formulas.pass_rate(QUEUE_ROWS, PassRateSettings(context_weight=0.0, turns_weight=0.0), {})
+    alone = -0.1 - 0.1  # a group of one keeps its reward
+    assert ours == pytest.approx([*expected[:-1], expected[-1] + alone], abs=FLOAT32)
+    ours = train_step(
+        queue, compose, 2, "algorithm.adv_estimator=kimi", "+algorithm.efficiency.cost=generated+3*context"
+    )
+    assert ours == pytest.approx(formulas.kimi(QUEUE_ROWS, KimiSettings(), {}), abs=FLOAT32)
 
 
 @pytest.mark.e2e

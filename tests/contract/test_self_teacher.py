@@ -340,6 +340,30 @@ def test_the_average_does_not_follow_a_gradient_that_verl_threw_away(storage, to
     assert metrics["sample_routing/teacher_updated"] == float(moves)
 
 
+def test_the_concise_teacher_is_told_to_be_concise_whatever_the_score(storage, tokenizer):
+    case = Case(storage, tokenizer, "concise_teacher", instruction_template="{prompt} Briefly: {{x}}.").step()
+    assert [int(mask.sum()) for mask in case.field("distil_mask")] == [3, 4, 4, 2, 8, 27, 6, 0]
+    for row, key in enumerate(case.rows.keys[:-1]):
+        question = f"What is {key.split('_')[0]}? Briefly: {{x}}."
+        assert case.prompt(row) == f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    weights = torch.cat(case.field("distil_weight"))
+    assert weights.unique().tolist() == [0, 1]
+    assert case.metrics["concise_teacher/teacher_rows"] == 7
+
+
+@pytest.mark.parametrize(("given", "moved"), [({}, [50, 100]), ({"teacher_refresh_steps": 40}, [40, 80, 120])])
+def test_the_concise_teacher_is_refreshed_by_the_number_of_the_step(storage, tokenizer, given, moved):
+    """So a run that was resumed in between refreshes at the same steps."""
+    case = Case(storage, tokenizer, "concise_teacher", **given)
+    case.teacher.start(case.workers)
+    assert case.workers.started.teacher_update_rate == 1
+    updates = []
+    for step in range(1, 121):
+        case.teacher.update({"actor/grad_norm": 1.0}, step)
+        updates.append(case.workers.updates)
+    assert [step for step in range(1, 121) if updates[step - 1] > ([0, *updates][step - 1])] == moved
+
+
 def test_without_an_average_there_is_nothing_to_update(storage, tokenizer):
     case = Case(storage, tokenizer, teacher_regularization="none")
     case.teacher.start(case.workers)

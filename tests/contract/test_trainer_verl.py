@@ -1,5 +1,6 @@
 """The trainer ``efficiency_sync`` and its worker: what they take over from verl, what they add, and how they are reached."""
 
+import dataclasses
 import inspect
 import json
 import sys
@@ -29,7 +30,7 @@ from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.settings import SettingsError
-from verl_efficiency.verl import run
+from verl_efficiency.verl import run, start_up
 from verl_efficiency.verl import trainer as trainer_module
 from verl_efficiency.verl.average import WeightAverage
 from verl_efficiency.verl.batch import Batch, read, read_batch, write
@@ -194,7 +195,7 @@ def test_the_steps_in_between(monkeypatch, taught):
         lambda batch, *, with_prompts: read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}]),
     )
     trainer.self_teacher = SimpleNamespace(**{n: step(n) for n in ("route", "teach", "update")}) if taught else None
-    trainer.replay, trainer.timing_raw, metrics = None, {}, {}
+    trainer.replay, trainer.timing_raw, trainer.global_steps, metrics = None, {}, 1, {}
     assert trainer._compute_old_log_prob("batch", metrics) == "batch+"
     assert trainer._compute_advantage("batch", metrics) == "batch+"
     assert trainer._update_actor("batch", metrics) == "batch+"
@@ -212,6 +213,56 @@ def test_the_metrics_of_a_step_are_not_those_of_the_one_before():
     run.begin_step(run.Step((), ()))
     run.report(ESTIMATORS["kimi"], {"b": 3.0})
     assert run.reported() == {"kimi/b": 3.0}
+
+
+def test_thinking_is_counted_where_the_method_pays_for_it(monkeypatch, compose):
+    """What the estimator finds: a prompt that opens the thinking, one that does not, and a tool inside of the thinking."""
+    pieces = ["<think>", "</think>", "a", "\n"]
+    tokenizer = MagicMock(get_vocab=lambda: {piece: number for number, piece in enumerate(pieces)})
+    tokenizer.decode = lambda ids: "".join(pieces[number] for number in ids)
+    several = dataclasses.replace(
+        rows([{}, {}, {}]),
+        responses_B=(torch.tensor([2, 1, 2, 2]), torch.tensor([2, 2]), torch.tensor([0, 2, 2, 1, 2])),
+        masks_B=(torch.ones(4), torch.ones(2), torch.tensor([1, 1, 0, 1, 1])),
+        prompts_B=(torch.tensor([2, 0, 3]), torch.tensor([2]), torch.tensor([0, 2])),
+    )
+    monkeypatch.setattr(trainer_module, "read_batch", lambda batch, with_prompts: several if with_prompts else None)
+    monkeypatch.setattr(PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
+    config = compose("algorithm.adv_estimator=kimi", SYNC, "+algorithm.efficiency.cost=answer")
+    trainer = EfficiencyTrainer(config)
+    trainer.tokenizer = tokenizer
+    trainer._compute_old_log_prob("batch", {})
+    assert run.current_step().thinking_B.tolist() == [2, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "remedy"),
+    [
+        (["algorithm.adv_estimator=grlc"], "trainer.v1.trainer_mode", SYNC),
+        (["algorithm.adv_estimator=kimi", "+algorithm.efficiency.cost=answer"], "trainer.v1.trainer_mode", SYNC),
+        (
+            ["algorithm.adv_estimator=kimi", "+algorithm.efficiency.cost=thinking"],
+            "trainer.v1.trainer_mode",
+            "+algorithm.efficiency.cost=generated",
+        ),
+        (
+            ["algorithm.adv_estimator=pass_rate", "trainer.use_v1=False"],
+            "trainer.use_v1",
+            "+algorithm.efficiency.context_weight=0",
+        ),
+        (
+            ["algorithm.adv_estimator=gfpo", "+algorithm.efficiency.cost=context", "trainer.use_v1=False"],
+            "trainer.use_v1",
+            "trainer.use_v1=True",
+        ),
+    ],
+)
+def test_what_a_trainer_cannot_count_is_refused_with_the_way_to_get_it(compose, overrides, key, remedy):
+    (problem,) = start_up.check(compose(*overrides))
+    assert problem.startswith(f"{key}: ")
+    for part in remedy.removeprefix("+").split("="):
+        assert part in problem
+    assert start_up.check(compose(*overrides, remedy)) == []
 
 
 def test_every_number_of_the_reward_is_logged():

@@ -29,16 +29,24 @@ LIMIT = 24
 TOOL = {5: (3, 6), 9: (2, 4)}  # rollout → columns of its response that a tool wrote
 
 CASES = [
-    *[(name, {}) for name in ESTIMATORS if name not in ("sample_routing", "self_distillation")],  # test_self_teacher.py
+    *[
+        (name, {})
+        for name in ESTIMATORS
+        if name not in ("sample_routing", "self_distillation", "concise_teacher", "custom")
+    ],  # test_self_teacher.py
     *[("length_shaped", {"shaper": shaper}) for shaper in SHAPERS],
     ("token_budget", {"difficulty": "data", "difficulty_column": "extra_info.difficulty", "b_min": 5.0, "b_max": 20.0}),
     ("token_budget", {"difficulty": "running"}),
     ("alp", {"beta": 0.01, "advantage": "rloo"}),
     ("hapo", {"prompt_column": "extra_info.name"}),
+    ("toggle", {"prompt_column": "extra_info.name", "phase_steps": 1}),
     ("s_grpo", {"first_tokens": 2, "probability": 0.5, "most_tokens": 5}),
+    ("custom", {"shaper": "verl_efficiency.methods.shaping.leash.leash", "target_length": 10.0}),
     ("gfpo", {"advantage": "dr_grpo"}),
     ("truncation", {"advantage": "batch"}),
     ("kimi", {"unsolved": "leave", "score_wrong": -1.0}),
+    *[("kimi", {"cost": cost}) for cost in ("thinking", "answer", "turns", "context", "generated+10*turns")],
+    ("token_budget", {"cost": "thinking+0.5*answer"}),
     ("t_spmo", {"normalise": "none"}),
 ]
 
@@ -110,8 +118,24 @@ def maker_for(name: str, settings: dict) -> EfficiencyExperienceMaker:
         reward=SimpleNamespace(overlong_buffer_len=None, stop_properly_penalty_coef=None, clip_range=(-10, 10)),
     )
     return EfficiencyExperienceMaker(
-        None, None, None, None, SimpleNamespace(value=0.0), SimpleNamespace(args=args), None
+        None, None, None, None, SimpleNamespace(value=0.0), SimpleNamespace(args=args), Words()
     )
+
+
+class Words:
+    """A tokenizer as far as thinking is counted with it: token 11 ends the thinking, and token 7 (of the prompts) is a word."""
+
+    def get_vocab(self) -> dict[str, int]:
+        return {"word": 7, "</think>": 11}
+
+    def decode(self, ids) -> str:
+        return " ".join("word" for _ in ids)
+
+
+def thinking_of(row: SimpleNamespace) -> int:
+    """Generated tokens up to the last </think>."""
+    ends = [place + 1 for place, token in enumerate(row.response) if token == 11]
+    return int(row.mask[: max(ends, default=0)].sum())
 
 
 def ours(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> torch.Tensor:
@@ -132,10 +156,14 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
     for number, row in enumerate(rows):
         mask[number, : len(row.mask)] = torch.from_numpy(row.mask)
         rewards[number, len(row.mask) - 1] = row.score
-    columns = [{**read_label(rows[first].label), "raw_prompt": rows[first].text} for first in range(0, len(rows), SIZE)]
+    columns = [
+        {**read_label(rows[first].label), "raw_prompt": rows[first].text, "prompts": rows[first].prompt}
+        for first in range(0, len(rows), SIZE)
+    ]
     monkeypatch.setattr(run, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
-    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows)))
+    thinking = torch.tensor([thinking_of(row) for row in rows])
+    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows), thinking))
     uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
     return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
 
@@ -162,7 +190,7 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
     """The names of our groups."""
     from verl_efficiency.openrlhf.batch import Batch
 
-    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
+    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings, None, maker.tokenizer).labels_G
 
 
 @pytest.mark.parametrize(
@@ -266,7 +294,8 @@ def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("token_budget", {"difficulty": "running"}), ("laser_d", {}), ("hapo", {}), ("leash", {}), ("a_dlp", {}),
-     ("short_rl", {}), ("length_shaped", {"shaper": "leash"})],
+     ("short_rl", {}), ("toggle", {"phase_steps": 1}), ("length_shaped", {"shaper": "leash"}),
+     ("custom", {"shaper": "verl_efficiency.methods.shaping.leash.leash"})],
 )  # fmt: skip
 def test_state_is_saved_and_restored(name, settings):
     if hasattr(ESTIMATORS[name].build_settings(settings, "here"), "max_response_length"):

@@ -115,6 +115,37 @@ def test_sample_routing_loss(make):
     assert trainer.actor_loss_fn.logits is None  # they are not kept alive
 
 
+def test_the_concise_teacher_loss(make):
+    """Σ KL(student ‖ teacher) over the tokens of every rollout, divided by their number; nothing else."""
+    world = make(
+        "concise_teacher",
+        "--efficiency.teacher_refresh_steps",
+        "2",
+        "--efficiency.instruction_template",
+        "{prompt}{prompt}",
+    )
+    made = experience_of(world)
+    assert all(target > 0 for target in by_rollout(made, lambda experience, row: len(experience.info[DISTIL][row])))
+    assert all(experience.advantages.abs().max() == 0 for experience in made)
+    distances = []
+    for number, answer in enumerate(ANSWERS):
+        question = QUESTIONS[number // 4][0]
+        p, q = (full_log_probs(world, text, answer) for text in (question, question * 2))
+        distances.append((p.exp() * (p - q)).sum(-1))
+    want = torch.cat(distances).mean().item()
+    assert want > 0.001
+    name = "model.layers.0.mlp.down_proj.weight"
+    parameter = dict(world.actor.actor.model.module.named_parameters())[name]
+    first = world.actor.average.average[name].clone()
+    world.maker.actor_model_group.async_run_method_batch("append", experience=made)
+    status = world.actor.fit(kl_ctl=0.0)
+    assert status["efficiency/distil_loss"] == pytest.approx(want, rel=0.05)
+    torch.testing.assert_close(world.actor.average.average[name], first, rtol=0, atol=0)  # after every second step
+    world.maker.actor_model_group.async_run_method_batch("append", experience=made)
+    world.actor.fit(kl_ctl=0.0)
+    torch.testing.assert_close(world.actor.average.average[name], parameter.detach().float(), rtol=0, atol=0)
+
+
 def test_the_student_comes_nearer_to_the_teacher(make):
     world = make("self_distillation", "--efficiency.teacher_regularization", "none", "--efficiency.alpha", "0.0")
     losses = []

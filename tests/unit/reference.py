@@ -21,6 +21,19 @@ class Row:
     group: str
     real: bool = True
 
+    @property
+    def thinking(self) -> int:
+        """Generated tokens inside the thinking. This and the next two are made up from the length."""
+        return self.length // 3
+
+    @property
+    def turns(self) -> int:
+        return self.length // 100 + (self.length > 0)
+
+    @property
+    def context(self) -> int:
+        return 40 + 30 * self.turns if self.real else 0
+
     def correct(self, threshold: float) -> bool:
         return self.real and self.score >= threshold
 

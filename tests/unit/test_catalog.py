@@ -12,7 +12,10 @@ from verl_efficiency.methods.page import meanings
 from verl_efficiency.settings import MethodSettings
 
 ROOT = Path(__file__).parents[2]
-REQUIRED = {"TokenBudgetRewardSettings": {"b_min": 1, "b_max": 2}}  # all others work by name alone
+REQUIRED = {
+    "TokenBudgetRewardSettings": {"b_min": 1, "b_max": 2},
+    "CustomSettings": {"shaper": "verl_efficiency.methods.shaping.leash.leash"},
+}  # all others work by name alone
 by_name = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
 
 

@@ -6,9 +6,20 @@ import math
 import pytest
 import torch
 
+from verl_efficiency.methods.concise_teacher import ConciseTeacherSettings, concise_teacher, route_to_instruction
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import DISTIL, GRPO, NO_SOURCE, REFERENCE, SKIP, Routes, demonstrations, route
+from verl_efficiency.methods.routing import (
+    DISTIL,
+    GRPO,
+    INSTRUCTION,
+    NO_SOURCE,
+    REFERENCE,
+    SKIP,
+    Routes,
+    demonstrations,
+    route,
+)
 from verl_efficiency.methods.sample_routing import SampleRoutingSettings, route_by_sample, sample_routing
 from verl_efficiency.methods.self_distillation import SelfDistillationSettings, route_all, self_distillation
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
@@ -52,6 +63,35 @@ def test_sample_routing_of_every_case():
     expected = [0, 0, 0, 1 - 1 / 3, 0, 0, 0, 0, 0.5, 0, 0]
     assert outcome.advantages_B.tolist() == pytest.approx(expected)
     assert outcome.metrics == {"grpo_share": 0.7, "distil_share": 0.3, "skip_share": 0.0}
+
+
+def test_the_concise_teacher_of_every_case():
+    routes = route_to_instruction(batch(), ConciseTeacherSettings())
+    assert kinds(routes) == "dddddddddds"
+    assert routes.source_B.tolist() == [INSTRUCTION] * 10 + [NO_SOURCE]
+    assert concise_teacher(batch(), ConciseTeacherSettings()).advantages_B.tolist() == [0] * 11
+    message = [{"role": "user", "content": "1+1?"}]
+    settings = ConciseTeacherSettings(instruction_template="Be brief. {prompt}")
+    assert teacher_messages(message, None, None, settings) == [{"role": "user", "content": "Be brief. 1+1?"}]
+    assert message[0]["content"] == "1+1?"
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"instruction_template": "be brief"}, "instruction_template"),
+        ({"instruction_template": "{prompt} {x}"}, "instruction_template"),
+        ({"demonstration": "shortest"}, "demonstration"),
+        ({"include_environment_feedback": False}, "include_environment_feedback"),
+        ({"reprompt_template": "{prompt}{solution}{feedback}"}, "reprompt_template"),
+        ({"teacher_refresh_steps": 0}, "teacher_refresh_steps"),
+        ({"teacher_regularization": "none", "teacher_refresh_steps": 10}, "teacher_refresh_steps"),
+    ],
+)
+def test_the_concise_teacher_refuses_what_it_does_not_use(given, named):
+    with pytest.raises(SettingsError, match=f"^{named}: "):
+        ConciseTeacherSettings(**given)
+    ConciseTeacherSettings(teacher_regularization="none")
 
 
 def test_a_truncated_answer_is_a_demonstration_only_if_allowed():

@@ -38,7 +38,9 @@ def page(method: Method, *, recipes: str = "") -> str:
         markdown(module.__doc__ or ""),
         markdown(method.function().__doc__ or ""),
         settings_table(method),
-        f"Paper: {method.paper or 'none'}. Recipe: {recipe}",
+        f"Paper: {method.paper or 'none'}. Recipe: {recipe}"
+        if method.recipe
+        else f"Offered by: {getattr(method, 'owner', '')}",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -50,7 +52,7 @@ def settings_table(method: Method) -> str:
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in own):
         default = "null" if field.default is None else str(field.default).replace("\n", r"\n")
-        meaning = described[field.name].replace("|", r"\|")
+        meaning = described.get(field.name, "").replace("|", r"\|")
         rows.append(f"| `{field.name}` | `{default}` | {meaning} |")
     return "\n".join(rows)
 

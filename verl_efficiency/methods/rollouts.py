@@ -18,7 +18,8 @@ class Rollouts:
 
     Attributes:
         scores_B: float64, the score of each rollout as the reward gave it.
-        lengths_B: int64, generated tokens (tool and observation tokens excluded, EOS included); 0 for an empty response.
+        lengths_B: what each rollout cost. int64, generated tokens (tool and observation tokens excluded, EOS included; 0 for
+            an empty response), or float64 where the setting ``cost`` counts something else.
         groups_B: int64 in ``[0, G)``, which rollouts answer the same prompt.
         correct_B: bool, score at or above the threshold; never true for padding.
         truncated_B: bool, the response stopped because its length reached the limit.
@@ -29,6 +30,10 @@ class Rollouts:
         references_G: a correct solution of each prompt that is no rollout of the batch, None where there is none.
         responses_B: int64 token ids of each response with everything in it, or None when nobody needs them.
         feedback_B: what the reward said of each response in words, None where it said nothing.
+        thinking_B: int64, generated tokens inside the thinking, or None when nobody needs them; likewise:
+        turns_B: int64, how often the policy was asked to write; 0 for an empty response.
+        context_B: int64, tokens of the prompt, and of tools before the last generated token.
+        generated_B: int64, generated tokens where ``lengths_B`` counts something else, else None.
     """
 
     scores_B: Tensor
@@ -43,6 +48,10 @@ class Rollouts:
     references_G: tuple[str | None, ...] | None = None
     responses_B: tuple[Tensor, ...] | None = None
     feedback_B: tuple[str | None, ...] | None = None
+    thinking_B: Tensor | None = None
+    turns_B: Tensor | None = None
+    context_B: Tensor | None = None
+    generated_B: Tensor | None = None
 
     @classmethod
     def build(
@@ -97,6 +106,10 @@ class Rollouts:
     def G(self) -> int:
         """Number of groups, padding groups included."""
         return len(self.labels_G)
+
+    def reached(self, tokens: int) -> Tensor:
+        """(B,) bool: the rollouts of at least so many generated tokens, whatever ``lengths_B`` counts."""
+        return (self.lengths_B if self.generated_B is None else self.generated_B) >= tokens
 
     def count(self, mask_B: Tensor | None = None) -> Tensor:
         """(G,) float64: real rollouts per group, of those in ``mask_B`` when given."""

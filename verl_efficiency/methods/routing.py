@@ -20,7 +20,7 @@ from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.settings import SettingsError
 
 GRPO, DISTIL, SKIP = 0, 1, 2
-NO_SOURCE, REFERENCE = -1, -2
+NO_SOURCE, REFERENCE, INSTRUCTION = -1, -2, -3
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Routes:
         route_B: int64, ``GRPO``, ``DISTIL`` or ``SKIP``; padding is ``SKIP``. Skipped rollouts are in no loss and in no
             denominator, unless all are: then all advantages are 0.
         source_B: int64, the demonstration in the teacher's prompt of a rollout with route ``DISTIL``: the row of a rollout of
-            its group, ``REFERENCE`` (the prompt's reference solution), or ``NO_SOURCE`` (feedback alone).
+            its group, ``REFERENCE`` (the prompt's reference solution), ``INSTRUCTION`` (none: the teacher's question says
+            more than the student's), or ``NO_SOURCE`` (feedback alone).
         feedback_B: bool, whether the feedback on the rollout stands in its teacher's prompt.
     """
 

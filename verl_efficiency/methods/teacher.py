@@ -33,7 +33,8 @@ class DistillationSettings(MethodSettings):
         entropy_beta: β of the weight ``exp(−β · teacher entropy)``, divided by its mean over all routed tokens of the batch;
             0: every token weighs the same.
         teacher_regularization: ``ema``: an exponential average of the actor; ``none``: the actor as it is.
-        teacher_update_rate: τ of ``teacher ← (1 − τ) · teacher + τ · actor``, once per training batch.
+        teacher_update_rate: τ of ``teacher ← (1 − τ) · teacher + τ · actor``.
+        teacher_refresh_steps: training batches from one such step of the teacher to the next.
         max_reprompt_len: tokens of the teacher's prompt at most.
         reprompt_truncation: which end of a longer prompt is cut off, or ``error``.
         dont_reprompt_on_self_success: a correct rollout is never its own demonstration.
@@ -62,6 +63,7 @@ class DistillationSettings(MethodSettings):
     entropy_beta: float = 0.0
     teacher_regularization: Literal["ema", "none"] = "ema"
     teacher_update_rate: float = 0.05
+    teacher_refresh_steps: int = 1
     max_reprompt_len: int = 10240
     reprompt_truncation: Literal["right", "left", "error"] = "right"
     dont_reprompt_on_self_success: bool = True
@@ -88,32 +90,21 @@ class DistillationSettings(MethodSettings):
             of_topk = ("distillation_topk", "distillation_add_tail", "is_clip")
             unused |= dict.fromkeys(of_topk, "full_logit_distillation=False")
         if self.teacher_regularization == "none":
-            unused["teacher_update_rate"] = "teacher_regularization=none"
+            unused |= dict.fromkeys(("teacher_update_rate", "teacher_refresh_steps"), "teacher_regularization=none")
         for name, reason in unused.items():
             value = getattr(self, name)
-            require(value == getattr(DistillationSettings, name), name, value, f"left out: {reason} does not use it")
+            require(value == getattr(type(self), name), name, value, f"left out: {reason} does not use it")
         require(self.distillation_topk >= 1, "distillation_topk", self.distillation_topk, "at least 1")
         require(self.is_clip is None or self.is_clip > 0, "is_clip", self.is_clip, "above 0, or null")
         require(self.entropy_beta >= 0, "entropy_beta", self.entropy_beta, "a number of at least 0")
         require(0 <= self.teacher_update_rate <= 1, "teacher_update_rate", self.teacher_update_rate, "in [0, 1]")
+        refresh = self.teacher_refresh_steps
+        require(refresh >= 1, "teacher_refresh_steps", refresh, "a whole number of at least 1")
         require(self.max_reprompt_len >= 1, "max_reprompt_len", self.max_reprompt_len, "at least 1 token")
         require(self.chunk_tokens >= 1, "chunk_tokens", self.chunk_tokens, "at least 1 token")
-        for name, filled in (
-            ("reprompt_template", {"prompt": "", "solution": "", "feedback": ""}),
-            ("solution_template", {"successful_previous_attempt": ""}),
-            ("feedback_template", {"feedback_raw": ""}),
-        ):
-            template = getattr(self, name)
-            placeholders = ", ".join(f"{{{key}}}" for key in filled)
-            require(
-                all(f"{{{key}}}" in template for key in filled), name, template, f"a text that holds {placeholders}"
-            )
-            try:
-                template.format(**filled)
-            except (KeyError, IndexError, ValueError) as error:
-                raise SettingsError(
-                    f"{name}: {error!r} in {template!r}; the only braces are {placeholders}, others are doubled: {{{{ }}}}"
-                ) from None
+        check_template("reprompt_template", self.reprompt_template, ["prompt", "solution", "feedback"])
+        check_template("solution_template", self.solution_template, ["successful_previous_attempt"])
+        check_template("feedback_template", self.feedback_template, ["feedback_raw"])
 
     @property
     def needs_trainer(self) -> bool:
@@ -126,6 +117,38 @@ class DistillationSettings(MethodSettings):
     @property
     def reads_responses(self) -> bool:
         return self.router is not None or not self.truncated_demonstrations
+
+    def teacher_question(self, question: str, demonstration: str | None, feedback: str | None) -> str:
+        """What the teacher is asked in the place of ``question``.
+
+        Raises:
+            ValueError: there is neither a demonstration nor feedback.
+        """
+        if not demonstration and not feedback:
+            raise ValueError("a teacher without a demonstration and without feedback knows no more than the student")
+        if demonstration and self.remove_thinking_from_demonstration:
+            demonstration = _THINKING.sub("", demonstration).strip() or demonstration
+        return self.reprompt_template.format(
+            prompt=question,
+            solution=self.solution_template.format(successful_previous_attempt=demonstration) if demonstration else "",
+            feedback=self.feedback_template.format(feedback_raw=feedback) if feedback else "",
+        )
+
+
+def check_template(name: str, template: str, placeholders: Sequence[str]) -> None:
+    """Refuse a template that lacks a placeholder, or holds another one.
+
+    Raises:
+        SettingsError: naming the setting ``name``.
+    """
+    known = ", ".join(f"{{{key}}}" for key in placeholders)
+    require(all(f"{{{key}}}" in template for key in placeholders), name, template, f"a text that holds {known}")
+    try:
+        template.format(**dict.fromkeys(placeholders, ""))
+    except (KeyError, IndexError, ValueError) as error:
+        raise SettingsError(
+            f"{name}: {error!r} in {template!r}; the only braces are {known}, others are doubled: {{{{ }}}}"
+        ) from None
 
 
 def teacher_messages(
@@ -147,15 +170,7 @@ def teacher_messages(
     *earlier, last = (dict(message) for message in messages)
     if not isinstance(last["content"], str):
         raise ValueError(f"self-distillation is for text prompts; this one holds {type(last['content']).__name__}")
-    if not demonstration and not feedback:
-        raise ValueError("a teacher without a demonstration and without feedback knows no more than the student")
-    if demonstration and settings.remove_thinking_from_demonstration:
-        demonstration = _THINKING.sub("", demonstration).strip() or demonstration
-    last["content"] = settings.reprompt_template.format(
-        prompt=last["content"],
-        solution=settings.solution_template.format(successful_previous_attempt=demonstration) if demonstration else "",
-        feedback=settings.feedback_template.format(feedback_raw=feedback) if feedback else "",
-    )
+    last["content"] = settings.teacher_question(last["content"], demonstration, feedback)
     return [*earlier, last]
 
 

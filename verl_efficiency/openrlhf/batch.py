@@ -15,6 +15,8 @@ from torch import Tensor
 
 from verl_efficiency.data.columns import column
 from verl_efficiency.data.openrlhf import read_label
+from verl_efficiency.grading import opens_thinking
+from verl_efficiency.methods.cost import LOOK_BACK, count_tool_tokens, count_turns, priced, thinking_counter
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.variance_routing import StoredResponses
@@ -90,8 +92,10 @@ class Batch:
         """The row of the data set behind each group, from its label."""
         return [read_label(self.labels_B[first]) for first in range(0, len(self.labels_B), self.group_size)]
 
-    def rollouts(self, settings: MethodSettings, state: Any = None) -> Rollouts:
+    def rollouts(self, settings: MethodSettings, state: Any = None, tokenizer: Any = None) -> Rollouts:
         """The input of a method, with what it asks of the data set (in the labels).
+
+        ``tokenizer`` is needed only where the method counts thinking tokens.
 
         A group is named by its place and its tokens: methods that draw by the name draw anew in every step, and the same again
         in a repeated run.
@@ -110,7 +114,22 @@ class Batch:
         )
         if settings.reads_responses:
             rollouts = replace(rollouts, responses_B=self.tokens_B)
-        return replace(rollouts, **self._columns(settings, state))
+        added = self._columns(settings, state) | self._counts(settings, tokenizer)
+        return priced(replace(rollouts, **added), settings)
+
+    def _counts(self, settings: MethodSettings, tokenizer: Any) -> dict[str, Tensor]:
+        """The counts of ``settings.parts``."""
+        counts: dict[str, Tensor] = {}
+        if "turns" in settings.parts:
+            counts["turns_B"] = count_turns(self.mask_BL)
+        if "context" in settings.parts:
+            counts["context_B"] = torch.tensor([*map(len, self.prompt_tokens_B)]) + count_tool_tokens(self.mask_BL)
+        if "thinking" in settings.parts:
+            ends = [tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in self.prompt_tokens_B]
+            masks = [mask[: len(ids)] for mask, ids in zip(self.mask_BL, self.tokens_B, strict=True)]
+            opened = [opens_thinking(end) for end in ends]
+            counts["thinking_B"] = thinking_counter(tokenizer).count(self.tokens_B, masks, opened)
+        return counts
 
     def _columns(self, settings: MethodSettings, state: Any) -> dict[str, Any]:
         rows_G = self.rows()

@@ -62,7 +62,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         if self.method is None:
             return experiences
         batch = Batch.of(experiences, self.args.rollout.n_samples_per_prompt)
-        rollouts = batch.rollouts(self.method_settings, self.method_state)
+        rollouts = batch.rollouts(self.method_settings, self.method_state, self.tokenizer)
         outcome = self.method.function()(rollouts, self.method_settings, self.method_state)
         advantages_BL, metrics = batch.token_advantages(outcome), dict(outcome.metrics)
         if teaches(self.args.efficiency):

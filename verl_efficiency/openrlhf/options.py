@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, nearest, unknown
 
 ROOT = "--efficiency"
@@ -36,7 +37,7 @@ class Options:
 
     def row(self) -> Method | None:
         """The method's row of the catalog."""
-        return None if self.method is None else ESTIMATORS[self.method]
+        return None if self.method is None else all_estimators()[self.method]
 
     def build_settings(self) -> MethodSettings | None:
         """The settings as the method's own class.
@@ -107,10 +108,12 @@ def _checked(given: dict[str, Any]) -> Options:
         raise SettingsError(
             f"{ROOT}.method: is missing; it is one of {', '.join(ESTIMATORS)}, or null for OpenRLHF's own advantages"
         )
-    if method is not None and method not in ESTIMATORS:
+    if method is not None and method not in all_estimators():
+        if method in offers().refused:
+            raise SettingsError(f"{ROOT}.method: {offers().refused[method]}")
         if method in REWARDS:
             raise SettingsError(f"{ROOT}.method: {method} is a reward; write {ROOT}.reward {method}")
-        raise SettingsError(f"{ROOT}.method: {unknown('method', method, ESTIMATORS)}")
+        raise SettingsError(f"{ROOT}.method: {unknown('method', method, all_estimators())}")
     if reward is not None and reward not in REWARDS:
         raise SettingsError(f"{ROOT}.reward: {unknown('reward', reward, REWARDS)}")
     if method is None and settings:

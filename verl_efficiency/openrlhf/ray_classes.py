@@ -85,6 +85,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         super().init_model_from_pretrained(*args, **kwargs)
         self.settings: Any = self.strategy.args.efficiency.build_settings()
         self.average: WeightAverage | None = None
+        self.steps: int = (self.checkpoint_states or {}).get("global_step", 0)  # one fit each
         if teaches(self.strategy.args.efficiency) and self.settings.teacher_regularization == "ema":
             self.average = self._start_average()
         names = [type(part).__name__ for part in (self, self.trainer, self.trainer.actor_loss_fn)]
@@ -99,7 +100,8 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         status = super().fit(*args, **kwargs)
-        if self.average is not None:
+        self.steps += 1
+        if self.average is not None and self.steps % self.settings.teacher_refresh_steps == 0:
             self.average.update()
         return status
 

@@ -19,7 +19,7 @@ from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import NO_SOURCE, REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
 from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.openrlhf.batch import Batch
@@ -196,7 +196,7 @@ class SelfTeacher:
         demonstration = None
         if source == REFERENCE:
             demonstration = rollouts.references_G[group]  # type: ignore[index]  # check_routes has seen it
-        elif source != NO_SOURCE:
+        elif source >= 0:
             demonstration = self._text(batch, source)
         messages = read_label(batch.labels_B[row])["prompt"]
         if messages is None:

@@ -11,6 +11,7 @@ from typing import Any
 from verl_efficiency.data.columns import column
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.methods.own import offers
 from verl_efficiency.methods.shaping.base import ShapingSettings
 from verl_efficiency.methods.shaping.drpo import DrpoSettings
 from verl_efficiency.methods.shaping.length_shaped import LengthShapedSettings
@@ -243,7 +244,9 @@ def _is_share(value: Any) -> bool:
 
 
 def warn(args: Any, options: Options) -> None:
-    """Say what was never tried with our classes, and what is not saved."""
+    """Say what was never tried with our classes, what is not saved, and which methods of other packages are not there."""
+    for problem in offers().problems:
+        logger.warning("%s", problem)
     tried_nowhere = {
         "--train.colocate_all": args.train.colocate_all,
         "--train.colocate_actor_ref": args.train.colocate_actor_ref,

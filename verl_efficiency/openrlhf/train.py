@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.own import offers
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, take_options
 from verl_efficiency.settings import SettingsError
@@ -83,6 +84,7 @@ def help_text(arguments: Sequence[str]) -> str:
         "",
         f"{ROOT}.method   which method computes the advantages (null: OpenRLHF itself):",
         *(f"    {name:18s} {method.summary}" for name, method in ESTIMATORS.items()),
+        *(f"    {name:18s} {method.owner}" for name, method in offers().methods.items()),
         f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(with_file)}",
         f"{ROOT}.<name>   a setting of the method; --help after {ROOT}.method NAME lists them",
     ]

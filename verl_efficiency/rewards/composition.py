@@ -16,6 +16,16 @@ Of every reward a higher score is better, penalties being negative already, so a
 may have any. It is called as verl calls a reward, and returns a number, or a dict with ``score``. ``acc`` and the other extras
 come from the first term that has them.
 
+**Terms of different scale.** In a plain sum the term that varies most decides the advantage. GDPO (arXiv 2601.05242)
+normalises each term within its group, weighs and adds the results, and whitens the sum over the batch. verl has it as the
+estimator ``gdpo``, which reads the terms from the extras of this reward::
+
+    algorithm.adv_estimator=gdpo trainer.use_v1=False
+    +algorithm.gdpo_reward_keys=[term_accuracy,term_repetition] +algorithm.gdpo_reward_weights=[1.0,0.1]
+
+Normalising undoes the weights of the terms, all but their signs, so ``gdpo_reward_weights`` are the ones that count. verl
+0.9.1 hands the extras to the estimator in its older trainer only, hence ``use_v1=False``.
+
 >>> composition("sums", r"2+2 is \boxed{4}", "4")["score"]
 1.0
 """

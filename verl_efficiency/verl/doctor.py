@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
 
 PLUGIN = "verl_efficiency.verl.plugin"
@@ -53,7 +54,21 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
         return
     if ray_worker:
         yield from _registered(_probe_ray(), "in a Ray worker")
+    yield from _methods_of_others()
     yield from _configuration(arguments)
+
+
+def _methods_of_others() -> Iterator[Finding]:
+    """Methods that installed packages offer, each loaded once."""
+    yield from (Finding("warn", problem) for problem in offers().problems)
+    for method in offers().methods.values():
+        try:
+            method.settings_class()
+            method.new_state()
+        except SettingsError as error:
+            yield Finding("warn", str(error))
+        else:
+            yield Finding("ok", f"method {method.owner}")
 
 
 def _has_plugins(version: str) -> bool:

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS as ESTIMATORS
+from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
@@ -25,11 +27,11 @@ ALIAS = "efficiency."
 
 
 def register(core_algos: Any) -> None:
-    """Register every estimator of the catalog under its name and under ``efficiency.<name>``.
+    """Register every estimator of the catalog, and of other packages, under its name and under ``efficiency.<name>``.
 
     Where somebody else has registered a name already, it stays theirs and a warning says so.
     """
-    for method in ESTIMATORS.values():
+    for method in all_estimators().values():
         estimator = _Yielding(method.name, make_estimator(method))
         for name in (ALIAS + method.name, method.name):
             if name in core_algos.ADV_ESTIMATOR_REGISTRY:
@@ -90,7 +92,13 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
         rollouts = build_rollouts(
-            token_level_rewards.sum(-1), response_mask.sum(-1), index, method, settings, run.current_step()
+            token_level_rewards.sum(-1),
+            response_mask.sum(-1),
+            index,
+            method,
+            settings,
+            run.current_step(),
+            response_mask,
         )
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
@@ -107,8 +115,9 @@ def build_rollouts(
     method: Method,
     settings: MethodSettings,
     step: run.Step | None,
+    mask_BL: Tensor | None = None,
 ) -> Rollouts:
-    """The batch as the method is given it."""
+    """The batch as the method is given it; ``mask_BL`` is the response mask, for methods that count turns."""
     rollouts = Rollouts.build(
         scores_B,
         lengths_B,
@@ -116,7 +125,7 @@ def build_rollouts(
         correct_threshold=settings.correct_threshold,
         real_B=~_padding(uids_B, lengths_B),
     )
-    return run.complete(rollouts, settings, run.state_of(method), step)
+    return run.complete(rollouts, settings, run.state_of(method), step, mask_BL)
 
 
 def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS as ESTIMATORS
+from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.cost import count_tool_tokens, count_turns, priced
+from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings, SettingsError, unknown
@@ -26,10 +29,12 @@ class Step:
     Attributes:
         responses_B: token ids of each response.
         feedback_B: what the reward said of each response in words, or None.
+        thinking_B: int64, thinking tokens of each response, or None when nobody needs them.
     """
 
     responses_B: tuple[Tensor, ...]
     feedback_B: tuple[str | None, ...]
+    thinking_B: Tensor | None = None
 
 
 _states: dict[str, Any] = {}
@@ -81,9 +86,10 @@ def load_states(saved: dict[str, dict]) -> None:
         SettingsError: the state of a method, or a field of one, that this version does not have.
     """
     for name, values in saved.items():
-        if name not in ESTIMATORS:
-            raise SettingsError(f"the checkpoint holds the state of an {unknown('estimator', name, ESTIMATORS)}")
-        _states[name] = ESTIMATORS[name].restored_state(values)
+        known = all_estimators()
+        if name not in known:
+            raise SettingsError(f"the checkpoint holds the state of an {unknown('estimator', name, known)}")
+        _states[name] = known[name].restored_state(values)
 
 
 def reset() -> None:
@@ -94,15 +100,43 @@ def reset() -> None:
     _metrics.clear()
 
 
-def complete(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step | None) -> Rollouts:
-    """Add what the method asks for beyond scores and lengths: columns of the data set, responses, feedback, references."""
-    added: dict[str, Any] = {}
+def complete(
+    rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step | None, mask_BL: Tensor | None = None
+) -> Rollouts:
+    """Add what the method asks for beyond scores and lengths: columns of the data set, responses, feedback, references, and
+    the counts that its cost is made of."""
+    added: dict[str, Any] = _counts(rollouts, settings, step, mask_BL)
     if settings.reads_responses or settings.reads_feedback:
         if step is None:
             raise RuntimeError("this method needs trainer.v1.trainer_mode=efficiency_sync")
         added["responses_B"] = step.responses_B if settings.reads_responses else None
         added["feedback_B"] = step.feedback_B if settings.reads_feedback else None
-    return dataclasses.replace(rollouts, **added, **_columns(rollouts, settings, state))
+    return priced(dataclasses.replace(rollouts, **added, **_columns(rollouts, settings, state)), settings)
+
+
+def _counts(
+    rollouts: Rollouts, settings: MethodSettings, step: Step | None, mask_BL: Tensor | None
+) -> dict[str, Tensor]:
+    """The counts of ``settings.parts``: turns and tools from the response mask, prompts from TransferQueue, thinking from our
+    trainer."""
+    counts: dict[str, Tensor] = {}
+    if "thinking" in settings.parts:
+        if step is None or step.thinking_B is None:
+            raise RuntimeError(
+                "this method counts thinking tokens, which needs trainer.v1.trainer_mode=efficiency_sync"
+            )
+        counts["thinking_B"] = step.thinking_B.to(rollouts.scores_B.device)
+    if not settings.parts & {"turns", "context"}:
+        return counts
+    if mask_BL is None:
+        raise RuntimeError("this method counts turns, and nobody has given it the response mask")
+    if "turns" in settings.parts:
+        counts["turns_B"] = count_turns(mask_BL)
+    if "context" in settings.parts:
+        prompts_G = [0 if row is None else len(row["prompts"]) for row in _rows_of_groups(rollouts, ["prompts"])]
+        prompts_B = torch.tensor(prompts_G, device=mask_BL.device)[rollouts.groups_B]
+        counts["context_B"] = prompts_B + count_tool_tokens(mask_BL)
+    return counts
 
 
 def _columns(rollouts: Rollouts, settings: MethodSettings, state: Any) -> dict[str, Any]:
@@ -112,10 +146,7 @@ def _columns(rollouts: Rollouts, settings: MethodSettings, state: Any) -> dict[s
         paths.setdefault("prompt", "raw_prompt")
     if not paths:
         return {}
-    real = (rollouts.count() > 0).tolist()
-    labels = [label for label, keep in zip(rollouts.labels_G, real, strict=True) if keep]
-    rows = iter(_rows_of_step(labels, sorted({path.split(".")[0] for path in paths.values()})))
-    rows_G = [next(rows) if keep else None for keep in real]
+    rows_G = _rows_of_groups(rollouts, sorted({path.split(".")[0] for path in paths.values()}))
 
     def column(role: str, of_padding: Any) -> list:
         return [of_padding if row is None else _select(row, paths[role]) for row in rows_G]
@@ -132,6 +163,14 @@ def _columns(rollouts: Rollouts, settings: MethodSettings, state: Any) -> dict[s
         known = added.get("references_G", (None,) * rollouts.G)
         added["references_G"] = state.completed(known, added["prompt_ids_G"])
     return added
+
+
+def _rows_of_groups(rollouts: Rollouts, columns: list[str]) -> list[dict | None]:
+    """One row of ``columns`` per group; None for a group of padding."""
+    real = (rollouts.count() > 0).tolist()
+    labels = [label for label, keep in zip(rollouts.labels_G, real, strict=True) if keep]
+    rows = iter(_rows_of_step(labels, columns))
+    return [next(rows) if keep else None for keep in real]
 
 
 def _rows_of_step(uids: list[str], columns: list[str]) -> list[dict]:

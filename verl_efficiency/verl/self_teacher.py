@@ -22,7 +22,7 @@ from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 from verl_efficiency.methods import distillation
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import NO_SOURCE, REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
 from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.verl import run
@@ -76,9 +76,12 @@ class SelfTeacher:
             state.offer_all(self.rollouts, lambda row: self._text(rows, row))
             self._log(metrics, stored_responses=float(len(state.texts)))
 
-    def update(self, metrics: dict) -> None:
-        """Move the teacher's average; not in a step in which verl threw a gradient away, be it one of several."""
-        if self.settings.teacher_regularization != "ema":
+    def update(self, metrics: dict, step: int = 0) -> None:
+        """Move the teacher's average; not in a step in which verl threw a gradient away, be it one of several.
+
+        ``step`` is verl's number of the training step, from which on the teacher may have to wait for its next one.
+        """
+        if self.settings.teacher_regularization != "ema" or step % self.settings.teacher_refresh_steps:
             return
         moved = math.isfinite(metrics["actor/grad_norm"])
         self._log(metrics, teacher_updated=float(moved))
@@ -171,7 +174,7 @@ class SelfTeacher:
         demonstration = feedback = None
         if source == REFERENCE:
             demonstration = self.rollouts.references_G[group]  # type: ignore[index]  # check_routes has seen it
-        elif source != NO_SOURCE:
+        elif source >= 0:
             demonstration = self._text(rows, source)
         if self.routes.feedback_B[row]:
             feedback = self.rollouts.feedback_B[row]  # type: ignore[index]  # likewise

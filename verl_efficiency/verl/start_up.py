@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.concern import concerns_us
@@ -52,6 +53,8 @@ def patch_validate_config(module: Any) -> None:
 
 
 def _check_and_prepare(config: Any) -> None:
+    for problem in offers().problems:  # of packages that this run does not ask for
+        logger.warning("%s", problem)
     problems = check(config)
     if problems:
         raise SettingsError("\n".join(["this run would not do what its configuration says:", *problems]))

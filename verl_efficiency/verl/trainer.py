@@ -14,6 +14,7 @@ does is done by ``super()``; nothing of it is copied (file and line in verl 0.9.
 
 import logging
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
+from verl_efficiency.grading import opens_thinking
+from verl_efficiency.methods.cost import LOOK_BACK, thinking_counter
 from verl_efficiency.methods.prefix_credit import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
@@ -39,11 +42,14 @@ MODE = "efficiency_sync"
 class EfficiencyTrainer(PPOTrainerSync):
     """verl's ``sync`` trainer that runs every method of ours, and logs every reward component and method statistic."""
 
+    counts_thinking = False
+
     def __init__(self, config: Any) -> None:
         self.method = estimator_of(config)
         self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
         self.self_teacher: Any = None
         self.replay: Any = None
+        self.counts_thinking = bool(self.settings and "thinking" in self.settings.parts)
         if isinstance(self.settings, TSpmoSettings) and self.settings.replay:
             from verl_efficiency.verl.replay import Replay
 
@@ -88,8 +94,9 @@ class EfficiencyTrainer(PPOTrainerSync):
         return {**metrics, **self.replay.metrics} if self.replay else metrics
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        rows = read_batch(batch, with_prompts=self.self_teacher is not None or self.replay is not None)
-        run.begin_step(rows.step)
+        prompts = self.self_teacher is not None or self.replay is not None or self.counts_thinking
+        rows = read_batch(batch, with_prompts=prompts)
+        run.begin_step(with_thinking(rows, self.tokenizer) if self.counts_thinking else rows.step)
         metrics.update(reward_metrics(rows))
         self.rows = rows.in_order_of_keys()
         if self.self_teacher:
@@ -110,8 +117,15 @@ class EfficiencyTrainer(PPOTrainerSync):
         batch = super()._update_actor(batch, metrics)
         if self.self_teacher:
             with marked_timer("teacher_update", self.timing_raw, color="green"):
-                self.self_teacher.update(metrics)
+                self.self_teacher.update(metrics, self.global_steps)
         return batch
+
+
+def with_thinking(rows: Batch, tokenizer: Any) -> run.Step:
+    """The step with the thinking tokens of each response."""
+    ends = [tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in rows.prompts_B]
+    opened = [opens_thinking(end) for end in ends]
+    return replace(rows.step, thinking_B=thinking_counter(tokenizer).count(rows.responses_B, rows.masks_B, opened))
 
 
 def reward_metrics(rows: Batch) -> dict[str, float]:

@@ -5,6 +5,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+
 from tests.unit.reference import Row
 from tests.unit.test_rollouts import build
 from verl_efficiency.methods.catalog import ESTIMATORS
@@ -13,7 +15,21 @@ from verl_efficiency.methods.outcome import Outcome
 LIMIT = 300  # tokens; rollouts of the random batches are at most that long
 NAMES = (
     *("arora", "kimi", "laser", "laser_d", "laser_de", "short_rl", "alp", "dast", "shorter_better", "grpo_lead", "gr3"),
-    *("hapo", "leash", "a_dlp", "drpo", "cosine", "truncation", "gfpo", "grpo_roc", "s_grpo"),
+    *(
+        "hapo",
+        "leash",
+        "a_dlp",
+        "drpo",
+        "cosine",
+        "truncation",
+        "overlong",
+        "toggle",
+        "pass_rate",
+        "grlc",
+        "gfpo",
+        "grpo_roc",
+        "s_grpo",
+    ),
 )
 # Settings at which length matters on batches of a few hundred tokens.
 USUAL: dict[str, dict[str, Any]] = {
@@ -24,6 +40,9 @@ USUAL: dict[str, dict[str, Any]] = {
     "alp": {"beta": 0.002},
     "leash": {"target_length": 100.0, "initial_price": 0.3, "step": 0.2},
     "a_dlp": {"step": 0.002},
+    "overlong": {"buffer": 200},
+    "custom": {"shaper": "verl_efficiency.methods.shaping.arora.arora"},
+    "toggle": {"phase_steps": 2},
 }
 
 
@@ -38,7 +57,13 @@ def settings_of(name: str, **given: Any) -> Any:
 def run(name: str, rows: Sequence[Row], settings: Any, state: Any = None) -> Outcome:
     """One step; a prompt's name is its group's label."""
     rollouts = build(rows, correct_threshold=settings.correct_threshold)
-    rollouts = dataclasses.replace(rollouts, prompt_ids_G=rollouts.labels_G)
+    rollouts = dataclasses.replace(
+        rollouts,
+        prompt_ids_G=rollouts.labels_G,
+        thinking_B=torch.tensor([row.thinking for row in rows], dtype=torch.int64),
+        turns_B=torch.tensor([row.turns for row in rows], dtype=torch.int64),
+        context_B=torch.tensor([row.context for row in rows], dtype=torch.int64),
+    )
     return ESTIMATORS[name].function()(rollouts, settings, ESTIMATORS[name].new_state() if state is None else state)
 
 

@@ -14,7 +14,15 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.unit.reference import Row, decoupled_advantage, group_advantage, groups_of, standardise, whiten
+from tests.unit.reference import (
+    Row,
+    decoupled_advantage,
+    group_advantage,
+    groups_of,
+    percentile,
+    standardise,
+    whiten,
+)
 
 Numbers = list[float]
 
@@ -322,6 +330,69 @@ def truncation(rows, s, state):
     ]
 
 
+def overlong(rows, s, state):
+    shaped = scores(rows)
+    buffer = s.max_response_length / 5 if s.buffer is None else s.buffer
+    for i, row in enumerate(rows):
+        over = row.length - (s.max_response_length - buffer)
+        if row.real and over > 0:
+            shaped[i] -= s.factor * min(1.0, over / buffer)
+    return advantage(rows, shaped, s)
+
+
+def toggle(rows, s, state):
+    """The prompt of a group is its label here."""
+    shaped, budgets, step = scores(rows), state.setdefault("budgets", {}), state.get("step", 0)
+    for label, members in groups_of(rows).items():
+        right = right_of(rows, members, s)
+        if right and label not in budgets:
+            budgets[label] = percentile([rows[i].length for i in right], s.percentile / 100)
+        if step // s.phase_steps % 2 or not members or mean([rows[i].score for i in members]) < s.threshold:
+            continue
+        for i in members:
+            if rows[i].length > budgets.get(label, math.inf) and rows[i].score > 0:
+                shaped[i] = 0.0
+    state["step"] = step + any(row.real for row in rows)
+    return advantage(rows, shaped, s)
+
+
+def pass_rate(rows, s, state):
+    shaped = scores(rows)
+    for members in groups(rows):
+        rate = max(0.0, mean([rows[i].score for i in members]))
+        for weight, count in (
+            (s.output_weight, lambda row: row.length),
+            (s.context_weight, lambda row: row.context),
+            (s.turns_weight, lambda row: row.turns),
+        ):
+            largest = max(1, *(count(rows[i]) for i in members))
+            for i in members:
+                shaped[i] -= rate * weight * count(rows[i]) / largest
+    return advantage(rows, shaped, s)
+
+
+def grlc(rows, s, state):
+    shaped = scores(rows)
+    for members in groups(rows):
+        ranked = sorted((rows[i].score for i in members), reverse=True)
+        needed = ranked[max(0, math.floor(len(members) * s.top_share) - 1)]
+        for weight, bonus, count in (
+            (s.thinking_weight, s.thinking_bonus, lambda row: row.thinking),
+            (s.answer_weight, s.answer_bonus, lambda row: row.length - row.thinking),
+        ):
+            counts = [count(rows[i]) for i in members]
+            low, high = min(counts), max(counts)
+            terms = [0.0 if high == low else 1 - (one - low) / (high - low) for one in counts]
+            for i, term in zip(members, terms, strict=True):
+                shaped[i] += weight * (term - mean(terms))
+            written = [i for i in members if count(rows[i])]
+            if len(members) > 1 and written:
+                shortest = min(written, key=lambda i: count(rows[i]))
+                if rows[shortest].score >= needed:
+                    shaped[shortest] += bonus
+    return advantage(rows, shaped, s)
+
+
 def among(rows: Sequence[Row], kept: set[int], name: str) -> Numbers:
     """The group advantage among the kept; 0 for the others."""
     out = [0.0] * len(rows)
@@ -340,8 +411,15 @@ def among(rows: Sequence[Row], kept: set[int], name: str) -> Numbers:
 
 def gfpo(rows, s, state):
     kept: set[int] = set()
+    seen = state.setdefault("seen", [])  # the mean score of every group of the run
+    seen += [round(mean([rows[i].score for i in members]), 3) for members in groups(rows)]
     for members in groups(rows):
         wanted = math.ceil(len(members) / 2) if s.keep is None else s.keep
+        if s.adaptive:
+            own = round(mean([rows[i].score for i in members]), 3)
+            middle = sum(other < own for other in seen) + sum(other == own for other in seen) / 2
+            shares = [s.keep_hardest, s.keep_hard, s.keep_easy, s.keep_easiest]
+            wanted = math.ceil(len(members) * shares[math.floor(4 * middle / len(seen))] - 1e-9)
 
         def worst(i):
             length = rows[i].length
@@ -435,6 +513,6 @@ FORMULAS: dict[str, Callable[..., Numbers]] = {
     function.__name__: function
     for function in (
         *(arora, kimi, laser, laser_d, laser_de, short_rl, alp, dast, shorter_better, grpo_lead, gr3, hapo, leash),
-        *(a_dlp, drpo, cosine, truncation, gfpo, grpo_roc, s_grpo),
+        *(a_dlp, drpo, cosine, truncation, overlong, toggle, pass_rate, grlc, gfpo, grpo_roc, s_grpo),
     )
 }

@@ -25,8 +25,8 @@ def test_a_page_names_the_paper_of_the_catalog_and_shows_a_formula(name):
     method = ESTIMATORS[name]
     text = (importlib.import_module(method.module).__doc__ or "") + (method.function().__doc__ or "")
     number = re.search(r"\d{4}\.\d{5}", method.paper)
-    assert number
-    assert number[0] in text
+    assert number or name in ("pass_rate", "grlc"), "these two are known from code only"
+    assert (number[0] if number else "github.com/") in text
     assert ">>>" in text
     assert "::" in text or "``" in text
 

@@ -26,7 +26,20 @@ VARIANTS = {  # other values of the settings that change the formula
     "drpo": [{"temperature": 1.0}, {"temperature": 0.01}],
     "cosine": [{"margin": 0, "exceed": -3.0}, {"correct_shortest": 6.0, "correct_longest": 5.0}],
     "truncation": [{"truncated_value": -0.3}, {"truncated_factor": 0.0, "correct_boost": 0.0}],
-    "gfpo": [{"keep": 3}, {"metric": "token_efficiency"}, {"keep": 1, "metric": "token_efficiency"}],
+    "overlong": [{"buffer": None}, {"buffer": 1, "factor": 2.0}],
+    "toggle": [{"percentile": 0.0}, {"percentile": 90.0, "phase_steps": 1}, {"threshold": 0.0}, {"threshold": 0.9}],
+    "pass_rate": [{"output_weight": 0.0, "context_weight": 2.0}, {"turns_weight": 0.0, "context_weight": 0.0}],
+    "grlc": [
+        {"thinking_weight": 0.0, "answer_weight": 3.0},
+        {"thinking_bonus": 0.3, "answer_bonus": 0.2, "top_share": 0.5},
+    ],
+    "gfpo": [
+        {"adaptive": True},
+        {"adaptive": True, "keep_easiest": 0.1, "keep_easy": 0.3, "keep_hard": 0.7, "keep_hardest": 1.0},
+        {"keep": 3},
+        {"metric": "token_efficiency"},
+        {"keep": 1, "metric": "token_efficiency"},
+    ],
     "grpo_roc": [{"keep": 4}, {"keep": 5, "min_correct": 1, "min_wrong": 3}, {"min_correct": 0, "min_wrong": 0}],
 }
 

@@ -5,7 +5,10 @@ stand-ins. It works in float32 in places, hence the tolerance. Each is compared 
 at scores of 1 and 0, where the rewards are theirs on another scale.
 """
 
+import dataclasses
+
 import pytest
+import torch
 
 from tests.unit import reference
 from tests.unit.reference import Row
@@ -275,3 +278,55 @@ def test_anytime_reasoner_with_one_budget_is_dr_grpo():
     official = [0.25, 0.25, -0.75, 0.25, -0.25, -0.25, 0.75, -0.25, 0, 0, 0, 0, 0, 0, 0, 0]
     rollouts = build(batch(1, 0))
     assert group_advantage("dr_grpo", rollouts.scores_B, rollouts).tolist() == pytest.approx(official)
+
+
+def test_overlong():
+    """verl 0.9.1, DAPORewardManager.run_single (reward manager ``dapo``): max_resp_len 512, buffer 256, factor 1, scores ±1.
+
+    With 0/1 scores and half the factor the advantages of ``grpo`` are the same.
+    """
+    rewards = [1, 0.125, -1, 1, -1.171875, -1, 1, -1.2109375, 1, 1, 1, 0.4375, -1, -1, -1, -2]
+    given = {"max_response_length": LIMIT, "buffer": 256}
+    rows = batch(1, -1)
+    for advantage in ("dr_grpo", "rloo", "grpo"):
+        chosen = settings_of("overlong", **given, factor=1.0, advantage=advantage)
+        expected = reference.group_advantage(advantage, rewards, rows)
+        assert advantages("overlong", rows, chosen) == pytest.approx(expected, abs=1e-6)
+    halved = advantages("overlong", batch(1, 0), settings_of("overlong", **given))
+    assert halved == pytest.approx(reference.group_advantage("grpo", rewards, rows), abs=1e-5)
+
+
+THINKING = [100, 300, 0, 200, 300, 50, 100, 110, 40, 90, 60, 100, 10, 30, 50, 512]
+TURNS = [1, 3, 1, 2, 2, 2, 2, 1, 1, 1, 1, 4, 1, 2, 3, 4]
+CONTEXT = [50, 90, 50, 70, 80, 81, 82, 50, 60, 60, 60, 120, 40, 50, 60, 70]
+
+
+def counted(name, chosen):
+    """Advantages on the 0/1 batch with the counts above."""
+    counts = {"thinking_B": THINKING, "turns_B": TURNS, "context_B": CONTEXT}
+    rollouts = dataclasses.replace(build(batch(1, 0)), **{key: torch.tensor(count) for key, count in counts.items()})
+    return ESTIMATORS[name].function()(rollouts, chosen).advantages_B.tolist()
+
+
+def test_pass_rate():
+    """PrimeIntellect-ai/prime-rl 559b447, GRPOAlgorithm.score_group with its default linear length penalty (advantages)."""
+    official = [0.323242, 0.099284, -0.65332, 0.230794, -0.270304, -0.22827, 0.749248, -0.250674,
+                0.085938, 0.054688, 0.085938, -0.226562, 0, 0, 0, 0]  # fmt: skip
+    assert counted("pass_rate", settings_of("pass_rate")) == pytest.approx(official, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "official"),
+    [
+        ({}, [1.088542, 0.821875, 0.071875, 1.017708, 0.021, 0.081, 1.001, -0.103,
+              1.096474, 1.013141, 1.078526, 0.811859, -0.022012, -0.025996, -0.02998, 0.077988]),
+        ({"thinking_bonus": 0.3, "answer_bonus": 0.2, "top_share": 0.5},
+         [1.588542, 0.821875, 0.071875, 1.017708, 0.021, 0.581, 1.001, -0.103,
+          1.396474, 1.013141, 1.278526, 0.811859, 0.477988, -0.025996, -0.02998, 0.077988]),
+    ],
+)  # fmt: skip
+def test_grlc(given, official):
+    """NVIDIA-NeMo/Gym 07d6b0d, apply_length_bonuses (scores) of genrm_compare/utils.py with coefficients 0.1 and 0.2, on texts
+    with one letter per token."""
+    chosen = settings_of("grlc", answer_weight=0.2, advantage="dr_grpo", **given)
+    assert counted("grlc", chosen) == centred(official, batch(1, 0))

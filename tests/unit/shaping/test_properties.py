@@ -86,6 +86,9 @@ REWARDS_WRONG_AND_SHORT = {  # what the page of the method says of it
     "shorter_better": "Wrong answers pay too: beside a correct sibling, one of its length scores above a longer one",
     "hapo": "one longer than h loses, so it scores below a short wrong one",
     "a_dlp": "a short wrong answer scores above a long wrong one",
+    "pass_rate": "a short wrong answer scores above a long wrong one",
+    "grlc": "a short wrong answer scores above a long wrong one",
+    "overlong": "a short wrong answer scores above a long wrong one",
     "grpo_roc": "the wrong as they come",
 }
 
@@ -127,6 +130,7 @@ EQUAL_LENGTHS_MATTER = {
     "variance_routing": "imitates the shortest correct one where everybody is right",
     "sample_routing": "wrong rollouts with a correct sibling learn from a teacher instead",
     "self_distillation": "has no policy gradient",
+    "concise_teacher": "has no policy gradient",
 }
 
 
@@ -193,7 +197,7 @@ ANYTHING_GOES = {  # (method, setting) pairs without a wrong number
     *(("grpo_lead", name) for name in ("midpoint", "steepness")),
     *(("truncation", name) for name in ("truncated_value",)),
     *(("s_grpo", name) for name in ("seed",)),
-    *(("hapo", name) for name in ("prompt_column",)),
+    *((method, "prompt_column") for method in ("hapo", "toggle")),
 }
 
 

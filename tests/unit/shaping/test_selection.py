@@ -1,7 +1,11 @@
 """gfpo and grpo_roc: numbers by hand."""
 
+import pytest
+
 from tests.unit.reference import Row
 from tests.unit.shaping.batches import advantages, run, settings_of
+from verl_efficiency.methods.selection import GfpoState
+from verl_efficiency.settings import SettingsError
 
 
 def test_gfpo_by_length_by_hand():
@@ -14,6 +18,38 @@ def test_gfpo_by_length_by_hand():
     # one has nothing to be compared with and keeps its score, as everywhere
     assert advantages("gfpo", rows, settings_of("gfpo", keep=1, advantage="dr_grpo")) == [0] * 5
     assert advantages("gfpo", rows, settings_of("gfpo", keep=9, advantage="dr_grpo")) == [0.4, -0.6, 0.4, 0.4, -0.6]
+
+
+def test_gfpo_keeps_more_of_harder_groups_by_hand():
+    """Groups of four: ¼ kept is one, ⅜ two, ½ two. The quarters are of all groups of the run so far."""
+    state, chosen = (
+        GfpoState(),
+        settings_of("gfpo", adaptive=True, keep_hardest=1.0, keep_hard=0.75, advantage="dr_grpo"),
+    )
+
+    def group(name, right):
+        return [Row(float(number < right), 10 + number, name) for number in range(4)]
+
+    rows = [row for name, right in (("a", 0), ("b", 1), ("c", 2), ("d", 4)) for row in group(name, right)]
+    values = run("gfpo", rows, chosen, state).advantages_B.tolist()
+    # a, hardest: all four, nobody right. b: three of scores 1, 0, 0. c: two, both right. d: one, which keeps its score.
+    assert values == pytest.approx([0, 0, 0, 0, 2 / 3, -1 / 3, -1 / 3, 0, 0, 0, 0, 0, 1, 0, 0, 0])
+    assert (state.means, state.counts) == ([0.0, 0.25, 0.5, 1.0], [1, 1, 1, 1])
+    # three of six groups are all right now
+    outcome = run("gfpo", [*group("e", 4), *group("f", 4)], chosen, state)
+    assert (state.means, state.counts) == ([0.0, 0.25, 0.5, 1.0], [1, 1, 1, 3])
+    assert [state.quarter(mean) for mean in state.means] == [0, 1, 1, 3]  # middles 0.5, 1.5, 2.5 and 4.5 of 6
+    assert outcome.metrics["kept"] == 0.25
+
+
+def test_gfpo_refuses_settings_that_would_not_count():
+    for given, named in (
+        ({"keep": 2, "adaptive": True}, "keep"),
+        ({"keep_hard": 0.6}, "keep_hard"),
+        ({"keep_easy": 0.0, "adaptive": True}, "keep_easy"),
+    ):
+        with pytest.raises(SettingsError, match=f"here.{named}: "):
+            settings_of("gfpo", **given)
 
 
 def test_gfpo_by_token_efficiency_by_hand():

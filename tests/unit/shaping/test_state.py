@@ -14,18 +14,25 @@ from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
 STATEFUL = [name for name in NAMES if ESTIMATORS[name].state]
 
 
+STATE_WITH = {"gfpo": {"adaptive": True}}  # the settings at which a state is kept, where not always
+
+
 def test_which_methods_keep_a_state():
-    assert sorted(STATEFUL) == ["a_dlp", "hapo", "laser_d", "laser_de", "leash", "short_rl"]
+    assert sorted(STATEFUL) == ["a_dlp", "gfpo", "hapo", "laser_d", "laser_de", "leash", "short_rl", "toggle"]
     for name in NAMES:
-        assert settings_of(name).keeps_state == (name in STATEFUL)
-    assert [name for name in NAMES if settings_of(name).names_prompts] == ["hapo"]
+        assert settings_of(name, **STATE_WITH.get(name, {})).keeps_state == (name in STATEFUL)
+    assert not settings_of("gfpo").keeps_state
+    assert [name for name in NAMES if settings_of(name).names_prompts] == ["hapo", "toggle"]
 
 
 @pytest.mark.parametrize("name", STATEFUL)
 @pytest.mark.parametrize("shaped_by_name", [False, True], ids=["", "length_shaped"])
 def test_a_state_that_was_saved_and_loaded_goes_on_as_if_nothing_had_happened(name, shaped_by_name):
     rng = random.Random(name)
-    steps, chosen, method = [random_rows(rng) for _ in range(6)], settings_of(name), ESTIMATORS[name]
+    steps, method = [random_rows(rng) for _ in range(6)], ESTIMATORS[name]
+    chosen = settings_of(name, **STATE_WITH.get(name, {}))
+    if shaped_by_name and name not in SHAPERS:
+        return
     if shaped_by_name:
         method, shaper, name = ESTIMATORS["length_shaped"], name, "length_shaped"
         given = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
@@ -92,9 +99,29 @@ def test_the_history_of_hapo_by_hand():
     assert state.shortest == {"a": 20}
 
 
-def test_hapo_without_names_of_prompts_says_so():
+@pytest.mark.parametrize("name", ["hapo", "toggle"])
+def test_without_names_of_prompts_it_says_so(name):
     with pytest.raises(ValueError, match="prompt_ids_G"):
-        ESTIMATORS["hapo"].function()(build([Row(1.0, 5, "a")]), settings_of("hapo"), ESTIMATORS["hapo"].new_state())
+        ESTIMATORS[name].function()(build([Row(1.0, 5, "a")]), settings_of(name), ESTIMATORS[name].new_state())
+
+
+def test_the_phases_and_budgets_of_toggle_by_hand():
+    """Two steps with budgets, two without. The budget of the first correct answers stays, whatever comes later."""
+    state, chosen = ESTIMATORS["toggle"].new_state(), settings_of("toggle", phase_steps=2, advantage="dr_grpo")
+    first = [Row(1.0, 10, "a"), Row(1.0, 20, "a"), Row(1.0, 60, "a"), Row(0.0, 5, "b"), Row(1.0, 99, "c")]
+    # a: median 20, so 60 is over it and counts 0: mean ⅔. b is unsolved. c is its own budget.
+    assert advantages("toggle", first, chosen, state) == pytest.approx([1 / 3, 1 / 3, -2 / 3, 0, 1])
+    assert (state.steps, state.budgets) == (1, {"a": 20.0, "c": 99.0})
+    hard = [Row(1.0, 90, "a"), Row(0.0, 5, "a"), Row(0.0, 5, "a"), Row(1.0, 90, "b"), Row(1.0, 30, "b")]
+    # a: mean ⅓ is below the threshold of ½, so nobody is limited. b: its first correct answers, budget 60.
+    assert advantages("toggle", hard, chosen, state) == pytest.approx([2 / 3, -1 / 3, -1 / 3, -0.5, 0.5])
+    assert (state.steps, state.budgets) == (2, {"a": 20.0, "c": 99.0, "b": 60.0})
+    free = [Row(1.0, 90, "a"), Row(1.0, 20, "a")]
+    for _ in range(2):
+        assert advantages("toggle", free, chosen, state) == [0, 0]
+    assert advantages("toggle", free, chosen, state) == [-0.5, 0.5]  # with budgets again
+    run("toggle", [Row(0.0, 0, "pad", real=False)], chosen, state)
+    assert (state.steps, state.budgets) == (5, {"a": 20.0, "c": 99.0, "b": 60.0})  # padding alone is not a step
 
 
 def test_the_targets_of_laser_d_by_hand():

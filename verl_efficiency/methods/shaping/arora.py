@@ -53,7 +53,7 @@ def arora(rollouts: Rollouts, settings: AroraSettings, state: None = None) -> Ou
     [0.5097, 0.4403, -0.95]
     """
     limit = settings.max_response_length
-    cut_B = rollouts.correct_B & (rollouts.lengths_B >= limit) if limit else torch.zeros_like(rollouts.correct_B)
+    cut_B = rollouts.correct_B & rollouts.reached(limit) if limit else torch.zeros_like(rollouts.correct_B)
     correct_B = rollouts.correct_B & ~cut_B
     mean_G = rollouts.mean(rollouts.lengths_B, correct_B)
     deviation_G = rollouts.variance(rollouts.lengths_B, correct_B).sqrt()

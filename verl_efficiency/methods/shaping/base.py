@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 
 from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantage, group_advantage
+from verl_efficiency.methods.cost import CostSettings
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require
@@ -47,7 +48,7 @@ _warned: set[type] = set()  # the methods whose score scale was doubted already
 
 
 @dataclass(frozen=True)
-class ShapingSettings(MethodSettings):
+class ShapingSettings(CostSettings):
     """Settings of every length-shaped method.
 
     Attributes:
@@ -71,6 +72,7 @@ class ShapingSettings(MethodSettings):
     unsolved: Literal["as_published", "leave"] = "as_published"
 
     def __post_init__(self) -> None:
+        CostSettings.__post_init__(self)
         require(self.length_weight >= 0, "length_weight", self.length_weight, "a number of at least 0")
         require(
             self.score_wrong < self.score_correct,

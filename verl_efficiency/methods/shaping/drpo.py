@@ -22,6 +22,7 @@ from typing import ClassVar
 
 import torch
 
+from verl_efficiency.methods.cost import CostSettings
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import LimitedSettings
@@ -29,7 +30,7 @@ from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class DrpoSettings(LimitedSettings):
+class DrpoSettings(CostSettings, LimitedSettings):
     """Settings of ``drpo``, which has an advantage of its own.
 
     Attributes:
@@ -42,7 +43,8 @@ class DrpoSettings(LimitedSettings):
     correct_threshold: float = 0.5
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        CostSettings.__post_init__(self)
+        LimitedSettings.__post_init__(self)
         require(self.temperature > 0, "temperature", self.temperature, "a number above 0")
 
 

@@ -60,7 +60,7 @@ class HapoSettings(ShapingSettings):
 class HapoState:
     """shortest: h of each problem that was ever solved, generated tokens."""
 
-    shortest: dict[str, int] = field(default_factory=dict)
+    shortest: dict[str, float] = field(default_factory=dict)
 
 
 def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcome:
@@ -74,11 +74,12 @@ def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcom
     >>> [round(a, 4) for a in hapo(r, HapoSettings(advantage="dr_grpo"), state).advantages_B.tolist()]
     [1.2738, -0.1333, -1.1404]
     >>> state.shortest
-    {'2 + 2?': 10}
+    {'2 + 2?': 10.0}
     """
     if rollouts.prompt_ids_G is None:
         raise ValueError("hapo needs prompt_ids_G: a name of each prompt that is the same in every epoch")
-    history_G = torch.tensor([state.shortest.get(prompt, 0) for prompt in rollouts.prompt_ids_G])
+    history = [state.shortest.get(prompt, 0) for prompt in rollouts.prompt_ids_G]
+    history_G = torch.tensor(history, dtype=torch.float64)
     history_B = history_G.to(rollouts.lengths_B.device)[rollouts.groups_B]
     cosine_B = torch.cos(math.pi / 2 * (rollouts.lengths_B.double() / history_B.clamp_min(1)).clamp_max(2))
     term_B = torch.where(rollouts.correct_B, cosine_B.clamp_min(-0.7), cosine_B.clamp_max(0))
@@ -88,6 +89,6 @@ def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcom
     # A loop over groups: the state is kept by the prompt's name.
     for prompt, shortest in zip(rollouts.prompt_ids_G, shortest_G.tolist(), strict=True):
         if shortest < math.inf:
-            state.shortest[prompt] = min(state.shortest.get(prompt, int(shortest)), int(shortest))
+            state.shortest[prompt] = min(state.shortest.get(prompt, shortest), shortest)
     known = (history_B > 0)[rollouts.real_B].double().mean().item() if bool(rollouts.real_B.any()) else 0.0
     return shaped_outcome(rollouts, shaped_B, settings, with_history=known)

@@ -111,7 +111,7 @@ def target_lengths(rollouts: Rollouts, settings: LaserDSettings, state: LaserDSt
         len(state.counts) != len(BANDS) or len(state.counts[0]) != columns
     ):  # the first batch, or another grid after a resume
         state.counts = [[0] * columns for _ in BANDS]
-    place_B = torch.searchsorted(grid.to(rollouts.lengths_B.device), rollouts.lengths_B)
+    place_B = torch.searchsorted(grid.to(rollouts.lengths_B), rollouts.lengths_B)
     seen = torch.bincount((band_B * columns + place_B)[rollouts.real_B], minlength=len(BANDS) * columns)
     state.counts = (torch.tensor(state.counts) + seen.reshape(len(BANDS), columns).cpu()).tolist()
 

@@ -55,7 +55,7 @@ def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState)
     """
     targets_B = target_lengths(rollouts, settings, state)
     within_B = rollouts.lengths_B <= targets_B
-    explores_B = ~rollouts.correct_B & ~within_B & (rollouts.lengths_B < settings.limit) & rollouts.real_B
+    explores_B = ~rollouts.correct_B & ~within_B & ~rollouts.reached(settings.limit) & rollouts.real_B
     shaped_B = (
         paper_scores_of(rollouts, settings) + settings.bonus * ((rollouts.correct_B & within_B) | explores_B).double()
     )

@@ -59,7 +59,7 @@ def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = N
     >>> [round(a, 4) for a in truncation(r, s).advantages_B.tolist()]
     [0.7333, -0.1667, -0.3667]
     """
-    scores_B, cut_B = paper_scores_of(rollouts, settings), rollouts.lengths_B >= settings.limit
+    scores_B, cut_B = paper_scores_of(rollouts, settings), rollouts.reached(settings.limit)
     kept_B = torch.where(scores_B > 0, settings.truncated_factor * scores_B, scores_B)
     if settings.truncated_value is not None:
         kept_B = torch.full_like(scores_B, settings.truncated_value)

@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
+from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import misspelt
 
 ALIAS = "efficiency."
 
 
 def meant_estimator(name: str) -> str | None:
-    """The estimator of ours that ``name`` is or misspells; ``token_budget`` for ``efficiency.token_budgt``."""
-    return misspelt(name.removeprefix(ALIAS), ESTIMATORS)
+    """The estimator, ours or of an installed package, that ``name`` is or misspells; ``token_budget`` for ``efficiency.token_budgt``."""
+    return misspelt(name.removeprefix(ALIAS), all_estimators())
 
 
 def concerns_us(config: Any) -> bool:
@@ -22,7 +23,8 @@ def concerns_us(config: Any) -> bool:
     mode = str(((config.get("trainer") or {}).get("v1") or {}).get("trainer_mode"))
     return (
         estimator.startswith(ALIAS)
-        or misspelt(estimator, [*ESTIMATORS, *REWARDS]) is not None
+        or estimator in offers().refused
+        or misspelt(estimator, [*all_estimators(), *REWARDS]) is not None
         or misspelt(manager, ["efficiency"]) is not None
         or misspelt(mode, ["efficiency_sync"]) is not None
         or any(misspelt(str(key), ["efficiency"]) for node in (algorithm, data) for key in node)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import SettingsError, misspelt, nearest, unknown
 from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.columns import check_column
@@ -18,7 +19,7 @@ def estimator_of(config: Any) -> Method | None:
 
     name = str(config.algorithm.adv_estimator)
     ours = getattr(ADV_ESTIMATOR_REGISTRY.get(name), "__module__", None) == "verl_efficiency.verl.estimators"
-    return ESTIMATORS[name.removeprefix("efficiency.")] if ours else None
+    return all_estimators()[name.removeprefix("efficiency.")] if ours else None
 
 
 def settings_of(method: Method, config: Any) -> Any:
@@ -41,7 +42,7 @@ def check_mode(trainer: Any) -> Iterator[str]:
 def _not_registered(name: str, known: set[str]) -> str | None:
     """The message for an estimator of ours that is misspelt or missing; None for a name that somebody may register later."""
     where = "algorithm.adv_estimator"
-    if name.removeprefix(ALIAS) in ESTIMATORS:
+    if name.removeprefix(ALIAS) in all_estimators():
         return f"{where}: {name} is not registered in this process; `verl-efficiency doctor` says why"
     if name.startswith(ALIAS) or meant_estimator(name):
         return f"{where}: {unknown('estimator', name, known)}"
@@ -79,6 +80,9 @@ def check_estimator(config: Any) -> Iterator[str]:
     algorithm = config.algorithm
     name = str(algorithm.adv_estimator)
     known = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
+    if name not in known and name in offers().refused:
+        yield f"algorithm.adv_estimator: {offers().refused[name]}"
+        return
     if name not in known:
         problem = _not_registered(name, known)
         if problem:
@@ -103,6 +107,7 @@ def check_estimator(config: Any) -> Iterator[str]:
     if (algorithm.get("rollout_correction") or {}).get("rollout_rs"):
         yield (f"algorithm.rollout_correction.rollout_rs: {method.name} counts response tokens, and rejection sampling removes "
                "rejected ones from the mask; leave it null")  # fmt: skip
+    yield from _check_counts(method, settings, config.trainer)
     needs_rows = settings.columns or settings.names_prompts
     if needs_rows and not config.trainer.get("use_v1", False):
         other = "; difficulty=group does without" if hasattr(settings, "difficulty") else ""
@@ -112,3 +117,21 @@ def check_estimator(config: Any) -> Iterator[str]:
         yield from check_trainer(method, settings, config)
     for role, path in settings.columns.items():
         yield from check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
+
+
+def _check_counts(method: Method, settings: Any, trainer: Any) -> Iterator[str]:
+    """The trainer can hand over what the method counts."""
+    mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
+    if "thinking" in settings.parts and not (v1 and mode == "efficiency_sync"):
+        yield (f"trainer.v1.trainer_mode: {method.name} with these settings counts thinking tokens, for which it needs the "
+               "tokens of the responses; set efficiency_sync (verl>=0.9 with trainer.use_v1=True; `verl-efficiency train` "
+               f"sets it), not {mode}{_other_cost(settings)}")  # fmt: skip
+    if "context" in settings.parts and not v1:
+        yield (f"trainer.use_v1: {method.name} with these settings counts the tokens of the prompts, which only the V1 trainer "
+               f"keeps (verl>=0.9 with trainer.use_v1=True){_other_cost(settings)}")  # fmt: skip
+
+
+def _other_cost(settings: Any) -> str:
+    if getattr(settings, "context_weight", 0):
+        return "; or set algorithm.efficiency.context_weight=0, which is the same where there are no tools"
+    return "; algorithm.efficiency.cost=generated does without" if settings.cost != "generated" else ""

@@ -1,11 +1,15 @@
 """``reward``: the manager, and a reward function of ours."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
+
+logger = logging.getLogger("verl_efficiency")
+GDPO_KEYS = "gdpo_reward_keys"
 
 
 def check_reward(config: Any) -> Iterator[str]:
@@ -48,6 +52,8 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
     except SettingsError as error:
         yield str(error)
         return
+    if method.name == "composition" and str(config.algorithm.adv_estimator) == "gdpo":
+        yield from _check_components(settings, config)
     if method.name == "repetition":
         yield ("reward.custom_reward_function.name: repetition alone would teach the empty response; make it a term of "
                "composition, which by default is accuracy with a little of it")  # fmt: skip
@@ -55,6 +61,28 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
     if settings.needs_cost and manager.source == "register" and manager.name != "efficiency":
         yield (f"reward.reward_manager.name: {method.name} must be told what a response cost, which {manager.name} does not "
                "do; set it to efficiency")  # fmt: skip
+    if settings.needs_cost and (config.actor_rollout_ref.rollout.get("multi_turn") or {}).get("enable", False):
+        logger.warning(
+            "reward.custom_reward_function.name: %s counts what tools write as tokens of the response, since verl does not "
+            "hand the response mask to rewards; an estimator (algorithm.adv_estimator) does not count them.",
+            method.name,
+        )
     for role, column in settings.columns.items():
         for files in (config.data.train_files, config.data.val_files):
             yield from check_column(files, column, f"{where}.{role}_column")
+
+
+def _check_components(settings: Any, config: Any) -> Iterator[str]:
+    """verl's ``gdpo`` finds the terms of a composition that it is to normalise."""
+    if config.trainer.get("use_v1", False):
+        yield ("trainer.use_v1: the V1 trainer of this verl does not hand the terms of composition to the estimator gdpo, "
+               "which fails in the first step; set it to False")  # fmt: skip
+    terms = [f"term_{term.label}" for term in settings.read()]
+    keys, weights = (config.algorithm.get(key) for key in (GDPO_KEYS, "gdpo_reward_weights"))
+    if not keys:
+        yield f"algorithm.{GDPO_KEYS}: gdpo needs the terms to normalise; add +algorithm.{GDPO_KEYS}=[{','.join(terms)}]"
+    for key in keys or []:
+        if key not in terms and str(key).startswith("term"):
+            yield f"algorithm.{GDPO_KEYS}: {unknown('term', key, terms)}"
+    if keys and weights and len(keys) != len(weights):
+        yield f"algorithm.gdpo_reward_weights: must have a number for each of the {len(keys)} keys, got {len(weights)}"

@@ -1,0 +1,106 @@
+"""GRLC (group relative length control): a bonus for short thinking and one for a short answer, each relative to the group.
+
+With score ``s`` and, for thinking and answer apart, the length ``L`` and its extremes over the group::
+
+    w = 1 − (L − min L) / (max L − min L)     0 if all are equal
+    r = s + thinking_weight · (w_thinking − its mean over the group)
+          + answer_weight · (w_answer − its mean over the group)
+          + thinking_bonus                    the shortest thinking of the group
+          + answer_bonus                      the shortest answer of the group
+
+A bonus goes to the shortest that is not empty, and only if its score is at least that of place ⌊top_share · n⌋ among
+the n scores of the group (of place 1 where that is 0).
+
+Used for NVIDIA's Nemotron 3 models; code: github.com/NVIDIA-NeMo/Gym at 07d6b0d
+(``resources_servers/genrm_compare/utils.py``). All four weights are 0 there, examples take about 0.1 for the first two:
+our defaults. Its scores come from a judge (1 to 5) and its lengths are in characters; here they are tokens. Of equally
+short ones the first gets the bonus, as there. Right and wrong answers are weighed alike, so a short wrong answer scores
+above a long wrong one. A model that does not think has answers only.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.selection import place_in_group
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class GrlcSettings(ShapingSettings):
+    """Settings of ``grlc``.
+
+    Attributes:
+        thinking_weight, answer_weight: what separates the shortest of a group from the longest, in score.
+        thinking_bonus, answer_bonus: for the shortest of a group.
+        top_share: share of the group, by score, that can get a bonus.
+    """
+
+    thinking_weight: float = 0.1
+    answer_weight: float = 0.1
+    thinking_bonus: float = 0.0
+    answer_bonus: float = 0.0
+    top_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("thinking_weight", "answer_weight", "thinking_bonus", "answer_bonus"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require(0 <= self.top_share <= 1, "top_share", self.top_share, "in [0, 1]")
+        require(
+            self.cost == "generated", "cost", self.cost, "left out: grlc weighs thinking and answer by their weights"
+        )
+
+    @property
+    def parts(self) -> frozenset[str]:
+        return frozenset({"thinking"})
+
+
+def grlc(rollouts: Rollouts, settings: GrlcSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. Thinking 10, 30 and answers 8, 4: ±0.05 for the one, ∓0.1 for the other:
+
+    >>> from dataclasses import replace
+    >>> r = Rollouts.build(torch.tensor([1., 1.]), torch.tensor([18, 34]), ["a", "a"])
+    >>> r, s = replace(r, thinking_B=torch.tensor([10, 30])), GrlcSettings(answer_weight=0.2, advantage="dr_grpo")
+    >>> [round(a, 4) for a in grlc(r, s).advantages_B.tolist()]
+    [-0.05, 0.05]
+    """
+    if rollouts.thinking_B is None:
+        raise ValueError("grlc needs thinking_B: the thinking tokens of every rollout")
+    thinking_B = rollouts.thinking_B
+    answer_B = rollouts.lengths_B - thinking_B
+    term_B = settings.thinking_weight * _shortness(rollouts, thinking_B)
+    term_B += settings.answer_weight * _shortness(rollouts, answer_B)
+    best_B = _among_the_best(rollouts, settings.top_share)
+    term_B += settings.thinking_bonus * (_shortest(rollouts, thinking_B) & best_B).double()
+    term_B += settings.answer_bonus * (_shortest(rollouts, answer_B) & best_B).double()
+    real = max(int(rollouts.real_B.sum()), 1)
+    metrics = {"thinking_tokens": thinking_B.sum().item() / real, "answer_tokens": answer_B.sum().item() / real}
+    return shaped_outcome(rollouts, rollouts.scores_B + term_B, settings, **metrics)
+
+
+def _shortness(rollouts: Rollouts, count_B: Tensor) -> Tensor:
+    """(B,) float64: w of the module's text; 0 for padding."""
+    groups_B = rollouts.groups_B
+    low_B, high_B = rollouts.smallest(count_B)[groups_B], rollouts.largest(count_B)[groups_B]
+    weight_B = torch.where(high_B > low_B, 1 - (count_B - low_B) / (high_B - low_B), 0.0)
+    return torch.where(rollouts.real_B, weight_B - rollouts.mean(weight_B)[groups_B], 0.0)
+
+
+def _among_the_best(rollouts: Rollouts, share: float) -> Tensor:
+    """(B,) bool: the rollouts that score at least as high as the last of the best ``share`` of a group of two or more."""
+    count_G = rollouts.count()
+    last_G = ((count_G * share).floor() - 1).clamp_min(0)
+    is_last_B = place_in_group(rollouts, [-rollouts.scores_B]) == last_G[rollouts.groups_B]
+    threshold_G = rollouts.smallest(rollouts.scores_B, is_last_B)
+    return (rollouts.scores_B >= threshold_G[rollouts.groups_B]) & (count_G > 1)[rollouts.groups_B] & rollouts.real_B
+
+
+def _shortest(rollouts: Rollouts, count_B: Tensor) -> Tensor:
+    """(B,) bool: the first of the shortest of each group that are not empty."""
+    empty_B = count_B == 0
+    return (place_in_group(rollouts, [empty_B, count_B]) == 0) & ~empty_B & rollouts.real_B

@@ -1,0 +1,81 @@
+"""Pass rate: tokens, context and turns cost, in proportion to how often the problem is solved.
+
+With score ``s``, its mean s̄ over the group, generated tokens ``L``, context ``C`` (tokens read: the prompt and what
+tools wrote), turns ``T``, and their maxima over the group::
+
+    r = s − s̄ · (w_out · L / max L + w_in · C / max C + w_turns · T / max T)
+    A = r − mean r
+
+Code: github.com/PrimeIntellect-ai/prime-rl at 559b447 (``orchestrator/algo/grpo.py``, ``length_penalty`` "linear"),
+weights 0.25, 0.1 and 0.1 and advantage ``dr_grpo`` as there. No paper. A problem that nobody solves costs nothing.
+Wrong answers pay too, so a short wrong answer scores above a long wrong one. Our choice: the group's mean score counts
+from 0 up, so that with negative scores nobody is paid for length.
+
+Without tools the context is the same for all rollouts of a group and there is one turn, so both terms drop out.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from verl_efficiency.methods.advantages import AdvantageName
+from verl_efficiency.methods.outcome import Outcome
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.settings import require
+
+
+@dataclass(frozen=True)
+class PassRateSettings(ShapingSettings):
+    """Settings of ``pass_rate``.
+
+    Attributes:
+        output_weight: w_out, what the longest rollout of an always solved problem loses.
+        context_weight: w_in, likewise for context; 0 where the trainer cannot count it.
+        turns_weight: w_turns, likewise for turns.
+    """
+
+    advantage: AdvantageName = "dr_grpo"
+    output_weight: float = 0.25
+    context_weight: float = 0.1
+    turns_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("output_weight", "context_weight", "turns_weight"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+
+    @property
+    def parts(self) -> frozenset[str]:
+        used = {"context": self.context_weight, "turns": self.turns_weight}
+        return super().parts | {part for part, weight in used.items() if weight}
+
+
+def pass_rate(rollouts: Rollouts, settings: PassRateSettings, state: None = None) -> Outcome:
+    """Advantages, (B,) float64. All right, 10 and 20 tokens, one turn and two, context 30 and 60: penalties 0.225, 0.45:
+
+    >>> import torch
+    >>> from dataclasses import replace
+    >>> r = Rollouts.build(torch.tensor([1., 1.]), torch.tensor([10, 20]), ["a", "a"])
+    >>> r = replace(r, turns_B=torch.tensor([1, 2]), context_B=torch.tensor([30, 60]))
+    >>> [round(a, 4) for a in pass_rate(r, PassRateSettings()).advantages_B.tolist()]
+    [0.1125, -0.1125]
+    """
+    share_B = settings.output_weight * _of_largest(rollouts, rollouts.lengths_B)
+    for part, weight, count_B in (
+        ("context", settings.context_weight, rollouts.context_B),
+        ("turns", settings.turns_weight, rollouts.turns_B),
+    ):
+        if not weight:
+            continue
+        if count_B is None:
+            raise ValueError(f"{part}_weight={weight:g} needs {part}_B: a count for every rollout")
+        share_B = share_B + weight * _of_largest(rollouts, count_B)
+    rate_G = rollouts.mean(rollouts.scores_B).clamp_min(0)
+    penalty_B = rate_G[rollouts.groups_B] * share_B * rollouts.real_B
+    return shaped_outcome(rollouts, rollouts.scores_B - penalty_B, settings)
+
+
+def _of_largest(rollouts: Rollouts, count_B: Tensor) -> Tensor:
+    """(B,) float64: the counts as a share of the largest of their group."""
+    return count_B.double() / rollouts.largest(count_B).clamp_min(1)[rollouts.groups_B]
