@@ -287,7 +287,8 @@ CALLER = """
     import sys, threading, time
     from verl_efficiency.grading import grade
     if __name__ == "__main__":
-        threads = [threading.Thread(target=grade, args=("t = (x+y)^{20000} + \\\\int_0^1 y dy", "1"), kwargs={"deadline": 2}) for _ in range(2)]
+        hangs = "t = (x+y)^{20000} + \\\\int_0^1 y dy"
+        threads = [threading.Thread(target=grade, args=(hangs, "1"), kwargs={"deadline": 2}) for _ in range(2)]
         assert grade("x + 1", "1 + x").correct
         [thread.start() for thread in threads[:int(sys.argv[1])]]
         time.sleep(0.5)
