@@ -36,8 +36,8 @@ SYMBOLIC = [
     (r"\{1, 3\}", r"\{1, 2\}", False),
     (r"\sqrt{3}", r"\sqrt{2}", False),
 ]
-HANGS = "t = (x+y)^{20000}"  # stops sympy for minutes
-LARGE = "t = (x+y+z)^{3000}"  # takes about a GiB
+HANGS = r"t = (x+y)^{20000} + \int_0^1 y dy"  # stops sympy for minutes
+LARGE = r"t = (x+y+z)^{3000} + \int_0^1 y dy"  # takes about a GiB
 
 
 @pytest.fixture(autouse=True)
@@ -287,7 +287,8 @@ CALLER = """
     import sys, threading, time
     from verl_efficiency.grading import grade
     if __name__ == "__main__":
-        threads = [threading.Thread(target=grade, args=("t = (x+y)^{20000}", "1"), kwargs={"deadline": 2}) for _ in range(2)]
+        hangs = "t = (x+y)^{20000} + \\\\int_0^1 y dy"
+        threads = [threading.Thread(target=grade, args=(hangs, "1"), kwargs={"deadline": 2}) for _ in range(2)]
         assert grade("x + 1", "1 + x").correct
         [thread.start() for thread in threads[:int(sys.argv[1])]]
         time.sleep(0.5)
@@ -372,8 +373,13 @@ def test_a_parser_that_reads_nothing_is_found_at_the_start(tmp_path, monkeypatch
     """With the wrong antlr runtime math-verify reads nothing and says nothing: every answer would be a silent zero."""
     broken = tmp_path / "math_verify"
     broken.mkdir()
-    (broken / "__init__.py").write_text("parse = lambda text, *_, **__: [text]\nverify = lambda *_, **__: False")
-    (broken / "parser.py").write_text("LatexExtractionConfig = lambda **_: None")
+    (broken / "__init__.py").write_text("verify = lambda *_, **__: False")
+    (broken / "parser.py").write_text(
+        "from latex2sympy2_extended.math_normalization import NormalizationConfig\n"
+        "class LatexExtractionConfig:\n    normalization_config = NormalizationConfig()\n"
+        "get_last_eq = lambda text: text\n"
+    )
+    (broken / "grader.py").write_text("def should_treat_as_complex(text):\n    raise Exception(text)\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     shutdown()
     with pytest.raises(GradingError, match=r"x \+ 1 = 1 \+ x came out as unparsable"):
