@@ -118,7 +118,9 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: i
             elinewidth=0.8,
         )
         label = row["arm"] if row["kind"] == "published" else f"{row['arm']} {row['value']:g}"
-        axes.annotate(label, (row["tokens"], row["accuracy"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        right = row["tokens"] > 40  # its label stands to the left, inside the picture
+        place = {"xytext": (-5, 4) if right else (5, 4), "ha": "right" if right else "left"}
+        axes.annotate(label, (row["tokens"], row["accuracy"]), textcoords="offset points", fontsize=8, **place)
     counts = [row["seeds"] for row in found]
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     axes.set(
