@@ -336,7 +336,7 @@ def overlong(rows, s, state):
     for i, row in enumerate(rows):
         over = row.length - (s.max_response_length - buffer)
         if row.real and over > 0:
-            shaped[i] -= s.factor * min(1.0, over / buffer)
+            shaped[i] -= unit(s, 2) * s.factor * min(1.0, over / buffer)
     return advantage(rows, shaped, s)
 
 

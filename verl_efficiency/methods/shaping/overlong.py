@@ -12,17 +12,18 @@ same in its reward manager ``dapo`` (``reward.reward_kwargs.overlong_buffer_cfg`
 itself. As an estimator the score stays what the reward gave, so that accuracy can be read from it, and it runs with any
 reward manager and on OpenRLHF.
 
-The buffer is a fifth of the limit where it is not set: DAPO takes 4,096 of 20,480 tokens. DAPO's factor is 1 for scores
-of 1 and −1. The default is 0.5, which counts as much for scores of 1 and 0: a correct answer at the limit still scores
-above every wrong one outside the buffer. Right and wrong answers pay alike, so a short wrong answer scores above a long
-wrong one. Advantage ``grpo`` as in DAPO.
+The buffer is a fifth of the limit where it is not set: DAPO takes 4,096 of 20,480 tokens. DAPO scores 1 and −1 and takes
+a factor of 1, which amounts to 0.5 at scores of 1 and 0 (see :mod:`verl_efficiency.methods.shaping.base`): a correct answer
+at the limit still scores above every wrong one outside the buffer. Right and wrong answers pay alike, so a short wrong
+answer scores above a long wrong one. Advantage ``grpo`` as in DAPO.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import SettingsError, require
 
 
@@ -32,11 +33,13 @@ class OverlongSettings(LimitedShapingSettings):
 
     Attributes:
         buffer: L_cache, tokens before the limit in which the penalty grows; null: a fifth of the limit.
-        factor: the penalty at the limit (DAPO: 1 for scores of 1 and −1).
+        factor: the penalty at the limit, for scores of 1 and −1.
     """
 
+    paper_scores: ClassVar[tuple[float, float]] = (1.0, -1.0)
+
     buffer: int | None = None
-    factor: float = 0.5
+    factor: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,4 +63,4 @@ def overlong(rollouts: Rollouts, settings: OverlongSettings, state: None = None)
     into_B = (rollouts.lengths_B.double() - (settings.limit - buffer)) / buffer
     penalty_B = settings.factor * into_B.clamp(0, 1)
     share = ((into_B > 0) & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
-    return shaped_outcome(rollouts, rollouts.scores_B - penalty_B, settings, overlong=share)
+    return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) - penalty_B, settings, overlong=share)

@@ -11,7 +11,7 @@ ALIAS = "efficiency."
 
 
 def meant_estimator(name: str) -> str | None:
-    """The estimator, ours or of an installed package, that ``name`` is or misspells; ``token_budget`` for ``efficiency.token_budgt``."""
+    """The estimator of ours, or of an installed package, that ``name`` is or misspells, with or without ``efficiency.``."""
     return misspelt(name.removeprefix(ALIAS), all_estimators())
 
 
