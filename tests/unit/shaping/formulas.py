@@ -43,6 +43,10 @@ def unit(s: Any, theirs: float) -> float:
     return (s.score_correct - s.score_wrong) / theirs
 
 
+def on_0_1(row: Row, s: Any) -> float:
+    return (row.score - s.score_wrong) / unit(s, 1)
+
+
 def advantage(rows: Sequence[Row], shaped: Numbers, s: Any) -> Numbers:
     """What all shaped rewards go through."""
     if s.unsolved == "leave":
@@ -347,11 +351,11 @@ def toggle(rows, s, state):
         right = right_of(rows, members, s)
         if right and label not in budgets:
             budgets[label] = percentile([rows[i].length for i in right], s.percentile / 100)
-        if step // s.phase_steps % 2 or not members or mean([rows[i].score for i in members]) < s.threshold:
+        if step // s.phase_steps % 2 or not members or mean([on_0_1(rows[i], s) for i in members]) < s.threshold:
             continue
         for i in members:
-            if rows[i].length > budgets.get(label, math.inf) and rows[i].score > 0:
-                shaped[i] = 0.0
+            if rows[i].length > budgets.get(label, math.inf) and on_0_1(rows[i], s) > 0:
+                shaped[i] = s.score_wrong
     state["step"] = step + any(row.real for row in rows)
     return advantage(rows, shaped, s)
 
@@ -359,7 +363,7 @@ def toggle(rows, s, state):
 def pass_rate(rows, s, state):
     shaped = scores(rows)
     for members in groups(rows):
-        rate = max(0.0, mean([rows[i].score for i in members]))
+        rate = max(0.0, mean([on_0_1(rows[i], s) for i in members]))
         for weight, count in (
             (s.output_weight, lambda row: row.length),
             (s.context_weight, lambda row: row.context),
@@ -367,7 +371,7 @@ def pass_rate(rows, s, state):
         ):
             largest = max(1, *(count(rows[i]) for i in members))
             for i in members:
-                shaped[i] -= rate * weight * count(rows[i]) / largest
+                shaped[i] -= unit(s, 1) * rate * weight * count(rows[i]) / largest
     return advantage(rows, shaped, s)
 
 
@@ -384,12 +388,12 @@ def grlc(rows, s, state):
             low, high = min(counts), max(counts)
             terms = [0.0 if high == low else 1 - (one - low) / (high - low) for one in counts]
             for i, term in zip(members, terms, strict=True):
-                shaped[i] += weight * (term - mean(terms))
+                shaped[i] += unit(s, 1) * weight * (term - mean(terms))
             written = [i for i in members if count(rows[i])]
             if len(members) > 1 and written:
                 shortest = min(written, key=lambda i: count(rows[i]))
                 if rows[shortest].score >= needed:
-                    shaped[shortest] += bonus
+                    shaped[shortest] += unit(s, 1) * bonus
     return advantage(rows, shaped, s)
 
 

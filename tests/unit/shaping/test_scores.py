@@ -16,7 +16,7 @@ SCALED = sorted({*SHAPERS, "token_budget"} - {"drpo"})  # drpo reads nothing but
 AUTHORS = {
     **dict.fromkeys(SCALED, (1.0, 0.0)),
     **dict.fromkeys(["kimi", "laser", "laser_d", "laser_de"], (1.0, -0.5)),
-    **dict.fromkeys(["leash", "grpo_lead"], (1.0, -1.0)),
+    **dict.fromkeys(["leash", "grpo_lead", "overlong"], (1.0, -1.0)),
     "short_rl": (3.0, -0.5),
 }
 SCALES = [(1.0, -1.0), (3.0, -0.5), (10.0, 0.0)]
@@ -96,7 +96,7 @@ def test_scores_below_the_scale_are_named_once(caplog):
 
 # Groups that nobody solved ------------------------------------------------------------------------------------------------
 
-SHAPES_UNSOLVED = {"kimi", "alp", "shorter_better", "a_dlp", "dast", "cosine", "laser_de", "hapo"}
+SHAPES_UNSOLVED = {"kimi", "alp", "shorter_better", "a_dlp", "dast", "cosine", "laser_de", "hapo", "overlong", "grlc"}
 
 
 @pytest.mark.parametrize("name", sorted(set(SHAPERS) - {"drpo"}))

@@ -26,7 +26,7 @@ from torch import Tensor
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.selection import place_in_group
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -80,7 +80,7 @@ def grlc(rollouts: Rollouts, settings: GrlcSettings, state: None = None) -> Outc
     term_B += settings.answer_bonus * (_shortest(rollouts, answer_B) & best_B).double()
     real = max(int(rollouts.real_B.sum()), 1)
     metrics = {"thinking_tokens": thinking_B.sum().item() / real, "answer_tokens": answer_B.sum().item() / real}
-    return shaped_outcome(rollouts, rollouts.scores_B + term_B, settings, **metrics)
+    return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) + term_B, settings, **metrics)
 
 
 def _shortness(rollouts: Rollouts, count_B: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -71,9 +71,10 @@ def pass_rate(rollouts: Rollouts, settings: PassRateSettings, state: None = None
         if count_B is None:
             raise ValueError(f"{part}_weight={weight:g} needs {part}_B: a count for every rollout")
         share_B = share_B + weight * _of_largest(rollouts, count_B)
-    rate_G = rollouts.mean(rollouts.scores_B).clamp_min(0)
+    scores_B = paper_scores_of(rollouts, settings)
+    rate_G = rollouts.mean(scores_B).clamp_min(0)
     penalty_B = rate_G[rollouts.groups_B] * share_B * rollouts.real_B
-    return shaped_outcome(rollouts, rollouts.scores_B - penalty_B, settings)
+    return shaped_outcome(rollouts, scores_B - penalty_B, settings)
 
 
 def _of_largest(rollouts: Rollouts, count_B: Tensor) -> Tensor:

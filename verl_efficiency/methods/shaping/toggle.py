@@ -25,7 +25,7 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -105,9 +105,10 @@ def toggle(rollouts: Rollouts, settings: ToggleSettings, state: ToggleState) -> 
     state.steps += int(rollouts.real_B.any())
 
     budget_G = torch.tensor(budgets, dtype=torch.float64, device=lengths_B.device)
-    strict_G = rollouts.mean(rollouts.scores_B) >= settings.threshold
+    scores_B = paper_scores_of(rollouts, settings)
+    strict_G = rollouts.mean(scores_B) >= settings.threshold
     over_B = strict_G[groups_B] & (lengths_B > budget_G[groups_B]) & rollouts.real_B
-    shaped_B = torch.where(over_B & limited, rollouts.scores_B.clamp_max(0), rollouts.scores_B)
+    shaped_B = torch.where(over_B & limited, scores_B.clamp_max(0), scores_B)
     real = max(int(rollouts.real_B.sum()), 1)
     known = budget_G[budget_G.isfinite()]
     metrics = {
