@@ -13,6 +13,7 @@ ValueError: is a worked solution ... keep the answer alone: what follows '####' 
 import json
 import math
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,7 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORDS_BESIDE_A_BOX = 4
 _WORDS_ON_LINES = 8
 _WORDS_OF_A_SENTENCE = 15
+_MOST_CHARACTERS = 500  # as in grading
 _ONE_QUOTED = re.compile(r"\[\s*'([^']*)'\s*\]")
 
 
@@ -75,9 +77,13 @@ def one_answer(ground_truth: Any, count: int | None = None) -> str:
     return answers[0]
 
 
-def reads_like_a_sentence(answer: str) -> bool:
-    """Whether an answer has so many words, or characters, that only a copy of it would be graded as right."""
-    return len(answer) > 500 or len(_words(answer)) >= _WORDS_OF_A_SENTENCE
+def sentences(answers: Sequence[str]) -> list[int]:
+    """The numbers of those answers that have so many words, or characters, that only a copy of them is graded as right."""
+    return [
+        number
+        for number, answer in enumerate(answers)
+        if len(answer) > _MOST_CHARACTERS or len(_words(answer)) >= _WORDS_OF_A_SENTENCE
+    ]
 
 
 def _listed(ground_truth: Any, count: int | None = None) -> list[Any] | None:
@@ -153,7 +159,9 @@ def _fix_of_solution(text: str) -> str | None:
     if "####" in text:
         return "what follows '####' (`verl-efficiency pack` does it with --answer-after '####')"
     if "\\boxed" in text and (boxes := extract_boxed(text)):
-        beside = text[: boxes[0].start] + " ".join(text[a.end : b.start] for a, b in zip(boxes, boxes[1:], strict=False))
+        beside = text[: boxes[0].start] + " ".join(
+            text[a.end : b.start] for a, b in zip(boxes, boxes[1:], strict=False)
+        )
         if len(_words(beside + " " + text[boxes[-1].end :])) >= _WORDS_BESIDE_A_BOX:
             return "what its last box holds (`verl-efficiency pack` does it with --answer-in-box)"
     if "\n" in text and len(_words(text)) >= _WORDS_ON_LINES:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from verl_efficiency.rewards import accuracy, batched_accuracy
-from verl_efficiency.rewards.ground_truth import read_answers, reads_like_a_sentence
+from verl_efficiency.rewards.ground_truth import read_answers, sentences
 
 GSM8K = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nShe sold 48+24 = <<48+24=72>>72 clips altogether.\n#### 72"
 MATH = r"We have that $r = \sqrt{0^2 + 3^2} = 3.$ Therefore, the polar coordinates are $\boxed{3}.$"
@@ -116,8 +116,10 @@ def test_a_packed_row_takes_every_form_of_its_answers(given):
 
 
 def test_a_sentence_is_known_by_its_words():
-    assert reads_like_a_sentence(
-        "Since the sum of the angles is two right angles, the third of them must be a right angle as well"
-    )
-    assert reads_like_a_sentence("1 + " * 200)
-    assert not reads_like_a_sentence(r"f(x) = \begin{cases} 1 & \text{if } x \text{ is rational} \\ 0 \end{cases}")
+    answers = [
+        "Since the sum of the angles is two right angles, the third of them must be a right angle as well",
+        r"f(x) = \begin{cases} 1 & \text{if } x \text{ is rational} \\ 0 \end{cases}",
+        "1 + " * 200,
+        "the set of all primes that leave the remainder 1",
+    ]
+    assert sentences(answers) == [0, 2]
