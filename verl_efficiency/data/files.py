@@ -24,10 +24,11 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Sample(NamedTuple):
-    """Rows of a file, and where each of them stands in it (``row 7`` or ``line 8``)."""
+    """Rows of a file, where each of them stands in it (``row 7`` or ``line 8``), and the columns that the file has."""
 
     rows: list[dict[str, Any]]
     places: list[str]
+    columns: list[str]
 
 
 def require_file(path: str | Path, setting: str, endings: Sequence[str] = ENDINGS) -> Path:
@@ -129,12 +130,13 @@ def read_sample(
     if not path.stat().st_size:
         raise SettingsError(f"{setting}: {path} is empty")
     if path.suffix == ".parquet":
-        rows, places = _read_parquet(path, setting, limit, columns)
+        sample = _read_parquet(path, setting, limit, columns)
     else:
         rows, places = _read_json(path, setting, limit)
-    if not rows:
+        sample = Sample(rows, places, list(dict.fromkeys(name for row in rows for name in row)))
+    if not sample.rows:
         raise SettingsError(f"{setting}: {path} has no rows")
-    return Sample(rows, places)
+    return sample
 
 
 def open_parquet(path: str | Path, setting: str) -> Any:
@@ -167,7 +169,7 @@ def _read_parquet(path: Path, setting: str, limit: int | None, columns: Sequence
     try:
         if limit is None:
             rows = file.read(columns=wanted).to_pylist()
-            return Sample(rows, [f"row {number}" for number in range(len(rows))])
+            return Sample(rows, [f"row {number}" for number in range(len(rows))], file.schema_arrow.names)
         for group in groups:
             size = max(1, limit // len(groups))
             batch = next(file.iter_batches(batch_size=size, row_groups=[group], columns=wanted), None)
@@ -176,7 +178,7 @@ def _read_parquet(path: Path, setting: str, limit: int | None, columns: Sequence
             rows += read
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{setting}: {path} is broken: {_first_line(error)}") from None
-    return Sample(rows, places)
+    return Sample(rows, places, file.schema_arrow.names)
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -190,7 +192,7 @@ def spread(total: int, count: int) -> list[int]:
     return [number * (total - 1) // (count - 1) for number in range(count)] if count > 1 else [0]
 
 
-def _read_json(path: Path, setting: str, limit: int | None) -> Sample:
+def _read_json(path: Path, setting: str, limit: int | None) -> tuple[list[dict[str, Any]], list[str]]:
     where = f"{setting}: {path}"
     with path.open("rb") as file:
         head = file.read(4)
@@ -198,13 +200,13 @@ def _read_json(path: Path, setting: str, limit: int | None) -> Sample:
             raise SettingsError(f"{where} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > new{path.suffix}")
     lines = list(_lines(path, limit))
     if not lines:
-        return Sample([], [])
+        return [], []
     if not _is_object(lines[0][1]):
         whole = _read_whole(path, where)
         numbers = spread(len(whole), limit or len(whole))
-        return Sample([whole[number] for number in numbers], [f"row {number}" for number in numbers])
+        return [whole[number] for number in numbers], [f"row {number}" for number in numbers]
     rows = [parse_line(line, f"{where} {place}", last=place == lines[-1][0]) for place, line in lines]
-    return Sample(rows, [place for place, _ in lines])
+    return rows, [place for place, _ in lines]
 
 
 def parse_line(line: bytes, where: str, *, last: bool = False) -> dict[str, Any]:

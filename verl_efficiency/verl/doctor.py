@@ -177,10 +177,11 @@ def _configuration(arguments: list[str]) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("fail", str(error))
         return
+    from verl_efficiency.verl.checks.data import check_data
     from verl_efficiency.verl.checks.estimator import estimator_of
     from verl_efficiency.verl.start_up import check
 
-    problems = check(config)
+    problems = [*check(config), *check_data(config, asked=True)]
     yield from (Finding("fail", problem) for problem in problems)
     if problems:
         return

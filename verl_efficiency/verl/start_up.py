@@ -14,6 +14,7 @@ from omegaconf import open_dict
 
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.verl.checks.data import check_data
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import check_estimator, check_mode, estimator_of, settings_of
 from verl_efficiency.verl.checks.reward import check_reward
@@ -33,7 +34,7 @@ def patch_validate_config(module: Any) -> None:
     @functools.wraps(original)
     def validate_config(config: Any, *args: Any, **kwargs: Any) -> None:
         original(config, *args, **kwargs)
-        problems = check(config)
+        problems = [*check(config), *check_data(config)]
         if problems:
             raise SettingsError("\n".join(["this run would not do what its configuration says:", *problems]))
         prepare(config)
