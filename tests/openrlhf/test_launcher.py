@@ -127,7 +127,9 @@ def with_data(stock: list[str], rows: list[dict], folder: Path) -> list[str]:
 
 
 def test_labels_that_are_no_texts_are_refused(stock, tmp_path):
-    with pytest.raises(SettingsError, match=r"--data.label_key: label must be a text in every row, but .* has 72"):
+    with pytest.raises(
+        SettingsError, match=r"--data.label_key: label must be a text in every row or in none.* line 2 has 72"
+    ):
         parse(with_data(stock, [{"input": "1", "label": "3"}, {"input": "2", "label": 72}], tmp_path))
 
 

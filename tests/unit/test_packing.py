@@ -338,7 +338,7 @@ def test_json_lines(tmp_path):
     assert second["reward_model"]["ground_truth"] == "-0.5"
     with pytest.raises(SettingsError, match="answer: unknown column 'answer'"):
         load_problems(path, question="q")
-    with pytest.raises(SettingsError, match="answer_after: must be in every answer, but .*sums.jsonl line 1 has none"):
+    with pytest.raises(SettingsError, match=r"answer: .*sums.jsonl line 1 has no .A:. .--answer-after."):
         load_problems(path, question="q", answer="a", answer_after="A:")
 
 

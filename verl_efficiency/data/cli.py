@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def pack_command(
     source: Annotated[
         Path,
-        typer.Argument(
-            help="Single problems in verl's form, or with a column each for question and answer: .parquet, .jsonl or .json."
-        ),
+        typer.Argument(help="Single problems, raw or in verl's form: .parquet, .jsonl or .json."),
     ],
     target: Annotated[Path, typer.Argument(help="The file to write: .parquet, or .jsonl with --format openrlhf.")],
     setting: Annotated[
@@ -52,9 +50,9 @@ def pack_command(
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, write single problems in verl's form)."""
     # Here, so that the other commands start without numpy and pyarrow.
+    from verl_efficiency.data.files import read_sample, require_ending
     from verl_efficiency.data.length_prompts import add_levels, add_targets, ask
     from verl_efficiency.data.openrlhf import write_openrlhf
-    from verl_efficiency.data.files import read_sample, require_ending
     from verl_efficiency.data.parquet import (
         ANSWER,
         QUESTION,

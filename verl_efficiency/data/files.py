@@ -120,8 +120,8 @@ def read_sample(
 ) -> Sample:
     """At most ``limit`` rows (all for None), the first ones and others spread over the file, in bounded time and memory.
 
-    Of a parquet file, the first rows of at most 16 row groups; of JSON lines, lines at even distances. ``columns`` are those read of a
-    parquet file, where they are there (all for None).
+    Of a parquet file, the first rows of at most 16 row groups; of JSON lines, lines at even distances. ``columns`` are those
+    read of a parquet file, where they are there (all for None).
 
     Raises:
         SettingsError: see :func:`read_rows`.
@@ -192,24 +192,49 @@ def spread(total: int, count: int) -> list[int]:
     return [number * (total - 1) // (count - 1) for number in range(count)] if count > 1 else [0]
 
 
+def iter_json(path: str | Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every row of a JSON file with its place, a line at a time where there is one object in each.
+
+    Raises:
+        SettingsError: see :func:`read_rows`; here the name may end in anything, and there may be no rows.
+    """
+    path, where = Path(path), f"{setting}: {path}"
+    with path.open("rb") as file:
+        _refuse_utf_16(file.read(4), path, where)
+        file.seek(0)
+        first = True
+        for number, line in enumerate(file, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if not line.strip():
+                continue
+            if first and not _is_object(line):
+                yield from ((f"row {row}", value) for row, value in enumerate(_read_whole(path, where)))
+                return
+            first = False
+            yield f"line {number}", parse_line(line, f"{where} line {number}")
+
+
+def _refuse_utf_16(head: bytes, path: Path, where: str) -> None:
+    if head.startswith(_UTF_16) or b"\0" in head:
+        raise SettingsError(f"{where} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > new{path.suffix}")
+
+
 def _read_json(path: Path, setting: str, limit: int | None) -> tuple[list[dict[str, Any]], list[str]]:
     where = f"{setting}: {path}"
+    if limit is None:
+        found = list(iter_json(path, setting))
+        return [row for _, row in found], [place for place, _ in found]
     with path.open("rb") as file:
-        head = file.read(4)
-        if head.startswith(_UTF_16) or b"\0" in head:
-            raise SettingsError(f"{where} is UTF-16; convert it: iconv -f UTF-16 -t UTF-8 {path} > new{path.suffix}")
+        _refuse_utf_16(file.read(4), path, where)
     lines = list(_lines(path, limit))
-    if not lines:
-        return [], []
-    if not _is_object(lines[0][1]):
+    if lines and not _is_object(lines[0][1]):
         whole = _read_whole(path, where)
-        numbers = spread(len(whole), limit or len(whole))
+        numbers = spread(len(whole), limit)
         return [whole[number] for number in numbers], [f"row {number}" for number in numbers]
-    rows = [parse_line(line, f"{where} {place}", last=place == lines[-1][0]) for place, line in lines]
-    return rows, [place for place, _ in lines]
+    return [parse_line(line, f"{where} {place}") for place, line in lines], [place for place, _ in lines]
 
 
-def parse_line(line: bytes, where: str, *, last: bool = False) -> dict[str, Any]:
+def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """The object in a line of a JSON lines file.
 
     Raises:
@@ -220,10 +245,10 @@ def parse_line(line: bytes, where: str, *, last: bool = False) -> dict[str, Any]
     except UnicodeDecodeError as error:
         raise SettingsError(f"{where} {_not_utf_8(line[error.start])}") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        cut = "; it is cut off" if last and not line.rstrip().endswith(b"}") else ""
+        cut = "; it is cut off" if line[-1:] not in (b"\n", b"}") else ""
         raise SettingsError(f"{where} is not JSON ({error}){cut}") from None
     if not isinstance(row, dict):
-        raise SettingsError(f"{where} must be a JSON object with columns, got {type(row).__name__}: {str(row)[:60]}")
+        raise SettingsError(f"{where} must be an object with columns, got {type(row).__name__}: {str(row)[:60]}")
     return row
 
 
@@ -231,17 +256,17 @@ def _not_utf_8(byte: int) -> str:
     return f"is not UTF-8 (byte {byte:#04x}); if the file is Latin-1, convert it: iconv -f LATIN1 -t UTF-8 OLD > NEW"
 
 
-def _lines(path: Path, limit: int | None) -> Iterator[tuple[str, bytes]]:
-    """Lines that are not blank, with their place; ``limit`` of them at even distances of a file that has far more."""
+def _lines(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
+    """Lines that are not blank, with their place: at most ``limit``, at even distances."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if limit is None or size <= _BYTES_LOOKED_AT:
+        if size <= _BYTES_LOOKED_AT:
             kept = []
             for number, line in enumerate(file, start=1):
                 line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 if line.strip():
                     kept.append((f"line {number}", line))
-            yield from ([kept[number] for number in spread(len(kept), limit)] if limit else kept)
+            yield from (kept[number] for number in spread(len(kept), limit))
             return
         yield "line 1", file.readline(_BYTES_LOOKED_AT).removeprefix(codecs.BOM_UTF8)
         seen = file.tell()
@@ -289,7 +314,7 @@ def _read_whole(path: Path, where: str) -> list[dict[str, Any]]:
         values = values[0]
     for number, value in enumerate(values):
         if not isinstance(value, dict):
-            raise SettingsError(f"{where} row {number} must be a JSON object with columns, got {type(value).__name__}: "
+            raise SettingsError(f"{where} row {number} must be an object with columns, got {type(value).__name__}: "
                                 f"{str(value)[:60]}")  # fmt: skip
     return values
 

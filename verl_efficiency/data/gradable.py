@@ -51,7 +51,9 @@ def _graded(row: Mapping[str, Any], functions: list[tuple[Callable[..., Any], di
     """The answers of a row that every function takes."""
     reward_model, extra_info = row.get("reward_model"), row.get("extra_info") or {}
     if not isinstance(reward_model, Mapping) or "ground_truth" not in reward_model:
-        raise ValueError(f"reward_model must be a mapping with the answer as ground_truth, got {str(reward_model)[:60]}")
+        raise ValueError(
+            f"reward_model must be a mapping with the answer as ground_truth, got {str(reward_model)[:60]}"
+        )
     if not isinstance(extra_info, Mapping):
         raise ValueError(f"extra_info must be a mapping, got {str(extra_info)[:60]}")
     truth = reward_model["ground_truth"]

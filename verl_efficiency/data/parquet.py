@@ -118,15 +118,36 @@ def load_verl_rows(
     truths = column(rows, TRUTH, "source", place)
     read = []
     for number, (row, truth) in enumerate(zip(rows, truths, strict=True)):
-        count = (row.get("extra_info") or {}).get("n") or 1
         try:
             prompt = to_messages(row["prompt"])
         except ValueError as error:
             raise SettingsError(f"source: the prompt of {place(number)} {error}") from None
-        if count == 1:
-            (truth,) = answer_texts([truth], lambda _: f"{TRUTH} of {place(number)}", answer_after, answer_in_box)
+        if ((row.get("extra_info") or {}).get("n") or 1) == 1:
+            try:
+                truth = answer_text(truth, answer_after, answer_in_box)
+            except ValueError as error:
+                raise SettingsError(f"source: {TRUTH} of {place(number)} {error}") from None
         read.append({**row, "prompt": prompt, "reward_model": {**row["reward_model"], "ground_truth": truth}})
     return read
+
+
+def answer_text(value: Any, answer_after: str | None = None, answer_in_box: bool = False) -> str:
+    r"""The answer in a cell, as a text: what follows the last ``answer_after``, or what the last ``\boxed{…}`` holds.
+
+    Raises:
+        ValueError: there is no such mark or box, or no answer that a reward can grade; the message continues "row 3 …".
+    """
+    if answer_after:
+        _, mark, value = str(value).rpartition(answer_after)
+        if not mark:
+            raise ValueError(f"has no {answer_after!r} (--answer-after) in it: {value[:80]!r}")
+        value = value.strip()
+    elif answer_in_box:
+        text = str(value)
+        value = extract_answer(text)
+        if value is None:
+            raise ValueError(f"has no whole \\boxed{{…}} (--answer-in-box) in it: {text[-80:]!r}")
+    return one_answer(value)
 
 
 def answer_texts(
@@ -135,29 +156,16 @@ def answer_texts(
     answer_after: str | None = None,
     answer_in_box: bool = False,
 ) -> list[str]:
-    r"""The answers in the cells of a column, as texts.
-
-    Args:
-        values: the cells.
-        place: how an error calls a cell, by its number.
-        answer_after: take what follows its last occurrence.
-        answer_in_box: take what the last ``\boxed{…}`` holds.
+    """:func:`answer_text` for the cells of a column.
 
     Raises:
-        SettingsError: a cell without the mark or the box, or without an answer that a reward can grade.
+        SettingsError: a cell without an answer; ``place`` says how an error calls it, by its number.
     """
-    require(not (answer_after and answer_in_box), "answer_in_box", True, "left out where answer_after is given")
+    require(not (answer_after and answer_in_box), "--answer-in-box", True, "left out where --answer-after is given")
     texts = []
     for number, value in enumerate(values):
-        if answer_after:
-            _, mark, value = str(value).rpartition(answer_after)
-            require(bool(mark), "answer_after", answer_after, f"in every answer, but {place(number)} has none")
-            value = value.strip()
-        elif answer_in_box:
-            value = extract_answer(str(value))
-            require(value is not None, "answer_in_box", r"\boxed{…}", f"in every answer, but {place(number)} has none")
         try:
-            texts.append(one_answer(value))
+            texts.append(answer_text(value, answer_after, answer_in_box))
         except ValueError as error:
             raise SettingsError(f"answer: {place(number)} {error}") from None
     return texts

@@ -17,6 +17,8 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from verl_efficiency.data.files import require_ending
+from verl_efficiency.evaluation.plot import PICTURES
 from verl_efficiency.evaluation.plot_fit import plot_fit
 from verl_efficiency.evaluation.stored_rollouts import StoredRollout, find_files, read_rollouts
 from verl_efficiency.settings import SettingsError, require, unknown
@@ -76,6 +78,7 @@ def calibrate_command(
     if difficulty not in SOURCES:
         raise SettingsError(f"difficulty: {unknown('source', difficulty, SOURCES)}")
     require(max_response_length is None or max_response_length >= 1, "max_response_length", max_response_length, "≥ 1")
+    require_ending(out, "--out", PICTURES)
     rollouts = [
         rollout
         for path in find_files(files)

@@ -12,7 +12,7 @@ from verl_efficiency.settings import SettingsError
 
 def evaluate_command(
     model: Annotated[str, typer.Argument(help="Model folder, hub name, verl checkpoint, or run folder (latest step).")],
-    data: Annotated[Path, typer.Argument(help="Parquet file in verl's form.")],
+    data: Annotated[Path, typer.Argument(help="Problems in verl's form: .parquet, .jsonl or .json.")],
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("evaluation.json"),
     rows: Annotated[Path | None, typer.Option(help="Also write every response, as JSON lines.")] = None,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
@@ -30,6 +30,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     # Here, so that the other commands start without torch, transformers and math-verify.
+    from verl_efficiency.data.files import require_ending, write_text
     from verl_efficiency.evaluation.evaluate import evaluate
     from verl_efficiency.evaluation.generate import Sampling
     from verl_efficiency.evaluation.report import evaluation_table
@@ -38,7 +39,11 @@ def evaluate_command(
         template = json.loads(chat_template)
     except json.JSONDecodeError as error:
         raise SettingsError(f"chat_template: must be JSON, got {chat_template!r} ({error})") from None
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(template, dict):
+        raise SettingsError(f"chat_template: must be a JSON object, got {chat_template!r}")
+    require_ending(out, "--out", (".json",))
+    if rows is not None:
+        require_ending(rows, "--rows", (".jsonl",))
     result = evaluate(
         model,
         data,
@@ -52,7 +57,7 @@ def evaluate_command(
         label=label,
         rows_file=rows,
     )
-    out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     Console().print(evaluation_table(result))
     print(f"result: {out}")
 

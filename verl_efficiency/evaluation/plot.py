@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verl_efficiency.data.files import replacing
 from verl_efficiency.evaluation.training_log import TrainingLog, read_metric
 from verl_efficiency.settings import SettingsError
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 BEFORE = "#555555"
 AFTER = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, told apart by every eye
+PICTURES = (".png", ".pdf", ".svg")
 MARKERS = "osD^vP"
 MINUS = "\N{MINUS SIGN}"
 LIMIT_LINE: dict[str, Any] = {"color": "black", "ls": "--", "lw": 1.2}
@@ -52,8 +54,8 @@ def plot(
     for axes in (left, *right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    with replacing(out) as beside:
+        figure.savefig(beside, format=out.suffix[1:])
 
 
 def _trade_off(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from verl_efficiency.data.files import replacing
 from verl_efficiency.evaluation.plot import AFTER, BEFORE
 from verl_efficiency.settings import SettingsError
 
@@ -70,5 +71,5 @@ def plot_fit(
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    with replacing(out) as beside:
+        figure.savefig(beside, format=out.suffix[1:])

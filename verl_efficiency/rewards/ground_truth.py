@@ -10,6 +10,7 @@ Traceback (most recent call last):
 ValueError: is a worked solution ... keep the answer alone: what follows '####' (`verl-efficiency pack` does it ...)
 """
 
+import itertools
 import json
 import math
 import re
@@ -159,9 +160,7 @@ def _fix_of_solution(text: str) -> str | None:
     if "####" in text:
         return "what follows '####' (`verl-efficiency pack` does it with --answer-after '####')"
     if "\\boxed" in text and (boxes := extract_boxed(text)):
-        beside = text[: boxes[0].start] + " ".join(
-            text[a.end : b.start] for a, b in zip(boxes, boxes[1:], strict=False)
-        )
+        beside = text[: boxes[0].start] + " ".join(text[a.end : b.start] for a, b in itertools.pairwise(boxes))
         if len(_words(beside + " " + text[boxes[-1].end :])) >= _WORDS_BESIDE_A_BOX:
             return "what its last box holds (`verl-efficiency pack` does it with --answer-in-box)"
     if "\n" in text and len(_words(text)) >= _WORDS_ON_LINES:

@@ -214,7 +214,7 @@ def compose(files: list[str], overrides: list[str]) -> Any:
         for file in files:
             if not Path(file).is_file():
                 raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
-            loaded: Any = OmegaConf.load(file)
+            loaded = _load_yaml(file)
             given = {key: loaded[key] for key in loaded if key not in ("defaults", "hydra")}
             _refuse_unread(OmegaConf.create(given), schema, file)
             OmegaConf.set_struct(config, False)
@@ -225,6 +225,31 @@ def compose(files: list[str], overrides: list[str]) -> Any:
     except (HydraException, OmegaConfBaseException) as error:
         raise SettingsError(f"verl refuses the configuration: {str(error).splitlines()[0]}") from None
     return config
+
+
+def _load_yaml(file: str) -> Any:
+    """The settings in a YAML file.
+
+    Raises:
+        SettingsError: it cannot be read, or holds something else; the message names the line where it can.
+    """
+    import yaml  # type: ignore[import-untyped]
+    from omegaconf import OmegaConf
+
+    try:
+        loaded = OmegaConf.load(file)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})") from None
+    except (yaml.YAMLError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SettingsError(f"{file}{line}: is not YAML ({problem})") from None
+    if not OmegaConf.is_dict(loaded):
+        raise SettingsError(
+            f"{file}: must hold settings (name: value), got {type(loaded).__name__.removesuffix('Config')}"
+        )
+    return loaded
 
 
 def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:

@@ -15,8 +15,8 @@ from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.data.packing import pack_rows
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.methods.catalog import Method
+from verl_efficiency.own_code import check_code, module_name
 from verl_efficiency.settings import SettingsError, build_settings, nearest
-from verl_efficiency.verl.checks.code import check_code, module_name
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.dataset import OURS
 from verl_efficiency.verl.checks.estimator import estimator_of
@@ -163,8 +163,9 @@ def _fix_of_columns(columns: list[str], file: Any) -> str:
     answer = next((name for name in _ANSWERS if name in columns), None)
     if question is None or answer is None:
         return f"it has {', '.join(columns)}, and verl reads prompt, data_source, reward_model and extra_info"
-    return (f"it holds raw problems ({', '.join(columns)}); write them in verl's form: `verl-efficiency pack {file} NEW.parquet "
-            f"--problems 1 --question {question} --answer {answer}` (solutions: --answer-after '####' or --answer-in-box)")  # fmt: skip
+    command = f"verl-efficiency pack {file} NEW.parquet --problems 1 --question {question} --answer {answer}"
+    return (f"it holds raw problems ({', '.join(columns)}); write them in verl's form: `{command}` (for worked solutions with "
+            "--answer-after '####' or --answer-in-box)")  # fmt: skip
 
 
 def _hint_of_default(file: Any) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, build_settings
-from verl_efficiency.verl.checks.code import module_name
 from verl_efficiency.verl.checks.columns import check_column
 
 OURS = "verl_efficiency.verl.dataset"

@@ -6,8 +6,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, unknown
-from verl_efficiency.verl.checks.code import module_name
 from verl_efficiency.verl.checks.columns import check_column
 
 PACKAGE = "verl_efficiency.rewards"

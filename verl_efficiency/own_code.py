@@ -1,6 +1,6 @@
-"""Functions and classes of a user's own that verl loads by a path: is the file there, and does it define the name?
+"""Code of a user's own that a framework loads by a path: is it there, and does it define the name that is asked for?
 
-The file is read, not run: what it does when imported is for verl's workers, not for the driver.
+It is read, not run: what it does when imported is for the framework's workers, not for the process that starts them.
 """
 
 import ast
@@ -28,34 +28,47 @@ def module_name(path: Any) -> str | None:
 
 
 def check_code(path: Any, name: Any, setting: str) -> Iterator[str]:
-    """Problems with ``<setting>.path`` and ``<setting>.name``, without running the code."""
+    """Problems with verl's ``<setting>.path`` and ``<setting>.name``."""
     try:
-        source = _module_file(path) if module_name(path) is not None else _file(str(path))
+        source = _module_file(path) if module_name(path) is not None else source_file(str(path).removeprefix(_FILE))
+        problem = None if source is None else lacks(source, name)
     except SettingsError as error:
-        yield f"{setting}.path: {error}"
+        plain = module_name(path) is None and "/" not in str(path) and not str(path).endswith(".py")
+        yield f"{setting}.path: {error}" + f"; a module is written {_PACKAGE}{path}" * plain
         return
-    if source is None:  # compiled: nothing to read
-        return
+    if problem:
+        yield f"{setting}.name: {problem}"
+
+
+def lacks(source: Path, name: Any) -> str | None:
+    """Why a file does not define ``name``, or None.
+
+    Raises:
+        SettingsError: it is not Python.
+    """
     try:
-        tree = ast.parse(source.read_bytes(), str(source))
+        names = _defined(ast.parse(source.read_bytes(), str(source)).body)
     except (SyntaxError, ValueError) as error:
-        yield f"{setting}.path: {source} is not Python that this interpreter reads ({error})"
-        return
-    names = _defined(tree.body)
+        raise SettingsError(f"{source} is not Python that this interpreter reads ({error})") from None
+    if name is not None and (str(name) in names or names & {"*", "__getattr__"}):
+        return None
     if name is None:
-        yield f"{setting}.name: is missing; {path} defines {', '.join(sorted(names))}"
-    elif str(name) not in names and not names & {"*", "__getattr__"}:
-        yield f"{setting}.name: {unknown('name', str(name), names)} (in {source})"
+        return f"is missing; {source} defines {', '.join(sorted(names))}"
+    return f"{unknown('name', str(name), names)} (in {source})"
 
 
-def _file(path: str) -> Path:
-    file = Path(path.removeprefix(_FILE))
+def source_file(path: str) -> Path:
+    """The file of this name, which is Python.
+
+    Raises:
+        SettingsError: it is not there, or is something else.
+    """
+    file = Path(path)
     if not file.exists():
         if str(file).startswith("~") and file.expanduser().exists():
-            raise SettingsError(f"verl does not read ~ in this path; write {file.expanduser()}")
+            raise SettingsError(f"~ is not read in this path; write {file.expanduser()}")
         beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
-        module = f"; a module is written {_PACKAGE}{path}" if "/" not in path and not path.endswith(".py") else ""
-        raise SettingsError(f"there is no file {file}{nearest(file.name, beside)}{module}")
+        raise SettingsError(f"there is no file {file}{nearest(file.name, beside)}")
     if file.is_dir() or file.suffix != ".py":
         raise SettingsError(f"{file} must be a .py file")
     return file
