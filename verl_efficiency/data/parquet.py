@@ -104,7 +104,9 @@ def is_in_verls_form(rows: Sequence[Row]) -> bool:
 def load_verl_rows(
     path: str | Path, answer_after: str | None = None, answer_in_box: bool = False
 ) -> list[dict[str, Any]]:
-    """Read rows of verl's format, with prompts as messages and ground truths as texts.
+    """Read rows of verl's format, with prompts as messages, ground truths as texts, and what verl's managers ask for.
+
+    A missing ``data_source`` becomes the file's name without suffix, a missing ``extra_info`` the row's number as ``index``.
 
     Args:
         path: a file for :func:`verl_efficiency.data.files.read_rows`.
@@ -127,7 +129,15 @@ def load_verl_rows(
                 truth = answer_text(truth, answer_after, answer_in_box)
             except ValueError as error:
                 raise SettingsError(f"source: {TRUTH} of {place(number)} {error}") from None
-        read.append({**row, "prompt": prompt, "reward_model": {**row["reward_model"], "ground_truth": truth}})
+        read.append(
+            {
+                **row,
+                "data_source": row.get("data_source") or Path(path).stem,
+                "prompt": prompt,
+                "reward_model": {**row["reward_model"], "ground_truth": truth},
+                "extra_info": row.get("extra_info") or {"index": number},
+            }
+        )
     return read
 
 
