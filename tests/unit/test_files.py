@@ -260,7 +260,7 @@ def test_grade_says_when_most_references_cannot_be_read(tmp_path):
     sentence = "Since he had seven of them and gave two of them to each of his three friends he has one of them left"
     for golds, said in (
         ([sentence, sentence, "3"], "2 of 3 answers are sentences"),
-        (["3} + {4", "]3", "5"], None),
+        (["???", "\u2014", "5"], None),
         (["3"], ""),
     ):
         file = tmp_path / "a.jsonl"
@@ -431,3 +431,112 @@ def test_the_sample_of_long_json_lines_is_spread_over_the_file(tmp_path, monkeyp
     assert numbers[0] == 0
     assert numbers[-1] > 9800
     assert sample.places[1].startswith("byte ")
+
+
+# --- results, rollouts, logs, launches
+
+
+SUMMARY = {"problems": 1, "accuracy": 1.0, "accuracy_se": None, "tokens_per_problem": 5.0, "tokens_per_problem_se": None,
+           "over_shortest": None, "shortest_tokens_per_problem": None}  # fmt: skip
+RESULT = {"label": "a", "data": "d", "summary": SUMMARY,
+          "per_prompt": {"key": ["k"], "problems": [1], "correct": [1], "tokens": [5]}}  # fmt: skip
+NOT_A_RESULT = "is not a result of `verl-efficiency evaluate`"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", [NOT_A_RESULT, "is empty"]),
+        ("{", [NOT_A_RESULT, "line 1 is not JSON"]),
+        ("[]", [NOT_A_RESULT]),
+        ("7", [NOT_A_RESULT, "got int"]),
+        (LINES, [NOT_A_RESULT]),
+        ('{"label": "a"}', [NOT_A_RESULT, "lacks data, summary.problems"]),
+        (json.dumps(RESULT | {"summary": []}), [NOT_A_RESULT, "lacks summary.problems"]),
+        (json.dumps(RESULT | {"per_prompt": {"key": []}}), [NOT_A_RESULT, "lacks per_prompt.problems"]),
+        ('{"key": "k", "acc": 1.0, "tokens": 5}\n', [NOT_A_RESULT, "the rows of --rows"]),
+        (json.dumps(RESULT).encode("utf-16"), [NOT_A_RESULT, "is UTF-16"]),
+        (json.dumps(RESULT)[:-9], [NOT_A_RESULT, "cut off"]),
+    ],
+)
+def test_a_report_of_what_is_not_a_result_is_refused(tmp_path, content, words):
+    file = written(tmp_path / "a.json", content)
+    text = refusal("report", file)
+    assert text.startswith(f"results: {file}")
+    for word in words:
+        assert word in text
+
+
+def test_a_report_of_a_result_with_a_bom_passes_and_of_a_missing_one_names_the_nearest(tmp_path):
+    written(tmp_path / "before.json", "\ufeff" + json.dumps(RESULT, indent=1))
+    assert run("report", tmp_path / "before.json").exit_code == 0
+    assert "did you mean 'before.json'?" in refusal("report", tmp_path / "befor.json")
+    assert "is a folder" in refusal("report", tmp_path)
+
+
+ROLLOUTS = "".join(
+    json.dumps({"key": str(d), "acc": 1.0, "tokens": 10 + 40 * d, "difficulty": d}) + "\n" for d in (0, 1)
+)
+
+
+@pytest.mark.parametrize("content", [ROLLOUTS, "\ufeff" + ROLLOUTS, "\n" + ROLLOUTS.replace("\n", "\n\n")])
+def test_rollouts_with_a_bom_or_blank_lines_are_read(tmp_path, content):
+    result = run("calibrate", written(tmp_path / "a.jsonl", content), "--out", tmp_path / "p.png")
+    assert result.exit_code == 0, result.exception
+    assert "2 correct of 2 rollouts" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (ROLLOUTS.encode("utf-16"), ["is UTF-16"]),
+        (ROLLOUTS[:-8], ["line 2 is not JSON", "cut off"]),
+        (ROLLOUTS.encode() + b"\n\xe9\n", ["line 4 is not UTF-8"]),
+        (ROLLOUTS + "3\n", ["line 3 must be an object with columns"]),
+        (b"PAR1\x15\x04", ["line 1 is not JSON"]),
+    ],
+)
+def test_rollouts_that_cannot_be_read_are_refused(tmp_path, content, words):
+    text = refusal("calibrate", written(tmp_path / "a.jsonl", content), "--out", tmp_path / "p.png")
+    for word in words:
+        assert word in text
+    assert not (tmp_path / "p.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", "[1]\n", ["line 1 is not of verl's file logger"]),
+        ("a.jsonl", '{"step": 1, "data": 3}\n', ["line 1 is not of verl's file logger"]),
+        ("a.jsonl", '{"step": 1, "data": {"x": 1}}\n\n{"step": 2, "da', ["line 3 is not of verl's file logger"]),
+        ("a.jsonl", "", ["has no step with response_length/mean"]),
+        ("a.log", "nothing\n", ["has no step with response_length/mean"]),
+    ],
+)
+def test_training_logs_that_are_none_are_refused(tmp_path, name, content, words):
+    result, log = written(tmp_path / "r.json", json.dumps(RESULT)), written(tmp_path / name, content)
+    text = refusal("report", result, "--log", f"a={log}", "--out", tmp_path / "p.png")
+    for word in words:
+        assert word in text
+
+
+def test_the_command_line_ends_with_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"question": ')
+    commands = [
+        ["pack", "a.jsonl", "o.parquet"],
+        ["grade", "absent.jsonl"],
+        ["report", "absent.json"],
+        ["calibrate", "absent.jsonl"],
+        ["evaluate", "no/model", "absent.parquet"],
+        ["methods", "token_bugdet"],
+    ]
+    code = "import sys\nfrom verl_efficiency.cli import main\nfor line in sys.argv[1:]:\n    sys.argv = ['x', *line.split()]\n" \
+           "    try:\n        main()\n    except SystemExit as end:\n        print(end.code)\n"  # fmt: skip
+    command = [sys.executable, "-c", code, *[" ".join(words) for words in commands]]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "COLUMNS": "300"}
+    )
+    assert done.stdout.split() == ["2"] * len(commands)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(commands)
+    assert all(line.startswith("error: ") for line in lines)

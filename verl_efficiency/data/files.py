@@ -306,7 +306,7 @@ def _read_whole(path: Path, where: str) -> list[dict[str, Any]]:
             value, end = decoder.raw_decode(text, _BLANKS.match(text, end).end())  # type: ignore[union-attr]
             values.append(value)
     except json.JSONDecodeError as error:
-        cut = "; it is cut off" if error.pos >= len(text) else ""
+        cut = "; it is cut off" if error.pos >= len(text) or error.msg.startswith("Unterminated") else ""
         raise SettingsError(f"{where} line {error.lineno} is not JSON ({error.msg}){cut}") from None
     except RecursionError:
         raise SettingsError(f"{where} is nested too deep to be read") from None

@@ -265,5 +265,7 @@ def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:
             continue
         if key not in schema:
             raise SettingsError(f"{where}: {unknown('key', name, [path + str(k) for k in schema])}")
+        if not path and isinstance(schema[key], DictConfig) and not isinstance(given[key], DictConfig):
+            raise SettingsError(f"{where}: {name}: must hold settings (name: value), got {given[key]!r}")
         if isinstance(given[key], DictConfig) and isinstance(schema[key], DictConfig) and len(schema[key]):
             _refuse_unread(given[key], schema[key], where, name + ".")

@@ -37,7 +37,7 @@ def _check_parquet(file: Path, path: str, where: str, difficulty: bool) -> Itera
         yield f"{where}: {unknown('column', path, columns)} (in {file})"
     elif difficulty:
         yield from _check_difficulty(parquet, path, where, file)
-    elif not where.endswith("reference_column") and (empty := _nulls(parquet, path)):
+    elif not where.endswith("reference_column") and (empty := missing_values(file, path)):
         yield f"{where}: {empty} rows of {file} have no {path} (null); fill it, or leave them out"
 
 
@@ -75,8 +75,11 @@ def _is_share(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def _nulls(parquet: Any, path: str) -> int:
-    """How many rows have no value, as far as the file's statistics say; a column of lists has none to say."""
+def missing_values(file: Path, path: str) -> int:
+    """How many rows have no value, as far as the statistics of a parquet file say; those of lists, and other files, say 0."""
+    if file.suffix != ".parquet":
+        return 0
+    parquet = open_parquet(file, path)
     total = 0
     for group in range(parquet.num_row_groups):
         row_group = parquet.metadata.row_group(group)

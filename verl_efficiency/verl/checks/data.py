@@ -17,7 +17,7 @@ from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.own_code import check_code, module_name
 from verl_efficiency.settings import SettingsError, build_settings, nearest
-from verl_efficiency.verl.checks.columns import check_column
+from verl_efficiency.verl.checks.columns import check_column, missing_values
 from verl_efficiency.verl.checks.dataset import OURS
 from verl_efficiency.verl.checks.estimator import estimator_of
 from verl_efficiency.verl.checks.files import is_local, named, resolved
@@ -114,12 +114,12 @@ def _check_file(file: Any, setting: str, config: Any) -> Iterator[str]:
     if reward is None:
         return
     method, kwargs = reward
-    columns = ["reward_model.ground_truth", *method.build_settings(kwargs, setting).columns.values()]
-    lacking = [problem for column in columns for problem in check_column([str(file)], column, setting)]
-    if lacking:
-        # A column that a setting names is said with the setting, by checks/reward.py.
-        yield from (problem for problem in lacking if "reward_model.ground_truth" in problem)
+    if empty := missing_values(file, "reward_model.ground_truth"):
+        yield f"{setting}: {empty} rows of {file} have no reward_model.ground_truth (null); fill it, or leave them out"
         return
+    columns = method.build_settings(kwargs, setting).columns.values()
+    if any(True for column in columns for _ in check_column([str(file)], column, setting)):
+        return  # said by checks/reward.py, with the setting that names the column
     problems = list(check_gradable(sample, *reward, f"{setting}: {file}"))
     packing = _packing(config)
     if packing is not None and packing.problems > 1 and not (problems and method.name == "batched_accuracy"):
