@@ -52,6 +52,16 @@ def train(tmp_path):
     return written
 
 
+def expect(words, launch, refusal, *overrides):  # noqa: F811
+    """The run is refused in one line with these words, or starts (None)."""
+    if words is None:
+        launch(*overrides)
+        return
+    (line,) = refusal(*overrides)
+    for word in words:
+        assert word in line
+
+
 def same(value):
     return [row(value, number) for number in range(3)]
 
@@ -141,18 +151,13 @@ def test_a_few_sentences_are_a_warning(launch, train, caplog):  # noqa: F811
             [row() | {"reward_model": {"style": "rule"}}],
             ["reward_model must be a mapping with the answer as ground_truth"],
         ),
-        ([row(n=2)], None),
+        ([row('["4"]', n=1)], None),
         ([row("4", n=2)], ["must be a list of 2 answers"]),
     ],
 )
 def test_rows_of_another_form_are_refused(refusal, launch, train, rows, words):  # noqa: F811
     reward = BATCHED if "n" in rows[0].get("extra_info", {}) else ACCURACY
-    if words is None:  # accuracy reads one answer, whatever n is
-        launch(*ACCURACY, train(rows))
-        return
-    (line,) = refusal(*reward, train(rows))
-    for word in words:
-        assert word in line
+    expect(words, launch, refusal, *reward, train(rows))
 
 
 def test_the_command_that_is_named_makes_a_file_that_passes(refusal, launch, train, tmp_path):  # noqa: F811
@@ -229,13 +234,7 @@ def test_a_form_of_answers_that_the_prompts_do_not_ask_for_is_refused(refusal, t
     ],
 )
 def test_columns_of_a_reward_are_read_by_it(refusal, launch, train, reward, extra_info, words):  # noqa: F811
-    given = (*OURS, f"{REWARD}.name={reward}", train([row(**extra_info)] * 2))
-    if words is None:
-        launch(*given)
-        return
-    (line,) = refusal(*given)
-    for word in words:
-        assert word in line
+    expect(words, launch, refusal, *OURS, f"{REWARD}.name={reward}", train([row(**extra_info)] * 2))
 
 
 # --- files
@@ -295,6 +294,16 @@ def test_a_file_elsewhere_is_said_and_passes(launch, caplog, name):  # noqa: F81
     assert f"data.train_files: {name} is not a local file; its rows are not checked at start-up" in caplog.text
 
 
+def test_on_several_machines_a_file_may_be_on_another(launch, caplog, monkeypatch):  # noqa: F811
+    absent = "data.train_files=/nowhere/train.parquet"
+    launch(*ACCURACY, absent, "trainer.nnodes=2")
+    assert "/nowhere/train.parquet is not on this machine; its rows are not checked" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    launch(*ACCURACY, absent)
+    assert "/nowhere/train.parquet is not on this machine" in caplog.text
+
+
 # --- code
 
 
@@ -349,13 +358,7 @@ def test_a_reward_that_is_not_there_is_refused(refusal, code, path, name, words)
     ],
 )
 def test_modules(refusal, launch, path, name, words):  # noqa: F811
-    given = (*BUDGET, f"{REWARD}.path='{path}'", f"{REWARD}.name={name}")
-    if words is None:
-        launch(*given)
-        return
-    (line,) = refusal(*given)
-    for word in words:
-        assert word in line
+    expect(words, launch, refusal, *BUDGET, f"{REWARD}.path='{path}'", f"{REWARD}.name={name}")
 
 
 def test_reward_managers_and_data_sets_of_a_users_own_are_looked_for_too(refusal, launch, code):  # noqa: F811

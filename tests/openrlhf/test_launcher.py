@@ -126,11 +126,11 @@ def with_data(stock: list[str], rows: list[dict], folder: Path) -> list[str]:
     ]
 
 
-def test_labels_that_are_no_texts_are_refused(stock, tmp_path):
-    with pytest.raises(
-        SettingsError, match=r"--data.label_key: label must be a text in every row or in none.* line 2 has 72"
-    ):
-        parse(with_data(stock, [{"input": "1", "label": "3"}, {"input": "2", "label": 72}], tmp_path))
+def test_a_label_that_is_no_answer_is_refused_with_its_line(stock, tmp_path):
+    good = [{"input": "1", "label": "3"}, {"input": "2", "label": 72}]
+    parse(with_data(stock, good, tmp_path))
+    with pytest.raises(SettingsError, match=r"--data.label_key: .*train.jsonl line 3: .* is \{'a': 1\} \(dict\)"):
+        parse(with_data(stock, [*good, {"input": "3", "label": {"a": 1}}], tmp_path))
 
 
 def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):

@@ -530,8 +530,16 @@ def test_the_command_line_ends_with_one_line_and_exit_code_2(tmp_path):
         ["evaluate", "no/model", "absent.parquet"],
         ["methods", "token_bugdet"],
     ]
-    code = "import sys\nfrom verl_efficiency.cli import main\nfor line in sys.argv[1:]:\n    sys.argv = ['x', *line.split()]\n" \
-           "    try:\n        main()\n    except SystemExit as end:\n        print(end.code)\n"  # fmt: skip
+    code = (
+        "import sys\n"
+        "from verl_efficiency.cli import main\n"
+        "for line in sys.argv[1:]:\n"
+        "    sys.argv = ['x', *line.split()]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code)\n"
+    )
     command = [sys.executable, "-c", code, *[" ".join(words) for words in commands]]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ, "COLUMNS": "300"}

@@ -258,12 +258,6 @@ def _check_prompts(sample: Sample, data: Any, where: str) -> Iterator[str]:
 def _check_labels(sample: Sample, key: str, file: Path, columns: Mapping[str, str], options: Options) -> Iterator[str]:
     place = sample.places.__getitem__
     labels = column(sample.rows, key, "--data.label_key", place)
-    texts = [isinstance(label, str) for label in labels]
-    if any(texts) and not all(texts):
-        odd = texts.index(False)
-        yield (f"--data.label_key: {key} must be a text in every row or in none, since the data set is read by columns, but "
-               f"{file} {place(odd)} has {labels[odd]!r}")  # fmt: skip
-        return
     rows = [read_label(label) for label in labels]
     packed = any(((row.get("extra_info") or {}).get("n") or 1) > 1 for row in rows)
     if packed and options.reward not in (None, "batched_accuracy"):

@@ -5,6 +5,7 @@ ours is looked at, and none whose data set class is of the user's own, since tha
 """
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -55,7 +56,12 @@ def check_data(config: Any, *, asked: bool = False) -> Iterator[str]:
             if asked and file in DEFAULT_FILES and not files[0].exists():
                 continue
             for one in files:
-                yield from _check_file(one, f"data.{key}", config)
+                if not one.exists() and _many_machines(config):
+                    logger.warning(
+                        "data.%s: %s is not on this machine; its rows are not checked at start-up.", key, one
+                    )
+                else:
+                    yield from _check_file(one, f"data.{key}", config)
 
 
 def uses_ours(config: Any) -> bool:
@@ -73,6 +79,11 @@ def uses_ours(config: Any) -> bool:
         or (config.trainer.get("v1") or {}).get("trainer_mode") == "efficiency_sync"
         or estimator_of(config) is not None
     )
+
+
+def _many_machines(config: Any) -> bool:
+    """Whether the data may be read on another machine than this one."""
+    return (config.trainer.get("nnodes") or 1) > 1 or "RAY_ADDRESS" in os.environ
 
 
 def _check_code(config: Any) -> Iterator[str]:
