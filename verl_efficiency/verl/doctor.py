@@ -1,5 +1,6 @@
 """``verl-efficiency doctor``: would a run do what its configuration says? One line per finding, with the mend."""
 
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -233,7 +234,7 @@ def _load_yaml(file: str) -> Any:
     Raises:
         SettingsError: it cannot be read, or holds something else; the message names the line where it can.
     """
-    import yaml  # type: ignore[import-untyped]
+    yaml = importlib.import_module("yaml")  # so that no stubs are asked for
     from omegaconf import OmegaConf
 
     try:
