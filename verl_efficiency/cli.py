@@ -84,6 +84,10 @@ def main() -> None:
         if error.filename is None:
             raise
         text = f"{error.filename}: {error.strerror}"
+    except UnicodeEncodeError as error:  # half of a pair of surrogates, which JSON can spell
+        text = (
+            f"{error.object[error.start : error.end]!a} is half a character and cannot be written as UTF-8; remove it"
+        )
     else:
         return
     Console(stderr=True).print(f"error: {text}", markup=False, style="red", soft_wrap=True)

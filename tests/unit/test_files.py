@@ -387,6 +387,25 @@ def test_columns_that_parquet_cannot_hold_are_said(tmp_path):
     assert not (tmp_path / "o.parquet").exists()
 
 
+def test_columns_that_the_first_row_lacks_are_kept(tmp_path):
+    rows = [{"prompt": "1+1?", "reward_model": {"ground_truth": "2"}}] * 2
+    write_lines(tmp_path / "a.jsonl", [rows[0], rows[1] | {"source": "book", "extra_info": {"page": 7}}])
+    assert run("pack", tmp_path / "a.jsonl", tmp_path / "o.parquet", "--problems", 1).exit_code == 0
+    first, second = read_rows(tmp_path / "o.parquet")
+    assert (first["source"], second["source"]) == (None, "book")
+    assert (first["data_source"], first["extra_info"]["index"], second["extra_info"]["page"]) == ("a", 0, 7)
+
+
+def test_packed_rows_are_checked_too(tmp_path):
+    packed = {"prompt": "1. 2.", "reward_model": {"ground_truth": '["1"]'}, "extra_info": {"n": 2}}
+    write_lines(tmp_path / "a.jsonl", [packed])
+    assert "line 1 must be a list of 2 answers" in refusal(
+        "pack", tmp_path / "a.jsonl", tmp_path / "o.parquet", "--problems", 1
+    )
+    write_lines(tmp_path / "a.jsonl", [packed | {"extra_info": "page 7"}])
+    assert "extra_info of" in refusal("pack", tmp_path / "a.jsonl", tmp_path / "o.parquet", "--problems", 1)
+
+
 # --- a sample
 
 

@@ -103,7 +103,7 @@ def pack_command(
 
 
 def _refuse_sentences(rows: "Sequence[Row]", source: Path) -> None:
-    """Most answers must be answers: a text of many words, even on one line, is most likely a solution."""
+    """Refuse a file whose answers are mostly sentences: they are most likely solutions, on one line."""
     from verl_efficiency.rewards.ground_truth import sentences
 
     answers = [str(row["reward_model"]["ground_truth"]) for row in rows]

@@ -26,7 +26,8 @@ def prompt_problem(prompt: Any) -> str | None:
     for message in messages:
         if "from" in message and "value" in message and message.get("role") is None:
             return f"has messages with from and value instead of role and content: {shown}"
-        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str | list):
+        has_content = isinstance(message.get("content"), str | list) or bool(message.get("tool_calls"))
+        if not isinstance(message.get("role"), str) or not has_content:
             return f"has a message without a role and a content: {dict(message)!r}"[:160]
     return None
 

@@ -1,6 +1,6 @@
 """Packing from file to file: problems or rows in verl's format in, parquet in verl's format out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from verl_efficiency.data.packing import packed_row, plan
 from verl_efficiency.data.problems import read_problems
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.grading import extract_answer
-from verl_efficiency.rewards.ground_truth import one_answer
+from verl_efficiency.rewards.ground_truth import one_answer, read_answers
 from verl_efficiency.settings import SettingsError, require
 
 QUESTION, ANSWER = "question", "answer"
@@ -73,7 +73,7 @@ def load_problems(
         answer_in_box: take what the last ``\boxed{…}`` of the answer column holds: for solutions as in MATH.
 
     Raises:
-        SettingsError: a column, the ``answer_after`` mark or the box is missing, or an answer is none (see
+        SettingsError: a column, the ``answer_after`` mark or the box is missing, or a cell holds no answer (see
             :mod:`verl_efficiency.rewards.ground_truth`); the message names file and line.
     """
     path = Path(path)
@@ -114,28 +114,36 @@ def load_verl_rows(
         answer_in_box: as for :func:`load_problems`, in ``reward_model.ground_truth``.
 
     Raises:
-        SettingsError: a prompt or a ground truth is missing or is none; the message names file and line.
+        SettingsError: a prompt or a ground truth is missing or cannot be used; the message names file and line.
     """
     rows, place = read_rows(path, "source"), partial(place_of, path)
     truths = column(rows, TRUTH, "source", place)
     read = []
     for number, (row, truth) in enumerate(zip(rows, truths, strict=True)):
+        extra_info = row.get("extra_info") or {"index": number}
+        if not isinstance(extra_info, Mapping):
+            raise SettingsError(
+                f"source: extra_info of {place(number)} must be a mapping, got {str(extra_info)[:60]!r}"
+            )
         try:
             prompt = to_messages(row["prompt"])
         except ValueError as error:
             raise SettingsError(f"source: the prompt of {place(number)} {error}") from None
-        if ((row.get("extra_info") or {}).get("n") or 1) == 1:
-            try:
+        count = extra_info.get("n") or 1
+        try:
+            if count == 1:
                 truth = answer_text(truth, answer_after, answer_in_box)
-            except ValueError as error:
-                raise SettingsError(f"source: {TRUTH} of {place(number)} {error}") from None
+            elif len(read_answers(truth, count)) != count:
+                raise ValueError(f"must be a list of {count} answers (extra_info.n), got {truth!r}")
+        except ValueError as error:
+            raise SettingsError(f"source: {TRUTH} of {place(number)} {error}") from None
         read.append(
             {
                 **row,
                 "data_source": row.get("data_source") or Path(path).stem,
                 "prompt": prompt,
                 "reward_model": {**row["reward_model"], "ground_truth": truth},
-                "extra_info": row.get("extra_info") or {"index": number},
+                "extra_info": extra_info,
             }
         )
     return read
@@ -188,8 +196,9 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
         SettingsError: the name does not end in .parquet, or a column holds values of different kinds.
     """
     path = require_ending(path, "target", (".parquet",))
+    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow takes those of the first row alone
     try:
-        table = pa.Table.from_pylist(list(rows))
+        table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
         with replacing(path) as beside:
             pq.write_table(table, beside)
     except pa.ArrowException as error:
