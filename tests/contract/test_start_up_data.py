@@ -315,6 +315,7 @@ def code(tmp_path):
         "async def second(**_): return 1.0\n"
         "from somewhere import third as compute\n"
         "if True:\n    fourth = first\n"
+        "for name in ('a', 'b'):\n    pass\n"
     )
     (tmp_path / "broken.py").write_text("def first(:\n")
     (tmp_path / "text.txt").write_text("def first(): pass\n")

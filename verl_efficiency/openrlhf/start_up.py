@@ -259,7 +259,8 @@ def _check_labels(sample: Sample, key: str, file: Path, columns: Mapping[str, st
     place = sample.places.__getitem__
     labels = column(sample.rows, key, "--data.label_key", place)
     rows = [read_label(label) for label in labels]
-    packed = any(((row.get("extra_info") or {}).get("n") or 1) > 1 for row in rows)
+    infos = [row.get("extra_info") for row in rows]
+    packed = any(isinstance(info, Mapping) and (info.get("n") or 1) > 1 for info in infos)
     if packed and options.reward not in (None, "batched_accuracy"):
         yield (f"{ROOT}.reward: {options.reward} grades one problem, but {file} has several in a prompt; "
                "take batched_accuracy, or pack with --problems 1")  # fmt: skip

@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from verl_efficiency.data.files import Sample, read_sample
@@ -82,7 +83,7 @@ def uses_ours(config: Any) -> bool:
 
 
 def _many_machines(config: Any) -> bool:
-    """Whether the data may be read on another machine than this one."""
+    """Whether files may be read on another machine than this one."""
     return (config.trainer.get("nnodes") or 1) > 1 or "RAY_ADDRESS" in os.environ
 
 
@@ -99,7 +100,15 @@ def _check_code(config: Any) -> Iterator[str]:
         )
     named_code.append(("data.custom_cls", data_set.get("path"), data_set.get("name")))
     for setting, path, name in named_code:
-        if path and not str(module_name(path)).startswith("verl_efficiency.rewards"):  # see checks/reward.py
+        if not path or str(module_name(path)).startswith("verl_efficiency.rewards"):  # see checks/reward.py
+            continue
+        if (
+            module_name(path) is None
+            and not Path(str(path).removeprefix("file://")).exists()
+            and _many_machines(config)
+        ):
+            logger.warning("%s.path: %s is not on this machine; it is not checked at start-up.", setting, path)
+        else:
             yield from check_code(path, name, setting)
 
 
@@ -152,7 +161,8 @@ def _check_packs(
     sample: Sample, packing: PackingSettings, method: Method, kwargs: Mapping[str, Any], where: str
 ) -> Iterator[str]:
     """Rows that our data set packs are looked at as the reward will see them."""
-    splits = {(row.get("extra_info") or {}).get("split") for row in sample.rows}
+    infos = [row.get("extra_info") for row in sample.rows]
+    splits = {info.get("split") if isinstance(info, Mapping) else None for info in infos}
     if None in splits:
         yield f"{where}: every row must say in extra_info.split whether it is packed ({packing.split!r}) or not"
     elif splits != {packing.split}:
