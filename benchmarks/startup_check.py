@@ -117,6 +117,7 @@ def main(
         "limits": {"seconds": LIMIT_SECONDS, "mb_added": LIMIT_MB},
         "versions": {"python": platform.python_version(), "pyarrow": pa.__version__},
         "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 1),  # far above the cores, the seconds are those of other programs
         "figures": figures,
     }
     if out is not None:
