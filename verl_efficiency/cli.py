@@ -108,12 +108,23 @@ def train_openrlhf(
 
 
 def main() -> None:
-    """Entry point: a wrong setting is one line on stderr and exit code 2, not a traceback."""
+    """Entry point: a wrong setting or file is one line on stderr and exit code 2, not a traceback."""
     try:
         app()
     except SettingsError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, style="red", soft_wrap=True)
-        sys.exit(2)
+        text = str(error)
+    except OSError as error:  # no permission, no space, a file that went away
+        if error.filename is None:
+            raise
+        text = f"{error.filename}: {error.strerror}"
+    except UnicodeEncodeError as error:  # half of a pair of surrogates, which JSON can spell
+        text = (
+            f"{error.object[error.start : error.end]!a} is half a character and cannot be written as UTF-8; remove it"
+        )
+    else:
+        return
+    Console(stderr=True).print(f"error: {text}", markup=False, style="red", soft_wrap=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

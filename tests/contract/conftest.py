@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 # What verl asks of every launch, for one process without a GPU. No model lies there: nothing may try to load it.
@@ -22,10 +24,29 @@ LAUNCH = (
 
 
 @pytest.fixture(scope="session")
-def compose():
+def data_file(tmp_path_factory):
+    """A small file in verl's form that every method and reward can train on."""
+    told = {"split": "train", "difficulty": 0.5, "target_tokens": 100, "length_level": "short"}
+    rows = [
+        {
+            "data_source": "sums",
+            "prompt": [{"role": "user", "content": f"{number}+{number}?"}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": str(2 * number)},
+            "extra_info": {"index": number, **told},
+        }
+        for number in range(1, 9)
+    ]
+    file = tmp_path_factory.mktemp("data") / "problems.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def compose(data_file):
     """verl's ``ppo_trainer`` configuration, composed by Hydra as ``main_ppo`` does, with these overrides.
 
-    Hydra takes half a second, so it composes once; the overrides follow by its own grammar.
+    Hydra takes half a second, so it composes once; the overrides follow by its own grammar. The data files are there.
     """
     import verl
     from hydra import compose as hydra_compose
@@ -34,7 +55,7 @@ def compose():
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(Path(verl.__file__).parent / "trainer" / "config"), version_base=None):
-        base = hydra_compose("ppo_trainer", list(LAUNCH))
+        base = hydra_compose("ppo_trainer", [*LAUNCH, f"data.train_files={data_file}", f"data.val_files={data_file}"])
 
     def composed(*overrides):
         config = copy.deepcopy(base)

@@ -92,6 +92,46 @@ def test_a_wrong_setting_in_a_yaml_file_is_named(failures, yaml):
     assert "algorithm.efficiency: unknown setting 'penaltty'; did you mean 'penalty'?" in line
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("algorithm: {adv_estimator: token_budget\n", ["line 2: is not YAML"]),
+        ("algorithm:\n  adv_estimator: x\n - y\n", ["line 3: is not YAML"]),
+        ("algorithm:\n\tadv_estimator: x\n", ["line 2: is not YAML"]),
+        ("a: 1\na: 2\n", ["line 2: is not YAML", "duplicate key"]),
+        ("- algorithm\n", ["must hold settings (name: value), got List"]),
+        ("algorithm\n", ["must hold settings"]),
+        ("7\n", ["is not YAML"]),
+        (b"a: caf\xe9\n", ["is not UTF-8", "0xe9"]),
+        ("algorithm: {}\n".encode("utf-16"), ["mine.yaml"]),
+        (b"\0\1\2", ["is not YAML"]),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_one_line(failures, yaml, content, words):
+    path = yaml("")
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    (line,) = failures(path)
+    assert line.startswith(str(path))
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_a_yaml_file_with_a_bom_and_an_empty_one_are_read(failures, yaml, tmp_path):
+    assert failures(yaml("\ufeffalgorithm:\n  adv_estimator: token_budget\n")) == []
+    assert failures(yaml("")) == []
+    (line,) = failures(tmp_path)
+    assert "no such file" in line
+
+
+def test_data_and_code_are_looked_at(failures, data_file, tmp_path):
+    assert failures(*GOOD, f"data.train_files={data_file}") == []
+    (line,) = failures(*GOOD, f"data.train_files={tmp_path / 'absent.parquet'}")
+    assert line.startswith("data.train_files: there is no file")
+    (line,) = failures("reward.custom_reward_function.path=/nowhere/reward.py")  # nothing of ours, but doctor is asked
+    assert line.startswith("reward.custom_reward_function.path: there is no file /nowhere/reward.py")
+
+
 def test_an_override_wins_over_a_file_as_on_every_command_line(findings, yaml):
     found = findings(yaml("algorithm: {adv_estimator: grpo}\n"), GOOD[0])
     assert "configuration: algorithm.adv_estimator=token_budget" in [text for _, text in found]

@@ -147,7 +147,8 @@ def test_rows_with_media_are_refused_and_empty_columns_are_not(refusal, launch, 
     given = (*method, f"data.train_files={file}", f"data.{kind}_key=mine")
 
     def write(*values):
-        pq.write_table(pa.table({"prompt": ["What is it?"] * len(values), "mine": pa.array(values, media)}), file)
+        prompts = [[{"role": "user", "content": "What is it?"}]] * len(values)
+        pq.write_table(pa.table({"prompt": prompts, "mine": pa.array(values, media)}), file)
 
     write(None, [], None)
     launch(*given)

@@ -11,7 +11,7 @@ from datasets import load_dataset
 from transformers import AutoTokenizer
 
 from verl_efficiency.data.openrlhf import read_label, to_openrlhf
-from verl_efficiency.openrlhf.reward import reward_function
+from verl_efficiency.openrlhf.reward import RewardError, reward_function
 
 from .conftest import WARM_START
 
@@ -70,7 +70,7 @@ def test_a_system_message_keeps_all_messages():
 def test_what_is_wrong_is_one_line(problems, tmp_path):
     wrong_file = pack(problems, tmp_path / "x.parquet", "--format", "openrlhf", "--problems", 1)
     assert wrong_file.returncode == 2
-    assert "must be a .jsonl file for OpenRLHF" in wrong_file.stderr
+    assert "target: must end in .jsonl" in wrong_file.stderr
     wrong_format = pack(problems, tmp_path / "x.jsonl", "--format", "openrhlf")
     assert wrong_format.returncode == 2
     assert "unknown format 'openrhlf'; did you mean 'openrlhf'?" in wrong_format.stderr
@@ -81,6 +81,15 @@ def test_a_plain_label_is_the_answer(label):
     assert read_label(label)["reward_model"]["ground_truth"] == label
 
 
-def test_a_label_that_is_no_text_is_refused():
-    with pytest.raises(ValueError, match="a label must be a text, got 3"):
-        read_label(3)
+@pytest.mark.parametrize("label", [3, 3.0, ["3"], "3", '["3"]'])
+def test_a_label_in_every_form_of_one_answer_is_graded(label):
+    assert reward_function("accuracy")(["?\\boxed{3}"], ["?"], [label])["scores"] == 1.0
+    assert reward_function("accuracy")(["?\\boxed{4}"], ["?"], [label])["scores"] == 0.0
+
+
+@pytest.mark.parametrize("label", [None, "", True, "a\n#### 3", float("nan")])
+def test_a_label_without_an_answer_ends_the_run(label):
+    with pytest.raises(
+        RewardError, match=r"the reward accuracy raised ValueError: reward_model.ground_truth of .* is "
+    ):
+        reward_function("accuracy")(["?"], ["?"], [label])

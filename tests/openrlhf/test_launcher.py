@@ -127,9 +127,11 @@ def with_data(stock: list[str], rows: list[dict], folder: Path) -> list[str]:
     ]
 
 
-def test_labels_that_are_no_texts_are_refused(stock, tmp_path):
-    with pytest.raises(SettingsError, match=r"--data.label_key: label must be a text in every row, but .* has 72"):
-        parse(with_data(stock, [{"input": "1", "label": "3"}, {"input": "2", "label": 72}], tmp_path))
+def test_a_label_that_is_no_answer_is_refused_with_its_line(stock, tmp_path):
+    good = [{"input": "1", "label": "3"}, {"input": "2", "label": 72}]
+    parse(with_data(stock, good, tmp_path))
+    with pytest.raises(SettingsError, match=r"--data.label_key: .*train.jsonl line 3: .* is \{'a': 1\} \(dict\)"):
+        parse(with_data(stock, [*good, {"input": "3", "label": {"a": 1}}], tmp_path))
 
 
 def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):
@@ -140,6 +142,91 @@ def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):
     flags = with_data(stock, rows, tmp_path)
     flags[flags.index("accuracy")] = "batched_accuracy"
     parse(flags)
+
+
+SOLVED = "She sold 24 clips in May.\nShe sold 48 + 24 = 72 clips altogether.\n#### 72"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (72, None),
+        (0.5, None),
+        (["72"], None),
+        ('["72"]', None),
+        (label("72"), None),
+        (label(["72"]), None),
+        (SOLVED, "is a worked solution"),
+        (label(SOLVED), "is a worked solution"),
+        (label(r"The legs are 3 and 4, so that the answer is $\boxed{5}$."), "--answer-in-box"),
+        ("", "is an empty text"),
+        (" ", "is an empty text"),
+        ("nan", "print of a missing value"),
+        (None, "'label' is empty (null)"),
+        (True, "True (bool)"),
+        (["3", "4"], "use batched_accuracy"),
+        (label('["3", "4"]'), "use batched_accuracy"),
+    ],
+)
+def test_labels_are_put_before_the_reward(value, message, stock, tmp_path):
+    flags = with_data(stock, [{"input": "1", "label": value}] * 3, tmp_path)
+    if message is None:
+        parse(flags)
+        return
+    with pytest.raises(SettingsError) as error:
+        parse(flags)
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question": "1", "label": "3"}], "--data.input_key: unknown column 'input'"),
+        ([{"input": "1", "answer": "3"}], "--data.label_key: unknown column 'label'"),
+        ([{"input": [{"from": "human", "value": "1"}], "label": "3"}], "from and value"),
+        ([{"input": 5, "label": "3"}], "is not a list of messages"),
+        ([{"input": None, "label": "3"}], "--data.input_key: 'input' is empty (null)"),
+    ],
+)
+def test_rows_of_another_form_are_refused(rows, message, stock, tmp_path):
+    with pytest.raises(SettingsError) as error:
+        parse(with_data(stock, rows, tmp_path))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("absent.jsonl", None, "--data.prompt_dataset: there is no file"),
+        ("a.jsonl", b'{"input": "caf\xe9"}\n', "line 1 is not UTF-8"),
+        ("a.jsonl", b'{"input": ', "line 1 is not JSON"),
+        ("a.parquet", b"PAR1", "cannot be read as parquet"),
+        ("a.jsonl", b"", "is empty"),
+    ],
+)
+def test_data_files_that_cannot_be_read_are_refused(name, content, message, stock, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    flags = [*stock, "--efficiency.method", "kimi", "--efficiency.reward", "accuracy"]
+    with pytest.raises(SettingsError) as error:
+        parse([*flags, "--data.prompt_dataset", str(tmp_path / name)])
+    assert message in str(error.value)
+    good = stock[stock.index("--data.prompt_dataset") + 1]
+    with pytest.raises(SettingsError) as error:
+        parse([*flags, "--data.prompt_dataset", f"{good}, {tmp_path / name}@train"])
+    assert message in str(error.value)
+    with pytest.raises(SettingsError) as error:
+        parse([*flags, "--eval.dataset", str(tmp_path / name)])
+    assert str(error.value).replace("--eval.dataset", "--data.prompt_dataset").count(message) == 1
+
+
+def test_a_reward_file_without_the_function_is_refused(stock, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("raise SystemExit\ndef reward_fnc(queries, prompts, labels): ...\n")
+    for flag, name in (("--reward.remote_url", "reward_func"), ("--train.agent_func_path", "AgentExecutor")):
+        with pytest.raises(SettingsError, match=rf"{flag}: unknown name '{name}'"):
+            parse(["--efficiency.method", "kimi", *stock, flag, str(file)])
 
 
 def test_our_reward_needs_the_labels(stock):

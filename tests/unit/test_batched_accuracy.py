@@ -245,14 +245,15 @@ def test_answers_inside_thinking_count_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("truth", "extra_info", "message"),
     [
-        (["4", "9"], {"index": 5}, r"data source 'sums', index 5: must be a text .* got list"),
-        (None, {}, r"index None: must be a text .* got NoneType"),
-        (4, {}, "got int"),
-        ("4", {"n": 3, "index": 7}, r"index 7: must be a JSON list of 3 texts \(extra_info.n\), got '4'"),
-        ('["4", "9"]', {"n": 3}, "must be a JSON list of 3 texts"),
-        ("[4, 9, 1]", {"n": 3}, "must be a JSON list of 3 texts"),
-        (" ", {"index": 2}, r"index 2: must be a text with something in it"),
-        ('["4", " "]', {"n": 2, "index": 2}, r"index 2: an answer of the list is empty"),
+        (["4", "9"], {"n": 3, "index": 5}, r"data source 'sums', index 5: must be a list of 3 answers"),
+        (None, {}, r"index None is missing"),
+        (True, {}, r"is True \(bool\)"),
+        ("4", {"n": 3, "index": 7}, r"index 7: must be a list of 3 answers \(extra_info.n\), got '4'"),
+        ('["4", "9"]', {"n": 3}, "must be a list of 3 answers"),
+        ("[4, 9]", {"n": 3}, "must be a list of 3 answers"),
+        ('["4", "9"]', {"n": 1}, "must be a list of 1 answers"),
+        (" ", {"index": 2}, r"index 2 is an empty text"),
+        ('["4", " "]', {"n": 2, "index": 2}, r"index 2 is a list of 2, .* of which one is an empty text"),
     ],
 )
 def test_a_bad_ground_truth_names_its_row(truth, extra_info, message):
@@ -329,8 +330,8 @@ def test_accuracy():
         "score": 0, "acc": 0, "finished": 0, "tokens": -1, "status": "no_answer", "answer": "",
     }  # fmt: skip
     assert AccuracySettings().strip_thinking is False
-    with pytest.raises(ValueError, match="data source 'sums', index 3: must be a text with something in it, got float"):
-        accuracy("sums", "", 4.0, {"index": 3})
+    with pytest.raises(ValueError, match="data source 'sums', index 3 is nan"):
+        accuracy("sums", "", float("nan"), {"index": 3})
 
 
 def test_every_reward_module_has_verls_default_name():

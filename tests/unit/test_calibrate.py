@@ -313,7 +313,11 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(tmp_path, rows, options, m
 def test_files_that_are_no_rollouts_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.jsonl").write_bytes(b"PAR1\xff\xfe\n")
-    for path, message in (("empty", "a folder of them"), ("none.jsonl", "JSON lines"), ("text.jsonl", "is not JSON")):
+    for path, message in (
+        ("empty", "a folder of them"),
+        ("none.jsonl", "JSON lines"),
+        ("text.jsonl", "line 1 is not UTF-8"),
+    ):
         result = run(tmp_path / path)
         assert isinstance(result.exception, SettingsError)
         assert message in str(result.exception)

@@ -382,15 +382,15 @@ def test_evaluate_refuses_wrong_data_before_it_loads_a_model(tmp_path):
     with pytest.raises(SettingsError, match="packs 2; use batched_accuracy"):
         evaluate("no/model", packed, reward="accuracy")
     broken = write_parquet(tmp_path / "broken.parquet", [data_row("1:", "5", n=2)])
-    with pytest.raises(SettingsError, match="JSON list of 2 texts"):
+    with pytest.raises(SettingsError, match="must be a list of 2 answers"):
         evaluate("no/model", broken, reward="batched_accuracy")
-    with pytest.raises(SettingsError, match="a parquet file"):
+    with pytest.raises(SettingsError, match=r"there is no file .*absent.parquet"):
         load_prompts(tmp_path / "absent.parquet")
     misspelt = write_parquet(tmp_path / "b.parquet", [{"prompts": "0f5.", "reward_model": {"ground_truth": "5"}}])
     with pytest.raises(SettingsError, match="no column 'prompt'; did you mean 'prompts'"):
         load_prompts(misspelt)
     plain = write_parquet(tmp_path / "c.parquet", [{"prompt": "0f5.", "reward_model": {"ground_truth": "5"}}])
-    with pytest.raises(SettingsError, match="row 0: prompt: must be a list of messages"):
+    with pytest.raises(SettingsError, match="row 0: prompt is a text, not a list of messages"):
         load_prompts(plain)
 
 

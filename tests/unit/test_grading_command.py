@@ -95,23 +95,28 @@ def test_bare_answers(tmp_path):
     ("row", "options", "message"),
     [
         ({"respons": "x", "answer": "4"}, [], "--response: unknown column 'response'; did you mean 'respons'"),
-        ({"response": "x", "answer": " "}, [], "answer of row 0: must be a text with something in it"),
-        ({"response": 4, "answer": "4"}, [], "response of row 0: must be a text, got 4"),
-        ({"response": "x", "answer": ["4"]}, [], "row 0 holds ['4'] (list), not a text or a number"),
+        ({"response": "x", "answer": " "}, [], "a.jsonl line 1 is an empty text"),
+        ({"response": 4, "answer": "4"}, [], "response of {file} line 1 must be a text, got 4"),
+        ({"response": "x", "answer": ["4", "5"]}, [], "line 1 is a list of answers, ['4', '5']"),
         ({"response": "x", "answer": "4"}, ["--workers", "0"], "workers: must be at least 1"),
         ({"response": "x", "answer": "4"}, ["--deadline", "0"], "--deadline: must be above 0 seconds"),
-        ({"response": "x", "answer": "4"}, ["--answer-after", "####"], "answer_after: must be in every answer"),
+        (
+            {"response": "x", "answer": "4"},
+            ["--answer-after", "####"],
+            "line 1 has no '####' (--answer-after) in it: '4'",
+        ),
     ],
 )
 def test_what_cannot_be_graded_is_refused_in_one_line(tmp_path, row, options, message):
-    result = run(jsonl(tmp_path / "a.jsonl", [row]), *options)
+    file = jsonl(tmp_path / "a.jsonl", [row])
+    result = run(file, *options)
     assert isinstance(result.exception, SettingsError)
-    assert message in str(result.exception)
+    assert message.replace("{file}", str(file)) in str(result.exception)
 
 
 def test_no_file_and_no_rows(tmp_path):
-    assert "must be a file" in str(run(tmp_path / "absent.jsonl").exception)
-    assert "must be a file with rows in it" in str(run(jsonl(tmp_path / "empty.jsonl", [])).exception)
+    assert "there is no file" in str(run(tmp_path / "absent.jsonl").exception)
+    assert "empty.jsonl is empty" in str(run(jsonl(tmp_path / "empty.jsonl", [])).exception)
 
 
 def test_the_progress_bar_keeps_out_of_the_table(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from verl_efficiency.data.columns import Row
+from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.rewards.length_levels import LEVELS
 from verl_efficiency.settings import SettingsError, require
 
@@ -62,6 +63,8 @@ def ask(row: Row, text: str, number: int, **columns: Any) -> dict[str, Any]:
     Raises:
         SettingsError: the prompt does not end in a user message that is a text; the row has the column already.
     """
+    if problem := prompt_problem(row.get("prompt")):
+        raise SettingsError(f"rows: the prompt of row {number} {problem}")
     prompt = [dict(message) for message in row["prompt"]]
     if not prompt or prompt[-1]["role"] != "user" or not isinstance(prompt[-1]["content"], str):
         raise SettingsError(f"rows: the prompt of row {number} does not end in a user message that is a text")

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from verl_efficiency.data.columns import Row
-from verl_efficiency.settings import require
+from verl_efficiency.data.files import require_ending, write_lines
+from verl_efficiency.settings import SettingsError
 
 
 def to_openrlhf(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -33,31 +34,29 @@ def to_openrlhf(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return [
         {
             "input": row["prompt"][0]["content"] if single else [dict(message) for message in row["prompt"]],
-            "label": json.dumps(row, ensure_ascii=False),
-            "datasource": str(row["data_source"]),
+            "label": _label(row, number),
+            "datasource": str(row.get("data_source") or ""),
         }
-        for row in rows
+        for number, row in enumerate(rows)
     ]
 
 
+def _label(row: Row, number: int) -> str:
+    try:
+        return json.dumps(row, ensure_ascii=False)
+    except TypeError as error:
+        raise SettingsError(f"rows: row {number} cannot be written as JSON ({error}); leave the column out") from None
+
+
 def write_openrlhf(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write :func:`to_openrlhf` to a .jsonl file; its folder is made where missing."""
-    path = Path(path)
-    require(path.suffix == ".jsonl", "target", str(path), "a .jsonl file for OpenRLHF")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in to_openrlhf(rows)), encoding="utf-8")
+    """Write :func:`to_openrlhf` to a .jsonl file, whole or not at all; its folder is made where missing."""
+    write_lines(require_ending(path, "target", (".jsonl",)), to_openrlhf(rows))
 
 
 def read_label(label: Any) -> dict[str, Any]:
-    """The row behind a label; a label that is no row is the answer itself.
-
-    Raises:
-        ValueError: the label is no text.
-    """
-    if not isinstance(label, str):
-        raise ValueError(f"a label must be a text, got {label!r} ({type(label).__name__}); see --data.label_key")
+    """The row behind a label; a label that is not a row is the answer itself, which the reward reads."""
     try:
-        row = json.loads(label)
+        row = json.loads(label) if isinstance(label, str) else None
     except ValueError:  # most plain answers are no JSON
         row = None
     if isinstance(row, dict) and isinstance(row.get("reward_model"), dict):

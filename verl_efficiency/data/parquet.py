@@ -1,8 +1,8 @@
-"""Packing from file to file: parquet in verl's format or JSON lines in, parquet in verl's format out."""
+"""Packing from file to file: problems or rows in verl's format in, parquet in verl's format out."""
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from verl_efficiency.data.columns import Row, column
+from verl_efficiency.data.columns import Row, column, row_place
+from verl_efficiency.data.files import place_of, read_rows, replacing, require_ending
+from verl_efficiency.data.messages import to_messages
 from verl_efficiency.data.packing import packed_row, plan
 from verl_efficiency.data.problems import read_problems
 from verl_efficiency.data.settings import PackingSettings
+from verl_efficiency.grading import extract_answer
+from verl_efficiency.rewards.ground_truth import one_answer, read_answers
 from verl_efficiency.settings import SettingsError, require
+
+QUESTION, ANSWER = "question", "answer"
+TRUTH = "reward_model.ground_truth"
 
 
 @dataclass(frozen=True)
@@ -44,17 +51,18 @@ class PackingReport:
 
 def load_problems(
     path: str | Path,
-    question: str = "question",
-    answer: str = "answer",
+    question: str = QUESTION,
+    answer: str = ANSWER,
     answer_after: str | None = None,
     data_source: str | None = None,
     split: str = "train",
     keep: Iterable[str] = (),
+    answer_in_box: bool = False,
 ) -> list[dict[str, Any]]:
-    r"""Read single problems from a .jsonl file into rows of verl's format.
+    r"""Read single problems from a file with a column for the question and one for the answer into rows of verl's format.
 
     Args:
-        path: one JSON object in each line.
+        path: a file for :func:`verl_efficiency.data.files.read_rows`.
         question: column of the problem's text.
         answer: column of the answer; numbers become text, whole ones without ``.0``.
         answer_after: take what follows its last occurrence in the answer: ``####`` for GSM8K, whose answer column holds
@@ -62,21 +70,24 @@ def load_problems(
         data_source: written into the rows; ``None`` takes the file's name without suffix.
         split: written to ``extra_info.split``.
         keep: columns to copy into ``extra_info`` (a difficulty, a topic).
+        answer_in_box: take what the last ``\boxed{…}`` of the answer column holds: for solutions as in MATH.
 
     Raises:
-        SettingsError: a column or the ``answer_after`` mark is missing, or an answer is neither text nor number.
+        SettingsError: a column, the ``answer_after`` mark or the box is missing, or a cell holds no answer (see
+            :mod:`verl_efficiency.rewards.ground_truth`); the message names file and line.
     """
     path = Path(path)
-    records = read_rows(path)
-    questions = column(records, question, "question")
-    answers = [
-        answer_text(value, answer_after, number) for number, value in enumerate(column(records, answer, "answer"))
-    ]
-    extras = {name: column(records, name, "keep") for name in keep}
+    records, place = read_rows(path, "source"), partial(place_of, path)
+    questions = column(records, question, "question", place)
+    answers = answer_texts(column(records, answer, "answer", place), place, answer_after, answer_in_box)
+    extras = {name: column(records, name, "keep", place) for name in keep}
+    for number, text in enumerate(questions):
+        if not isinstance(text, str) or not text.strip():
+            raise SettingsError(f"question: {place(number)} must hold a text with something in it, got {text!r}")
     return [
         {
             "data_source": data_source or path.stem,
-            "prompt": [{"role": "user", "content": str(questions[number])}],
+            "prompt": [{"role": "user", "content": questions[number]}],
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": answers[number]},
             "extra_info": {"index": number, "split": split} | {name: values[number] for name, values in extras.items()},
@@ -85,33 +96,116 @@ def load_problems(
     ]
 
 
-def answer_text(value: Any, answer_after: str | None, number: int) -> str:
-    """The answer in a cell of row ``number``: numbers become text; what follows the last ``answer_after``, where given."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise SettingsError(f"answer: row {number} holds {value!r} ({type(value).__name__}), not a text or a number")
-    if answer_after is None:
-        return str(value)
-    _, mark, text = str(value).rpartition(answer_after)
-    require(bool(mark), "answer_after", answer_after, f"in every answer, but row {number} has none")
-    return text.strip()
+def is_in_verls_form(rows: Sequence[Row]) -> bool:
+    """Whether rows have a prompt and a reward_model, and not a column each for question and answer."""
+    return {"prompt", "reward_model"} <= rows[0].keys()
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """All rows of a parquet file, or of a .jsonl file that is in verl's format already."""
-    path = Path(path)
-    if path.suffix == ".jsonl":
-        # Not splitlines(): it also splits at U+2028, which JSON allows inside a text.
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    require(path.suffix == ".parquet", "path", str(path), "a .parquet or .jsonl file")
-    return pq.read_table(path).to_pylist()
+def load_verl_rows(
+    path: str | Path, answer_after: str | None = None, answer_in_box: bool = False
+) -> list[dict[str, Any]]:
+    """Read rows of verl's format, with prompts as messages, ground truths as texts, and what verl's managers ask for.
+
+    A missing ``data_source`` becomes the file's name without suffix, a missing ``extra_info`` the row's number as ``index``.
+
+    Args:
+        path: a file for :func:`verl_efficiency.data.files.read_rows`.
+        answer_after: as for :func:`load_problems`, in ``reward_model.ground_truth``.
+        answer_in_box: as for :func:`load_problems`, in ``reward_model.ground_truth``.
+
+    Raises:
+        SettingsError: a prompt or a ground truth is missing or cannot be used; the message names file and line.
+    """
+    rows, place = read_rows(path, "source"), partial(place_of, path)
+    truths = column(rows, TRUTH, "source", place)
+    read = []
+    for number, (row, truth) in enumerate(zip(rows, truths, strict=True)):
+        extra_info = row.get("extra_info") or {"index": number}
+        if not isinstance(extra_info, Mapping):
+            raise SettingsError(
+                f"source: extra_info of {place(number)} must be a mapping, got {str(extra_info)[:60]!r}"
+            )
+        try:
+            prompt = to_messages(row["prompt"])
+        except ValueError as error:
+            raise SettingsError(f"source: the prompt of {place(number)} {error}") from None
+        count = extra_info.get("n") or 1
+        try:
+            if count == 1:
+                truth = answer_text(truth, answer_after, answer_in_box)
+            elif len(read_answers(truth, count)) != count:
+                raise ValueError(f"must be a list of {count} answers (extra_info.n), got {truth!r}")
+        except ValueError as error:
+            raise SettingsError(f"source: {TRUTH} of {place(number)} {error}") from None
+        read.append(
+            {
+                **row,
+                "data_source": row.get("data_source") or Path(path).stem,
+                "prompt": prompt,
+                "reward_model": {**row["reward_model"], "ground_truth": truth},
+                "extra_info": extra_info,
+            }
+        )
+    return read
+
+
+def answer_text(value: Any, answer_after: str | None = None, answer_in_box: bool = False) -> str:
+    r"""The answer in a cell, as a text: what follows the last ``answer_after``, or what the last ``\boxed{…}`` holds.
+
+    Raises:
+        ValueError: there is no such mark or box, or no answer that a reward can grade; the message continues "row 3 …".
+    """
+    if answer_after:
+        _, mark, value = str(value).rpartition(answer_after)
+        if not mark:
+            raise ValueError(f"has no {answer_after!r} (--answer-after) in it: {value[:80]!r}")
+        value = value.strip()
+    elif answer_in_box:
+        text = str(value)
+        value = extract_answer(text)
+        if value is None:
+            raise ValueError(f"has no whole \\boxed{{…}} (--answer-in-box) in it: {text[-80:]!r}")
+    return one_answer(value)
+
+
+def answer_texts(
+    values: Sequence[Any],
+    place: Callable[[int], str] = row_place,
+    answer_after: str | None = None,
+    answer_in_box: bool = False,
+) -> list[str]:
+    """:func:`answer_text` for the cells of a column.
+
+    Raises:
+        SettingsError: a cell without an answer; ``place`` says how an error calls it, by its number.
+    """
+    require(not (answer_after and answer_in_box), "--answer-in-box", True, "left out where --answer-after is given")
+    texts = []
+    for number, value in enumerate(values):
+        try:
+            texts.append(answer_text(value, answer_after, answer_in_box))
+        except ValueError as error:
+            raise SettingsError(f"answer: {place(number)} {error}") from None
+    return texts
 
 
 def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write rows to a parquet file; its folder is made where missing."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows)), path)
+    """Write rows to a parquet file, whole or not at all; its folder is made where missing.
+
+    Raises:
+        SettingsError: the name does not end in .parquet, or a column holds values of different kinds.
+    """
+    path = require_ending(path, "target", (".parquet",))
+    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow takes those of the first row alone
+    try:
+        table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+        with replacing(path) as beside:
+            pq.write_table(table, beside)
+    except pa.ArrowException as error:
+        raise SettingsError(
+            f"target: {path} cannot be written, since a column must hold values of one kind in all rows "
+            f"({str(error).splitlines()[0]})"
+        ) from None
 
 
 def pack_parquet(
@@ -124,13 +218,13 @@ def pack_parquet(
     """Pack the single problems of ``source`` and write them to the parquet file ``target``.
 
     Args:
-        source: a file for :func:`read_rows`, or rows, for example from :func:`load_problems`.
+        source: a file in verl's format for :func:`load_verl_rows`, or rows, for example from :func:`load_problems`.
         target: the parquet file to write.
         settings: how to pack.
         seed: the packs are a function of it.
         write: another form of file, see :func:`verl_efficiency.data.openrlhf.write_openrlhf`.
     """
-    rows = read_rows(source) if isinstance(source, str | Path) else source
+    rows = load_verl_rows(source) if isinstance(source, str | Path) else source
     problem_set = read_problems(rows, settings)
     packs = plan(problem_set, settings, seed)
     packed = [packed_row(problem_set, pack, number, settings) for number, pack in enumerate(packs)]

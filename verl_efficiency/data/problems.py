@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_efficiency.data.columns import Row, column, has_column
+from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.data.settings import PackingSettings
+from verl_efficiency.rewards.ground_truth import one_answer
 from verl_efficiency.settings import SettingsError, require
 
 
@@ -39,12 +41,12 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
     grouping or every row has it, ``shortest_tokens`` where every row has it.
 
     Args:
-        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (text), ``data_source`` and, optionally, ``ability``
-            and ``extra_info``.
+        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (one answer), ``data_source`` and, optionally,
+            ``ability`` and ``extra_info``.
         settings: the column paths ``question``, ``difficulty`` and ``distinct_by``.
 
     Raises:
-        SettingsError: no rows, a missing column, rows that are packed already, an answer that is not a text, system
+        SettingsError: no rows, a missing column, rows that are packed already, an answer that is none, system
             messages or splits that differ.
     """
     require(len(rows) > 0, "rows", 0, "at least one problem")
@@ -56,13 +58,7 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
         questions = [str(value) for value in column(rows, settings.question, "question")]
     else:
         questions = [_last_user_text(prompt, number) for number, prompt in enumerate(column(rows, "prompt", "rows"))]
-    answers = column(rows, "reward_model.ground_truth", "rows")
-    for number, answer in enumerate(answers):
-        if not isinstance(answer, str):
-            raise SettingsError(
-                f"rows: reward_model.ground_truth of row {number} must be a text, got {answer!r} ({type(answer).__name__})"
-            )
-
+    answers = [_answer(truth, number) for number, truth in enumerate(column(rows, "reward_model.ground_truth", "rows"))]
     needs_difficulty = settings.grouping != "random" or has_column(rows, settings.difficulty)
     difficulties = column(rows, settings.difficulty, "difficulty") if needs_difficulty else [None] * len(rows)
     shortest = [None] * len(rows)
@@ -101,7 +97,16 @@ def _number(value: Any, path: str, identity: Any) -> float:
         raise SettingsError(f"difficulty: '{path}' of problem {identity!r} is not a number: {value!r}") from None
 
 
+def _answer(truth: Any, number: int) -> str:
+    try:
+        return one_answer(truth)
+    except ValueError as error:
+        raise SettingsError(f"rows: reward_model.ground_truth of row {number} {error}") from None
+
+
 def _last_user_text(prompt: Any, number: int) -> str:
+    if problem := prompt_problem(prompt):
+        raise SettingsError(f"rows: the prompt of row {number} {problem}")
     users = [message["content"] for message in prompt if message["role"] == "user"]
     if not users or not isinstance(users[-1], str):
         raise SettingsError(
@@ -111,7 +116,9 @@ def _last_user_text(prompt: Any, number: int) -> str:
 
 
 def _system_text(row: Row) -> str | None:
-    systems = [message["content"] for message in row.get("prompt") or () if message["role"] == "system"]
+    if prompt_problem(row.get("prompt")):  # a column of questions may stand beside prompts of any form
+        return None
+    systems = [message["content"] for message in row["prompt"] if message["role"] == "system"]
     return systems[0] if systems else None
 
 

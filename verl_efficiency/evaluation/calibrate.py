@@ -22,6 +22,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from verl_efficiency.data.files import require_ending
+from verl_efficiency.evaluation.plot import PICTURES
 from verl_efficiency.evaluation.plot_fit import plot_fit
 from verl_efficiency.evaluation.stored_rollouts import StoredRollout, find_files, read_rollouts
 from verl_efficiency.settings import SettingsError, require, unknown
@@ -91,6 +93,7 @@ def calibrate_command(
     if of not in FITTED:
         raise SettingsError(f"of: {unknown('choice', of, FITTED)}")
     require(max_response_length is None or max_response_length >= 1, "max_response_length", max_response_length, "≥ 1")
+    require_ending(out, "--out", PICTURES)
     rollouts = [
         rollout
         for path in find_files(files)

@@ -40,7 +40,7 @@ Tokenizer = Annotated[
 
 def evaluate_command(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Parquet file in verl's form.")],
+    data: Annotated[Path, typer.Argument(help="Problems in verl's form: .parquet, .jsonl or .json.")],
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("evaluation.json"),
     rows: Annotated[Path | None, typer.Option(help="Also write every response, as JSON lines.")] = None,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
@@ -64,11 +64,15 @@ def evaluate_command(
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     # Here, so that the other commands start without torch, transformers and math-verify.
+    from verl_efficiency.data.files import require_ending, write_text
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.evaluate import evaluate
     from verl_efficiency.evaluation.report import evaluation_table
 
     template = _chat_template(chat_template)
+    require_ending(out, "--out", (".json",))
+    if rows is not None:
+        require_ending(rows, "--rows", (".jsonl",))
     result = evaluate(
         model,
         data,
@@ -83,8 +87,7 @@ def evaluate_command(
         rows_file=rows,
         engine=_server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     Console().print(evaluation_table(result))
     print(f"result: {out}")
 
@@ -119,11 +122,16 @@ def task_scaling_command(
 ) -> None:
     """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
     from verl_efficiency.data.cli import packing_settings
+    from verl_efficiency.data.files import require_ending, write_text
     from verl_efficiency.evaluation.engines import Sampling
+    from verl_efficiency.evaluation.plot import PICTURES
     from verl_efficiency.evaluation.task_scaling import load_scaling, plot_scaling, scaling_table, task_scaling
 
     sizes = [part.strip() for part in problems.split(",")]
     require(all(part.isdigit() and int(part) for part in sizes), "--problems", problems, "whole numbers with commas")
+    require_ending(out, "--out", (".json",))
+    if png is not None:
+        require_ending(png, "--png", PICTURES)
     other = None if baseline is None else load_scaling(baseline)
     settings = {"grouping": "random"} | packing_settings(setting)
     template = _chat_template(chat_template)
@@ -143,8 +151,7 @@ def task_scaling_command(
         chat_template=template,
         label=label or model,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     results = [result] if other is None else [other, result]
     for one in results:
         Console().print(scaling_table(one))

@@ -1,6 +1,5 @@
 """Evaluate a model on problems whose answers are known: accuracy, tokens per problem, tokens over the shortest."""
 
-import json
 import platform
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 from rich.progress import track
 
 from verl_efficiency import rewards
+from verl_efficiency.data.files import write_lines
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step).
-        data: parquet file in verl's form. ``extra_info.shortest_tokens`` (of the whole response) and
+        data: file in verl's form (.parquet, .jsonl or .json). ``extra_info.shortest_tokens`` (of the whole response) and
             ``extra_info.difficulty`` are used where they are there.
         sampling: how to draw responses.
         reward: which reward function grades: ``accuracy``, or ``batched_accuracy`` for prompts that pack problems.
@@ -95,8 +95,7 @@ def evaluate(
     graded = time.perf_counter()
 
     if rows_file is not None:
-        lines = [json.dumps({"label": label, **asdict(row)}, ensure_ascii=False) + "\n" for row in rows]
-        Path(rows_file).write_text("".join(lines), encoding="utf-8")
+        write_lines(rows_file, ({"label": label, **asdict(row)} for row in rows))
     return {
         "label": label,
         "model": engine.model,

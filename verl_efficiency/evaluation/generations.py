@@ -3,7 +3,6 @@
 Shapes: ``N`` responses, ``P`` different problems. A file of a million responses takes about 100 bytes a row in memory.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from verl_efficiency.data.columns import value_at
+from verl_efficiency.data.files import iter_json, open_parquet, require_file
 from verl_efficiency.rewards.repetition import repeated_share
 from verl_efficiency.settings import SettingsError, require, unknown
 
@@ -253,22 +253,12 @@ class _Chunk:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    require(path.is_file(), "files", str(path), "a file of JSON lines, or a parquet file")
+    require_file(path, "files")
     if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=CHUNK):
+        for batch in open_parquet(path, "files").iter_batches(batch_size=CHUNK):
             yield from batch.to_pylist()
-        return
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise SettingsError(f"files: {path} line {number} is not JSON ({error})") from None
-                require(isinstance(row, dict), f"files: {path} line {number}", row, "an object with columns")
-                yield row
+    else:
+        yield from (row for _, row in iter_json(path, "files"))
 
 
 def token_counter(tokenizer: str) -> Callable[[list[str]], list[int]]:

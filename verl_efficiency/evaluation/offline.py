@@ -10,8 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from verl_efficiency.data.files import require_ending, write_text
 from verl_efficiency.evaluation import stored_options as options
 from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
+from verl_efficiency.evaluation.plot import PICTURES
 from verl_efficiency.evaluation.plot_budget import plot_budget
 from verl_efficiency.settings import require
 
@@ -28,6 +30,7 @@ def offline_command(
     correct: options.Correct = None,
     answer: options.Answer = None,
     answer_after: options.AnswerAfter = None,
+    answer_in_box: options.AnswerInBox = False,
     marker: options.Marker = None,
     strip_thinking: options.StripThinking = False,
     tokens: options.Tokens = None,
@@ -46,6 +49,10 @@ def offline_command(
     """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
     prices = Prices(price_out, price_in)
     require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
+    if out is not None:
+        require_ending(out, "--out", (".json",))
+    if png is not None:
+        require_ending(png, "--png", PICTURES)
     chosen = {
         "problem": problem,
         "response": response,
@@ -59,6 +66,7 @@ def offline_command(
         chosen,
         answer=answer,
         answer_after=answer_after,
+        answer_in_box=answer_in_box,
         marker=marker,
         strip_thinking=strip_thinking,
         tokenizer=tokenizer,
@@ -72,8 +80,7 @@ def offline_command(
         result["against"] = against(results[0], result) | {"paired": paired(read[0], generations)}
     Console().print(table(results))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(results, indent=1) + "\n")
         print(f"numbers: {out}")
     if png is not None:
         plot_budget(results, png)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from verl_efficiency.data.files import replacing
 from verl_efficiency.evaluation.training_log import TrainingLog, read_metric
 from verl_efficiency.settings import SettingsError
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 BEFORE = "#555555"
 AFTER = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, told apart by every eye
+PICTURES = (".png", ".pdf", ".svg")
 MARKERS = "osD^vP"
 MINUS = "\N{MINUS SIGN}"
 LIMIT_LINE: dict[str, Any] = {"color": "black", "ls": "--", "lw": 1.2}
@@ -34,6 +36,12 @@ def blank_figure(size: tuple[float, float]) -> "Figure":
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save(figure: "Figure", out: Path) -> None:
+    """Write a picture, whole or not at all, in the format that its name ends in."""
+    with replacing(out) as beside:
+        figure.savefig(beside, format=out.suffix[1:])
 
 
 def plot(
@@ -63,8 +71,7 @@ def plot(
     for axes in (left, *right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    save(figure, out)
 
 
 def _trade_off(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure
+from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure, save
 
 
 def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
@@ -32,5 +32,4 @@ def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(framealpha=1, edgecolor="none")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    save(figure, out)

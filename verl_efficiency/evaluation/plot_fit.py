@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure
+from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure, save
 
 if TYPE_CHECKING:
     from verl_efficiency.evaluation.calibrate import CorrectAnswers
@@ -62,5 +62,4 @@ def plot_fit(
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    save(figure, out)

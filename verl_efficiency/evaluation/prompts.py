@@ -1,4 +1,4 @@
-"""Read the prompts of a parquet file as verl writes and reads it."""
+"""Read the prompts of a file in verl's form."""
 
 import hashlib
 import json
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
+from verl_efficiency.data.files import read_sample
+from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.settings import SettingsError, nearest, require
 
 COLUMNS = ("prompt", "reward_model")
@@ -19,13 +19,13 @@ class Prompt:
 
     messages: list[dict[str, Any]]
     data_source: str
-    ground_truth: str
+    ground_truth: Any
     extra_info: dict[str, Any]
     key: str
 
 
 def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
-    """Read the first ``limit`` rows of a parquet file (all by default).
+    """Read the first ``limit`` rows of a file (all by default).
 
     Columns: ``prompt`` (a list of messages), ``reward_model.ground_truth``, and if there are any ``data_source`` and
     ``extra_info``.
@@ -33,29 +33,29 @@ def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
     Raises:
         SettingsError: no such file, a column is missing or of another form, or there is no row.
     """
-    require(Path(path).is_file(), "data", str(path), "a parquet file")
     require(limit is None or limit >= 1, "limit", limit, "at least 1")
-    table = pq.read_table(path)
+    sample = read_sample(path, "data", limit=None)
     for column in COLUMNS:
-        if column not in table.column_names:
-            hint = nearest(column, table.column_names)
+        if column not in sample.columns:
+            hint = nearest(column, sample.columns)
             raise SettingsError(
-                f"data: {path} has no column {column!r}{hint or '.'} Columns: {', '.join(table.column_names)}"
+                f"data: {path} has no column {column!r}{hint or '.'} Columns: {', '.join(sample.columns)}; `verl-efficiency "
+                f"pack {path} NEW.parquet --problems 1` writes raw problems in verl's form"
             )
-    rows = (table if limit is None else table.slice(0, limit)).to_pylist()
-    require(len(rows) > 0, "data", str(path), "a parquet file with at least one row")
-    return [_prompt(row, f"data: {path} row {index}") for index, row in enumerate(rows)]
+    return [
+        _prompt(row, f"data: {path} {place}")
+        for row, place in zip(sample.rows[:limit], sample.places[:limit], strict=True)
+    ]
 
 
 def _prompt(row: dict[str, Any], where: str) -> Prompt:
     messages, reward_model = row["prompt"], row["reward_model"]
-    is_chat = isinstance(messages, list) and all(isinstance(message, dict) for message in messages)
-    require(
-        is_chat and bool(messages), f"{where}: prompt", messages, "a list of messages such as {role: user, content: …}"
-    )
-    has_truth = isinstance(reward_model, dict) and isinstance(reward_model.get("ground_truth"), str)
-    require(has_truth, f"{where}: reward_model", reward_model, "a struct whose ground_truth is a string")
-    content = json.dumps([messages, reward_model["ground_truth"]], sort_keys=True, ensure_ascii=False)
+    if problem := prompt_problem(messages):
+        raise SettingsError(f"{where}: prompt {problem}; `verl-efficiency pack OLD NEW.parquet --problems 1` rewrites texts "
+                            "and from/value conversations")  # fmt: skip
+    has_truth = isinstance(reward_model, dict) and reward_model.get("ground_truth") is not None
+    require(has_truth, f"{where}: reward_model", reward_model, "a struct with the answer as ground_truth")
+    content = json.dumps([messages, reward_model["ground_truth"]], sort_keys=True, ensure_ascii=False, default=str)
     return Prompt(
         messages=messages,
         data_source=row.get("data_source") or "",

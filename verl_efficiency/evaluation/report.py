@@ -1,6 +1,5 @@
 """Compare evaluations: a table of before and after, and one picture."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,21 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from verl_efficiency.evaluation.plot import plot
+from verl_efficiency.data.files import read_rows, require_ending, require_file
+from verl_efficiency.evaluation.plot import PICTURES, plot
 from verl_efficiency.evaluation.summary import compare
 from verl_efficiency.evaluation.training_log import TrainingLog
 from verl_efficiency.settings import SettingsError, require
+
+NEEDED: dict[str, tuple[str | None, ...]] = {
+    "label": (None,),
+    "data": (None,),
+    "summary": (
+        *("problems", "accuracy", "accuracy_se", "tokens_per_problem", "tokens_per_problem_se"),
+        *("over_shortest", "shortest_tokens_per_problem"),
+    ),
+    "per_prompt": ("key", "problems", "correct", "tokens"),
+}
 
 
 def report(
@@ -32,6 +42,8 @@ def report(
         SettingsError: a file is missing or of another kind, or the evaluations are not on the same problems.
     """
     require(len(results) > 0, "results", list(results), "at least one JSON of `verl-efficiency evaluate`")
+    if out is not None:
+        require_ending(out, "picture", PICTURES)
     evaluations = [_load(Path(path)) for path in results]
     labels = [evaluation["label"] for evaluation in evaluations]
     require(len(set(labels)) == len(labels), "label", labels, "different for each evaluation (evaluate --label)")
@@ -105,8 +117,25 @@ def _tokens(value: float, error: float | None = None) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    require(path.is_file(), "results", str(path), "a JSON of `verl-efficiency evaluate`")
-    result = json.loads(path.read_text(encoding="utf-8"))
-    if not (isinstance(result, dict) and {"label", "summary", "per_prompt"} <= result.keys()):
-        raise SettingsError(f"results: {path} is not a result of `verl-efficiency evaluate`")
+    require_file(path, "results", (".json", ".jsonl"))
+    wrong = f"results: {path} is not a result of `verl-efficiency evaluate`"
+    try:
+        rows = read_rows(path, "results")
+    except SettingsError as error:
+        raise SettingsError(f"{wrong} ({str(error).removeprefix('results: ')})") from None
+    result = rows[0]
+    if len(rows) > 1 or {"key", "acc", "tokens"} <= result.keys():
+        raise SettingsError(f"{wrong} --out; it looks like the rows of --rows")
+    missing = [
+        name if inner is None else f"{name}.{inner}"
+        for name, inners in NEEDED.items()
+        for inner in inners
+        if not _has(result, name, inner)
+    ]
+    if missing:
+        raise SettingsError(f"{wrong} (it lacks {', '.join(missing)})")
     return result
+
+
+def _has(result: dict[str, Any], name: str, inner: str | None) -> bool:
+    return name in result and (inner is None or (isinstance(result[name], dict) and inner in result[name]))

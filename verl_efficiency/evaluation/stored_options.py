@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from verl_efficiency.evaluation.generations import Generations, read_generations
-from verl_efficiency.settings import SettingsError, require
+from verl_efficiency.settings import require
 
 Problem = Annotated[str | None, typer.Option(help="Column that names the problem; dots lead inside.")]
 Response = Annotated[str | None, typer.Option(help="Column of the response's text.")]
@@ -18,6 +18,7 @@ Answer = Annotated[str | None, typer.Option(help="Column of the right answer: th
 AnswerAfter = Annotated[
     str | None, typer.Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
 ]
+AnswerInBox = Annotated[bool, typer.Option(help="The right answer is what the last \\\\boxed{} of its column holds.")]
 Marker = Annotated[
     str | None, typer.Option(help="A response's answer is what follows the last such text, not \\boxed{}.")
 ]
@@ -46,6 +47,7 @@ def read_files(
     *,
     answer: str | None,
     answer_after: str | None,
+    answer_in_box: bool,
     marker: str | None,
     strip_thinking: bool,
     votes: bool = False,
@@ -56,10 +58,11 @@ def read_files(
     labels = [label for label, _ in named]
     require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
     require(answer_after is None or answer is not None, "--answer-after", answer_after, "used together with --answer")
+    require(not answer_in_box or answer is not None, "--answer-in-box", True, "used together with --answer")
     reads_answers = answer is not None or votes
     require(marker is None or reads_answers, "--marker", marker, "used together with --answer")
     extract = _extractor(marker, strip_thinking) if reads_answers else None
-    grade = _grader(extract, answer_after) if extract and answer is not None else None
+    grade = _grader(extract, answer_after, answer_in_box) if extract and answer is not None else None
     shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
     read = []
     with Progress(*shown, console=Console(stderr=True)) as progress:
@@ -92,14 +95,14 @@ def _extractor(marker: str | None, strip_thinking: bool) -> Extract:
     return lambda text: extract_answer(text, strip_thinking=strip_thinking, marker=marker)
 
 
-def _grader(extract: Extract, answer_after: str | None) -> Callable[[list[str], list[Any]], list[float]]:
-    from verl_efficiency.data.parquet import answer_text
+def _grader(
+    extract: Extract, answer_after: str | None, answer_in_box: bool
+) -> Callable[[list[str], list[Any]], list[float]]:
+    from verl_efficiency.data.parquet import answer_texts
     from verl_efficiency.grading import grade_batch
 
     def grade(texts: list[str], answers: list[Any]) -> list[float]:
-        golds = [answer_text(value, answer_after, number) for number, value in enumerate(answers)]
-        if not all(gold.strip() for gold in golds):
-            raise SettingsError("--answer: a right answer is empty; see `verl-efficiency grade`, which names the row")
+        golds = answer_texts(answers, answer_after=answer_after, answer_in_box=answer_in_box)
         return [float(verdict.correct) for verdict in grade_batch([extract(text) for text in texts], golds)]
 
     return grade

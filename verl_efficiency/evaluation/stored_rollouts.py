@@ -1,12 +1,12 @@
 """Stored rollouts: what a run has written down of its responses, read for :mod:`verl_efficiency.evaluation.calibrate`."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_efficiency.data.files import iter_json
 from verl_efficiency.settings import SettingsError, nearest, require
 
 EVALUATED = ("key", "acc", "tokens")  # columns of `evaluate --rows`: problem, score, tokens
@@ -54,32 +54,26 @@ def read_rollouts(
     """
     rows: list[dict[str, Any]] = []
     columns = EVALUATED
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SettingsError(f"files: {path} line {number} is not JSON ({error})") from None
-            require(isinstance(row, dict), f"files: {path} line {number}", row, "an object with columns")
-            if number == 1:
-                columns = max(EVALUATED, DUMPED, key=lambda names: len(row.keys() & set(names)))
-            for name in columns:
-                if name not in row:
-                    raise SettingsError(
-                        f"files: {path} line {number} has no column {name!r}{nearest(name, row) or '.'} "
-                        f"`evaluate --rows` writes {', '.join(EVALUATED)}; trainer.rollout_data_dir {', '.join(DUMPED)}"
-                    )
-            score = row[columns[1]]
-            if not (isinstance(score, int | float) and 0 <= score <= 1):
+    for number, (place, row) in enumerate(iter_json(path, "files")):
+        if number == 0:
+            columns = max(EVALUATED, DUMPED, key=lambda names: len(row.keys() & set(names)))
+        for name in columns:
+            if name not in row:
                 raise SettingsError(
-                    f"files: {path} line {number}: {columns[1]} must be in [0, 1], got {score!r}; give rollouts that were "
-                    "scored by accuracy alone"
+                    f"files: {path} {place} has no column {name!r}{nearest(name, row) or '.'} "
+                    f"`evaluate --rows` writes {', '.join(EVALUATED)}; trainer.rollout_data_dir {', '.join(DUMPED)}"
                 )
-            if not isinstance(row[columns[2]], str if columns is DUMPED else int):
-                raise SettingsError(f"files: {path} line {number}: {columns[2]} is {row[columns[2]]!r}")
-            if score < threshold:
-                row[columns[2]] = None  # texts of wrong answers are not needed, and are most of the memory
-            rows.append(row)
+        score = row[columns[1]]
+        if not (isinstance(score, int | float) and 0 <= score <= 1):
+            raise SettingsError(
+                f"files: {path} {place}: {columns[1]} must be in [0, 1], got {score!r}; give rollouts that were scored by "
+                "accuracy alone"
+            )
+        if not isinstance(row[columns[2]], str if columns is DUMPED else int):
+            raise SettingsError(f"files: {path} {place}: {columns[2]} is {row[columns[2]]!r}")
+        if score < threshold:
+            row[columns[2]] = None  # texts of wrong answers are not needed, and are most of the memory
+        rows.append(row)
     correct = [row for row in rows if row[columns[2]] is not None]
     if correct and columns is DUMPED:
         if tokenizer is None:

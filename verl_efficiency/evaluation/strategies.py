@@ -28,6 +28,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from verl_efficiency.data.files import require_ending, write_text
 from verl_efficiency.evaluation import stored_options as options
 from verl_efficiency.evaluation.generations import Generations
 from verl_efficiency.settings import SettingsError, require
@@ -207,6 +208,7 @@ def strategies_command(
     correct: options.Correct = None,
     answer: options.Answer = None,
     answer_after: options.AnswerAfter = None,
+    answer_in_box: options.AnswerInBox = False,
     marker: options.Marker = None,
     strip_thinking: options.StripThinking = False,
     tokens: options.Tokens = None,
@@ -220,11 +222,14 @@ def strategies_command(
     out: options.Out = None,
 ) -> None:
     """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
+    if out is not None:
+        require_ending(out, "--out", (".json",))
     (read,) = options.read_files(
         [file],
         {"problem": problem, "response": response, "correct": correct, "tokens": tokens, "weight": weight},
         answer=answer,
         answer_after=answer_after,
+        answer_in_box=answer_in_box,
         marker=marker,
         strip_thinking=strip_thinking,
         tokenizer=tokenizer,
@@ -248,8 +253,7 @@ def strategies_command(
         table.add_row(row["strategy"], str(row["k"]), accuracy, f"{row['tokens']:,.1f}", "*" if row["pareto"] else "")
     Console().print(table)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(results, indent=1) + "\n")
         print(f"numbers: {out}")
 
 

@@ -21,11 +21,11 @@ from rich import box
 from rich.table import Table
 
 from verl_efficiency.data.packing import pack_rows
-from verl_efficiency.data.parquet import read_rows, write_rows
+from verl_efficiency.data.parquet import load_verl_rows, write_rows
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.evaluation.engines import Engine, Sampling
 from verl_efficiency.evaluation.evaluate import evaluate
-from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure
+from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure, save
 from verl_efficiency.settings import SettingsError, build_settings, require
 
 
@@ -62,7 +62,7 @@ def task_scaling(
     Raises:
         SettingsError: more problems in a pack than there are, or what :func:`evaluate` refuses.
     """
-    rows = read_rows(data)[:limit]
+    rows = load_verl_rows(data)[:limit]
     require(0 < max(sizes) <= len(rows), "--problems", max(sizes), f"at most {len(rows)}, the number of problems")
     points = []
     with tempfile.TemporaryDirectory() as folder:
@@ -181,5 +181,4 @@ def plot_scaling(results: Sequence[Mapping[str, Any]], out: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     left.legend(framealpha=1, edgecolor="none")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out)
+    save(figure, out)

@@ -54,10 +54,12 @@ def read_metric(path: Path, name: str = RESPONSE_LENGTH) -> list[tuple[int, floa
     read = _file_logger if path.suffix == ".jsonl" else _console
     values: dict[int, float] = {}
     seen: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
         try:
             step, metrics = read(line)
-        except (json.JSONDecodeError, KeyError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"training log: {path} line {number} is not of verl's file logger ({error})") from None
         seen |= metrics.keys()
         if name in metrics and math.isfinite(metrics[name]):

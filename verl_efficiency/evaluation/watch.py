@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from verl_efficiency.settings import SettingsError
+
 POLL_SECONDS = 0.5
 LINES = 5  # of progress, in a log file or a pipe
 
@@ -31,8 +33,7 @@ def watch(
             alive = _alive(pid)  # asked before reading, so that the last lines of a process that ends are read
             done = metrics.read_text().split("\n")[:-1] if metrics.exists() else []  # whole lines only
             if done:
-                data = json.loads(done[-1])["data"]
-                text = f"score {data['critic/score/mean']:.2f}, {data['response_length/mean']:.0f} tokens a response"
+                text = _described(metrics, len(done), done[-1])
                 progress.update(bar, completed=len(done), description=text)
                 if not progress.console.is_terminal and len(done) >= printed + max(steps // LINES, 1):
                     printed = len(done)
@@ -40,6 +41,15 @@ def watch(
             if len(done) >= steps or not alive:
                 return
             time.sleep(POLL_SECONDS)
+
+
+def _described(metrics: Path, number: int, line: str) -> str:
+    """Score and length of the step in a line of the metrics file."""
+    try:
+        data = json.loads(line)["data"]
+        return f"score {data['critic/score/mean']:.2f}, {data['response_length/mean']:.0f} tokens a response"
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingsError(f"metrics: {metrics} line {number} is not of verl's file logger ({error!r})") from None
 
 
 def _alive(pid: int) -> bool:

@@ -3,12 +3,15 @@
 import importlib.metadata
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from verl_efficiency.data.columns import column
+from verl_efficiency.data.files import ENDINGS, Sample, read_sample
+from verl_efficiency.data.gradable import check_gradable
+from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.own import offers
@@ -18,6 +21,7 @@ from verl_efficiency.methods.shaping.length_shaped import LengthShapedSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, teaches
+from verl_efficiency.own_code import lacks, source_file
 from verl_efficiency.settings import SettingsError
 
 logger = logging.getLogger("verl_efficiency")
@@ -191,52 +195,88 @@ def _check_reward(args: Any, options: Options) -> Iterator[str]:
     elif not (url or agent or model):
         yield (f"{ROOT}.reward: is missing, and so is any other reward; write for example {ROOT}.reward accuracy, or name a "
                "file of yours with --train.agent_func_path, see verl_efficiency.openrlhf.reward")  # fmt: skip
-    for flag, value in (("--reward.remote_url", url), ("--train.agent_func_path", agent)):
+    for flag, value, name in (
+        ("--reward.remote_url", url, "reward_func"),
+        ("--train.agent_func_path", agent, "AgentExecutor"),
+    ):
         first = (value or "").partition(",")[0]
-        if first and "://" not in first and not Path(first).is_file():
-            hint = f"; for the reward of ours write {ROOT}.reward {first}" if first in REWARDS else ""
-            yield f"{flag}: there is no file {first}{hint}"
+        if not first or "://" in first:
+            continue
+        hint = f"; for the reward of ours write {ROOT}.reward {first}" if first in REWARDS else ""
+        try:
+            problem = lacks(source_file(first), name)
+        except SettingsError as error:
+            problem = f"{error}{hint}"
+        if problem:
+            yield f"{flag}: {problem}"
     if url and "," in url and url.partition(",")[0].endswith(".py"):
         yield (f"--reward.remote_url: of several files OpenRLHF calls the first only, got {url}; make their functions terms of "
                "a composition, see verl_efficiency.openrlhf.reward")  # fmt: skip
 
 
 def _check_data(args: Any, options: Options) -> Iterator[str]:
-    """The labels of a local data set have what the method and our reward read."""
+    """The data sets can be read, and their labels have what the method and our reward read: a sample is looked at."""
     settings = options.build_settings()
     columns = {} if settings is None else {role: path for role, path in settings.columns.items() if role != "reference"}
     if teaches(options):
         columns["question"] = "prompt"
-    file = Path((args.data.prompt_dataset or "").partition("@")[0])
-    if not columns and options.reward is None:
-        return
-    if args.data.label_key is None:
+    reads_labels = bool(columns) or options.reward is not None
+    if reads_labels and args.data.label_key is None:
         reader, read = (options.method, ", ".join(columns.values())) if columns else (options.reward, "the answer")
         yield f"--data.label_key: {reader} reads {read} from the labels; name their column"
-    elif file.suffix not in (".jsonl", ".parquet") or not file.exists():
-        logger.warning("%s is no local .jsonl or .parquet file; its labels are not checked at start-up", file)
-    else:
-        from verl_efficiency.data.parquet import read_rows
-
-        labels = column(read_rows(file), args.data.label_key, "--data.label_key")
-        wrong = [label for label in labels if not isinstance(label, str)]
-        if wrong:
-            yield f"--data.label_key: {args.data.label_key} must be a text in every row, but {file} has {wrong[0]!r}"
-            return
-        rows = [read_label(label) for label in labels]
-        packed = any(((row.get("extra_info") or {}).get("n") or 1) > 1 for row in rows)
-        if packed and options.reward not in (None, "batched_accuracy"):
-            yield (f"{ROOT}.reward: {options.reward} grades one problem, but {file} has several in a prompt; "
-                   "take batched_accuracy, or pack with --problems 1")  # fmt: skip
-        for role, path in columns.items():
-            try:
-                values = column(rows, path, f"{ROOT}.{role}_column" if role != "question" else ROOT)
-            except SettingsError as error:
-                yield f"{error} of the labels in {file}; `verl-efficiency pack --format openrlhf` writes such labels"
+    for flag, given in (("--data.prompt_dataset", args.data.prompt_dataset), ("--eval.dataset", args.eval.dataset)):
+        for name in (given or "").split(",") if given else []:
+            file = Path(name.partition("@")[0].strip())
+            if file.suffix not in ENDINGS:
+                logger.warning("%s is not a local .jsonl, .json or .parquet file; it is not checked at start-up", file)
                 continue
-            wrong = [value for value in values if role == "difficulty" and not _is_share(value)]
-            if wrong:
-                yield f"{ROOT}.{role}_column: {path} must be a number in [0, 1] in every row, but {file} has {wrong[0]!r}"
+            try:
+                sample = read_sample(file, flag, columns=[args.data.input_key, args.data.label_key])
+                yield from _check_prompts(sample, args.data, f"{flag}: {file}")
+                if reads_labels and args.data.label_key is not None:
+                    yield from _check_labels(sample, args.data.label_key, file, columns, options)
+            except SettingsError as error:
+                yield str(error)
+
+
+def _check_prompts(sample: Sample, data: Any, where: str) -> Iterator[str]:
+    """The prompts are texts, or messages where a chat template reads them."""
+    key, place = data.input_key, sample.places.__getitem__
+    try:
+        prompts = column(sample.rows, key, "--data.input_key", place)
+    except SettingsError as error:
+        yield f"{error} of {where.partition(': ')[2]}"
+        return
+    for number, prompt in enumerate(prompts):
+        problem = None if isinstance(prompt, str) else prompt_problem(prompt)
+        if problem is None and not data.apply_chat_template and not isinstance(prompt, str):
+            problem = "is a list of messages; add --data.apply_chat_template"
+        if problem:
+            yield f"{where}: {key} of {place(number)} {problem}"
+            return
+
+
+def _check_labels(sample: Sample, key: str, file: Path, columns: Mapping[str, str], options: Options) -> Iterator[str]:
+    place = sample.places.__getitem__
+    labels = column(sample.rows, key, "--data.label_key", place)
+    rows = [read_label(label) for label in labels]
+    infos = [row.get("extra_info") for row in rows]
+    packed = any(isinstance(info, Mapping) and (info.get("n") or 1) > 1 for info in infos)
+    if packed and options.reward not in (None, "batched_accuracy"):
+        yield (f"{ROOT}.reward: {options.reward} grades one problem, but {file} has several in a prompt; "
+               "take batched_accuracy, or pack with --problems 1")  # fmt: skip
+    elif options.reward is not None:
+        labelled = Sample(rows, sample.places, sample.columns)
+        yield from check_gradable(labelled, REWARDS[options.reward], {}, f"--data.label_key: {file}")
+    for role, path in columns.items():
+        try:
+            values = column(rows, path, f"{ROOT}.{role}_column" if role != "question" else ROOT, place)
+        except SettingsError as error:
+            yield f"{error} of the labels in {file}; `verl-efficiency pack --format openrlhf` writes such labels"
+            continue
+        wrong = [value for value in values if role == "difficulty" and not _is_share(value)]
+        if wrong:
+            yield f"{ROOT}.{role}_column: {path} must be a number in [0, 1] in every row, but {file} has {wrong[0]!r}"
 
 
 def _is_share(value: Any) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl_efficiency.grading import grade
+from verl_efficiency.rewards.ground_truth import one_answer
 from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, require_text, row_name
 
 
@@ -23,7 +24,7 @@ class AccuracySettings(AnswerSettings):
 def accuracy(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
+    ground_truth: Any,
     extra_info: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, float | str]:
@@ -32,7 +33,7 @@ def accuracy(
     Args:
         data_source: named in errors.
         solution_str: the decoded response.
-        ground_truth: the answer.
+        ground_truth: the answer: a text, a number, or a list of one, see :mod:`verl_efficiency.rewards.ground_truth`.
         extra_info: ``response_tokens`` and ``thinking_opened`` (from our reward manager) are read where given.
         settings: see :class:`AccuracySettings`.
 
@@ -42,22 +43,17 @@ def accuracy(
 
     Raises:
         SettingsError: an unknown or wrong setting.
-        ValueError: a response that is no text; a ground truth that is none, an empty one, or a list of answers.
+        ValueError: a response that is not a text; a ground truth that is missing, empty, a worked solution or a list of
+            several answers.
     """
     chosen = read_settings(AccuracySettings, settings)
     require_text(solution_str, row_name(data_source, extra_info))
-    if not isinstance(ground_truth, str) or not ground_truth.strip():
-        raise ValueError(
-            f"reward_model.ground_truth of {row_name(data_source, extra_info)}: must be a text with something in it, "
-            f"got {type(ground_truth).__name__}: {ground_truth!r}"
-        )
-    if ground_truth.lstrip().startswith('["'):
-        raise ValueError(
-            f"reward_model.ground_truth of {row_name(data_source, extra_info)} is a list of answers, {ground_truth!r}, as "
-            "packing writes it for several problems in a prompt; use batched_accuracy"
-        )
+    try:
+        truth = one_answer(ground_truth, (extra_info or {}).get("n"))
+    except ValueError as error:
+        raise ValueError(f"reward_model.ground_truth of {row_name(data_source, extra_info)} {error}") from None
     answer = chosen.find_answer(solution_str, extra_info or {})
-    verdict = grade(answer, ground_truth)
+    verdict = grade(answer, truth)
     tokens = (extra_info or {}).get("response_tokens")
     return {
         "score": float(verdict.correct),

@@ -31,6 +31,7 @@ from verl_efficiency.rewards.answer_form import (
     find_in_sections,
     read_form,
 )
+from verl_efficiency.rewards.ground_truth import is_listed, read_answers
 from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, require_text, row_name
 from verl_efficiency.settings import require
 
@@ -80,7 +81,7 @@ class BatchedAccuracySettings(AnswerSettings):
 def batched_accuracy(
     data_source: str,
     solution_str: str,
-    ground_truth: str,
+    ground_truth: Any,
     extra_info: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> dict[str, float | str]:
@@ -89,8 +90,9 @@ def batched_accuracy(
     Args:
         data_source: named in errors.
         solution_str: the decoded response.
-        ground_truth: a JSON list of N answers (a row of ``pack_rows``), or one plain answer: then N = 1 and the last
-            ``\boxed{…}`` is the answer, so that single problems validate with the same function.
+        ground_truth: a list of N answers (in a row of ``pack_rows`` a JSON text), or one answer: then N = 1 and the last
+            ``\boxed{…}`` is the answer, so that single problems validate with the same function. See
+            :mod:`verl_efficiency.rewards.ground_truth`.
         extra_info: ``n`` (N) and ``answer_template`` (from ``pack_rows``), ``response_tokens``, ``truncated`` and
             ``thinking_opened`` (from our reward manager) are read where given.
         settings: see :class:`BatchedAccuracySettings`.
@@ -107,8 +109,8 @@ def batched_accuracy(
 
     Raises:
         SettingsError: an unknown or wrong setting.
-        ValueError: a ground truth that is not a text, or not a list of N answers; a response that is no text; a prompt that
-            asks for another form than ``answer_template``.
+        ValueError: a ground truth that is missing, empty, a worked solution, or not a list of N answers; a response that is
+            not a text; a prompt that asks for another form than ``answer_template``.
     """
     chosen = read_settings(BatchedAccuracySettings, settings)
     extra_info = extra_info or {}
@@ -119,7 +121,7 @@ def batched_accuracy(
     answers: list[str | None]
     strays = 0
     if truths is None:
-        truths = [ground_truth]
+        truths = read_answers(ground_truth)
         answers = [chosen.find_answer(solution_str, extra_info)]
         complete = answers != [None]
     else:
@@ -169,7 +171,7 @@ def form_of(settings: BatchedAccuracySettings, extra_info: Mapping[str, Any], da
 
 
 def read_truths(ground_truth: Any, extra_info: Mapping[str, Any], data_source: str) -> list[str] | None:
-    """The N answers of a packed row, or None for the plain answer of a single problem.
+    """The N answers of a packed row, or None for the answer of a single problem, whose prompt asks for no tag.
 
     >>> read_truths('["4", "5"]', {"n": 2}, "sums")
     ['4', '5']
@@ -177,28 +179,15 @@ def read_truths(ground_truth: Any, extra_info: Mapping[str, Any], data_source: s
     True
     """
     row = f"reward_model.ground_truth of {row_name(data_source, extra_info)}"
-    if not isinstance(ground_truth, str) or not ground_truth.strip():
-        raise ValueError(
-            f"{row}: must be a text with something in it (for a packed row a JSON list, as verl-efficiency pack writes it), "
-            f"got {type(ground_truth).__name__}: {ground_truth!r}"
-        )
     count = extra_info.get("n")
-    truths = _texts(ground_truth)
-    if truths and count in (None, len(truths)):
-        if not all(truth.strip() for truth in truths):
-            raise ValueError(f"{row}: an answer of the list is empty, got {ground_truth!r}")
-        return truths
-    if count in (None, 1):
-        return None
-    raise ValueError(f"{row}: must be a JSON list of {count} texts (extra_info.n), got {ground_truth!r}")
-
-
-def _texts(text: str) -> list[str] | None:
     try:
-        values = json.loads(text)
-    except ValueError:  # most plain answers are no JSON
-        return None
-    return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else None
+        answers = read_answers(ground_truth, count)
+    except ValueError as error:
+        raise ValueError(f"{row} {error}") from None
+    if len(answers) != (count or len(answers)):
+        raise ValueError(f"{row}: must be a list of {count} answers (extra_info.n), got {ground_truth!r}")
+    by_tag = len(answers) > 1 or (count == 1 and is_listed(ground_truth))
+    return answers if by_tag else None
 
 
 def pick_answers(found: list[tuple[int, str]], count: int, duplicates: str) -> list[str | None]:

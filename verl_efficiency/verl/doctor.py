@@ -1,6 +1,7 @@
 """``verl-efficiency doctor``: would a run do what its configuration says? One line per finding, with the fix."""
 
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -220,10 +221,11 @@ def _configuration(arguments: list[str]) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("fail", str(error))
         return
+    from verl_efficiency.verl.checks.data import check_data
     from verl_efficiency.verl.checks.estimator import estimator_of
     from verl_efficiency.verl.start_up import advice, check
 
-    problems = [*_near_misses(overrides), *check(config)]
+    problems = [*_near_misses(overrides), *check(config), *check_data(config, asked=True)]
     yield from (Finding("fail", problem) for problem in problems)
     if problems:
         return
@@ -252,7 +254,7 @@ def compose(files: list[str], overrides: list[str]) -> Any:
         for file in files:
             if not Path(file).is_file():
                 raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
-            loaded: Any = OmegaConf.load(file)
+            loaded = _load_yaml(file)
             given = {key: loaded[key] for key in loaded if key not in ("defaults", "hydra")}
             _refuse_unread(OmegaConf.create(given), _schema(), file)
             OmegaConf.set_struct(config, False)
@@ -356,6 +358,31 @@ def _as_launched(config: Any) -> Any:
     return migrate(config) if migrate else config
 
 
+def _load_yaml(file: str) -> Any:
+    """The settings in a YAML file.
+
+    Raises:
+        SettingsError: it cannot be read, or holds something else; the message names the line where it can.
+    """
+    yaml = importlib.import_module("yaml")  # so that no stubs are asked for
+    from omegaconf import OmegaConf
+
+    try:
+        loaded = OmegaConf.load(file)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{file}: is not UTF-8 (byte {error.object[error.start]:#04x} at {error.start})") from None
+    except (yaml.YAMLError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SettingsError(f"{file}{line}: is not YAML ({problem})") from None
+    if not OmegaConf.is_dict(loaded):
+        raise SettingsError(
+            f"{file}: must hold settings (name: value), got {type(loaded).__name__.removesuffix('Config')}"
+        )
+    return loaded
+
+
 def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:
     """Every key of ``given`` is one of verl's, or below a node that takes keys of its own."""
     from omegaconf import DictConfig
@@ -369,5 +396,7 @@ def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:
             continue
         if key not in schema:
             raise SettingsError(f"{where}: {unknown('key', name, [path + str(k) for k in schema])}")
+        if not path and isinstance(schema[key], DictConfig) and not isinstance(given[key], DictConfig):
+            raise SettingsError(f"{where}: {name}: must hold settings (name: value), got {given[key]!r}")
         if isinstance(given[key], DictConfig) and isinstance(schema[key], DictConfig) and len(schema[key]):
             _refuse_unread(given[key], schema[key], where, name + ".")

@@ -18,7 +18,6 @@ Validation and the first step have no restarts. They are not saved: the first st
 import dataclasses
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from tensordict import TensorDict
@@ -128,9 +127,10 @@ def check(config: Any) -> Iterator[str]:
 def _check_columns(data: Any) -> Iterator[str]:
     import pyarrow.parquet as pq
 
-    files = [data.train_files] if isinstance(data.train_files, str) else list(data.train_files)
-    for file in files:
-        if Path(file).suffix == ".parquet" and Path(file).exists():
+    from verl_efficiency.verl.checks.files import local_files
+
+    for file in local_files(data.train_files):
+        if file.suffix == ".parquet":
             columns = set(pq.read_schema(file).names)
             for column, reason in (
                 ("agent_name", "a restart has an agent loop of its own"),

@@ -22,7 +22,14 @@ def train_command(context: typer.Context) -> None:
                 f"{text}: this command sets efficiency_sync; leave it out, or launch verl.trainer.main_ppo"
             )
     # Imports verl with its plugins, and fails with one line here if ours is not among them.
-    from verl.trainer.ppo.v1 import get_trainer_cls
+    try:
+        from verl.trainer.ppo.v1 import get_trainer_cls
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "verl":
+            raise
+        raise SettingsError(
+            f"train: there is no module {error.name}; the trainer needs verl>=0.9: pip install verl==0.9.1"
+        ) from None
 
     get_trainer_cls("efficiency_sync")
     sys.argv = ["verl.trainer.main_ppo", *context.args, f"{MODE}efficiency_sync"]

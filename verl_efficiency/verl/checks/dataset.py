@@ -3,19 +3,21 @@
 from collections.abc import Iterator
 from typing import Any
 
+from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, build_settings
 from verl_efficiency.verl.checks.columns import check_column
+
+OURS = "verl_efficiency.verl.dataset"
 
 
 def check_dataset(config: Any) -> Iterator[str]:
     """``data.efficiency`` is right, and read by a data set of ours."""
     given = config.data.get("efficiency")
-    path = (config.data.get("custom_cls") or {}).get("path")
-    ours = "pkg://verl_efficiency.verl.dataset"
-    if given and path != ours:
-        yield (f"data.efficiency: {', '.join(given)} would be ignored; add data.custom_cls.path={ours} "
+    ours = module_name((config.data.get("custom_cls") or {}).get("path")) == OURS
+    if given and not ours:
+        yield (f"data.efficiency: {', '.join(given)} would be ignored; add data.custom_cls.path=pkg://{OURS} "
                "data.custom_cls.name=PackedDataset")  # fmt: skip
-    elif path == ours:
+    elif ours:
         from verl_efficiency.data.settings import PackingSettings
 
         try:

@@ -6,15 +6,9 @@ A function of your own declares it by an attribute, ``my_reward.extras``; see ``
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError
-
-
-def reward_of(config: Any) -> Method | None:
-    """The reward of ours that the run uses, or None."""
-    function = (config.get("reward") or {}).get("custom_reward_function") or {}
-    before, _, module = str(function.get("path")).removeprefix("pkg://").partition("verl_efficiency.rewards")
-    return None if before else REWARDS.get(module.strip(".") or str(function.get("name")))
+from verl_efficiency.verl.checks.reward import reward_of
 
 
 def extras_of(compute_score: Any) -> dict[str, Any] | None:
@@ -41,7 +35,8 @@ def known_extras(config: Any) -> dict[str, Any] | None:
     function = config.reward.get("custom_reward_function") or {}
     reward = reward_of(config)
     if reward is not None:
-        return dict(reward.build_settings(dict(function.get("reward_kwargs") or {}), "reward_kwargs").extras)  # type: ignore[attr-defined]
+        method, settings = reward
+        return dict(method.build_settings(settings, "reward_kwargs").extras)  # type: ignore[attr-defined]
     if function.get("path") is None and config.reward.reward_manager.name in ("naive", "efficiency"):
         return {"acc": 0.0, "score": 0.0}  # verl's own scores are numbers, or dicts with both
     return None

@@ -8,7 +8,8 @@ from typing import Any
 
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.settings import nearest
-from verl_efficiency.verl.checks.extras import known_extras, reward_of
+from verl_efficiency.verl.checks.extras import known_extras
+from verl_efficiency.verl.checks.reward import reward_of
 
 SAMPLER = "trainer.v1.sampler.custom_sampler"
 OURS = "pkg://verl_efficiency.verl.sampler"
@@ -52,7 +53,7 @@ def check_filter(config: Any) -> Iterator[str]:
 
 def advise(config: Any, method: Method | None) -> Iterator[str]:
     """What a run will not learn although nothing is wrong with its settings; ``method`` is the estimator, if ours."""
-    reward = reward_of(config)
+    reward = (reward_of(config) or (None,))[0]
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}

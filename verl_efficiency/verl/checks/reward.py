@@ -4,10 +4,14 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from verl_efficiency.methods.catalog import REWARDS
+from omegaconf import OmegaConf
+
+from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
 
+PACKAGE = "verl_efficiency.rewards"
 logger = logging.getLogger("verl_efficiency")
 GDPO_KEYS = "gdpo_reward_keys"
 
@@ -31,12 +35,29 @@ def check_reward(config: Any) -> Iterator[str]:
     yield from _check_reward_function(reward.get("custom_reward_function") or {}, config)
 
 
+def reward_of(config: Any) -> tuple[Method, dict[str, Any]] | None:
+    """Our reward with its keyword arguments, or None where it is somebody else's, or is named or set wrongly."""
+    function = (config.get("reward") or {}).get("custom_reward_function") or {}
+    module = module_name(function.get("path")) or ""
+    method = REWARDS.get(module.removeprefix(PACKAGE).strip(".") or str(function.get("name")))
+    if not module.startswith(PACKAGE) or method is None:
+        return None
+    given = function.get("reward_kwargs") or {}
+    kwargs: Any = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given)
+    try:
+        method.build_settings(kwargs, "")
+    except SettingsError:  # said by check_reward
+        return None
+    return method, kwargs
+
+
 def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
     """A reward of ours exists under the name given, takes the keyword arguments given, and will be told what it needs."""
     path, name = function.get("path"), str(function.get("name"))
-    if path is None or not str(path).startswith("pkg://verl_efficiency.rewards"):
+    module = module_name(path) or ""
+    if not module.startswith(PACKAGE):
         return
-    module = str(path).removeprefix("pkg://verl_efficiency.rewards").strip(".")
+    module = module.removeprefix(PACKAGE).strip(".")
     if module and module not in REWARDS:
         yield f"reward.custom_reward_function.path: {unknown('reward', module, REWARDS)}"
         return

@@ -1,11 +1,11 @@
 """What ``efficiency_sync`` and a self-teacher need of verl's trainer and workers."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.settings import MethodSettings, SettingsError
+from verl_efficiency.verl.checks.files import local_files
 
 
 def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iterator[str]:
@@ -74,8 +74,8 @@ def _check_media(method: Method, data: Any) -> Iterator[str]:
     """No row of a local training file has pictures, videos or sound."""
     import pyarrow.parquet as pq
 
-    for file in [data.train_files] if isinstance(data.train_files, str) else list(data.train_files):
-        if Path(file).suffix != ".parquet" or not Path(file).exists():
+    for file in local_files(data.train_files):
+        if file.suffix != ".parquet":
             continue
         parquet = pq.ParquetFile(file)
         for key in ("image_key", "video_key", "audio_key"):

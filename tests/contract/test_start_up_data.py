@@ -1,0 +1,438 @@
+"""What no reward can grade, and files and code that are not there, stop ``main_ppo`` on the driver with the fix."""
+
+import json
+import shutil
+
+import pytest
+
+pytest.importorskip("verl")
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtures
+from verl_efficiency.data import PackingSettings, pack_rows, read_rows
+from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data
+
+REWARD = "reward.custom_reward_function"
+OURS = (f"{REWARD}.path=pkg://verl_efficiency.rewards", "reward.reward_manager.name=efficiency")
+ACCURACY, BATCHED = (*OURS, f"{REWARD}.name=accuracy"), (*OURS, f"{REWARD}.name=batched_accuracy")
+BUDGET = ("algorithm.adv_estimator=token_budget", "+algorithm.efficiency.b_min=1", "+algorithm.efficiency.b_max=9")
+PACKED_DATA = (
+    *("data.custom_cls.path=pkg://verl_efficiency.verl.dataset", "data.custom_cls.name=PackedDataset"),
+    *("data.dataloader_num_workers=0", "+data.efficiency.grouping=random"),
+)
+GSM8K = "She sold 24 clips in May.\nShe sold 48 + 24 = 72 clips altogether.\n#### 72"
+SENTENCE = "Since he had seven of them and gave two of them to each of his three friends he has one of them left"
+
+
+def row(truth="4", number=0, prompt=None, **extra_info):
+    return {
+        "data_source": "sums",
+        "prompt": prompt or [{"role": "user", "content": f"{number}+{number}?"}],
+        "ability": "math",
+        "reward_model": {"style": "rule", "ground_truth": truth},
+        "extra_info": {"index": number, "split": "train", **extra_info},
+    }
+
+
+@pytest.fixture
+def train(tmp_path):
+    """An override that names a file of these rows, parquet or JSON lines."""
+
+    def written(rows, name="train.parquet", key="train_files"):
+        file = tmp_path / name
+        if file.suffix == ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), file)
+        else:
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return f"data.{key}={file}"
+
+    return written
+
+
+def expect(words, launch, refusal, *overrides):  # noqa: F811
+    """The run is refused in one line with these words, or starts (None)."""
+    if words is None:
+        launch(*overrides)
+        return
+    (line,) = refusal(*overrides)
+    for word in words:
+        assert word in line
+
+
+def same(value):
+    return [row(value, number) for number in range(3)]
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl"])
+@pytest.mark.parametrize(
+    "truth",
+    ["5", 5, 0.5, ["5"], [5], '["5"]', np.array(["5"]).tolist(), r"\frac{1}{2}", r"$\boxed{5}$", "[4, 5]", "(C)"],
+    ids=repr,
+)
+def test_every_form_of_one_answer_passes(launch, train, truth, name):  # noqa: F811
+    for reward in (ACCURACY, BATCHED):
+        launch(*reward, train(same(truth), name))
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl"])
+@pytest.mark.parametrize(
+    ("truth", "words"),
+    [
+        (GSM8K, ["is a worked solution", "--answer-after '####'"]),
+        ("a\n#### 5", ["is a worked solution", "--answer-after '####'"]),
+        (r"The legs are 3 and 4, so that the answer is $\boxed{5}$.", ["is a worked solution", "--answer-in-box"]),
+        (GSM8K.replace("#### ", ""), ["is a worked solution"]),
+        (SENTENCE, ["3 of the 3 answers looked at are sentences"]),
+        ("", ["is an empty text"]),
+        ("nan", ["is 'nan', the print of a missing value"]),
+        ("None", ["is 'None', the print of a missing value"]),
+        (float("nan"), ["is nan"]),
+        (True, ["True (bool)"]),
+        ({"value": "5"}, ["(dict)"]),
+        ([["5"]], ["(list)"]),
+        (["5", "6"], ["is a list of answers", "batched_accuracy"]),
+        ('["5", "6"]', ["is a list of answers", "batched_accuracy"]),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_what_accuracy_cannot_grade_is_refused(refusal, train, tmp_path, truth, words, name):  # noqa: F811
+    (line,) = refusal(*ACCURACY, train(same(truth), name))
+    assert line.startswith(f"data.train_files: {tmp_path / name}")
+    for word in words:
+        assert word in line
+    (line,) = refusal(*ACCURACY, train(same(truth), name, key="val_files"))
+    assert line.startswith(f"data.val_files: {tmp_path / name}")
+
+
+def test_a_null_anywhere_is_found_by_the_statistics(refusal, train):  # noqa: F811
+    rows = [row(str(number), number) for number in range(5000)]
+    rows[3333]["reward_model"]["ground_truth"] = None
+    (line,) = refusal(*ACCURACY, train(rows))
+    assert "1 rows of" in line
+    assert "have no reward_model.ground_truth (null)" in line
+
+
+def test_one_bad_row_is_named_among_good_ones(refusal, train):  # noqa: F811
+    rows = [row(str(number), number) for number in range(20)]
+    rows[7] = row(GSM8K, 70)
+    rows[9] = row(" ", 90)
+    (line,) = refusal(*ACCURACY, train(rows))
+    assert "train.parquet row 7: reward_model.ground_truth of data source 'sums', index 70 is a worked solution" in line
+    assert "(2 of the 20 rows looked at have such a fault)" in line
+
+
+def test_a_few_sentences_are_a_warning(launch, train, caplog):  # noqa: F811
+    launch(*ACCURACY, train([row(SENTENCE), *same("4")]))
+    assert "1 of the 4 answers looked at are sentences" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (
+            [{"question": "1+1?", "answer": "2\n#### 2"}],
+            [
+                "has no column 'prompt'",
+                "raw problems (question, answer)",
+                "--problems 1 --question question --answer answer",
+            ],
+        ),
+        ([{"problem": "?", "solution": r"\boxed{2}"}], ["--question problem --answer solution", "--answer-in-box"]),
+        ([{"prompt": [{"role": "user", "content": "?"}], "answer": "2"}], ["no column 'data_source'"]),
+        ([{"text": "1+1=2"}], ["has no column 'prompt'; it has text"]),
+        ([row() | {"prompt": "1+1?"}], ["row 0 is a text, not a list of messages", "verl-efficiency pack"]),
+        ([row(prompt=[{"from": "human", "value": "1+1?"}])], ["from and value", "verl-efficiency pack"]),
+        ([row(prompt=[{"role": "user"}])], ["without a role and a content"]),
+        ([row() | {"reward_model": "4"}], ["reward_model must be a mapping", "got 4"]),
+        (
+            [row() | {"reward_model": {"style": "rule"}}],
+            ["reward_model must be a mapping with the answer as ground_truth"],
+        ),
+        ([row('["4"]', n=1)], None),
+        ([row("4", n=2)], ["must be a list of 2 answers"]),
+    ],
+)
+def test_rows_of_another_form_are_refused(refusal, launch, train, rows, words):  # noqa: F811
+    reward = BATCHED if "n" in rows[0].get("extra_info", {}) else ACCURACY
+    expect(words, launch, refusal, *reward, train(rows))
+
+
+def test_the_command_that_is_named_makes_a_file_that_passes(refusal, launch, train, tmp_path):  # noqa: F811
+    from typer.testing import CliRunner
+
+    from verl_efficiency.cli import app
+
+    raw = train([{"question": "1+1?", "answer": "1+1=2\n#### 2"}])
+    (line,) = refusal(*ACCURACY, raw)
+    command = (
+        line.split("`verl-efficiency ")[1].split("`")[0].replace("NEW.parquet", str(tmp_path / "new.parquet")).split()
+    )
+    result = CliRunner().invoke(app, command)
+    assert "--answer-after '####'" in str(result.exception)
+    assert CliRunner().invoke(app, [*command, "--answer-after", "####"]).exit_code == 0
+    launch(*ACCURACY, f"data.train_files={tmp_path / 'new.parquet'}")
+
+
+# --- packs
+
+
+def packed(number=2):
+    rows = [row(str(k), k, difficulty=0.5) for k in range(6)]
+    return pack_rows(rows, PackingSettings(problems=number, grouping="random"), seed=0)
+
+
+def test_a_packed_file_needs_batched_accuracy(refusal, launch, train):  # noqa: F811
+    launch(*BATCHED, train(packed()))
+    (line,) = refusal(*ACCURACY, train(packed()))
+    assert "is a list of answers" in line
+    assert "use batched_accuracy" in line
+    terms = "[{name: accuracy, weight: 1.0}, {name: repetition, weight: 0.1}]"
+    (line,) = refusal(*OURS, f"{REWARD}.name=composition", f"+{REWARD}.reward_kwargs.terms={terms}", train(packed()))
+    assert "use batched_accuracy" in line
+    batched = terms.replace("accuracy", "batched_accuracy")
+    launch(*OURS, f"{REWARD}.name=composition", f"+{REWARD}.reward_kwargs.terms={batched}", train(packed()))
+
+
+def test_rows_that_our_data_set_packs_are_looked_at_packed(refusal, launch, train):  # noqa: F811
+    single = train([row(str(k), k) for k in range(9)])
+    launch(*BATCHED, *PACKED_DATA, single)
+    lines = refusal(*ACCURACY, *PACKED_DATA, single)
+    assert len(lines) == 2, "the validation file says train, too"
+    assert all("pack 0: " in line and "use batched_accuracy" in line for line in lines)
+    launch(*ACCURACY, *PACKED_DATA, "+data.efficiency.problems=1", single)
+    (line,) = refusal(*BATCHED, *PACKED_DATA, train([row(GSM8K)] * 4))
+    assert "is a worked solution" in line
+    (line,) = refusal(*BATCHED, *PACKED_DATA, train([row(split=None)] * 4))
+    assert "extra_info.split" in line
+
+
+def test_a_form_of_answers_that_the_prompts_do_not_ask_for_is_refused(refusal, train):  # noqa: F811
+    template = f"+{REWARD}.reward_kwargs.answer_template='Answer {{index}}: …'"
+    rows = [
+        entry | {"extra_info": entry["extra_info"] | {"answer_template": "<a{index}>…</a{index}>"}}
+        for entry in packed()
+    ]
+    (line,) = refusal(*BATCHED, template, train(rows))
+    assert "answer_template" in line
+
+
+# --- columns of a reward
+
+
+@pytest.mark.parametrize(
+    ("reward", "extra_info", "words"),
+    [
+        ("lcpo_exact", {"target_tokens": 100}, None),
+        ("lcpo_exact", {"target_tokens": -5}, ["target_tokens must be a number of tokens above 0, got -5"]),
+        ("lcpo_exact", {"target_tokens": "many"}, ["must be a finite number, got 'many'"]),
+        ("lcpo_exact", {"tokens": 100}, ["unknown column 'extra_info.target_tokens'"]),
+        ("length_levels", {"length_level": "short"}, None),
+        ("length_levels", {"length_level": "shrt"}, ["did you mean 'short'?"]),
+    ],
+)
+def test_columns_of_a_reward_are_read_by_it(refusal, launch, train, reward, extra_info, words):  # noqa: F811
+    expect(words, launch, refusal, *OURS, f"{REWARD}.name={reward}", train([row(**extra_info)] * 2))
+
+
+# --- files
+
+
+@pytest.mark.parametrize(
+    "given", [ACCURACY, BUDGET, ("reward.reward_manager.name=efficiency",)], ids=["reward", "estimator", "manager"]
+)
+def test_a_file_that_is_not_there_is_refused(refusal, train, tmp_path, given):  # noqa: F811
+    train(same("4"))
+    (line,) = refusal(*given, f"data.train_files={tmp_path / 'trian.parquet'}")
+    assert line == f"data.train_files: there is no file {tmp_path / 'trian.parquet'}; did you mean 'train.parquet'?"
+    first, second = refusal(*given, f"data.val_files=[{tmp_path / 'a.parquet'},{tmp_path / 'b.parquet'}]")
+    assert "a.parquet" in first
+    assert "b.parquet" in second
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.parquet", b"PAR1xx", ["cannot be read as parquet"]),
+        ("a.parquet", b"", ["is empty"]),
+        ("a.csv", b"question,answer\n", ["is not a .parquet, .jsonl or .json file"]),
+        ("a.jsonl", b'{"prompt": "caf\xe9"}\n', ["line 1 is not UTF-8"]),
+        ("a.jsonl", b'{"prompt": ', ["line 1 is not JSON", "cut off"]),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused(refusal, tmp_path, name, content, words):  # noqa: F811
+    (tmp_path / name).write_bytes(content)
+    (line,) = refusal(*ACCURACY, f"data.train_files={tmp_path / name}")
+    for word in words:
+        assert word in line
+
+
+def test_a_folder_null_and_an_empty_list_are_refused(refusal, tmp_path):  # noqa: F811
+    assert "is a folder" in refusal(*ACCURACY, f"data.train_files={tmp_path}")[0]
+    for nothing in ("null", "[]"):
+        assert refusal(*ACCURACY, f"data.val_files={nothing}") == ["data.val_files: names no file"]
+
+
+def test_home_folders_patterns_and_file_addresses_are_followed(refusal, launch, train, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train(same("4"))
+    for name in ("~/train.parquet", f"{tmp_path}/*.parquet", f"file://{tmp_path}/train.parquet"):
+        launch(*ACCURACY, f"data.train_files='{name}'")
+    train(same(GSM8K), "other.parquet")
+    for name in ("'~/other.parquet'", f"'{tmp_path}/*.parquet'", f"['~/train.parquet','{tmp_path}/other.parquet']"):
+        (line,) = refusal(*ACCURACY, f"data.train_files={name}")
+        assert f"{tmp_path / 'other.parquet'} row 0" in line
+
+
+@pytest.mark.parametrize(
+    "name", ["hdfs://far/train.parquet", "s3://bucket/train.parquet", "https://host/train.parquet"]
+)
+def test_a_file_elsewhere_is_said_and_passes(launch, caplog, name):  # noqa: F811
+    launch(*ACCURACY, f"data.train_files='{name}'")
+    assert f"data.train_files: {name} is not a local file; its rows are not checked at start-up" in caplog.text
+
+
+def test_on_several_machines_a_file_may_be_on_another(launch, caplog, monkeypatch):  # noqa: F811
+    absent = "data.train_files=/nowhere/train.parquet"
+    launch(*ACCURACY, absent, "trainer.nnodes=2")
+    assert "/nowhere/train.parquet is not on this machine; its rows are not checked" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    launch(*ACCURACY, absent)
+    assert "/nowhere/train.parquet is not on this machine" in caplog.text
+
+
+# --- code
+
+
+@pytest.fixture
+def code(tmp_path):
+    (tmp_path / "reward.py").write_text(
+        "raise SystemExit('this file must not be run on the driver')\n"
+        "def first(data_source, solution_str, ground_truth, extra_info): return 1.0\n"
+        "async def second(**_): return 1.0\n"
+        "from somewhere import third as compute\n"
+        "if True:\n    fourth = first\n"
+        "for name in ('a', 'b'):\n    pass\n"
+    )
+    (tmp_path / "broken.py").write_text("def first(:\n")
+    (tmp_path / "text.txt").write_text("def first(): pass\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["first", "second", "compute", "fourth"])
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_a_function_that_the_file_defines_passes_and_the_file_is_not_run(launch, code, name, prefix):  # noqa: F811
+    launch(*BUDGET, f"{REWARD}.path='{prefix}{code / 'reward.py'}'", f"{REWARD}.name={name}")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "words"),
+    [
+        ("rewrd.py", "first", [".path: there is no file", "did you mean 'reward.py'?"]),
+        ("reward.py", "frst", [".name: unknown name 'frst'; did you mean 'first'?", "reward.py"]),
+        ("reward.py", "third", [".name: unknown name 'third'"]),
+        ("broken.py", "first", [".path:", "broken.py is not Python"]),
+        ("text.txt", "first", [".path:", "must be a .py file"]),
+        (".", "first", [".path:", "must be a .py file"]),
+    ],
+)
+def test_a_reward_that_is_not_there_is_refused(refusal, code, path, name, words):  # noqa: F811
+    (line,) = refusal(*BUDGET, f"{REWARD}.path='{code / path}'", f"{REWARD}.name={name}")
+    assert line.startswith(f"{REWARD}.")
+    for word in words:
+        assert word in line
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "words"),
+    [
+        ("pkg://verl.utils.reward_score.gsm8k", "compute_score", None),
+        ("pkg://verl/utils/reward_score/gsm8k", "compute_score", None),
+        ("pkg://verl.utils.reward_score.gsm8k", "compute_scores", ["did you mean 'compute_score'?"]),
+        ("pkg://verl.utils.reward_score.gsm9k", "compute_score", ["has no module 'gsm9k'; did you mean 'gsm8k'?"]),
+        ("pkg://no_such_package.reward", "compute_score", ["there is no package 'no_such_package'"]),
+        ("pkg://verl_efficency.rewards", "accuracy", ["did you mean 'verl_efficiency'?"]),
+        ("accuracy", "accuracy", ["there is no file accuracy", "a module is written pkg://accuracy"]),
+    ],
+)
+def test_modules(refusal, launch, path, name, words):  # noqa: F811
+    expect(words, launch, refusal, *BUDGET, f"{REWARD}.path='{path}'", f"{REWARD}.name={name}")
+
+
+def test_reward_managers_and_data_sets_of_a_users_own_are_looked_for_too(refusal, launch, code):  # noqa: F811
+    manager = ("reward.reward_manager.source=importlib", f"reward.reward_manager.module.path={code / 'reward.py'}")
+    launch(*BUDGET, *manager, "reward.reward_manager.name=first")
+    (line,) = refusal(*BUDGET, *manager, "reward.reward_manager.name=frist")
+    assert line.startswith("reward.reward_manager.module.name: unknown name 'frist'; did you mean 'first'?")
+    data_set = (f"data.custom_cls.path={code / 'reward.py'}", "data.train_files=/nowhere/of/any/kind.bin")
+    launch(*BUDGET, *data_set, "data.custom_cls.name=first")
+    (line,) = refusal(*BUDGET, *data_set, "data.custom_cls.name=last")
+    assert line.startswith("data.custom_cls.name: unknown name 'last'")
+
+
+def test_terms_of_a_users_own_are_not_called(launch, train, tmp_path, monkeypatch):  # noqa: F811
+    (tmp_path / "my_terms.py").write_text("def term(*_, **__): raise SystemExit('called on made-up input')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    terms = "[{name: accuracy, weight: 1.0}, {name: 'pkg://my_terms:term', weight: 0.5}]"
+    launch(*OURS, f"{REWARD}.name=composition", f"+{REWARD}.reward_kwargs.terms={terms}", train(same("4")))
+
+
+# --- others' runs
+
+
+def test_a_run_that_uses_nothing_of_ours_is_left_alone(launch, compose):  # noqa: F811
+    theirs = ("data.train_files=/nowhere/train.parquet", f"{REWARD}.path=/nowhere/reward.py")
+    launch(*theirs)
+    assert len(list(check_data(compose(*theirs), asked=True))) == 2, "doctor is asked, and says it"
+
+
+def test_verls_default_files_may_be_missing_where_doctor_is_asked(compose, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    train_file, val_file = DEFAULT_FILES
+    config = compose(*BUDGET, f"data.train_files='{train_file}'", f"data.val_files='{val_file}'")
+    assert list(check_data(config, asked=True)) == []
+    lines = list(check_data(config))
+    assert [line.split(":")[0] for line in lines] == ["data.train_files", "data.val_files"]
+    assert all("verl's default, since the configuration names none" in line for line in lines)
+    (tmp_path / "data" / "rlhf" / "gsm8k").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist([{"question": "?"}]), tmp_path / "data" / "rlhf" / "gsm8k" / "train.parquet")
+    assert len(list(check_data(config, asked=True))) == 1
+
+
+def test_the_check_reads_a_bounded_part_of_a_large_file(launch, train, tmp_path, monkeypatch):  # noqa: F811
+    rows = [row(str(number), number, difficulty=0.5) for number in range(4000)]
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, tmp_path / "many.parquet", row_group_size=50)
+    read = {}
+    real = pq.ParquetFile.iter_batches
+
+    def iter_batches(self, batch_size=65536, row_groups=None, columns=None, **options):
+        for batch in real(self, batch_size, row_groups=row_groups, columns=columns, **options):
+            read[tuple(columns)] = read.get(tuple(columns), 0) + batch.num_rows
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+    monkeypatch.setattr(pq, "read_table", None)
+    monkeypatch.setattr(pq.ParquetFile, "read", None)
+    launch(*BUDGET, "+algorithm.efficiency.difficulty=data", *ACCURACY, f"data.train_files={tmp_path / 'many.parquet'}")
+    difficulty = read.pop(("extra_info.difficulty",))  # one number a row: read whole, since every one counts
+    assert difficulty == 4000
+    assert 0 < sum(read.values()) <= 1024 + 8  # the sample, and the validation file's eight rows
+
+
+def test_pack_and_copy_of_the_readme_pass(launch, tmp_path):  # noqa: F811
+    """A file that went through pack is right for both rewards it is made for."""
+    from typer.testing import CliRunner
+
+    from verl_efficiency.cli import app
+
+    (tmp_path / "p.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n' * 6)
+    for problems, reward in ((1, ACCURACY), (3, BATCHED)):
+        target = tmp_path / f"{problems}.parquet"
+        command = ["pack", str(tmp_path / "p.jsonl"), str(target), "--problems", str(problems), "--grouping", "random"]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        assert len(read_rows(target)) == 6 // problems
+        launch(*reward, f"data.train_files={target}", f"data.val_files={shutil.copy(target, tmp_path / 'val.parquet')}")
