@@ -52,6 +52,8 @@ def has_imaginary_unit(*texts: str) -> bool:
     joined = " ; ".join(texts)
     if "i" not in joined and "I" not in joined:
         return False
+    if any(text.strip(" ()") == "I" for text in texts):  # a name alone: a current, a set, a statement
+        return False
     letters = _NO_LETTERS.sub(" ", joined)
     if _COUNTED.search(joined) or _INDEX.search(letters):
         return False
