@@ -320,5 +320,7 @@ def test_what_says_nothing_between_two_texts():
 def test_a_copied_template_that_is_no_box(said):
     template = "<answer{index}>…</answer{index}>"
     text = f"<answer1>4</answer1> as asked: <answer1>{said}</answer1>"
-    assert batched_accuracy("sums", text, '["4"]', answer_template=template)["acc"] == 1
-    assert batched_accuracy("sums", f"<answer1>{said}</answer1>", '["4"]', answer_template=template)["finished"] == 0
+    pack = {"n": 1}
+    assert batched_accuracy("sums", text, '["4"]', pack, answer_template=template)["acc"] == 1
+    nothing = batched_accuracy("sums", f"<answer1>{said}</answer1>", '["4"]', pack, answer_template=template)
+    assert nothing["finished"] == 0

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed.checks.task import CHARACTERS
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
 pytest.importorskip("openai")
@@ -180,13 +181,13 @@ def test_a_cut_off_response_is_known_as_such(server, data):
 
 @pytest.fixture
 def tokenizer(tmp_path):
-    build_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    build_tokenizer(CHARACTERS).save_pretrained(tmp_path / "tokenizer")
     return tmp_path / "tokenizer"
 
 
 def test_without_usage_the_tokenizer_counts(server, data, tokenizer):
     server.answer = lambda request, number: (200, reply("123</think>45", usage=False))
-    expected = len(build_tokenizer()("123</think>45", add_special_tokens=False)["input_ids"]) + 1
+    expected = len(build_tokenizer(CHARACTERS)("123</think>45", add_special_tokens=False)["input_ids"]) + 1
     result = result_of(*run(server, data, "--tokenizer", tokenizer))
     assert result["summary"]["tokens_per_problem"] == expected
     assert result["summary"]["reasoning_share"] == pytest.approx(3 / expected)
