@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -33,4 +33,4 @@ def flat_penalty(rollouts: Rollouts, settings: FlatPenaltySettings) -> Outcome:
     """Advantages, (B,) float64."""
     longest_G = rollouts.largest(rollouts.lengths_B).clamp_min(1)
     penalty_B = settings.weight * rollouts.lengths_B / longest_G[rollouts.groups_B] * rollouts.correct_B
-    return shaped_outcome(rollouts, rollouts.scores_B - penalty_B, settings)
+    return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) - penalty_B, settings)
