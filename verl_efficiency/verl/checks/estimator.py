@@ -67,7 +67,10 @@ def _methods_with(keys: Sequence[str]) -> list[str]:
 
 def _elsewhere(method: Method, given: Any) -> str:
     """What to add to an error about a setting that ``method`` does not have and other estimators do."""
-    own = [field.name for field in dataclasses.fields(method.settings_class())]
+    try:
+        own = [field.name for field in dataclasses.fields(method.settings_class())]
+    except SettingsError:  # the method of another package that cannot be loaded, which is the error to add to
+        return ""
     for key in given if isinstance(given, Mapping) else ():
         if key not in own and not nearest(str(key), own) and _methods_with([str(key)]):
             return f" ({key!r} is a setting of {', '.join(_methods_with([str(key)]))})"
