@@ -17,6 +17,7 @@ LAUNCH = [
     "algorithm.adv_estimator=flat_penalty",
     "+algorithm.efficiency.weight=0.3",
     "+algorithm.efficiency.advantage=dr_grpo",
+    "actor_rollout_ref.rollout.n=8",
 ]
 CODE = """
 import json, sys
