@@ -177,21 +177,24 @@ def test_tokens_of_a_tool_are_not_counted_and_carry_nothing():
 
 
 def test_turns_are_counted_from_the_mask():
-    """Three right answers of 4 tokens, in one, two and three turns: λ is ½, 0 and −½, so rewards are 1.2, 1.0 and 0.8."""
+    """Three right answers of 4 tokens, in one, two and three turns: λ is ½, 0 and −½, so rewards are 1.2, 1.0 and 0.8.
+
+    A weight of 0.6 on the authors' scale, 1 to −0.5, is one of 0.4 at scores of 1 and 0.
+    """
     mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 1, 1, 0], [1, 0, 1, 0, 1, 1]])
     data = DataProto.from_dict(
         tensors={"token_level_rewards": torch.eye(3, 6), "response_mask": mask},
         non_tensors={"uid": np.array(["a"] * 3, dtype=object)},
     )
     for cost, expected in {"turns": [0.2, 0.0, -0.2], "generated": [0.0, 0.0, 0.0]}.items():
-        config = algorithm("kimi", cost=cost, weight=0.4, advantage="dr_grpo")
+        config = algorithm("kimi", cost=cost, weight=0.6, advantage="dr_grpo")
         compute_advantage(data, adv_estimator="kimi", config=config)
         assert data.batch["advantages"][:, 0].tolist() == pytest.approx(expected, abs=FLOAT32)
 
 
 def test_thinking_is_counted_by_our_trainer_or_refused(monkeypatch):
     rows = [Row(1.0, 6, "a"), Row(1.0, 9, "a")]
-    config = algorithm("kimi", cost="thinking", weight=0.4, advantage="dr_grpo")
+    config = algorithm("kimi", cost="thinking", weight=0.6, advantage="dr_grpo")
     with pytest.raises(RuntimeError, match="efficiency_sync"):
         compute_advantage(batch(rows), adv_estimator="kimi", config=config)
     monkeypatch.setattr(run, "_step", run.Step((), (), torch.tensor([5, 2])))

@@ -182,5 +182,7 @@ def test_what_replay_cannot_work_with_is_refused(refusal, override, words):  # n
 @pytest.mark.parametrize("name", ["agent_name", "images"])
 def test_columns_that_replay_cannot_work_with_are_refused(refusal, tmp_path, name):  # noqa: F811
     pq.write_table(pa.table({"prompt": ["1+1"], name: ["x"]}), tmp_path / "train.parquet")
-    (line,) = refusal(*REPLAY, f"data.train_files={tmp_path / 'train.parquet'}")
-    assert line.startswith(f"data.train_files: algorithm.efficiency.replay needs files without {name}")
+    lines = refusal(*REPLAY, f"data.train_files={tmp_path / 'train.parquet'}")
+    assert any(
+        line.startswith(f"data.train_files: algorithm.efficiency.replay needs files without {name}") for line in lines
+    )

@@ -18,7 +18,6 @@ from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.concern import concerns_us
-from verl_efficiency.verl.checks.data import check_data
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import check_estimator, check_mode, estimator_of, settings_of
 from verl_efficiency.verl.checks.extras import advise_to_declare
@@ -54,6 +53,8 @@ def patch_validate_config(module: Any) -> None:
 
 
 def _check_and_prepare(config: Any) -> None:
+    from verl_efficiency.verl.checks.data import check_data  # pyarrow and the grader, which the plugin must not load
+
     for problem in offers().problems:  # of packages that this run does not ask for
         logger.warning("%s", problem)
     problems = [*check(config), *check_data(config)]

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from verl_efficiency.data.columns import column
-from verl_efficiency.data.files import open_parquet, read_sample
 from verl_efficiency.settings import SettingsError, unknown
 from verl_efficiency.verl.checks.files import local_files
 
@@ -15,6 +13,9 @@ def check_column(files: Any, path: str, where: str) -> Iterator[str]:
 
     Of a parquet file, whether values are missing is read from its statistics, and only a difficulty is read whole.
     """
+    from verl_efficiency.data.columns import column  # heavy: a run that uses nothing of ours must not load it
+    from verl_efficiency.data.files import read_sample
+
     difficulty = where.endswith("difficulty_column")
     for file in local_files(files):
         if file.suffix == ".parquet":
@@ -31,6 +32,8 @@ def check_column(files: Any, path: str, where: str) -> Iterator[str]:
 
 
 def _check_parquet(file: Path, path: str, where: str, difficulty: bool) -> Iterator[str]:
+    from verl_efficiency.data.files import open_parquet
+
     parquet = open_parquet(file, where)
     columns = [leaf for field in parquet.schema_arrow for leaf in _leaves(field)]
     if path not in columns:
@@ -77,6 +80,8 @@ def _is_share(value: Any) -> bool:
 
 def missing_values(file: Path, path: str) -> int:
     """How many rows have no value, as far as the statistics of a parquet file say; those of lists, and other files, say 0."""
+    from verl_efficiency.data.files import open_parquet
+
     if file.suffix != ".parquet":
         return 0
     parquet = open_parquet(file, path)
