@@ -8,6 +8,7 @@ import faulthandler
 import json
 import logging
 import os
+import re
 import resource
 import signal
 import sys
@@ -24,6 +25,9 @@ from verl_efficiency.grading.symbols import has_degrees, has_imaginary_unit, rea
 # even when the parent that would have killed it is gone.
 SELF_KILL_AFTER = 0.4
 LOOK_FOR_PARENT_EVERY = 1.0
+
+
+_NAMED_I = re.compile(r"^\s*I\s*=(?!=)")  # I = π/4: the name of an integral or a current, not the imaginary unit
 
 
 class OutOfTime(BaseException):
@@ -47,6 +51,7 @@ def judge(answer: str, gold: str) -> str:
     """Status of one grading, without a time limit: by sets and conditions, by value, and else by math-verify."""
     from math_verify import verify
 
+    answer, gold = (_NAMED_I.sub("", text) for text in (answer, gold))
     imaginary = has_imaginary_unit(answer, gold)
     golds, answers = _read_gold(gold, imaginary), read(answer, imaginary)
     expressions = [item for item in golds + answers if not isinstance(item, str)]
@@ -72,6 +77,10 @@ def judge(answer: str, gold: str) -> str:
 
 def _same_angle(answer: str, gold: str) -> bool | None:
     """Whether an angle in degrees is one in radians, where one side has the sign of degrees and the other has π."""
+    if re.search(
+        r"\\(?:text|mathrm|mbox)", re.sub(r"\\text\s*\{\s*(?:radians?|rad|degrees?|deg)\.?\s*\}", "", answer + gold)
+    ):
+        return None  # words that math-verify drops, as in 60° not 120°
     golds, answers = (read(text, radians=True) for text in (gold, answer))
     if len(golds) < 2 or len(answers) < 2 or "\\pi" not in (answer if has_degrees(gold) else gold):
         return None

@@ -28,6 +28,7 @@ _SAME_FOR_MATH_VERIFY = str.maketrans(dict.fromkeys("€£¥₹₩₽₱₦", r"
 _SEVERAL = re.compile(r"\\[pm]{2}(?![a-zA-Z])|\\cup|\\\{|[(\[]")
 _SIDES = re.compile(r"(?<![\\<>!:])=+|\\(?:equiv|approx)(?![a-zA-Z])")
 ROUNDED = Fraction(1, 100)
+_ANGLES = ((("degree", 1),), (("radian", 1),))
 Verdict = tuple[bool | None, str, str]
 
 
@@ -44,9 +45,10 @@ def compare_quantities(answer: str, gold: str) -> Verdict:
     sides = _SIDES.split(answer)
     if len(sides) > 1 and (verdict := _compare_sides(sides, gold)) is not None:
         return verdict, answer, gold
-    if (_in_radians(answer) and "\\circ" in gold) or (_in_radians(gold) and "\\circ" in answer):
-        return None, answer, gold  # π/6 is 30°: the sign of degrees belongs to the value
     left, right = read_quantities(answer), read_quantities(gold)
+    angles = (_in_radians(answer) and "\\circ" in gold) or (_in_radians(gold) and "\\circ" in answer)
+    if angles and _is_angle(left, answer) and _is_angle(right, gold):
+        return None, answer, gold  # π/6 is 30°: the sign of degrees belongs to the value
     if left and right:
         verdict, answer, gold = (
             _compare(left, right, answer, gold) if left.worded or right.worded else (None, answer, gold)
@@ -62,11 +64,23 @@ def _in_radians(text: str) -> bool:
     return "\\pi" in text and "\\circ" not in text
 
 
+def _is_angle(reading: Reading | None, text: str) -> bool:
+    """Whether nothing but angles and bare mathematics stands in a text."""
+    if reading is None:
+        return "\\text" not in text and "\\mathrm" not in text
+    return all(
+        not (part.nouns or part.qualifiers or part.changers or part.condition)
+        and part.scale == 1
+        and (not part.units or any(unit.dimension in _ANGLES for unit in part.units))
+        for part in reading.parts
+    )
+
+
 def _compare_sides(sides: list[str], gold: str) -> bool | None:
     """The verdict on 5 m/s = 18 km/h: sides that differ by more than rounding are wrong, else one must equal the reference."""
     readings = [reading for side in sides if (reading := read_quantities(side)) and len(reading.parts) == 1]
     numbers = [reading.parts[0] for reading in readings if reading.parts[0].number]
-    if len(numbers) < 2 or not any(part.worded for part in numbers):
+    if len(numbers) < 2 or not any(part.worded for part in numbers) or any(part.condition for part in numbers):
         return None
     for first, second in pairwise(numbers):
         if not any(_close(first, second, ratio) for ratio in _ratios(first, second)):
@@ -126,9 +140,16 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Verdict:
     answers, golds = left.parts, right.parts
     if left.guessed and right.guessed and {part.name for part in answers} != {part.name for part in golds}:
         return None, answer, gold  # 2 rst and 2 srt: products of letters, as far as one can see
+    for one, other in ((left, right), (right, left)):
+        if one.guessed and not other.worded and not all(part.number for part in other.parts):
+            return None, answer, gold  # s^2/2 and \\frac12 s^2
     if len(answers) != len(golds):
         if any(_SEVERAL.search(part.value) for part in answers + golds):
-            return None, _without_units(left, answer), _without_units(right, gold)
+            if any(part.label or part.condition for part in answers + golds):
+                return None, _without_units(left, answer), _without_units(right, gold)
+            if len({part.units for part in golds}) > 1 or not all(_ratios(part, golds[0]) for part in answers):
+                return False, answer, gold
+            return _for_math_verify(answers, (golds[0],) * len(answers), golds, left.brackets, right.brackets)
         answers, golds = summed(answers), summed(golds)
     if len(answers) != len(golds) or (
         len(golds) > 1
@@ -185,7 +206,7 @@ def _in_order(left: Reading, right: Reading) -> bool:
 def _in_order_of(golds: tuple[Part, ...], answers: tuple[Part, ...]) -> tuple[Part, ...]:
     """``answers`` in the order of ``golds`` where both have the same names; else as they are."""
     by_name = {part.name: part for part in answers}
-    if len(by_name) == len(golds) and all(part.name in by_name for part in golds):
+    if len(by_name) == len({part.name for part in golds}) == len(golds) and all(part.name in by_name for part in golds):
         return tuple(by_name[part.name] for part in golds)
     return answers
 

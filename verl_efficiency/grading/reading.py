@@ -160,13 +160,17 @@ def read_quantities(text: str) -> Reading | None:
         parts = tuple(_part(item, guesses) for item in items[:MAX_PARTS])
     except _Opaque:
         return None
+    if len(parts) > 1 and not any(part.nouns for part in parts[:-1]):  # 3, 5 apples
+        parts = (*parts[:-1], replace(parts[-1], nouns=frozenset()))
     reading = Reading(parts, brackets, bool(guesses))
     is_mathematics = brackets[0] and not reading.worded  # (3, 4)
     return None if is_mathematics or not 1 <= len(items) <= MAX_PARTS else reading
 
 
 def _brackets(text: str) -> tuple[tuple[str, str], str]:
-    """The brackets that hold all of ``text``, and what they hold."""
+    """The brackets that hold all of ``text``, and what they hold. Braces of TeX around all of it say nothing."""
+    if text.startswith("{") and text.endswith("}") and "{" not in text[1:-1] and "}" not in text[1:-1]:
+        text = text[1:-1].strip()
     for opening, closing in (("\\{", "\\}"), ("(", ")"), ("[", "]")):
         if text.startswith(opening) and text.endswith(closing):
             inside, depth = text[len(opening) : -len(closing)], 0
@@ -255,6 +259,8 @@ def _label(item: list[Token]) -> tuple[int, str]:
             break
     if any(word in CHANGERS or word in MATHEMATICS or qualifier(word) for word in words):
         raise _Opaque
+    if position and position < len(item) and item[position][1] == "=":  # total = 7
+        return 0, ""
     return position, " ".join(words)
 
 
@@ -294,10 +300,16 @@ def _begins_words(item: list[Token], position: int, value: str, currency: str) -
     if not number:
         return space and (word in _NEED_NO_SPACE or len(word) > 3) and bool(units_named(word))
     if len(word) == 1:
+        follows = item[position + 1][0] if position + 1 < len(item) else "comma"
+        letter = follows == "word" and len(after[0]) == 1 and not item[position + 1][2]
+        if letter or follows == "math" or (follows == "power" and word != "m"):
+            return False  # 6s^2, g t^2, m L^2
         rate = len(after) == 2 and after[0] == "/" and bool(units_named(after[1]))
         return (word in _ONE_LETTER or rate) and bool(units_named(word))
     if lower in MATHEMATICS:
         return False
+    if lower == "ml" and after and after[0].startswith("^"):
+        return False  # mL^2, a moment of inertia
     if units_named(word) or lower in POWERS_BEFORE:
         return space or word in _NEED_NO_SPACE or len(word) > 3
     if lower.rstrip(".") in ("am", "pm", "a.m", "p.m"):
@@ -391,6 +403,8 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
             continue
         elif rest and (word == "/" or lower == "per" or (lower in PER and (said.factors or said.nouns))):
             said.sign = -1
+        elif said.after_degrees() and lower in ("degree", "degrees", "deg"):
+            continue  # 30^\\circ degrees
         elif kind == "degree":
             said.add_unit("°", [])
         elif said.after_degrees() and (word in TEMPERATURES or lower in TEMPERATURES):

@@ -5,6 +5,7 @@ number, and takes one side of ``3 = 4``. Each of these can earn a reward for an 
 """
 
 import re
+from fractions import Fraction
 
 from verl_efficiency.grading.numbers import read_number
 
@@ -76,7 +77,7 @@ def _sides_differ(text: str) -> bool:
     numbers = [
         number for side in sides if (number := read_number(side.strip(" ()")) or read_number(side.strip(" (){}")))
     ]
-    tolerance = 0.05 if "\\approx" in text else 0.01 * any(number.decimal for number in numbers)
+    tolerance = Fraction(5 if "\\approx" in text else any(number.decimal for number in numbers), 100)
     return any(
         abs(first.value - second.value) > tolerance * abs(first.value) for first in numbers for second in numbers
     )

@@ -33,7 +33,10 @@ _CAPITAL_I = re.compile(
     _TEXT + r"|\\(?:math[a-z]+|overline|overrightarrow|bar|vec|hat|dot|tilde)\s*\{[^{}]*\}|\\[a-zA-Z]+|I"
 )
 _UPRIGHT_I = re.compile(r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}")  # a unit to math-verify
-_LAST_FACTOR = re.compile(r"(?<=\})[a-z]$")  # math-verify takes it for a unit
+_LAST_FACTOR = re.compile(r"(?<=[}\s0-9])(?<!,\s)(?:[cdghlmost]|ab|bc|st|lt|mt)$")  # math-verify takes it for a unit
+_GREEK_LETTER = re.compile(
+    r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|Omega)(?![a-zA-Z])"
+)
 _DEGREES = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _DEGREE, _LETTER_I = r"\mathcal{deg}", r"\mathcal{I}"
@@ -85,8 +88,10 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
     if has_degrees(text) and (radians or _TRIGONOMETRIC.search(text)):
         text = _DEGREES.sub(lambda _: _DEGREE, text)
-    if _LAST_FACTOR.search(text) and re.search("[A-Za-z]", _NO_LETTERS.sub(" ", text[:-1].rpartition("=")[2])):
-        text = f"{text[:-1]}{{{text[-1]}}}"
+    if last := _LAST_FACTOR.search(text):
+        before = text[: last.start()].rpartition("=")[2]
+        if len(last[0]) > 1 or re.search("[A-Za-z]", _NO_LETTERS.sub(" ", before)) or _GREEK_LETTER.search(before):
+            text = f"{text[: last.start()]}{{{last[0]}}}"
     if imaginary:
         text = _UPRIGHT_I.sub("{i}", text)
     latex = normalize_latex(f"\\boxed{{{text}}}", _normalization())

@@ -74,7 +74,7 @@ _NUMBER_WORDS = _words(
 CHANGERS = _NUMBER_WORDS | _words(
     "or nor not but either neither never no non wrong incorrect instead rather actually maybe perhaps possibly versus vs least "
     "most than except without minus plus squared cubed factorial infinity undefined unknown answer answers isn't aren't to "
-    "between under over negative imaginary"
+    "between under over negative imaginary twice thrice doubled tripled halved pair pairs gross reciprocal repeating"
 )
 MATHEMATICS = _words(
     "pi sqrt root sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max mod modulo det choose "
