@@ -86,7 +86,7 @@ def check_here(file: str) -> None:
             ],
         )
     policy, critic = need_reference_policy(config), need_critic(config)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
     before = memory("VmRSS")
     started, cpu = time.perf_counter(), time.process_time()
     main_ppo.validate_config(config=config, use_reference_policy=policy, use_critic=critic)

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class SettingsError(ValueError):
-    """A setting is wrong. The message says what, where, the nearest right name and the mend."""
+    """A setting is wrong. The message says what, where, the closest valid name and the fix."""
 
 
 class MethodSettings:

@@ -8,7 +8,7 @@
 # do so without one lies in cpu/ and is in the path of this script and the tests only. Everything lies in runs/openrlhf_quickstart;
 # a second call re-uses what is there.
 #
-#   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything anew
+#   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything again
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export RUNS=${RUNS:-$PWD/runs/openrlhf_quickstart} SEED=${SEED:-0} HF_HUB_OFFLINE=1 DS_ACCELERATOR=cpu

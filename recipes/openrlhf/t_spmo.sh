@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Credit only at the tokens where the rollouts of a prompt part (T-SPMO).
+# Credits only the tokens where rollouts diverge (T-SPMO).
 # `verl-efficiency methods t_spmo` lists the settings. The variables are explained in _common.sh.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Batched Contextual Reinforcement: PROBLEMS problems share one prompt and one token limit, packed anew in every epoch.
+# Batched Contextual Reinforcement: PROBLEMS problems share one prompt and one token limit, packed again in every epoch.
 # TRAIN holds single problems with extra_info.split=train and, for balanced packs, extra_info.difficulty (where you have no
 # difficulty: +data.efficiency.grouping=random). VAL is left as it is. RESPONSE_TOKENS is the limit that the problems share; it
 # is what shortens the answers, so take about two thirds of what PROBLEMS answers cost today. Answers in a form of yours:

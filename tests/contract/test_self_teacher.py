@@ -47,7 +47,7 @@ def tokenizer():
 
 @pytest.fixture
 def storage(monkeypatch):
-    """TransferQueue as far as it matters: fields per key; a field that not all rows have is left out without a word."""
+    """TransferQueue as far as it matters: fields per key; a field that not all rows have is left out silently."""
     rows: dict[str, dict] = {}
 
     def get(keys, partition_id, select_fields):

@@ -1,4 +1,4 @@
-"""What the trainer efficiency_sync and the self-teacher cannot do is refused on the driver, with the setting and the mend."""
+"""What the trainer efficiency_sync and the self-teacher cannot do is refused on the driver, with the setting and the fix."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -160,7 +160,7 @@ def test_rows_with_media_are_refused_and_empty_columns_are_not(refusal, launch, 
 
 
 def test_megatron_is_refused():
-    """Chosen by the group ``model_engine``, so that this configuration is composed anew."""
+    """Chosen by the group ``model_engine``, so that this configuration is composed again."""
     from hydra import compose, initialize_config_module
 
     with initialize_config_module("verl.trainer.config", version_base=None):

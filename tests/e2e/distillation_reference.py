@@ -29,7 +29,7 @@ class Step:
     asked: dict[str, tuple[list[int], list[int], torch.Tensor]] = field(default_factory=dict)
 
     def answers(self, teacher: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """(L, K) what ``teacher`` says at the student's likeliest tokens of each routed rollout."""
+        """(L, K) what ``teacher`` says at the student's most likely tokens of each routed rollout."""
         with torch.no_grad():
             return {
                 key: log_probs(teacher, prompt, response).gather(1, top)

@@ -63,7 +63,7 @@ def main(
         before = re.sub(r"\x1b\[\d+m", "", goes_on_from.read_text())
         assert len(set(budgets(before))) == 1
         assert set(budgets(text)) == set(budgets(before)), f"{budgets(before)} went on as {budgets(text)}"
-        assert "starts anew" not in text
+        assert "starts again" not in text
     losses = f"losses {min(scalars['policy_loss']):.3f} … {max(scalars['policy_loss']):.3f}"
     print(f"{trainer}: {made} steps, {losses}, log-probability gap after the first token at most {gap:.4f}, "
           f"mean length {start:.1f} → {end:.1f} tokens")  # fmt: skip

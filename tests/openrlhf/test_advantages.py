@@ -313,4 +313,4 @@ def test_state_is_saved_and_restored(name, settings):
 def test_a_checkpoint_of_another_method_starts_anew_and_says_so(capsys):
     leash = maker_for("leash", {})
     leash.load_state({"method": "hapo", "values": {}})
-    assert "[leash] the checkpoint holds no state of this method: it starts anew" in capsys.readouterr().out
+    assert "[leash] the checkpoint holds no state of this method: it starts again" in capsys.readouterr().out

@@ -86,7 +86,7 @@ def test_sample_routing_targets(make):
         k = (target.shape[1] - 1) // 2
         assert k == 78  # the vocabulary, less than the 100 of the default
         ids, logps = target[:, 1 : 1 + k].long(), target[:, 1 + k :]
-        assert (ids[:, 0] == student.argmax(-1)).float().mean() > 0.9  # the likeliest to the student first
+        assert (ids[:, 0] == student.argmax(-1)).float().mean() > 0.9  # the most likely for the student first
         torch.testing.assert_close(logps, teacher.gather(1, ids), rtol=0.02, atol=0.05)
     advantages = by_rollout(made, lambda experience, row: experience.advantages[row].abs().max().item())
     assert advantages[0] > 0
@@ -237,11 +237,11 @@ def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monk
     actor.save_checkpoint("global_step1", {"global_step": 1})
     monkeypatch.setattr(actor, "checkpoint_states", {"global_step": 1})
     assert all(torch.equal(value, taught[name]) for name, value in actor._start_average().average.items())
-    assert "starts anew" not in capsys.readouterr().out
+    assert "starts again" not in capsys.readouterr().out
 
     (tmp_path / "_actor" / "global_step1" / "verl_efficiency_teacher.pt").unlink()  # as of a run without a teacher
     assert all(torch.equal(value, now[name]) for name, value in actor._start_average().average.items())
-    assert "the checkpoint holds no teacher: it starts anew" in capsys.readouterr().out
+    assert "the checkpoint holds no teacher: it starts again" in capsys.readouterr().out
 
 
 class Handle:

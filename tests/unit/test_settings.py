@@ -1,4 +1,4 @@
-"""Settings are built from what the user wrote, or refused with one line that names the place and the mend."""
+"""Settings are built from what the user wrote, or refused with one line that names the place and the fix."""
 
 from dataclasses import dataclass
 from typing import Literal

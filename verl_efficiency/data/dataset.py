@@ -1,4 +1,4 @@
-"""A torch data set that packs its problems anew in every epoch, and continues exactly after a restart."""
+"""A torch data set that packs its problems again in every epoch, and continues exactly after a restart."""
 
 import hashlib
 from collections.abc import Sequence

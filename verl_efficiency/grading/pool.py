@@ -32,7 +32,7 @@ _START = (
 
 
 class GradingError(RuntimeError):
-    """Grading is impossible here (not: the answer is wrong). The message says the mend."""
+    """Grading is impossible here (not: the answer is wrong). The message says the fix."""
 
 
 class WorkerDied(Exception):
@@ -85,7 +85,7 @@ class Worker:
         if problem:
             raise GradingError(
                 f"grading: math-verify does not work in a child process ({problem}). "
-                f"See `{sys.executable} -c 'import math_verify'`; most often the mend is "
+                f"See `{sys.executable} -c 'import math_verify'`; most often the fix is "
                 "`pip install 'math-verify[antlr4_9_3]>=0.9,<0.10'`."
             )
         self.ready = True

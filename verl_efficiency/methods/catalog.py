@@ -133,7 +133,7 @@ METHODS = (
     Method(
         name="t_spmo",
         hook="trainer",
-        summary="Credit only at the tokens where the rollouts of a prompt part: mean reward beyond the token minus before it.",
+        summary="Credits only the tokens where rollouts diverge: mean reward after the token minus mean reward before it.",
         paper="arXiv 2504.20834",
         module="verl_efficiency.methods.prefix_credit",
         settings="TSpmoSettings",
@@ -193,7 +193,7 @@ METHODS = (
     Method(
         name="laser_d",
         hook="estimator",
-        summary="LASER with a target length per band of difficulty, chosen anew from the rollouts.",
+        summary="LASER with a target length per band of difficulty, chosen again and again from the rollouts.",
         paper="LASER-D, arXiv 2505.15612",
         module="verl_efficiency.methods.shaping.laser_d",
         settings="LaserDSettings",
@@ -223,7 +223,7 @@ METHODS = (
     Method(
         name="alp",
         hook="estimator",
-        summary="Every token costs, and costs more the oftener the problem is solved.",
+        summary="Every token costs, and costs more the more often the problem is solved.",
         paper="ALP, arXiv 2506.05256",
         module="verl_efficiency.methods.shaping.alp",
         settings="AlpSettings",

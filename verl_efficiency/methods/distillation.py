@@ -1,6 +1,6 @@
 """The loss of self-distillation: how far the student's next token is from the teacher's, in memory that does not grow.
 
-Student s and teacher t are log-probabilities of the K tokens that are likeliest *to the student*, each normalised over
+Student s and teacher t are log-probabilities of the K tokens that are most likely *for the student*, each normalised over
 the whole vocabulary, and then made complete: either by one more bucket, the tail log(1 − Σₖ exp sₖ) (:func:`with_tail`),
 or by normalising once more within the K (:func:`renormalise`). Over these buckets, with KL(a‖b) = Σ exp(a)·(a − b)::
 

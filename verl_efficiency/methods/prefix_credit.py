@@ -265,7 +265,7 @@ def arrays_of(rollouts: Rollouts) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     """The arguments of :func:`find_branches`."""
     if rollouts.responses_B is None:
         raise ValueError("t_spmo compares rollouts token by token, but these came without their token ids (responses_B): "
-                         "run it where they are at hand, as the trainer of `verl-efficiency train` does")  # fmt: skip
+                         "run it where they are available, as the trainer of `verl-efficiency train` does")  # fmt: skip
     responses, real_B = rollouts.responses_B, rollouts.real_B.cpu().numpy()
     lengths_B = np.fromiter(map(len, responses), dtype=np.int64, count=len(responses))
     short_B = real_B & (lengths_B < rollouts.lengths_B.cpu().numpy())

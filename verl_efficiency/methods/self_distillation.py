@@ -31,7 +31,7 @@ def route_all(rollouts: Rollouts, settings: SelfDistillationSettings) -> Routes:
 def self_distillation(rollouts: Rollouts, settings: SelfDistillationSettings, state: None = None) -> Outcome:
     """SDPO: the model, shown a correct sibling (or feedback) beside the question, is the teacher of its own rollouts.
 
-    With T the tokens of all rollouts that have a teacher, p the student and q the teacher over the student's K likeliest tokens
+    With T the tokens of all rollouts that have a teacher, p the student and q the teacher over the student's K top tokens
     and a bucket for the rest, ``m = (1 − α) p + α q``::
 
         L = 1/|T| · Σ_t min(π/π_old, is_clip) · [ (1 − α) KL(p ‖ m) + α KL(q ‖ m) ]      (α = 0: KL(q ‖ p), α = 1: KL(p ‖ q))

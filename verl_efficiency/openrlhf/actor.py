@@ -27,8 +27,8 @@ class EfficiencyPolicyLoss(PolicyLoss):
 
     Attributes:
         settings: of the self-teacher, or None.
-        targets: of the micro-batch at hand, one tensor per rollout, see :mod:`verl_efficiency.openrlhf.self_teacher`.
-        logits: (b, T, V) of the micro-batch at hand, divided by the temperature.
+        targets: of the current micro-batch, one tensor per rollout, see :mod:`verl_efficiency.openrlhf.self_teacher`.
+        logits: (b, T, V) of the current micro-batch, divided by the temperature.
         distil_loss: the term, for the metrics.
     """
 

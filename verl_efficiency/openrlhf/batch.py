@@ -97,7 +97,7 @@ class Batch:
 
         ``tokenizer`` is needed only where the method counts thinking tokens.
 
-        A group is named by its place and its tokens: methods that draw by the name draw anew in every step, and the same again
+        A group is named by its place and its tokens: methods that draw by the name draw again in every step, and the same again
         in a repeated run.
 
         Raises:

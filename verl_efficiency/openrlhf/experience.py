@@ -44,7 +44,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         if self.method is None or self.method_state is None:
             return
         if not saved or saved["method"] != self.method.name:
-            print(f"[{self.method.name}] the checkpoint holds no state of this method: it starts anew", flush=True)
+            print(f"[{self.method.name}] the checkpoint holds no state of this method: it starts again", flush=True)
             return
         self.method_state = self.method.restored_state(saved["values"])
 

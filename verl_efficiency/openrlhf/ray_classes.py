@@ -95,7 +95,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
         folder = Path(self.strategy.args.ckpt.path) / "_actor"
         if self.checkpoint_states and not average.load(folder / (folder / "latest").read_text().strip()):
-            print("[verl-efficiency] the checkpoint holds no teacher: it starts anew, as the actor is now", flush=True)
+            print("[verl-efficiency] the checkpoint holds no teacher: it starts again, as the actor is now", flush=True)
         return average
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -116,7 +116,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         self.average.exchange()
 
     def student_topk(self, passage: Passage) -> list[Any]:
-        """Per rollout, (n, K): the student's likeliest tokens at its n masked tokens."""
+        """Per rollout, (n, K): the student's most likely tokens at its n masked tokens."""
         logits_TV, positions_N, counts = self._logits(passage)
         topk = self.settings.distillation_topk
         ids_NK = distillation.student_topk(logits_TV, positions_N, topk, chunk_tokens=self.settings.chunk_tokens)

@@ -181,7 +181,7 @@ def _check_teacher(args: Any, options: Options) -> Iterator[str]:
 
 
 def _check_reward(args: Any, options: Options) -> Iterator[str]:
-    """There is one reward, and no other that OpenRLHF would leave aside without a word."""
+    """There is one reward, and no other that OpenRLHF would leave aside silently."""
     url, agent, model = args.reward.remote_url, args.train.agent_func_path, args.reward.model_name_or_path
     if options.reward is not None:
         ours = f"there is {ROOT}.reward {options.reward} already; leave one of them out"
@@ -320,6 +320,6 @@ def warn(args: Any, options: Options) -> None:
     if settings is not None and settings.keeps_state and args.ckpt.disable_ds:
         logger.warning(
             "--ckpt.disable_ds: %s keeps running averages, which are saved with DeepSpeed's checkpoints only: a resumed run "
-            "starts them anew.",
+            "starts them again.",
             options.method,
         )

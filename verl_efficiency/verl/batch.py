@@ -93,7 +93,7 @@ def read(keys: Sequence[str], meta: KVBatchMeta, *names: str) -> TensorDict:
     """The fields ``names`` of the rows ``keys`` of the batch.
 
     Raises:
-        KeyError: TransferQueue leaves out a field that not all rows have, without a word; here that is an error.
+        KeyError: TransferQueue leaves out a field that not all rows have, silently; here that is an error.
     """
     data = tq.kv_batch_get(keys=list(keys), partition_id=meta.partition_id, select_fields=list(names))
     missing = [name for name in names if name not in data]

@@ -32,7 +32,7 @@ class StateCallback(CheckpointCallback):
         file = Path(folder) / FILE_NAME
         if not file.exists():
             logger.warning(
-                "resuming from %s, which holds no %s: the running averages of algorithm.adv_estimator=%s start anew.",
+                "resuming from %s, which holds no %s: the running averages of algorithm.adv_estimator=%s start again.",
                 *(folder, FILE_NAME, config.algorithm.adv_estimator),
             )
             return

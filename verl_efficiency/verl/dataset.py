@@ -1,4 +1,4 @@
-"""``data.custom_cls``: verl's data set, with N problems packed into every prompt, anew in every epoch.
+"""``data.custom_cls``: verl's data set, with N problems packed into every prompt, again in every epoch.
 
     data.custom_cls.path=pkg://verl_efficiency.verl.dataset data.custom_cls.name=PackedDataset
     data.dataloader_num_workers=0 +data.efficiency.problems=3

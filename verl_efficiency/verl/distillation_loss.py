@@ -1,4 +1,4 @@
-"""What runs inside verl's engine with the logits at hand.
+"""What runs inside verl's engine where the logits are available.
 
 The engine calls the loss function twice per micro-batch (``workers/engine/fsdp/transformer_impl.py`` in 0.9.1): at :1412 (:1511
 without remove-padding) with ``student_logits`` (1, T, V), which are divided by the temperature, for tensors (1, T) to be put
@@ -103,7 +103,7 @@ class DistillationLoss:
 
 
 class StudentTopk:
-    """Keeps the K likeliest tokens at every routed position (forward only)."""
+    """Keeps the K most likely tokens at every routed position (forward only)."""
 
     def __init__(self, k: int, chunk_tokens: int) -> None:
         self.k, self.chunk_tokens = k, chunk_tokens

@@ -5,7 +5,7 @@ reads is written for every row; n is the number of generated tokens of a routed 
 response:
 
 * ``distil_mask`` (L,), 1 where a token is distilled;
-* ``distil_topk_ids`` (n, K) int32, the student's likeliest tokens, noted during verl's own pass for ``old_log_probs``;
+* ``distil_topk_ids`` (n, K) int32, the student's most likely tokens, noted during verl's own pass for ``old_log_probs``;
 * ``teacher_prompts``, the token ids of the teacher's prompt, for routed rows and those that fill up the last of their batch;
 * ``distil_teacher_logps`` (n, K) float32, and ``distil_weight`` (L,) float32.
 """

@@ -24,7 +24,7 @@ LIMIT = 512
 
 
 def batch(right: float, wrong: float, *, length: int = 1) -> list[Row]:
-    """The batch with the scores that the code at hand works on, and lengths as many times as long."""
+    """The batch with the scores that that code works on, and lengths as many times as long."""
     scores = [right if correct else wrong for correct in RIGHT]
     return [Row(scores[i], LENGTHS[i] * length, "abcd"[i // 4]) for i in range(16)]
 

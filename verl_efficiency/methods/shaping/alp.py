@@ -1,4 +1,4 @@
-"""ALP (adaptive length penalty): every token costs, and costs more the oftener the problem is solved.
+"""ALP (adaptive length penalty): every token costs, and costs more the more often the problem is solved.
 
 With score ``s``, length ``L`` (generated tokens), solve rate p of the group and its number of rollouts K::
 

@@ -1,4 +1,4 @@
-"""LASER-D: LASER with a target length for each of three bands of difficulty, chosen anew from time to time.
+"""LASER-D: LASER with a target length for each of three bands of difficulty, chosen again from time to time.
 
 A problem is easy, medium or hard when at least ⅔, at least ⅓ or less of its rollouts are right. With n rollouts per
 problem, the share of a band's rollouts that are no longer than T (``coverage``), and T on a grid up to the limit::

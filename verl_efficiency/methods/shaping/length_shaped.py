@@ -53,7 +53,7 @@ class LengthShapedState:
     """What the shaper carries from step to step.
 
     Attributes:
-        shaper: whose it is. Another shaper starts anew.
+        shaper: whose it is. Another shaper starts again.
         values: the fields of its state.
     """
 

@@ -11,7 +11,7 @@ accuracy of this batch and its maximum over all batches so far::
 
 Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization", arXiv 2505.12284; code:
 github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. Tolerances 100 tokens and 0.05 as
-its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The batch at hand counts for the best
+its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The current batch counts for the best
 accuracy, as there. There λ is added as it is (weight 1) to scores of 3 and −0.5: 2 or −1.5, and 1 for the form. ``s`` and
 ``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores a weight of 1 amounts to 1/3.5 = 0.29.
 """

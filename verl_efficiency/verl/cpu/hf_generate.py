@@ -22,7 +22,7 @@ from transformers import (
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw a token: ``temperature`` >= 0 (0 takes the likeliest), ``top_p`` in (0, 1], ``top_k`` (< 1: all)."""
+    """How to draw a token: ``temperature`` >= 0 (0 takes the most likely), ``top_p`` in (0, 1], ``top_k`` (< 1: all)."""
 
     temperature: float = 1.0
     top_p: float = 1.0
