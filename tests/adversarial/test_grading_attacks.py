@@ -143,7 +143,7 @@ WRONG = {
     "right and wrong in a row": r"$\boxed{42}$ or $\boxed{43}$",
     "wrong and right in a row": r"\boxed{43} \text{ and } \boxed{42}",
     "many in a row": ", ".join(rf"\boxed{{{guess}}}" for guess in range(100)),
-    "side by side": r"\boxed{41} \boxed{42}",
+    "joined": r"\boxed{41}, \boxed{42}",
     "right inside wrong": r"\boxed{43 \boxed{42}}",
     "wrong inside right": r"\boxed{42 \boxed{43}}",
     "two boxes in a box": r"\boxed{\boxed{41}\boxed{42}}",

@@ -41,6 +41,8 @@ def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **va
         *("trainer.val_before_train=False", "trainer.test_freq=-1", "data.seed=0"),
         f"trainer.rollout_data_dir={folder / 'rollouts'}",
         f"hydra.run.dir={folder / 'hydra'}",
+        # verl's defaults, which the references have; the published recipes of the self-teacher depart from them.
+        *("algorithm.rollout_correction.rollout_is=null", "actor_rollout_ref.actor.clip_ratio_high=0.2"),
         *overrides,
     ]
     run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment)
