@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+import verl
 from omegaconf import OmegaConf
 from verl import DataProto
 from verl.trainer.config import AlgoConfig
@@ -338,10 +339,12 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
     )
 
 
+NEEDS_V1 = pytest.mark.skipif(verl.__version__.startswith("0.8"), reason="names trainer.use_v1, which verl 0.8 lacks")
 GDPO_TERMS = [{"name": "accuracy", "weight": 1.0}, {"name": "repetition", "weight": 0.1, "n": 1}]
 GDPO_TEXTS = ("so so so \\boxed{4}", "\\boxed{4}", "\\boxed{5}", "no no \\boxed{5}", "\\boxed{4}", "it is \\boxed{4}")
 
 
+@NEEDS_V1
 def test_verls_gdpo_normalises_the_terms_of_a_composition(compose):
     """What our reward returns, through verl's estimator as its older trainer calls it, against plain loops in float64."""
     results = [composition("sums", text, "4", terms=GDPO_TERMS) for text in GDPO_TEXTS]
@@ -372,6 +375,7 @@ def test_verls_gdpo_normalises_the_terms_of_a_composition(compose):
         compute_advantage(without, adv_estimator="gdpo", config=config.algorithm)
 
 
+@NEEDS_V1
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
