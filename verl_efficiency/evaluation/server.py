@@ -108,26 +108,31 @@ def _answer(stored: Stored) -> Answer:
 
 
 def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Stored]:
-    """What the store holds; a last line that was cut off is dropped, a new store gets its header."""
+    """What the store holds. A new store gets its header; a last line that was cut off is dropped.
+
+    A file that is not a store is left as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.stat().st_size == 0:
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
         return {}
     text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):  # killed while writing
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    first, *lines = whole.decode().split("\n")[:-1] or [""]
+    first, _, rest = text.partition(b"\n")
+    whole = rest[: rest.rfind(b"\n") + 1]
     try:
         made_with = json.loads(first)
-        entries = [Stored(**json.loads(line)) for line in lines]
-    except (json.JSONDecodeError, TypeError) as error:
+        if not (isinstance(made_with, dict) and made_with.keys() == header.keys()):
+            raise TypeError(f"its first line does not hold {', '.join(header)}")
+        entries = [Stored(**json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or other JSON
         raise SettingsError(f"--store: {path} is not a store of responses ({error}); name another file") from None
+    if entries and made_with != header:
+        raise SettingsError(f"--store: {path} was made with {made_with}, this run has {header}; name another file")
     if not entries:
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
-    elif made_with != header:
-        raise SettingsError(f"--store: {path} was made with {made_with}, this run has {header}; name another file")
+    elif len(whole) < len(rest):  # the last run was killed while it wrote a line
+        with path.open("r+b") as file:
+            file.truncate(len(text) - len(rest) + len(whole))
     return {(entry.key, entry.sample): entry for entry in entries}
 
 
