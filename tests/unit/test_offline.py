@@ -207,6 +207,11 @@ def test_the_picture_and_a_table_of_two_files(tmp_path):
         ([{"problem": "p", "correct": 1, "tokens": "3"}], [], "row 1"),
         ([{"key": "p", "acc": 0.5, "tokens": 3, "problems": 2}], [], "problems"),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--marker", "####"], "--answer"),
+        (
+            [{"problem": "p", "output": "x", "gold": "4", "tokens": 3}],
+            ["--answer", "gold", "--marker", "…"],
+            "--marker: must be a text",
+        ),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--price-out", "-1"], "--price-out"),
         ([], [], "no rows"),
     ],

@@ -90,8 +90,9 @@ Extract = Callable[[str], str | None]
 
 
 def _extractor(marker: str | None, strip_thinking: bool) -> Extract:
-    from verl_efficiency.grading import extract_answer
+    from verl_efficiency.grading import extract_answer, require_marker
 
+    require_marker(marker, "--marker")
     return lambda text: extract_answer(text, strip_thinking=strip_thinking, marker=marker)
 
 

@@ -47,11 +47,13 @@ def grade_command(
         configure,
         extract_answer,
         grade_batch,
+        require_marker,
         without_end_tokens,
     )
     from verl_efficiency.settings import SettingsError, require
 
     require(deadline > 0, "--deadline", deadline, "above 0 seconds")
+    require_marker(marker, "--marker")
     if out:
         require_ending(out, "--out", (".jsonl",))
     configure(PoolSettings(workers=workers))
