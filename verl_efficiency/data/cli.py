@@ -50,7 +50,7 @@ def pack_command(
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, write single problems in verl's form)."""
     # Here, so that the other commands start without numpy and pyarrow.
-    from verl_efficiency.data.files import read_sample, require_ending
+    from verl_efficiency.data.files import read_sample, require_ending, require_other_file
     from verl_efficiency.data.length_prompts import add_levels, add_targets, ask
     from verl_efficiency.data.openrlhf import write_openrlhf
     from verl_efficiency.data.parquet import (
@@ -67,6 +67,7 @@ def pack_command(
         raise SettingsError(f"--format: {unknown('format', form, ('verl', 'openrlhf'))}")
     write, endings = (write_openrlhf, (".jsonl",)) if form == "openrlhf" else (write_rows, (".parquet",))
     require_ending(target, "target", endings)
+    require_other_file(target, "target", source)
     require(seed >= 0, "--seed", seed, "a whole number of at least 0")
 
     settings = build_settings(

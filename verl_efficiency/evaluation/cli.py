@@ -64,7 +64,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     # Here, so that the other commands start without torch, transformers and math-verify.
-    from verl_efficiency.data.files import require_ending, write_text
+    from verl_efficiency.data.files import require_ending, require_other_file, write_text
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.evaluate import evaluate
     from verl_efficiency.evaluation.report import evaluation_table
@@ -73,6 +73,10 @@ def evaluate_command(
     require_ending(out, "--out", (".json",))
     if rows is not None:
         require_ending(rows, "--rows", (".jsonl",))
+    store = _store(server, store, out)
+    require_other_file(out, "--out", data)
+    require_other_file(rows, "--rows", data)
+    require_other_file(store, "--store", data, out, rows)
     result = evaluate(
         model,
         data,
@@ -85,7 +89,7 @@ def evaluate_command(
         chat_template=template,
         label=label,
         rows_file=rows,
-        engine=_server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer),
+        engine=_server_engine(model, server, store, concurrency, retries, timeout, tokenizer),
     )
     write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     Console().print(evaluation_table(result))
@@ -122,7 +126,7 @@ def task_scaling_command(
 ) -> None:
     """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
     from verl_efficiency.data.cli import packing_settings
-    from verl_efficiency.data.files import require_ending, write_text
+    from verl_efficiency.data.files import require_ending, require_other_file, write_text
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.plot import PICTURES
     from verl_efficiency.evaluation.task_scaling import load_scaling, plot_scaling, scaling_table, task_scaling
@@ -132,10 +136,13 @@ def task_scaling_command(
     require_ending(out, "--out", (".json",))
     if png is not None:
         require_ending(png, "--png", PICTURES)
+    store = _store(server, store, out)
+    require_other_file(out, "--out", data, baseline)
+    require_other_file(store, "--store", data, out, baseline)
     other = None if baseline is None else load_scaling(baseline)
     settings = {"grouping": "random"} | packing_settings(setting)
     template = _chat_template(chat_template)
-    engine = _server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer)
+    engine = _server_engine(model, server, store, concurrency, retries, timeout, tokenizer)
     if engine is None:
         from verl_efficiency.evaluation.generate import transformers_engine
 
@@ -168,11 +175,16 @@ def _chat_template(text: str) -> dict[str, Any]:
         raise SettingsError(f"chat_template: must be JSON, got {text!r} ({error})") from None
 
 
+def _store(url: str | None, store: Path | None, out: Path) -> Path | None:
+    """The file of a server's responses, None without a server."""
+    require(url is not None or store is None, "--store", store, "used with --server")
+    return None if url is None else store or out.with_suffix(".responses.jsonl")
+
+
 def _server_engine(
     model: str,
     url: str | None,
     store: Path | None,
-    out: Path,
     concurrency: int,
     retries: int,
     timeout: float,
@@ -181,14 +193,13 @@ def _server_engine(
     """The engine of ``--server``, None without it."""
     from verl_efficiency.evaluation.server import Server, server_engine
 
-    if url is None:
-        require(store is None, "--store", store, "used with --server")
+    if url is None or store is None:
         require(tokenizer is None, "--tokenizer", tokenizer, "used with --server")
         return None
     server = Server(
         url=url,
         model=model,
-        store=store or out.with_suffix(".responses.jsonl"),
+        store=store,
         concurrency=concurrency,
         retries=retries,
         timeout=timeout,

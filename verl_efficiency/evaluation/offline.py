@@ -49,8 +49,6 @@ def offline_command(
     """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
     prices = Prices(price_out, price_in)
     require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
-    if out is not None:
-        require_ending(out, "--out", (".json",))
     if png is not None:
         require_ending(png, "--png", PICTURES)
     chosen = {
@@ -69,6 +67,7 @@ def offline_command(
         answer_in_box=answer_in_box,
         marker=marker,
         strip_thinking=strip_thinking,
+        out=out,
         tokenizer=tokenizer,
         max_tokens=max_tokens,
     )

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from verl_efficiency.data.files import require_ending, require_other_file
 from verl_efficiency.evaluation.generations import Generations, read_generations
 from verl_efficiency.settings import require
 
@@ -50,15 +51,22 @@ def read_files(
     answer_in_box: bool,
     marker: str | None,
     strip_thinking: bool,
+    out: Path | None,
     votes: bool = False,
     **reading: Any,
 ) -> list[Generations]:
-    """Read every file with a line of progress; see :func:`read_generations` for ``chosen`` and ``reading``."""
+    """Read every file with a line of progress; see :func:`read_generations` for ``chosen`` and ``reading``.
+
+    ``out`` is the file that will be written; it is checked before anything is read.
+    """
     named = [label_and_path(text) for text in files]
     labels = [label for label, _ in named]
     require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
     require(answer_after is None or answer is not None, "--answer-after", answer_after, "used together with --answer")
     require(not answer_in_box or answer is not None, "--answer-in-box", True, "used together with --answer")
+    if out is not None:
+        require_ending(out, "--out", (".json",))
+        require_other_file(out, "--out", *(path for _, path in named))
     reads_answers = answer is not None or votes
     require(marker is None or reads_answers, "--marker", marker, "used together with --answer")
     extract = _extractor(marker, strip_thinking) if reads_answers else None

@@ -28,7 +28,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from verl_efficiency.data.files import require_ending, write_text
+from verl_efficiency.data.files import write_text
 from verl_efficiency.evaluation import stored_options as options
 from verl_efficiency.evaluation.generations import Generations
 from verl_efficiency.settings import SettingsError, require
@@ -222,8 +222,6 @@ def strategies_command(
     out: options.Out = None,
 ) -> None:
     """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
-    if out is not None:
-        require_ending(out, "--out", (".json",))
     (read,) = options.read_files(
         [file],
         {"problem": problem, "response": response, "correct": correct, "tokens": tokens, "weight": weight},
@@ -232,6 +230,7 @@ def strategies_command(
         answer_in_box=answer_in_box,
         marker=marker,
         strip_thinking=strip_thinking,
+        out=out,
         tokenizer=tokenizer,
         votes=True,
     )
