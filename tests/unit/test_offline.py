@@ -213,6 +213,18 @@ def test_the_picture_and_a_table_of_two_files(tmp_path):
             "--marker: must be a text",
         ),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--price-out", "-1"], "--price-out"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--price-in", "3"], "--prompt-tokens"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--budget", "0"], "--budget"),
+        (
+            [{"problem": "p", "output": "x", "gold": "4", "correct": 1, "tokens": 3}],
+            ["--answer", "gold", "--correct", "correct"],
+            "--correct",
+        ),
+        (
+            [{"problem": "p", "output": "x", "correct": 1, "tokens": 3}],
+            ["--tokens", "tokens", "--tokenizer", "no/tokenizer"],
+            "--tokens",
+        ),
         ([], [], "no rows"),
     ],
 )

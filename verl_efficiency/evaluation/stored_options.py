@@ -10,7 +10,7 @@ from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
 from verl_efficiency.data.files import require_ending, require_other_file
 from verl_efficiency.evaluation.generations import Generations, read_generations
-from verl_efficiency.settings import require
+from verl_efficiency.settings import SettingsError, require
 
 Problem = Annotated[str | None, typer.Option(help="Column that names the problem; dots lead inside.")]
 Response = Annotated[str | None, typer.Option(help="Column of the response's text.")]
@@ -64,6 +64,9 @@ def read_files(
     require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
     require(answer_after is None or answer is not None, "--answer-after", answer_after, "used together with --answer")
     require(not answer_in_box or answer is not None, "--answer-in-box", True, "used together with --answer")
+    for option, value, role in (("--answer", answer, "correct"), ("--tokenizer", reading["tokenizer"], "tokens")):
+        if value is not None and chosen[role] is not None:
+            raise SettingsError(f"--{role}: would be ignored, since {option} is given; leave one of the two out")
     if out is not None:
         require_ending(out, "--out", (".json",))
         require_other_file(out, "--out", *(path for _, path in named))
