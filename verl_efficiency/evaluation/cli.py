@@ -99,7 +99,10 @@ def evaluate_command(
 def task_scaling_command(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Single problems: parquet file in verl's form.")],
-    problems: Annotated[str, typer.Option(help="Problems in a prompt, as numbers with commas.")] = "1,2,3,4,6",
+    problems: Annotated[
+        str | None,
+        typer.Option(help="Problems in a prompt, numbers with commas. Default: those of 1,2,3,4,6 that there are."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
@@ -131,8 +134,7 @@ def task_scaling_command(
     from verl_efficiency.evaluation.plot import PICTURES
     from verl_efficiency.evaluation.task_scaling import load_scaling, plot_scaling, scaling_table, task_scaling
 
-    sizes = [part.strip() for part in problems.split(",")]
-    require(all(part.isdigit() and int(part) for part in sizes), "--problems", problems, "whole numbers with commas")
+    sizes = None if problems is None else _sizes(problems)
     require_ending(out, "--out", (".json",))
     if png is not None:
         require_ending(png, "--png", PICTURES)
@@ -150,7 +152,7 @@ def task_scaling_command(
     result = task_scaling(
         engine,
         data,
-        sorted({int(part) for part in sizes}),
+        sizes,
         settings,
         sampling=Sampling(temperature, top_p, max_new_tokens, batch_size, seed),
         samples=samples,
@@ -166,6 +168,13 @@ def task_scaling_command(
         plot_scaling(results, png)
         print(f"picture: {png}")
     print(f"result: {out}")
+
+
+def _sizes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    fine = all(part.isdecimal() and int(part) for part in parts)
+    require(fine, "--problems", text, "whole numbers of at least 1, with commas")
+    return sorted({int(part) for part in parts})
 
 
 def _chat_template(text: str) -> dict[str, Any]:
