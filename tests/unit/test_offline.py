@@ -244,7 +244,18 @@ def test_what_cannot_be_measured_is_one_line(tmp_path, rows, arguments, named):
 def test_equal_labels_and_missing_files_are_refused(tmp_path):
     read = small(tmp_path / "a.jsonl")
     assert "LABEL=FILE" in str(run(read, read).exception)
-    assert "nothing.jsonl" in str(run(tmp_path / "nothing.jsonl").exception)
+    for file in (tmp_path / "nothing.jsonl", lines(tmp_path / "null.jsonl", [{"problem": None}])):
+        outcome = run(file)
+        assert file.name in str(outcome.exception)
+        assert "rows" not in outcome.output  # no progress of a file that could not be read
+    assert "rows" in run(read).output
+
+
+@pytest.mark.parametrize("command", ["offline", "strategies"])
+def test_the_help_writes_a_box_as_latex_does(command):
+    output = CliRunner().invoke(app, ["evaluate", command, "--help"], env={"COLUMNS": "200"}).output
+    assert r"\boxed{}" in output
+    assert r"\\boxed" not in output
 
 
 def test_evaluate_without_a_subcommand_is_that_of_a_model():

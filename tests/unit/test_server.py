@@ -308,5 +308,6 @@ def test_another_model_and_no_server(server, data):
     assert f"did you mean '{MODEL}'" in str(outcome.exception)
     outcome, _ = run("http://127.0.0.1:9/v1", data)
     assert "nothing answers" in str(outcome.exception)
+    assert ".:" not in str(outcome.exception)  # an error and its cause
     outcome, _ = run("127.0.0.1:8000", data)
     assert "--server" in str(outcome.exception)

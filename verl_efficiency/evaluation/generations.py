@@ -1,4 +1,4 @@
-"""Stored generations of any tool, read into columns of numbers: the texts are counted and forgotten, file by file.
+"""Stored generations of any tool, read into columns of numbers. Texts are reduced to counts and not kept in memory.
 
 Shapes: ``N`` responses, ``P`` different problems. A file of a million responses takes about 100 bytes a row in memory.
 """

@@ -1,7 +1,7 @@
 """Ask any OpenAI-compatible server (vLLM, SGLang, ``transformers serve``) for responses, and keep each one as it arrives.
 
-The responses go into a store, a file of JSON lines that only grows. A run that is interrupted goes on where it was: what is
-in the store is not asked again.
+The responses go into a store, a file of JSON lines that only grows. An interrupted run resumes: stored responses are not
+requested again.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ COUNTS_DIFFER = 0.02  # share of the tokens by which the server's count and the 
 
 @dataclass(frozen=True)
 class Server:
-    """Where to ask, and how hard.
+    """Server address and request limits.
 
     Attributes:
         url: the address of the API, with its ``/v1``.
@@ -270,5 +270,5 @@ def _token_counter(tokenizer: str | None) -> Callable[[str], int] | None:
 def _one_line(error: Exception) -> str:
     """The first line of what an error says, with what caused it."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    cause = f": {error.__cause__}" if error.__cause__ is not None and str(error.__cause__) else ""
-    return f"{said}{cause}"[:300]
+    cause = str(error.__cause__ or "").splitlines()
+    return (f"{said.rstrip('.')}: {cause[0]}" if cause else said)[:300]

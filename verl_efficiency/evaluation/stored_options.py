@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from verl_efficiency.data.files import require_ending, require_other_file
+from verl_efficiency.data.files import require_ending, require_file, require_other_file
 from verl_efficiency.evaluation.generations import Generations, read_generations
 from verl_efficiency.settings import SettingsError, require
 
@@ -19,7 +19,7 @@ Answer = Annotated[str | None, typer.Option(help="Column of the right answer: th
 AnswerAfter = Annotated[
     str | None, typer.Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
 ]
-AnswerInBox = Annotated[bool, typer.Option(help="The right answer is what the last \\\\boxed{} of its column holds.")]
+AnswerInBox = Annotated[bool, typer.Option(help=r"The right answer is what the last \boxed{} of its column holds.")]
 Marker = Annotated[
     str | None, typer.Option(help="A response's answer is what follows the last such text, not \\boxed{}.")
 ]
@@ -70,6 +70,8 @@ def read_files(
     if out is not None:
         require_ending(out, "--out", (".json",))
         require_other_file(out, "--out", *(path for _, path in named))
+    for _, path in named:
+        require_file(path, "files")
     reads_answers = answer is not None or votes
     require(marker is None or reads_answers, "--marker", marker, "used together with --answer")
     extract = _extractor(marker, strip_thinking) if reads_answers else None
@@ -78,7 +80,7 @@ def read_files(
     read = []
     with Progress(*shown, console=Console(stderr=True)) as progress:
         for label, path in named:
-            task = progress.add_task(label, total=None)
+            task = progress.add_task(label, total=None, visible=False)
             read.append(
                 read_generations(
                     path,
@@ -87,7 +89,7 @@ def read_files(
                     grade=grade,
                     answer=answer,
                     votes=_voter(extract) if votes and extract else None,
-                    progress=lambda rows, task=task: progress.advance(task, rows),  # type: ignore[misc]
+                    progress=lambda rows, task=task: progress.update(task, advance=rows, visible=True),  # type: ignore[misc]
                     **reading,
                 )
             )

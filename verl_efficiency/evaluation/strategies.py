@@ -1,7 +1,7 @@
 r"""Test-time strategies, replayed from stored samples: what would have cost least for this accuracy?
 
-Of the n samples of a problem, k are drawn (all draws where they are few, else ``DRAWS`` random ones); each strategy sees their
-answers and lengths L, sorted L₁ ≤ … ≤ L_k, and pays tokens for what had been generated when it stopped::
+We draw k of a problem's n samples. If there are at most 64 ordered draws, we use all, otherwise 64 random ones. Each
+strategy pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
 
     plain          one sample                                         L
     cap b          one sample, cut off at b tokens                    min(L, b)
@@ -46,7 +46,7 @@ class Samples:
         vote_K: int64, number of the answer, −1 for none.
         correct_K: float64 in [0, 1].
         tokens_K: float64.
-        weight_K: float64, 1 where no verifier has spoken.
+        weight_K: float64, 1 without a verifier.
     """
 
     vote_K: np.ndarray
