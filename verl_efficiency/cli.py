@@ -1,6 +1,7 @@
 """The command ``verl-efficiency``. Every command imports what it needs when it runs."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.methods.own import OwnMethod, offers
 from verl_efficiency.methods.page import page
 from verl_efficiency.rewards.cli import grade_command
-from verl_efficiency.settings import SettingsError, unknown
+from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.train import train_command
 
 
@@ -26,8 +27,14 @@ class ModelFirst(TyperGroup):
     """``evaluate MODEL DATA`` is ``evaluate model MODEL DATA``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        named = bool(args) and (args[0] in self.commands or args[0] == "--help")
-        return super().parse_args(ctx, args if named or not args else ["model", *args])
+        named = not args or args[0] in self.commands or args[0] == "--help"
+        meant = None if named or Path(args[0]).exists() else misspelt(args[0], self.commands.keys() - {"model"})
+        if meant is not None:
+            raise SettingsError(
+                f"evaluate: unknown command {args[0]!r}; did you mean '{meant}'? "
+                f"A model of this name needs `verl-efficiency evaluate model {args[0]}`"
+            )
+        return super().parse_args(ctx, args if named else ["model", *args])
 
 
 evaluate_app = typer.Typer(

@@ -364,6 +364,38 @@ def test_endings_of_the_other_outputs(tmp_path):
     assert "is a folder; name a file" in refusal("pack", absent, tmp_path / "folder.parquet")
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "setting"),
+    [
+        ("pack FILE AGAIN", "a.parquet", "target"),
+        ("grade FILE --out AGAIN", "a.jsonl", "--out"),
+        ("evaluate no/model FILE --out AGAIN", "a.json", "--out"),
+        ("evaluate no/model FILE --rows AGAIN", "a.jsonl", "--rows"),
+        ("evaluate no/model FILE --server http://127.0.0.1:9/v1 --store AGAIN", "a.jsonl", "--store"),
+        ("evaluate no/model FILE --server http://127.0.0.1:9/v1 --out FOLDER/a.json", "a.responses.jsonl", "--store"),
+        (
+            "evaluate no/model FILE --server http://127.0.0.1:9/v1 --rows FOLDER/b.jsonl --store FOLDER/b.jsonl",
+            "a.jsonl",
+            "--store",
+        ),
+        ("evaluate task-scaling no/model FILE --out AGAIN", "a.json", "--out"),
+        ("evaluate task-scaling no/model no/data --baseline FILE --out AGAIN", "a.json", "--out"),
+        ("evaluate offline x=FILE --out AGAIN", "a.json", "--out"),
+        ("evaluate strategies FILE --out AGAIN", "a.json", "--out"),
+    ],
+)
+def test_nothing_is_written_over_what_is_read(tmp_path, command, name, setting):
+    file = written(tmp_path / name, LINES)
+    (tmp_path / "link").symlink_to(tmp_path)
+    words = {"FILE": file, "AGAIN": tmp_path / "link" / name, "FOLDER": tmp_path}
+    for word, path in words.items():
+        command = command.replace(word, str(path))
+    text = refusal(*command.split())
+    assert text.startswith(f"{setting}: ")
+    assert "overwrite" in text
+    assert file.read_text() == LINES
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     def failing():
         yield {"a": 1}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.data import write_rows
-from verl_efficiency.grading import shutdown
+from verl_efficiency.grading import extract_answer, shutdown
 from verl_efficiency.settings import SettingsError
 
 ROWS = [
@@ -105,6 +105,8 @@ def test_bare_answers(tmp_path):
             ["--answer-after", "####"],
             "line 1 has no '####' (--answer-after) in it: '4'",
         ),
+        ({"response": "x", "answer": "4"}, ["--marker", ""], "--marker: must be a text"),
+        ({"response": "x", "answer": "4"}, ["--marker", " …</a>"], "--marker: must be a text"),
     ],
 )
 def test_what_cannot_be_graded_is_refused_in_one_line(tmp_path, row, options, message):
@@ -112,6 +114,12 @@ def test_what_cannot_be_graded_is_refused_in_one_line(tmp_path, row, options, me
     result = run(file, *options)
     assert isinstance(result.exception, SettingsError)
     assert message.replace("{file}", str(file)) in str(result.exception)
+
+
+@pytest.mark.parametrize("marker", ["", "…", " ", "…</a>"])
+def test_an_answer_after_a_blank_marker_is_refused(marker):
+    with pytest.raises(SettingsError, match="marker: must be a text"):
+        extract_answer("x", marker=marker)
 
 
 def test_no_file_and_no_rows(tmp_path):

@@ -124,6 +124,7 @@ def test_for_openrlhf_the_target_is_in_the_label(tmp_path):
         (["--problems", "1", "--lcpo", "exact", "--tokens", "100"], "--tokens 100: must be LOW:HIGH"),
         (["--problems", "1", "--lcpo", "exact", "--tokens", "-1:5"], "must be LOW:HIGH"),
         (["--problems", "1", "--lcpo", "least"], "must be exact or max"),
+        (["--problems", "1", "--tokens", "1:2"], "used together with --lcpo"),
     ],
 )
 def test_the_command_refuses_what_makes_no_sense(tmp_path, options, message):

@@ -205,25 +205,74 @@ def test_the_picture_and_a_table_of_two_files(tmp_path):
         ([{"problem": "p", "correct": 2, "tokens": 3}], [], "[0, 1]"),
         ([{"problem": "p", "correct": 1, "tokens": 3}, {"problem": "p", "correct": None, "tokens": 3}], [], "row 2"),
         ([{"problem": "p", "correct": 1, "tokens": "3"}], [], "row 1"),
+        ([{"problem": "p", "correct": 1, "tokens": None}], [], "'tokens' is empty (null) in {file} row 1"),
+        ([{"problem": "p", "correct": 1, "n": None, "tokens": 3}], ["--tokens", "n"], "--tokens: 'n' is empty (null)"),
+        ([{"problem": "p", "correct": 1, "n": {}, "tokens": 3}], ["--tokens", "n.m"], "unknown column 'n.m'"),
+        ([{"problem": "p", "output": "x", "gold": "4", "tokens": 3}], ["--answer", "god"], "did you mean 'gold'"),
+        ([{"problem": "p", "tokens": 3}], [], "correctness (0 to 1)"),
         ([{"key": "p", "acc": 0.5, "tokens": 3, "problems": 2}], [], "problems"),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--marker", "####"], "--answer"),
+        (
+            [{"problem": "p", "output": "x", "gold": "4", "tokens": 3}],
+            ["--answer", "gold", "--marker", "…"],
+            "--marker: must be a text",
+        ),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--price-out", "-1"], "--price-out"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--price-in", "3"], "--prompt-tokens"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}], ["--budget", "0"], "--budget"),
+        (
+            [{"problem": "p", "output": "x", "gold": "4", "correct": 1, "tokens": 3}],
+            ["--answer", "gold", "--correct", "correct"],
+            "--correct",
+        ),
+        (
+            [{"problem": "p", "output": "x", "correct": 1, "tokens": 3}],
+            ["--tokens", "tokens", "--tokenizer", "no/tokenizer"],
+            "--tokens",
+        ),
         ([], [], "no rows"),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(tmp_path, rows, arguments, named):
-    outcome = run(lines(tmp_path / "a.jsonl", rows), *arguments)
+    file = lines(tmp_path / "a.jsonl", rows)
+    outcome = run(file, *arguments)
     assert isinstance(outcome.exception, SettingsError)
-    assert named in str(outcome.exception)
+    assert named.replace("{file}", str(file)) in str(outcome.exception)
     assert len(str(outcome.exception).splitlines()) == 1
 
 
 def test_equal_labels_and_missing_files_are_refused(tmp_path):
     read = small(tmp_path / "a.jsonl")
     assert "LABEL=FILE" in str(run(read, read).exception)
-    assert "nothing.jsonl" in str(run(tmp_path / "nothing.jsonl").exception)
+    for file in (tmp_path / "nothing.jsonl", lines(tmp_path / "null.jsonl", [{"problem": None}])):
+        outcome = run(file)
+        assert file.name in str(outcome.exception)
+        assert "rows" not in outcome.output  # no progress of a file that could not be read
+    assert "rows" in run(read).output
+
+
+@pytest.mark.parametrize("command", ["offline", "strategies"])
+def test_the_help_writes_a_box_as_latex_does(command):
+    output = CliRunner().invoke(app, ["evaluate", command, "--help"], env={"COLUMNS": "200"}).output
+    assert r"\boxed{}" in output
+    assert r"\\boxed" not in output
 
 
 def test_evaluate_without_a_subcommand_is_that_of_a_model():
     outcome = CliRunner().invoke(app, ["evaluate", "no-such-model", "no-such-file.parquet"])
     assert "no-such-file.parquet" in str(outcome.exception) + outcome.output
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("offlin", "offline"), ("ofline", "offline"), ("stratgies", "strategies"), ("task_scaling", "task-scaling")],
+)
+def test_a_misspelt_subcommand_is_not_a_model(tmp_path, monkeypatch, word, meant):
+    file = str(small(tmp_path / "a.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    outcome = CliRunner().invoke(app, ["evaluate", word, file])
+    assert isinstance(outcome.exception, SettingsError)
+    assert f"did you mean '{meant}'?" in str(outcome.exception)
+    (tmp_path / word).mkdir()  # a folder of this name is a model
+    for words in ([word], ["model", word]):
+        assert "did you mean" not in str(CliRunner().invoke(app, ["evaluate", *words, "absent.parquet"]).exception)

@@ -159,6 +159,36 @@ def test_a_store_of_other_settings_is_refused(server, data):
     assert "--store" in str(run(server, data)[0].exception)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"question": "1+1?", "answer": "2"}\n',
+        b'{"question": "1+1?", "answer": "2"}\n{"question": "2+2?", "answer": "4"}',
+        b"a note\nwithout an end",
+        b"a note",
+        b"[1]\n",
+        b'{"model": "m"}\n',
+        b"PAR1\xff\xfe\n\xff",
+        b'{"model": "served-model", "sampling": {}, "chat_template": {}}\n{"text": "x"}\n{"te',
+    ],
+)
+def test_a_file_that_is_not_a_store_stays_as_it_is(server, data, content):
+    file = data.parent / "mine.jsonl"
+    file.write_bytes(content)
+    outcome, _ = run(server, data, "--store", file)
+    assert isinstance(outcome.exception, SettingsError)
+    assert f"--store: {file}" in str(outcome.exception)
+    assert file.read_bytes() == content
+    assert server.asked == []
+
+
+def test_a_store_of_a_header_alone_takes_other_settings(server, data):
+    header = '{"model": "other", "sampling": {}, "chat_template": {}}'
+    for content in (header, header + "\n", header + '\n{"key": "cut'):
+        (data.parent / "mine.jsonl").write_text(content)
+        assert result_of(*run(server, data, "--store", data.parent / "mine.jsonl"))["summary"]["responses"] == 6
+
+
 def test_reasoning_that_is_given_apart_is_counted_and_not_graded(server, data):
     server.answer = lambda request, number: (200, reply("I do not know", reasoning_content=r"\boxed{0}", tokens=20))
     assert result_of(*run(server, data))["summary"]["accuracy"] == 0.0
@@ -278,5 +308,6 @@ def test_another_model_and_no_server(server, data):
     assert f"did you mean '{MODEL}'" in str(outcome.exception)
     outcome, _ = run("http://127.0.0.1:9/v1", data)
     assert "nothing answers" in str(outcome.exception)
+    assert ".:" not in str(outcome.exception)  # an error and its cause
     outcome, _ = run("127.0.0.1:8000", data)
     assert "--server" in str(outcome.exception)

@@ -176,7 +176,14 @@ def test_the_command(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--samples", "9"], "--samples"), (["--samples", "x"], "--samples"), (["--caps", "-1"], "--caps")],
+    [
+        (["--samples", "9"], "--samples"),
+        (["--samples", "x"], "--samples"),
+        (["--samples", ""], "--samples"),
+        (["--samples", "²"], "--samples"),
+        (["--caps", "-1"], "--caps"),
+        (["--caps", ","], "--caps"),
+    ],
 )
 def test_what_cannot_be_replayed_is_one_line(tmp_path, arguments, named):
     file = tmp_path / "s.jsonl"

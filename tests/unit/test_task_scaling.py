@@ -43,9 +43,9 @@ def forgetful(requests, sampling):
     return answers
 
 
-def measured(data, sizes):
+def measured(data, sizes, limit=None):
     engine = Engine("toy", {}, forgetful)
-    return task_scaling(engine, data, sizes, {"grouping": "random"}, sampling=Sampling(), label="toy")
+    return task_scaling(engine, data, sizes, {"grouping": "random"}, sampling=Sampling(), limit=limit, label="toy")
 
 
 def test_every_size_is_asked_and_graded(data):
@@ -74,6 +74,15 @@ def test_table_and_picture(data, tmp_path):
 def test_more_problems_than_there_are(data):
     with pytest.raises(SettingsError, match="at most 12"):
         measured(data, [1, 13])
+    with pytest.raises(SettingsError, match="--limit 2"):
+        measured(data, [1, 6], limit=2)
+    with pytest.raises(SettingsError, match="--limit: must be at least 1, got 0"):
+        measured(data, None, limit=0)
+
+
+@pytest.mark.parametrize(("limit", "sizes"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 3, 4]), (None, [1, 2, 3, 4, 6])])
+def test_the_default_sizes_are_those_that_fit(data, limit, sizes):
+    assert [point["problems"] for point in measured(data, None, limit)["points"]] == sizes
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"label": 1}'])

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from verl_efficiency.data.columns import Row
 
 
+TOKENS = "100:4000"  # that a prompt of --lcpo asks for
+
+
 def pack_command(
     source: Annotated[
         Path,
@@ -44,13 +47,15 @@ def pack_command(
     lcpo: Annotated[
         str | None, typer.Option(help="--problems 1: exact or max; each prompt asks for a number of tokens.")
     ] = None,
-    tokens: Annotated[str, typer.Option(help="--lcpo: LOW:HIGH, the tokens asked for.")] = "100:4000",
+    tokens: Annotated[
+        str | None, typer.Option(help=f"--lcpo: LOW:HIGH, the tokens asked for. Default: {TOKENS}.")
+    ] = None,
     levels: Annotated[bool, typer.Option("--levels", help="--problems 1: short, medium or long reasoning.")] = False,
     form: Annotated[str, typer.Option("--format", help="For whom to write: verl or openrlhf.")] = "verl",
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, write single problems in verl's form)."""
     # Here, so that the other commands start without numpy and pyarrow.
-    from verl_efficiency.data.files import read_sample, require_ending
+    from verl_efficiency.data.files import read_sample, require_ending, require_other_file
     from verl_efficiency.data.length_prompts import add_levels, add_targets, ask
     from verl_efficiency.data.openrlhf import write_openrlhf
     from verl_efficiency.data.parquet import (
@@ -67,6 +72,8 @@ def pack_command(
         raise SettingsError(f"--format: {unknown('format', form, ('verl', 'openrlhf'))}")
     write, endings = (write_openrlhf, (".jsonl",)) if form == "openrlhf" else (write_rows, (".parquet",))
     require_ending(target, "target", endings)
+    require_other_file(target, "target", source)
+    require(tokens is None or lcpo is not None, "--tokens", tokens, "used together with --lcpo")
     require(seed >= 0, "--seed", seed, "a whole number of at least 0")
 
     settings = build_settings(
@@ -93,7 +100,7 @@ def pack_command(
     if ending:
         rows = [ask(row, ending, number) for number, row in enumerate(rows)]
     if lcpo:
-        rows = add_targets(rows, lcpo, *_range(tokens), seed)
+        rows = add_targets(rows, lcpo, *_range(TOKENS if tokens is None else tokens), seed)
     if levels:
         rows = add_levels(rows, seed)
     if problems == 1:

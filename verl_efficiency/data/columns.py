@@ -45,7 +45,7 @@ Known: extra_info.level (row 0)
     if not empty:
         return values
     first, more = place(empty[0]), f" and {len(empty) - 1} more rows" if len(empty) > 1 else ""
-    if len(empty) == len(values) and not any(_has_key(row, path) for row in rows):
+    if len(empty) == len(values) and not any(has_key(row, path) for row in rows):
         raise SettingsError(f"{setting}: {unknown('column', path, _paths(rows[empty[0]]))} ({first})")
     if len(empty) == len(values):
         raise SettingsError(
@@ -63,7 +63,8 @@ def value_at(row: Row, path: str) -> Any:
     return value
 
 
-def _has_key(row: Row, path: str) -> bool:
+def has_key(row: Row, path: str) -> bool:
+    """Whether the row has the column at a dotted ``path``, be its value ``None`` or not."""
     above, dot, key = path.rpartition(".")
     inside = value_at(row, above) if dot else row
     return isinstance(inside, Mapping) and key in inside

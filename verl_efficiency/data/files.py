@@ -68,6 +68,17 @@ def require_ending(path: str | Path, setting: str, endings: Sequence[str]) -> Pa
     return path
 
 
+def require_other_file(target: str | Path | None, setting: str, *others: str | Path | None) -> None:
+    """Refuse to write ``target`` over one of ``others``, under whatever path; ``None`` is no file.
+
+    Raises:
+        SettingsError: it is the same file; ``setting`` is what names ``target``.
+    """
+    for other in others:
+        if target is not None and other is not None and Path(target).resolve() == Path(other).resolve():
+            raise SettingsError(f"{setting}: {target} is also {other}, which this would overwrite; name another file")
+
+
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A file beside ``path`` to write to, which takes its place when all went well, and is gone when not.

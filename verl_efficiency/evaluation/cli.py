@@ -64,7 +64,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     # Here, so that the other commands start without torch, transformers and math-verify.
-    from verl_efficiency.data.files import require_ending, write_text
+    from verl_efficiency.data.files import require_ending, require_other_file, write_text
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.evaluate import evaluate
     from verl_efficiency.evaluation.report import evaluation_table
@@ -73,6 +73,10 @@ def evaluate_command(
     require_ending(out, "--out", (".json",))
     if rows is not None:
         require_ending(rows, "--rows", (".jsonl",))
+    store = _store(server, store, out)
+    require_other_file(out, "--out", data)
+    require_other_file(rows, "--rows", data)
+    require_other_file(store, "--store", data, out, rows)
     result = evaluate(
         model,
         data,
@@ -85,7 +89,7 @@ def evaluate_command(
         chat_template=template,
         label=label,
         rows_file=rows,
-        engine=_server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer),
+        engine=_server_engine(model, server, store, concurrency, retries, timeout, tokenizer),
     )
     write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     Console().print(evaluation_table(result))
@@ -95,7 +99,10 @@ def evaluate_command(
 def task_scaling_command(
     model: Model,
     data: Annotated[Path, typer.Argument(help="Single problems: parquet file in verl's form.")],
-    problems: Annotated[str, typer.Option(help="Problems in a prompt, as numbers with commas.")] = "1,2,3,4,6",
+    problems: Annotated[
+        str | None,
+        typer.Option(help="Problems in a prompt, numbers with commas. Default: those of 1,2,3,4,6 that there are."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
@@ -122,20 +129,22 @@ def task_scaling_command(
 ) -> None:
     """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
     from verl_efficiency.data.cli import packing_settings
-    from verl_efficiency.data.files import require_ending, write_text
+    from verl_efficiency.data.files import require_ending, require_other_file, write_text
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.plot import PICTURES
     from verl_efficiency.evaluation.task_scaling import load_scaling, plot_scaling, scaling_table, task_scaling
 
-    sizes = [part.strip() for part in problems.split(",")]
-    require(all(part.isdigit() and int(part) for part in sizes), "--problems", problems, "whole numbers with commas")
+    sizes = None if problems is None else _sizes(problems)
     require_ending(out, "--out", (".json",))
     if png is not None:
         require_ending(png, "--png", PICTURES)
+    store = _store(server, store, out)
+    require_other_file(out, "--out", data, baseline)
+    require_other_file(store, "--store", data, out, baseline)
     other = None if baseline is None else load_scaling(baseline)
     settings = {"grouping": "random"} | packing_settings(setting)
     template = _chat_template(chat_template)
-    engine = _server_engine(model, server, store, out, concurrency, retries, timeout, tokenizer)
+    engine = _server_engine(model, server, store, concurrency, retries, timeout, tokenizer)
     if engine is None:
         from verl_efficiency.evaluation.generate import transformers_engine
 
@@ -143,7 +152,7 @@ def task_scaling_command(
     result = task_scaling(
         engine,
         data,
-        sorted({int(part) for part in sizes}),
+        sizes,
         settings,
         sampling=Sampling(temperature, top_p, max_new_tokens, batch_size, seed),
         samples=samples,
@@ -161,6 +170,13 @@ def task_scaling_command(
     print(f"result: {out}")
 
 
+def _sizes(text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    fine = all(part.isdecimal() and int(part) for part in parts)
+    require(fine, "--problems", text, "whole numbers of at least 1, with commas")
+    return sorted({int(part) for part in parts})
+
+
 def _chat_template(text: str) -> dict[str, Any]:
     try:
         return json.loads(text)
@@ -168,11 +184,16 @@ def _chat_template(text: str) -> dict[str, Any]:
         raise SettingsError(f"chat_template: must be JSON, got {text!r} ({error})") from None
 
 
+def _store(url: str | None, store: Path | None, out: Path) -> Path | None:
+    """The file of a server's responses, None without a server."""
+    require(url is not None or store is None, "--store", store, "used with --server")
+    return None if url is None else store or out.with_suffix(".responses.jsonl")
+
+
 def _server_engine(
     model: str,
     url: str | None,
     store: Path | None,
-    out: Path,
     concurrency: int,
     retries: int,
     timeout: float,
@@ -181,14 +202,13 @@ def _server_engine(
     """The engine of ``--server``, None without it."""
     from verl_efficiency.evaluation.server import Server, server_engine
 
-    if url is None:
-        require(store is None, "--store", store, "used with --server")
+    if url is None or store is None:
         require(tokenizer is None, "--tokenizer", tokenizer, "used with --server")
         return None
     server = Server(
         url=url,
         model=model,
-        store=store or out.with_suffix(".responses.jsonl"),
+        store=store,
         concurrency=concurrency,
         retries=retries,
         timeout=timeout,

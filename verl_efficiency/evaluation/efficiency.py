@@ -29,7 +29,7 @@ CURVE_POINTS = 40
 CAP_LOSS = 0.01  # accuracy that a cap may cost
 AES_LENGTH, AES_GAIN, AES_LOSS = 1.0, 3.0, 5.0
 OCK_WEIGHT, OCK_TOKENS = 10.0, 10_000
-CORRECT = 0.5  # a response counts as solved from here on, where a yes or no is needed
+CORRECT = 0.5  # Correctness at or above this counts as solved.
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def accuracy_at(correct_N: np.ndarray, tokens_N: np.ndarray, budget: int) -> lis
 
 
 def smallest_cap(correct_N: np.ndarray, tokens_N: np.ndarray, loss: float = CAP_LOSS) -> float:
-    """The smallest limit on tokens that costs at most ``loss`` of accuracy: what a cap alone can do, without training.
+    """The smallest limit on tokens that costs at most ``loss`` of accuracy.
+
+    This is the saving that a token limit gives without training.
 
     >>> smallest_cap(np.ones(100), np.arange(1, 101))
     99.0

@@ -1,4 +1,4 @@
-"""Stored generations of any tool, read into columns of numbers: the texts are counted and forgotten, file by file.
+"""Stored generations of any tool, read into columns of numbers. Texts are reduced to counts and not kept in memory.
 
 Shapes: ``N`` responses, ``P`` different problems. A file of a million responses takes about 100 bytes a row in memory.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from verl_efficiency.data.columns import value_at
+from verl_efficiency.data.columns import has_key, value_at
 from verl_efficiency.data.files import iter_json, open_parquet, require_file
 from verl_efficiency.rewards.repetition import repeated_share
 from verl_efficiency.settings import SettingsError, require, unknown
@@ -116,6 +116,7 @@ def read_generations(
         path, first, chosen, graded=answer is not None, counted=tokenizer is not None, voted=votes is not None
     )
     if answer is not None:
+        _require_value(path, first, answer, "--answer")
         columns["answer"] = answer
     count = token_counter(tokenizer) if tokenizer is not None else None
     numbers: dict[bytes, int] = {}
@@ -189,8 +190,8 @@ def find_columns(
     columns: dict[str, str] = {}
     for role, usual in ROLES.items():
         name = chosen.get(role)
-        if name is not None and value_at(row, name) is None:
-            raise SettingsError(f"--{role.replace('_', '-')}: {path} has {unknown('column', name, row)}")
+        if name is not None:
+            _require_value(path, row, name, f"--{role.replace('_', '-')}")
         found = name or next((name for name in usual if value_at(row, name) is not None), None)
         if found is not None:
             columns[role] = found
@@ -210,8 +211,12 @@ def find_columns(
     }
     for role in needed:
         if role not in columns:
+            for name in ROLES[role]:
+                if has_key(row, name):
+                    _require_value(path, row, name, "files")
+            what = {"correct": "correctness (0 to 1)"}.get(role, role)
             raise SettingsError(
-                f"files: {path} has no column for the {role}; give {fixes.get(role, f'--{role} COLUMN')}. "
+                f"files: {path} has no column for the {what}; give {fixes.get(role, f'--{role} COLUMN')}. "
                 f"Columns: {', '.join(row)}"
             )
     if value_at(row, "problems") not in (None, 1):
@@ -219,6 +224,14 @@ def find_columns(
             f"files: {path} holds packed prompts (problems > 1); `verl-efficiency report` compares those"
         )
     return columns
+
+
+def _require_value(path: Path, row: Mapping[str, Any], name: str, setting: str) -> None:
+    """Refuse a column that the first row does not have, or has with nothing in it."""
+    if not has_key(row, name):
+        raise SettingsError(f"{setting}: {path} has {unknown('column', name, row)}")
+    if value_at(row, name) is None:
+        raise SettingsError(f"{setting}: {name!r} is empty (null) in {path} row 1; fill it, or leave the row out")
 
 
 @dataclass(frozen=True)
@@ -234,7 +247,9 @@ class _Chunk:
         values = [value_at(row, self.columns[role]) for row in self.rows]
         for number, value in enumerate(values, start=self.start + 1):
             if value is None:
-                raise SettingsError(f"files: {self.path} row {number}: {self.columns[role]} (the {role}) is missing")
+                row, name = self.rows[number - 1 - self.start], self.columns[role]
+                fault = "is empty (null)" if has_key(row, name) else "is missing"
+                raise SettingsError(f"files: {self.path} row {number}: {name} (the {role}) {fault}")
         return values
 
     def texts(self, role: str) -> list[str]:

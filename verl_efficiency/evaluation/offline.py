@@ -15,7 +15,7 @@ from verl_efficiency.evaluation import stored_options as options
 from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
 from verl_efficiency.evaluation.plot import PICTURES
 from verl_efficiency.evaluation.plot_budget import plot_budget
-from verl_efficiency.settings import require
+from verl_efficiency.settings import SettingsError, require
 
 
 def offline_command(
@@ -49,8 +49,7 @@ def offline_command(
     """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
     prices = Prices(price_out, price_in)
     require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
-    if out is not None:
-        require_ending(out, "--out", (".json",))
+    require(budget is None or budget >= 1, "--budget", budget, "at least 1 token")
     if png is not None:
         require_ending(png, "--png", PICTURES)
     chosen = {
@@ -69,11 +68,16 @@ def offline_command(
         answer_in_box=answer_in_box,
         marker=marker,
         strip_thinking=strip_thinking,
+        out=out,
         tokenizer=tokenizer,
         max_tokens=max_tokens,
     )
-    longest = max(int(generations.tokens_N.max()) for generations in read)
-    results = [measure(generations, budget or max(longest, 1), prices) for generations in read]
+    for generations in read:
+        if prices.prompt and generations.prompt_tokens_N is None:
+            raise SettingsError(f"--price-in: {generations.label} needs --prompt-tokens COLUMN")
+    if budget is None:
+        budget = max(1, *(int(generations.tokens_N.max()) for generations in read))
+    results = [measure(generations, budget, prices) for generations in read]
     for generations, result in zip(read, results, strict=True):
         result["columns"] = generations.columns
     for generations, result in zip(read[1:], results[1:], strict=True):

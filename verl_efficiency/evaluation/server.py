@@ -1,7 +1,7 @@
 """Ask any OpenAI-compatible server (vLLM, SGLang, ``transformers serve``) for responses, and keep each one as it arrives.
 
-The responses go into a store, a file of JSON lines that only grows. A run that is interrupted goes on where it was: what is
-in the store is not asked again.
+The responses go into a store, a file of JSON lines that only grows. An interrupted run resumes: stored responses are not
+requested again.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ COUNTS_DIFFER = 0.02  # share of the tokens by which the server's count and the 
 
 @dataclass(frozen=True)
 class Server:
-    """Where to ask, and how hard.
+    """Server address and request limits.
 
     Attributes:
         url: the address of the API, with its ``/v1``.
@@ -108,26 +108,31 @@ def _answer(stored: Stored) -> Answer:
 
 
 def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Stored]:
-    """What the store holds; a last line that was cut off is dropped, a new store gets its header."""
+    """What the store holds. A new store gets its header; a last line that was cut off is dropped.
+
+    A file that is not a store is left as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.stat().st_size == 0:
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
         return {}
     text = path.read_bytes()
-    whole = text[: text.rfind(b"\n") + 1]
-    if len(whole) < len(text):  # killed while writing
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
-    first, *lines = whole.decode().split("\n")[:-1] or [""]
+    first, _, rest = text.partition(b"\n")
+    whole = rest[: rest.rfind(b"\n") + 1]
     try:
         made_with = json.loads(first)
-        entries = [Stored(**json.loads(line)) for line in lines]
-    except (json.JSONDecodeError, TypeError) as error:
+        if not (isinstance(made_with, dict) and made_with.keys() == header.keys()):
+            raise TypeError(f"its first line does not hold {', '.join(header)}")
+        entries = [Stored(**json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or other JSON
         raise SettingsError(f"--store: {path} is not a store of responses ({error}); name another file") from None
+    if entries and made_with != header:
+        raise SettingsError(f"--store: {path} was made with {made_with}, this run has {header}; name another file")
     if not entries:
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
-    elif made_with != header:
-        raise SettingsError(f"--store: {path} was made with {made_with}, this run has {header}; name another file")
+    elif len(whole) < len(rest):  # the last run was killed while it wrote a line
+        with path.open("r+b") as file:
+            file.truncate(len(text) - len(rest) + len(whole))
     return {(entry.key, entry.sample): entry for entry in entries}
 
 
@@ -265,5 +270,5 @@ def _token_counter(tokenizer: str | None) -> Callable[[str], int] | None:
 def _one_line(error: Exception) -> str:
     """The first line of what an error says, with what caused it."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
-    cause = f": {error.__cause__}" if error.__cause__ is not None and str(error.__cause__) else ""
-    return f"{said}{cause}"[:300]
+    cause = str(error.__cause__ or "").splitlines()
+    return (f"{said.rstrip('.')}: {cause[0]}" if cause else said)[:300]

@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from verl_efficiency.data.files import require_ending, require_file, require_other_file
 from verl_efficiency.evaluation.generations import Generations, read_generations
-from verl_efficiency.settings import require
+from verl_efficiency.settings import SettingsError, require
 
 Problem = Annotated[str | None, typer.Option(help="Column that names the problem; dots lead inside.")]
 Response = Annotated[str | None, typer.Option(help="Column of the response's text.")]
@@ -18,7 +19,7 @@ Answer = Annotated[str | None, typer.Option(help="Column of the right answer: th
 AnswerAfter = Annotated[
     str | None, typer.Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
 ]
-AnswerInBox = Annotated[bool, typer.Option(help="The right answer is what the last \\\\boxed{} of its column holds.")]
+AnswerInBox = Annotated[bool, typer.Option(help=r"The right answer is what the last \boxed{} of its column holds.")]
 Marker = Annotated[
     str | None, typer.Option(help="A response's answer is what follows the last such text, not \\boxed{}.")
 ]
@@ -50,15 +51,27 @@ def read_files(
     answer_in_box: bool,
     marker: str | None,
     strip_thinking: bool,
+    out: Path | None,
     votes: bool = False,
     **reading: Any,
 ) -> list[Generations]:
-    """Read every file with a line of progress; see :func:`read_generations` for ``chosen`` and ``reading``."""
+    """Read every file with a line of progress; see :func:`read_generations` for ``chosen`` and ``reading``.
+
+    ``out`` is the file that will be written; it is checked before anything is read.
+    """
     named = [label_and_path(text) for text in files]
     labels = [label for label, _ in named]
     require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
     require(answer_after is None or answer is not None, "--answer-after", answer_after, "used together with --answer")
     require(not answer_in_box or answer is not None, "--answer-in-box", True, "used together with --answer")
+    for option, value, role in (("--answer", answer, "correct"), ("--tokenizer", reading["tokenizer"], "tokens")):
+        if value is not None and chosen[role] is not None:
+            raise SettingsError(f"--{role}: would be ignored, since {option} is given; leave one of the two out")
+    if out is not None:
+        require_ending(out, "--out", (".json",))
+        require_other_file(out, "--out", *(path for _, path in named))
+    for _, path in named:
+        require_file(path, "files")
     reads_answers = answer is not None or votes
     require(marker is None or reads_answers, "--marker", marker, "used together with --answer")
     extract = _extractor(marker, strip_thinking) if reads_answers else None
@@ -67,7 +80,7 @@ def read_files(
     read = []
     with Progress(*shown, console=Console(stderr=True)) as progress:
         for label, path in named:
-            task = progress.add_task(label, total=None)
+            task = progress.add_task(label, total=None, visible=False)
             read.append(
                 read_generations(
                     path,
@@ -76,7 +89,7 @@ def read_files(
                     grade=grade,
                     answer=answer,
                     votes=_voter(extract) if votes and extract else None,
-                    progress=lambda rows, task=task: progress.advance(task, rows),  # type: ignore[misc]
+                    progress=lambda rows, task=task: progress.update(task, advance=rows, visible=True),  # type: ignore[misc]
                     **reading,
                 )
             )
@@ -90,8 +103,9 @@ Extract = Callable[[str], str | None]
 
 
 def _extractor(marker: str | None, strip_thinking: bool) -> Extract:
-    from verl_efficiency.grading import extract_answer
+    from verl_efficiency.grading import extract_answer, require_marker
 
+    require_marker(marker, "--marker")
     return lambda text: extract_answer(text, strip_thinking=strip_thinking, marker=marker)
 
 

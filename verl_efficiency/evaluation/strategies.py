@@ -1,7 +1,7 @@
 r"""Test-time strategies, replayed from stored samples: what would have cost least for this accuracy?
 
-Of the n samples of a problem, k are drawn (all draws where they are few, else ``DRAWS`` random ones); each strategy sees their
-answers and lengths L, sorted L₁ ≤ … ≤ L_k, and pays tokens for what had been generated when it stopped::
+We draw k of a problem's n samples. If there are at most 64 ordered draws, we use all, otherwise 64 random ones. Each
+strategy pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
 
     plain          one sample                                         L
     cap b          one sample, cut off at b tokens                    min(L, b)
@@ -28,12 +28,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from verl_efficiency.data.files import require_ending, write_text
+from verl_efficiency.data.files import write_text
 from verl_efficiency.evaluation import stored_options as options
 from verl_efficiency.evaluation.generations import Generations
 from verl_efficiency.settings import SettingsError, require
 
 DRAWS = 64
+SIZES = (2, 4, 8)  # k by default
+QUANTILES = (0.25, 0.5, 0.75, 0.9)  # of the lengths: the caps by default
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Samples:
         vote_K: int64, number of the answer, −1 for none.
         correct_K: float64 in [0, 1].
         tokens_K: float64.
-        weight_K: float64, 1 where no verifier has spoken.
+        weight_K: float64, 1 without a verifier.
     """
 
     vote_K: np.ndarray
@@ -215,15 +217,18 @@ def strategies_command(
     tokenizer: options.Tokenizer = None,
     weight: Annotated[str | None, typer.Option(help="Column of a verifier's score, for the weighted vote.")] = None,
     samples: Annotated[
-        str, typer.Option(help="How many samples to draw of a problem, as numbers with commas.")
-    ] = "2,4,8",
-    caps: Annotated[str, typer.Option(help="Token limits to try; by default four quantiles of the lengths.")] = "",
+        str | None,
+        typer.Option(help="Samples to draw of a problem, numbers with commas. Default: those of 2,4,8 that there are."),
+    ] = None,
+    caps: Annotated[
+        str | None, typer.Option(help="Token limits to try; by default four quantiles of the lengths.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     out: options.Out = None,
 ) -> None:
     """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
-    if out is not None:
-        require_ending(out, "--out", (".json",))
+    sizes = None if samples is None else _numbers(samples, "--samples")
+    limits = None if caps is None else _numbers(caps, "--caps")
     (read,) = options.read_files(
         [file],
         {"problem": problem, "response": response, "correct": correct, "tokens": tokens, "weight": weight},
@@ -232,15 +237,16 @@ def strategies_command(
         answer_in_box=answer_in_box,
         marker=marker,
         strip_thinking=strip_thinking,
+        out=out,
         tokenizer=tokenizer,
         votes=True,
     )
-    fewest = int(np.bincount(read.problem_N).min())
-    sizes = [int(k) for k in _numbers(samples, "--samples")]
-    if samples == "2,4,8":
-        sizes = [k for k in sizes if k <= fewest] or [1]
-    limits = _numbers(caps, "--caps") or np.unique(np.quantile(read.tokens_N, [0.25, 0.5, 0.75, 0.9]).round()).tolist()
-    results = replay(read, sizes, limits, seed)
+    if sizes is None:
+        fewest = int(np.bincount(read.problem_N).min())
+        sizes = [k for k in SIZES if k <= fewest] or [1]
+    if limits is None:
+        limits = [int(length) for length in np.unique(np.quantile(read.tokens_N, QUANTILES).round())]
+    results = replay(read, sizes, [float(limit) for limit in limits], seed)
     table = Table(
         box=box.SIMPLE, pad_edge=False, caption="* nothing cheaper is as accurate. Tokens are per problem, all samples."
     )
@@ -257,12 +263,8 @@ def strategies_command(
         print(f"numbers: {out}")
 
 
-def _numbers(text: str, option: str) -> list[float]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    require(
-        all(part.isdigit() and int(part) >= 1 for part in parts),
-        option,
-        text,
-        "whole numbers of at least 1, with commas",
-    )
-    return [float(part) for part in parts]
+def _numbers(text: str, option: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    fine = all(part.isdecimal() and int(part) >= 1 for part in parts)
+    require(fine, option, text, "whole numbers of at least 1, with commas")
+    return [int(part) for part in parts]

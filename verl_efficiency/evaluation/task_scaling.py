@@ -1,4 +1,4 @@
-"""``evaluate task-scaling``: N problems in one prompt, for several N. What do they cost, and what do they lose?
+"""Measures tokens and accuracy per problem over N problems in one prompt.
 
 Batched Contextual Reinforcement (arXiv 2604.02322) reports that a trained model spends fewer tokens per problem the more
 problems share its prompt. Two lines are fitted to the measured points::
@@ -28,11 +28,13 @@ from verl_efficiency.evaluation.evaluate import evaluate
 from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure, save
 from verl_efficiency.settings import SettingsError, build_settings, require
 
+SIZES = (1, 2, 3, 4, 6)  # N by default
+
 
 def task_scaling(
     engine: Engine,
     data: Path,
-    sizes: Sequence[int],
+    sizes: Sequence[int] | None,
     settings: Mapping[str, Any],
     *,
     sampling: Sampling,
@@ -46,7 +48,7 @@ def task_scaling(
     Args:
         engine: what answers.
         data: single problems, parquet in verl's form.
-        sizes: the N to try, each at least 1.
+        sizes: the N to try, each at least 1; None for those of :data:`SIZES` that are at most the number of problems.
         settings: of :class:`PackingSettings`, ``problems`` left out.
         sampling: how to draw; the limit is that of a response, whatever N.
         samples: responses to every prompt.
@@ -62,8 +64,13 @@ def task_scaling(
     Raises:
         SettingsError: more problems in a pack than there are, or what :func:`evaluate` refuses.
     """
+    require(limit is None or limit >= 1, "--limit", limit, "at least 1")
     rows = load_verl_rows(data)[:limit]
-    require(0 < max(sizes) <= len(rows), "--problems", max(sizes), f"at most {len(rows)}, the number of problems")
+    if sizes is None:
+        sizes = [size for size in SIZES if size <= len(rows)]
+    limited = "" if limit is None else f" (--limit {limit})"
+    fine = 0 < max(sizes) <= len(rows)
+    require(fine, "--problems", max(sizes), f"at most {len(rows)}, the number of problems{limited}")
     points = []
     with tempfile.TemporaryDirectory() as folder:
         for size in sizes:

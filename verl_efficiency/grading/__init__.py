@@ -11,7 +11,13 @@ sympy nor torch.
 
 from verl_efficiency.grading.boxes import Box, extract_boxed
 from verl_efficiency.grading.equality import quick_equal
-from verl_efficiency.grading.extract import drop_thinking, extract_answer, opens_thinking, without_end_tokens
+from verl_efficiency.grading.extract import (
+    drop_thinking,
+    extract_answer,
+    opens_thinking,
+    require_marker,
+    without_end_tokens,
+)
 from verl_efficiency.grading.grade import grade, grade_async, grade_batch
 from verl_efficiency.grading.pool import GradingError, PoolSettings, configure, shutdown
 from verl_efficiency.grading.verdict import Status, Verdict
@@ -31,6 +37,7 @@ __all__ = [
     "grade_batch",
     "opens_thinking",
     "quick_equal",
+    "require_marker",
     "shutdown",
     "without_end_tokens",
 ]

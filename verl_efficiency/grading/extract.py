@@ -3,6 +3,7 @@
 import re
 
 from verl_efficiency.grading.boxes import find_rows, says_something
+from verl_efficiency.settings import require
 
 MAX_TEXT_CHARS = 200_000
 
@@ -104,6 +105,9 @@ def extract_answer(
             placeholder, is skipped. Special tokens behind the answer do not belong to it.
         max_chars: only so many characters at the end of ``text`` are read.
 
+    Raises:
+        SettingsError: see :func:`require_marker`.
+
     >>> extract_answer(r"first \boxed{3}, then \boxed{\boxed{ 4 }}")
     '4'
     >>> [extract_answer(text) for text in (r"\boxed{3}, \boxed{4}", r"\boxed{3}, as in \boxed{...}", r"$\boxed 3$")]
@@ -117,12 +121,23 @@ def extract_answer(
     if strip_thinking:
         text = drop_thinking(text)
     if marker is not None:
+        require_marker(marker)
         return _marked(text, *marker.partition("…")[::2])
     for row in reversed(find_rows(text)):
         answer = row.answer
         if answer or not row.says_nothing:  # a row that is cut off says something and has no answer
             return answer
     return None
+
+
+def require_marker(marker: str | None, setting: str = "marker") -> None:
+    """Refuse a marker that is blank, or blank before its ``…``: it would be found everywhere.
+
+    Raises:
+        SettingsError: ``setting`` is what names the marker.
+    """
+    named = marker is None or bool(marker.partition("…")[0].strip())
+    require(named, setting, marker, "a text, or null for \\boxed{…}; a … in it stands behind a text")
 
 
 def _marked(text: str, opening: str, closing: str) -> str | None:

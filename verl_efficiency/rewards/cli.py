@@ -39,7 +39,7 @@ def grade_command(
     """Grade responses against answers: a verdict for every row, and how many there are of each."""
     # Here, so that the other commands start without numpy and pyarrow.
     from verl_efficiency.data.columns import column
-    from verl_efficiency.data.files import place_of, read_rows, require_ending, write_lines
+    from verl_efficiency.data.files import place_of, read_rows, require_ending, require_other_file, write_lines
     from verl_efficiency.data.parquet import answer_texts
     from verl_efficiency.grading import (
         PoolSettings,
@@ -47,13 +47,16 @@ def grade_command(
         configure,
         extract_answer,
         grade_batch,
+        require_marker,
         without_end_tokens,
     )
     from verl_efficiency.settings import SettingsError, require
 
     require(deadline > 0, "--deadline", deadline, "above 0 seconds")
+    require_marker(marker, "--marker")
     if out:
         require_ending(out, "--out", (".jsonl",))
+        require_other_file(out, "--out", source)
     configure(PoolSettings(workers=workers))
     place = partial(place_of, source)
     rows = read_rows(source, "source")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from verl_efficiency.grading import drop_thinking, extract_answer
-from verl_efficiency.settings import MethodSettings, SettingsError, build_settings, require
+from verl_efficiency.grading import drop_thinking, extract_answer, require_marker
+from verl_efficiency.settings import MethodSettings, SettingsError, build_settings
 
 WHERE = "reward.custom_reward_function.reward_kwargs"
 _GIVEN_BY_VERL = {"reward_router_address", "reward_model_tokenizer"}  # added by verl where a reward model is served
@@ -50,8 +50,7 @@ class AnswerSettings(RewardSettings):
     marker: str | None = None
 
     def __post_init__(self) -> None:
-        named = self.marker is None or bool(self.marker.partition("…")[0].strip())
-        require(named, "marker", self.marker, "a text, or null for \\boxed{…}; a … in it stands behind a text")
+        require_marker(self.marker)
 
     def answering_part(self, response: str, extra_info: Mapping[str, Any]) -> str:
         """What of a response may hold answers: all of it, or what is outside the thinking."""
