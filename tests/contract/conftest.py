@@ -29,7 +29,7 @@ def data_file(tmp_path_factory):
     told = {"split": "train", "difficulty": 0.5, "target_tokens": 100, "length_level": "short"}
     rows = [
         {
-            "data_source": "sums",
+            "data_source": "openai/gsm8k",
             "prompt": [{"role": "user", "content": f"{number}+{number}?"}],
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": str(2 * number)},

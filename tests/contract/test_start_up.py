@@ -56,7 +56,7 @@ def train_file(tmp_path):
 
     def written(values, name="difficulty"):
         rows = [
-            {"data_source": "sums", "prompt": [{"role": "user", "content": "1+1"}], "extra_info": {name: v}}
+            {"data_source": "openai/gsm8k", "prompt": [{"role": "user", "content": "1+1"}], "extra_info": {name: v}}
             for v in values
         ]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")

@@ -436,3 +436,32 @@ def test_pack_and_copy_of_the_readme_pass(launch, tmp_path):  # noqa: F811
         assert CliRunner().invoke(app, command).exit_code == 0
         assert len(read_rows(target)) == 6 // problems
         launch(*reward, f"data.train_files={target}", f"data.val_files={shutil.copy(target, tmp_path / 'val.parquet')}")
+
+
+# --- verl's own reward
+
+
+@pytest.mark.parametrize("key", ["train_files", "val_files"])
+def test_a_data_source_that_verls_reward_does_not_know_is_refused(refusal, launch, train, code, key):  # noqa: F811
+    unknown = train([row() | {"data_source": "my_sums"}] * 2, key=key)
+    (line,) = refusal(*BUDGET, unknown)
+    assert line.startswith(f"data.{key}:")
+    assert "'my_sums'" in line
+    assert f"write {REWARD}.path=pkg://verl_efficiency.rewards {REWARD}.name=accuracy" in line
+    launch(*BUDGET, unknown, f"{REWARD}.path=pkg://verl_efficiency.rewards", f"{REWARD}.name=accuracy")
+    launch(*BUDGET, unknown, f"{REWARD}.path={code / 'reward.py'}", f"{REWARD}.name=first")
+    launch(*BUDGET, unknown, "reward.reward_manager.source=importlib", "reward.reward_manager.name=first",
+           f"reward.reward_manager.module.path={code / 'reward.py'}")  # fmt: skip
+    launch(*BUDGET, unknown, "reward.reward_manager.name=registered_in_the_run")
+    launch(*BUDGET, unknown, "reward.reward_model.enable=True")
+
+
+@pytest.mark.parametrize("source", ["openai/gsm8k", "lighteval/MATH", "aime2024", "codecontests", "searchR1_nq"])
+def test_a_data_source_that_verls_reward_knows_passes(launch, train, source):  # noqa: F811
+    launch(*BUDGET, train([row() | {"data_source": source}] * 2))
+
+
+def test_a_run_of_others_with_such_a_source_is_left_alone(launch, compose, train):  # noqa: F811
+    unknown = train([row() | {"data_source": "my_sums"}] * 2)
+    launch(unknown)
+    assert len(list(check_data(compose(unknown), asked=True))) == 1
