@@ -195,7 +195,7 @@ MISTAKES = {
         (GRPO, PATH, MANAGER), (NAME + "acuracy",), "reward.custom_reward_function.name:", "'accuracy'", (NAME + "accuracy",)
     ),
     "a reward's setting misspelt": Mistake(
-        (GRPO, *BATCHED), (KWARGS + "format_wieght=0.2",), "reward.custom_reward_function.reward_kwargs:",
+        (GRPO, *PACKED, *BATCHED), (KWARGS + "format_wieght=0.2",), "reward.custom_reward_function.reward_kwargs:",
         "'format_weight'", (KWARGS + "format_weight=0.2",),
     ),
     "cosine pays for length": Mistake(
@@ -283,7 +283,7 @@ def files(tmp_path_factory):
     rows = [
         {
             "data_source": "openai/gsm8k",
-            "prompt": [{"role": "user", "content": f"{number}+{number}?"}],
+            "prompt": [{"role": "user", "content": f"{number}+{number}? Use \\boxed{{}}, <answer> or ####."}],
             "reward_model": {"style": "rule", "ground_truth": str(2 * number)},
             "extra_info": {"index": number, **told},
         }

@@ -465,3 +465,73 @@ def test_a_run_of_others_with_such_a_source_is_left_alone(launch, compose, train
     unknown = train([row() | {"data_source": "my_sums"}] * 2)
     launch(unknown)
     assert len(list(check_data(compose(unknown), asked=True))) == 1
+
+
+# --- what the prompts ask for
+
+
+ASKS = r"1+1? Put the answer in \boxed{}."
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "warned"),
+    [
+        ("1+1?", (), r"asks for \boxed{}"),
+        (ASKS, (), None),
+        ("1+1? End with #### answer.", (), r"asks for \boxed{}"),
+        (ASKS, (f"+{REWARD}.reward_kwargs.marker='####'",), "asks for ####"),
+        ("1+1? End with #### answer.", (f"+{REWARD}.reward_kwargs.marker='####'",), None),
+        ("Use <answer>.", (f"+{REWARD}.reward_kwargs.marker='<answer>…</answer>'",), None),
+        (ASKS, (f"+{REWARD}.reward_kwargs.marker='<answer>…</answer>'",), "asks for <answer>…</answer>"),
+    ],
+)
+def test_prompts_that_do_not_ask_for_the_form_are_a_warning(launch, train, caplog, prompt, settings, warned):  # noqa: F811
+    rows = [row(prompt=[{"role": "user", "content": prompt}])] * 3
+    launch(*ACCURACY, *settings, train(rows), train(rows, key="val_files"))
+    if warned is None:
+        assert "asks for" not in caplog.text
+    else:
+        assert warned in caplog.text
+        assert "--problems 1 --ending" in caplog.text
+
+
+def test_the_sentence_that_is_advised_is_enough(launch, train, tmp_path, caplog):  # noqa: F811
+    import shlex
+
+    from typer.testing import CliRunner
+
+    from verl_efficiency.cli import app
+
+    marker = f"+{REWARD}.reward_kwargs.marker='####'"
+    for settings in ((), (marker,)):
+        caplog.clear()
+        launch(*ACCURACY, *settings, train(same("4")))
+        (line,) = [m for m in caplog.messages if m.startswith("data.train_files:")]
+        new = str(tmp_path / "new.parquet")
+        command = shlex.split(line.split("`")[1].replace("NEW.parquet", new))
+        assert CliRunner().invoke(app, command[1:]).exit_code == 0
+        caplog.clear()
+        launch(*ACCURACY, *settings, f"data.train_files={new}")
+        assert not [m for m in caplog.messages if m.startswith("data.train_files:")]
+
+
+def test_single_problems_for_batched_accuracy_are_a_warning(launch, train, caplog):  # noqa: F811
+    launch(*BATCHED, train(same("4")))
+    assert "holds one problem" in caplog.text
+    assert "PackedDataset" in caplog.text
+    caplog.clear()
+    launch(*BATCHED, train(packed()))
+    launch(*BATCHED, *PACKED_DATA, train([row(str(k), k) for k in range(9)]))
+    launch(*ACCURACY, train(same("4")))
+    assert "holds one problem" not in caplog.text
+
+
+@pytest.mark.parametrize(("least", "warned"), [(512, True), (600, True), (511, False), (100, False)])
+def test_a_budget_that_no_response_exceeds_is_a_warning(launch, caplog, least, warned):  # noqa: F811
+    budget = (f"+algorithm.efficiency.b_min={least}", "+algorithm.efficiency.b_max=900", "data.max_response_length=512")
+    launch("algorithm.adv_estimator=token_budget", *budget)
+    assert ("algorithm.efficiency.b_min:" in caplog.text) == warned
+    caplog.clear()
+    kwargs = (f"+{REWARD}.reward_kwargs.b_min={least}", f"+{REWARD}.reward_kwargs.b_max=900")
+    launch(*OURS, f"{REWARD}.name=token_budget", *kwargs, "data.max_response_length=512")
+    assert (f"{REWARD}.reward_kwargs.b_min:" in caplog.text) == warned

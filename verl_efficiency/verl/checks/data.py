@@ -18,18 +18,20 @@ from verl_efficiency.data.packing import pack_rows
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.own_code import check_code, module_name
+from verl_efficiency.rewards.ground_truth import option_for
 from verl_efficiency.settings import SettingsError, build_settings
 from verl_efficiency.verl.checks.columns import check_column, missing_values
 from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import OURS
 from verl_efficiency.verl.checks.files import is_local, named, resolved
+from verl_efficiency.verl.checks.prompts import advise_to_ask, advise_to_pack
 from verl_efficiency.verl.checks.reward import reward_of, unknown_to_verl, uses_verls_reward
 
 logger = logging.getLogger("verl_efficiency")
 DEFAULT_FILES = ("~/data/rlhf/gsm8k/train.parquet", "~/data/rlhf/gsm8k/test.parquet")  # where a user names none
 _WRITE_A_REWARD = (
-    "write reward.custom_reward_function.path=pkg://verl_efficiency.rewards reward.custom_reward_function.name=accuracy, or name "
-    "a reward function of your own"
+    "write reward.custom_reward_function.path=pkg://verl_efficiency.rewards reward.custom_reward_function.name=accuracy, or "
+    "name a reward function of your own"
 )
 _ANSWERS = ("answer", "answers", "final_answer", "solution", "ground_truth", "label")
 _QUESTIONS = ("question", "problem", "query", "prompt", "input", "Question", "Problem")
@@ -134,6 +136,13 @@ def _check_file(file: Any, setting: str, config: Any) -> Iterator[str]:
     if packing is not None and packing.problems > 1 and not (problems and method.name == "batched_accuracy"):
         problems = list(_check_packs(sample, packing, method, kwargs, f"{setting}: {file}"))
     yield from problems
+    if problems:
+        return
+    advice = list(advise_to_ask(sample, prompt_key, method, kwargs, file))
+    if setting == "data.train_files" and packing is None:  # to validate on single problems is right
+        advice += advise_to_pack(sample, method, kwargs, file)
+    for text in advice:
+        logger.warning("%s: %s", setting, text)
 
 
 def _check_sources(sample: Sample, where: str) -> Iterator[str]:
@@ -184,8 +193,9 @@ def _fix_of_columns(columns: list[str], file: Any) -> str:
     if question is None or answer is None:
         return f"it has {', '.join(columns)}, and verl reads prompt, data_source, reward_model and extra_info"
     command = f"verl-efficiency pack {file} NEW.parquet --problems 1 --question {question} --answer {answer}"
-    return (f"it holds raw problems ({', '.join(columns)}); write them in verl's form: `{command}` (for worked solutions with "
-            "--answer-after '####' or --answer-in-box)")  # fmt: skip
+    answers = [str(row.get(answer)) for row in read_sample(file, "", columns=[answer]).rows]
+    option = next(filter(None, map(option_for, answers)), "")
+    return f"it holds raw problems ({', '.join(columns)}); write them in verl's form: `{f'{command} {option}'.strip()}`"
 
 
 def _hint_of_default(file: Any) -> str:

@@ -52,14 +52,16 @@ def reward_of(config: Any) -> tuple[Method, dict[str, Any]] | None:
 
 
 def uses_verls_reward(config: Any) -> bool:
-    """Whether verl's own ``default_compute_score`` gives the score: no function, manager, model or agent loop of the user's own."""
+    """Whether verl's own ``default_compute_score`` gives the score, and nothing of the user's own."""
     from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
     reward = config.get("reward") or {}
     manager = reward.get("reward_manager") or {}
     known = REWARD_MANAGER.get(str(manager.get("name"))) if manager.get("source") == "register" else None
     own_function = any((node.get("custom_reward_function") or {}).get("path") for node in (reward, config))
-    own_loop = (config.actor_rollout_ref.rollout.get("agent") or {}).get("agent_loop_config_path")  # it may give a score
+    own_loop = (config.actor_rollout_ref.rollout.get("agent") or {}).get(
+        "agent_loop_config_path"
+    )  # it may give a score
     return (
         getattr(known, "__module__", "").startswith(("verl.", "verl_efficiency."))
         and not own_function
@@ -81,7 +83,7 @@ def unknown_to_verl(sources: Iterable[Any]) -> list[Any]:
             default_compute_score(source, None, None)
         except NotImplementedError:
             unknown_ones.append(source)
-        except Exception:  # noqa: BLE001, S110  # there is a reward, and it cannot grade None
+        except Exception:  # noqa: BLE001  # there is a reward, and it cannot grade None
             pass
     return unknown_ones
 
