@@ -48,6 +48,29 @@ def test_all_is_well(findings):
 
 
 @pytest.mark.parametrize(
+    ("argument", "words"),
+    [("--penalty=3", ["has no leading --", "write penalty=3"]), ("--no-rya", ["--no-rya: ", "no such option"])],
+)
+def test_an_argument_with_dashes_is_refused(argument, words):
+    from typer.testing import CliRunner
+
+    from verl_efficiency.cli import app
+
+    result = CliRunner().invoke(app, ["doctor", argument])
+    assert result.exit_code != 0
+    for word in words:
+        assert word in str(result.exception)
+
+
+def test_a_misspelt_estimator_is_not_answered_with_aliases(failures):
+    (line,) = failures("algorithm.adv_estimator=token_bugdet")
+    assert "efficiency." not in line
+    assert ", token_budget" in line
+    (line,) = failures("algorithm.adv_estimator=efficiency.token_bugdet")
+    assert "'efficiency.token_budget'" in line
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["algorithm.adv_estimator=token_bugdet"], ["unknown estimator 'token_bugdet'; did you mean 'token_budget'?"]),

@@ -1,6 +1,7 @@
 """What no reward can grade, and files and code that are not there, stop ``main_ppo`` on the driver with the fix."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -10,8 +11,10 @@ pytest.importorskip("verl")
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from typer.testing import CliRunner
 
 from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtures
+from verl_efficiency.cli import app
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows
 from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data
 
@@ -60,6 +63,15 @@ def expect(words, launch, refusal, *overrides):  # noqa: F811
     (line,) = refusal(*overrides)
     for word in words:
         assert word in line
+
+
+def run_advised(line, tmp_path):
+    """The file that the command in a message writes."""
+    new = str(tmp_path / "new.parquet")
+    command = shlex.split(line.split("`")[1].replace("NEW.parquet", new))
+    assert command[0] == "verl-efficiency"
+    assert CliRunner().invoke(app, command[1:]).exit_code == 0
+    return new
 
 
 def same(value):
@@ -140,7 +152,11 @@ def test_a_few_sentences_are_a_warning(launch, train, caplog):  # noqa: F811
                 "--problems 1 --question question --answer answer",
             ],
         ),
-        ([{"problem": "?", "solution": r"\boxed{2}"}], ["--question problem --answer solution", "--answer-in-box"]),
+        (
+            [{"problem": "?", "solution": r"Both together are the answer, \boxed{2}"}],
+            ["--question problem --answer solution --answer-in-box`"],
+        ),
+        ([{"problem": "?", "solution": "2"}], ["--question problem --answer solution`"]),
         ([{"prompt": [{"role": "user", "content": "?"}], "answer": "2"}], ["no column 'data_source'"]),
         ([{"text": "1+1=2"}], ["has no column 'prompt'; it has text"]),
         ([row() | {"prompt": "1+1?"}], ["row 0 is a text, not a list of messages", "verl-efficiency pack"]),
@@ -160,20 +176,11 @@ def test_rows_of_another_form_are_refused(refusal, launch, train, rows, words): 
     expect(words, launch, refusal, *reward, train(rows))
 
 
-def test_the_command_that_is_named_makes_a_file_that_passes(refusal, launch, train, tmp_path):  # noqa: F811
-    from typer.testing import CliRunner
-
-    from verl_efficiency.cli import app
-
-    raw = train([{"question": "1+1?", "answer": "1+1=2\n#### 2"}])
+@pytest.mark.parametrize("answer", ["1+1=2\n#### 2", r"Both together are the answer, \boxed{2}", "2"])
+def test_the_command_that_is_named_makes_a_file_that_passes(refusal, launch, train, tmp_path, answer):  # noqa: F811
+    raw = train([{"question": "1+1?", "answer": answer}])
     (line,) = refusal(*ACCURACY, raw)
-    command = (
-        line.split("`verl-efficiency ")[1].split("`")[0].replace("NEW.parquet", str(tmp_path / "new.parquet")).split()
-    )
-    result = CliRunner().invoke(app, command)
-    assert "--answer-after '####'" in str(result.exception)
-    assert CliRunner().invoke(app, [*command, "--answer-after", "####"]).exit_code == 0
-    launch(*ACCURACY, f"data.train_files={tmp_path / 'new.parquet'}")
+    launch(*ACCURACY, f"data.train_files={run_advised(line, tmp_path)}")
 
 
 # --- packs
@@ -425,10 +432,6 @@ def test_the_check_reads_a_bounded_part_of_a_large_file(launch, train, tmp_path,
 
 def test_pack_and_copy_of_the_readme_pass(launch, tmp_path):  # noqa: F811
     """A file that went through pack is right for both rewards it is made for."""
-    from typer.testing import CliRunner
-
-    from verl_efficiency.cli import app
-
     (tmp_path / "p.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n' * 6)
     for problems, reward in ((1, ACCURACY), (3, BATCHED)):
         target = tmp_path / f"{problems}.parquet"
@@ -496,20 +499,12 @@ def test_prompts_that_do_not_ask_for_the_form_are_a_warning(launch, train, caplo
 
 
 def test_the_sentence_that_is_advised_is_enough(launch, train, tmp_path, caplog):  # noqa: F811
-    import shlex
-
-    from typer.testing import CliRunner
-
-    from verl_efficiency.cli import app
-
     marker = f"+{REWARD}.reward_kwargs.marker='####'"
     for settings in ((), (marker,)):
         caplog.clear()
         launch(*ACCURACY, *settings, train(same("4")))
         (line,) = [m for m in caplog.messages if m.startswith("data.train_files:")]
-        new = str(tmp_path / "new.parquet")
-        command = shlex.split(line.split("`")[1].replace("NEW.parquet", new))
-        assert CliRunner().invoke(app, command[1:]).exit_code == 0
+        new = run_advised(line, tmp_path)
         caplog.clear()
         launch(*ACCURACY, *settings, f"data.train_files={new}")
         assert not [m for m in caplog.messages if m.startswith("data.train_files:")]
@@ -535,3 +530,11 @@ def test_a_budget_that_no_response_exceeds_is_a_warning(launch, caplog, least, w
     kwargs = (f"+{REWARD}.reward_kwargs.b_min={least}", f"+{REWARD}.reward_kwargs.b_max=900")
     launch(*OURS, f"{REWARD}.name=token_budget", *kwargs, "data.max_response_length=512")
     assert (f"{REWARD}.reward_kwargs.b_min:" in caplog.text) == warned
+
+
+def test_packing_without_a_difficulty_says_what_to_write(refusal, train):  # noqa: F811
+    stratified = [x for x in PACKED_DATA if "grouping" not in x]
+    (line,) = refusal(*BATCHED, *stratified, train([row(str(k), k) for k in range(9)]))
+    assert line.startswith("data.efficiency.difficulty: unknown column 'extra_info.difficulty'")
+    assert "+data.efficiency.grouping=random" in line
+    assert "did you mean" not in line, "extra_info.split has only the prefix in common"
