@@ -30,7 +30,7 @@ def data_file(tmp_path_factory):
     rows = [
         {
             "data_source": "openai/gsm8k",
-            "prompt": [{"role": "user", "content": f"{number}+{number}?"}],
+            "prompt": [{"role": "user", "content": f"{number}+{number}? Use \\boxed{{}}."}],
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": str(2 * number)},
             "extra_info": {"index": number, **told},

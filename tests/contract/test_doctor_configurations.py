@@ -112,7 +112,7 @@ MISTAKES = {
         ("algorithm.adv_estimator=grpo_lead",),
     ),
     "a reward as the estimator": Mistake(
-        (MANAGER,), ("algorithm.adv_estimator=batched_accuracy",), "algorithm.adv_estimator:",
+        (MANAGER, *PACKED), ("algorithm.adv_estimator=batched_accuracy",), "algorithm.adv_estimator:",
         f"write {GRPO} {PATH} {NAME}batched_accuracy", (GRPO, PATH, NAME + "batched_accuracy"),
     ),
     "setting misspelt": Mistake(

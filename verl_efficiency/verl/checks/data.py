@@ -138,8 +138,9 @@ def _check_file(file: Any, setting: str, config: Any) -> Iterator[str]:
     yield from problems
     if problems:
         return
+    packs_itself = packing is not None or config.data.get("efficiency")  # checks/dataset.py says where nobody reads it
     advice = list(advise_to_ask(sample, prompt_key, method, kwargs, file))
-    if setting == "data.train_files" and packing is None:  # to validate on single problems is right
+    if setting == "data.train_files" and not packs_itself:  # to validate on single problems is right
         advice += advise_to_pack(sample, method, kwargs, file)
     for text in advice:
         logger.warning("%s: %s", setting, text)
