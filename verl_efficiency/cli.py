@@ -85,7 +85,7 @@ def _summary(own: OwnMethod) -> tuple[str, str]:
         return f"warning: {error}", own.owner
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def doctor(
     arguments: Annotated[
         list[str] | None, typer.Argument(help="YAML files and overrides (key=value) of your run.")
@@ -95,6 +95,14 @@ def doctor(
     """Check verl, the plugin and a configuration; exits with 1 if a run would fail or silently do something else."""
     from verl_efficiency.verl.doctor import examine
 
+    for argument in arguments or []:
+        if argument.startswith("-"):
+            fix = (
+                f"an override has no leading --; write {argument.lstrip('-')}"
+                if "=" in argument
+                else "doctor has no such option; give YAML files and overrides (key=value)"
+            )
+            raise SettingsError(f"{argument}: {fix}")
     failed = False
     marks = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
     for finding in examine(arguments or [], ray_worker=ray):

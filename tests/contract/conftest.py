@@ -29,8 +29,8 @@ def data_file(tmp_path_factory):
     told = {"split": "train", "difficulty": 0.5, "target_tokens": 100, "length_level": "short"}
     rows = [
         {
-            "data_source": "sums",
-            "prompt": [{"role": "user", "content": f"{number}+{number}?"}],
+            "data_source": "openai/gsm8k",
+            "prompt": [{"role": "user", "content": f"{number}+{number}? Use \\boxed{{}}."}],
             "ability": "math",
             "reward_model": {"style": "rule", "ground_truth": str(2 * number)},
             "extra_info": {"index": number, **told},

@@ -48,6 +48,29 @@ def test_all_is_well(findings):
 
 
 @pytest.mark.parametrize(
+    ("argument", "words"),
+    [("--penalty=3", ["has no leading --", "write penalty=3"]), ("--no-rya", ["--no-rya: ", "no such option"])],
+)
+def test_an_argument_with_dashes_is_refused(argument, words):
+    from typer.testing import CliRunner
+
+    from verl_efficiency.cli import app
+
+    result = CliRunner().invoke(app, ["doctor", argument])
+    assert result.exit_code != 0
+    for word in words:
+        assert word in str(result.exception)
+
+
+def test_a_misspelt_estimator_is_not_answered_with_aliases(failures):
+    (line,) = failures("algorithm.adv_estimator=token_bugdet")
+    assert "efficiency." not in line
+    assert ", token_budget" in line
+    (line,) = failures("algorithm.adv_estimator=efficiency.token_bugdet")
+    assert "'efficiency.token_budget'" in line
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["algorithm.adv_estimator=token_bugdet"], ["unknown estimator 'token_bugdet'; did you mean 'token_budget'?"]),
@@ -240,3 +263,19 @@ def test_the_command_looks_into_a_ray_worker_and_exits_with_0(fresh):
     assert "in a Ray worker: estimators" in done.stdout
     assert "settings in force: TokenBudgetSettings(" in done.stdout
     assert "FAIL" not in done.stdout
+
+
+def test_what_is_logged_at_start_up_is_a_finding(findings, tmp_path):
+    import json
+
+    row = {
+        "data_source": "sums",
+        "prompt": [{"role": "user", "content": "1+1?"}],
+        "reward_model": {"style": "rule", "ground_truth": "2"},
+        "extra_info": {"index": 0},
+    }
+    (tmp_path / "sums.jsonl").write_text(json.dumps(row) + "\n")
+    files = [f"data.{key}={tmp_path / 'sums.jsonl'}" for key in ("train_files", "val_files")]
+    reward = [f"reward.custom_reward_function.{x}" for x in ("path=pkg://verl_efficiency.rewards", "name=accuracy")]
+    warned = [text for level, text in findings(*GOOD, *reward, *files) if level == "warn"]
+    assert [line.split(":")[0] for line in warned if "--ending" in line] == ["data.train_files", "data.val_files"]

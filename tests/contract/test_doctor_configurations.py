@@ -112,7 +112,7 @@ MISTAKES = {
         ("algorithm.adv_estimator=grpo_lead",),
     ),
     "a reward as the estimator": Mistake(
-        (MANAGER,), ("algorithm.adv_estimator=batched_accuracy",), "algorithm.adv_estimator:",
+        (MANAGER, *PACKED), ("algorithm.adv_estimator=batched_accuracy",), "algorithm.adv_estimator:",
         f"write {GRPO} {PATH} {NAME}batched_accuracy", (GRPO, PATH, NAME + "batched_accuracy"),
     ),
     "setting misspelt": Mistake(
@@ -130,12 +130,12 @@ MISTAKES = {
         "use +algorithm.efficiency.penalty=0.3", (E + "penalty=0.3",),
     ),
     "the node misspelt": Mistake(
-        (BUDGET, *ACCURACY), ("+algorithm.effciency.penalty=0.3",), "algorithm.effciency:", "Write algorithm.efficiency",
+        (BUDGET, *ACCURACY), ("+algorithm.effciency.penalty=0.3",), "algorithm.effciency:", f"write {E}penalty=0.3",
         (E + "penalty=0.3",),
     ),
     "the node of a reward misspelt": Mistake(
         (GRPO, *ACCURACY), ("+reward.custom_reward_function.reward_kwarg.strip_thinking=True",),
-        "reward.custom_reward_function.reward_kwarg:", "Write reward.custom_reward_function.reward_kwargs",
+        "reward.custom_reward_function.reward_kwarg:", f"write {KWARGS}strip_thinking=True",
         (KWARGS + "strip_thinking=True",),
     ),
     "settings for verl's estimator": Mistake(
@@ -195,7 +195,7 @@ MISTAKES = {
         (GRPO, PATH, MANAGER), (NAME + "acuracy",), "reward.custom_reward_function.name:", "'accuracy'", (NAME + "accuracy",)
     ),
     "a reward's setting misspelt": Mistake(
-        (GRPO, *BATCHED), (KWARGS + "format_wieght=0.2",), "reward.custom_reward_function.reward_kwargs:",
+        (GRPO, *PACKED, *BATCHED), (KWARGS + "format_wieght=0.2",), "reward.custom_reward_function.reward_kwargs:",
         "'format_weight'", (KWARGS + "format_weight=0.2",),
     ),
     "cosine pays for length": Mistake(
@@ -212,7 +212,7 @@ MISTAKES = {
         "data.custom_cls.path=pkg://verl_efficiency.verl.dataset data.custom_cls.name=PackedDataset", PACKED,
     ),
     "a method that needs our trainer": Mistake(
-        (SRPO, FSDP2, *ACCURACY), ("trainer.v1.trainer_mode=sync",), "trainer.v1.trainer_mode:", "needs efficiency_sync",
+        (SRPO, FSDP2, *ACCURACY), ("trainer.v1.trainer_mode=sync",), "trainer.v1.trainer_mode:", f"write {SYNC}",
         (SYNC,),
     ),
     "our trainer misspelt": Mistake(
@@ -227,10 +227,11 @@ MISTAKES = {
         (BUDGET, *ACCURACY, "trainer.use_v1=False"), (E + "difficulty=running",), "trainer.use_v1:",
         "difficulty=group", (E + "difficulty=group",),
     ),
-    "FSDP 1": Mistake((SRPO, SYNC, *ACCURACY), (ACTOR + "strategy=fsdp",), ACTOR + "strategy:", "needs fsdp2", (FSDP2,)),
+    "FSDP 1": Mistake((SRPO, SYNC, *ACCURACY), (ACTOR + "strategy=fsdp",), ACTOR + "strategy:", f"write {FSDP2}", (FSDP2,)),
     "fused kernels": Mistake(
         (SDPO, SYNC, FSDP2, *ACCURACY), ("actor_rollout_ref.model.use_fused_kernels=True",),
-        "actor_rollout_ref.model.use_fused_kernels:", "needs False", ("actor_rollout_ref.model.use_fused_kernels=False",),
+        "actor_rollout_ref.model.use_fused_kernels:", "write actor_rollout_ref.model.use_fused_kernels=False",
+        ("actor_rollout_ref.model.use_fused_kernels=False",),
     ),
     "no such router": Mistake(
         (SRPO, SYNC, FSDP2, *ACCURACY), (E + "router=mine",), "algorithm.efficiency.router:", "package.module.function",
@@ -282,8 +283,8 @@ def files(tmp_path_factory):
     told = {"split": "train", "difficulty": 0.5, "target_tokens": 100, "length_level": "short"}
     rows = [
         {
-            "data_source": "sums",
-            "prompt": [{"role": "user", "content": f"{number}+{number}?"}],
+            "data_source": "openai/gsm8k",
+            "prompt": [{"role": "user", "content": f"{number}+{number}? Use \\boxed{{}}, <answer> or ####."}],
             "reward_model": {"style": "rule", "ground_truth": str(2 * number)},
             "extra_info": {"index": number, **told},
         }

@@ -56,7 +56,7 @@ def train_file(tmp_path):
 
     def written(values, name="difficulty"):
         rows = [
-            {"data_source": "sums", "prompt": [{"role": "user", "content": "1+1"}], "extra_info": {name: v}}
+            {"data_source": "openai/gsm8k", "prompt": [{"role": "user", "content": "1+1"}], "extra_info": {name: v}}
             for v in values
         ]
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
@@ -269,8 +269,8 @@ def test_a_good_configuration_passes_and_state_is_saved_where_there_is_any(launc
         *overrides,
         "reward.reward_manager.name=efficiency",
         REWARD,
-        "reward.custom_reward_function.name=batched_accuracy",
-        f"{KWARGS}.format_weight=0.2",
+        "reward.custom_reward_function.name=accuracy",
+        f"{KWARGS}.strip_thinking=True",
     )
     assert config.trainer.checkpoint_callback_class == callback
     assert not [record for record in caplog.records if record.name == "verl_efficiency"]

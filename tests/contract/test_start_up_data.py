@@ -1,6 +1,7 @@
 """What no reward can grade, and files and code that are not there, stop ``main_ppo`` on the driver with the fix."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -10,8 +11,10 @@ pytest.importorskip("verl")
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from typer.testing import CliRunner
 
 from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtures
+from verl_efficiency.cli import app
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows
 from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data
 
@@ -60,6 +63,15 @@ def expect(words, launch, refusal, *overrides):  # noqa: F811
     (line,) = refusal(*overrides)
     for word in words:
         assert word in line
+
+
+def run_advised(line, tmp_path):
+    """The file that the command in a message writes."""
+    new = str(tmp_path / "new.parquet")
+    command = shlex.split(line.split("`")[1].replace("NEW.parquet", new))
+    assert command[0] == "verl-efficiency"
+    assert CliRunner().invoke(app, command[1:]).exit_code == 0
+    return new
 
 
 def same(value):
@@ -140,7 +152,11 @@ def test_a_few_sentences_are_a_warning(launch, train, caplog):  # noqa: F811
                 "--problems 1 --question question --answer answer",
             ],
         ),
-        ([{"problem": "?", "solution": r"\boxed{2}"}], ["--question problem --answer solution", "--answer-in-box"]),
+        (
+            [{"problem": "?", "solution": r"Both together are the answer, \boxed{2}"}],
+            ["--question problem --answer solution --answer-in-box`"],
+        ),
+        ([{"problem": "?", "solution": "2"}], ["--question problem --answer solution`"]),
         ([{"prompt": [{"role": "user", "content": "?"}], "answer": "2"}], ["no column 'data_source'"]),
         ([{"text": "1+1=2"}], ["has no column 'prompt'; it has text"]),
         ([row() | {"prompt": "1+1?"}], ["row 0 is a text, not a list of messages", "verl-efficiency pack"]),
@@ -160,20 +176,11 @@ def test_rows_of_another_form_are_refused(refusal, launch, train, rows, words): 
     expect(words, launch, refusal, *reward, train(rows))
 
 
-def test_the_command_that_is_named_makes_a_file_that_passes(refusal, launch, train, tmp_path):  # noqa: F811
-    from typer.testing import CliRunner
-
-    from verl_efficiency.cli import app
-
-    raw = train([{"question": "1+1?", "answer": "1+1=2\n#### 2"}])
+@pytest.mark.parametrize("answer", ["1+1=2\n#### 2", r"Both together are the answer, \boxed{2}", "2"])
+def test_the_command_that_is_named_makes_a_file_that_passes(refusal, launch, train, tmp_path, answer):  # noqa: F811
+    raw = train([{"question": "1+1?", "answer": answer}])
     (line,) = refusal(*ACCURACY, raw)
-    command = (
-        line.split("`verl-efficiency ")[1].split("`")[0].replace("NEW.parquet", str(tmp_path / "new.parquet")).split()
-    )
-    result = CliRunner().invoke(app, command)
-    assert "--answer-after '####'" in str(result.exception)
-    assert CliRunner().invoke(app, [*command, "--answer-after", "####"]).exit_code == 0
-    launch(*ACCURACY, f"data.train_files={tmp_path / 'new.parquet'}")
+    launch(*ACCURACY, f"data.train_files={run_advised(line, tmp_path)}")
 
 
 # --- packs
@@ -425,10 +432,6 @@ def test_the_check_reads_a_bounded_part_of_a_large_file(launch, train, tmp_path,
 
 def test_pack_and_copy_of_the_readme_pass(launch, tmp_path):  # noqa: F811
     """A file that went through pack is right for both rewards it is made for."""
-    from typer.testing import CliRunner
-
-    from verl_efficiency.cli import app
-
     (tmp_path / "p.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n' * 6)
     for problems, reward in ((1, ACCURACY), (3, BATCHED)):
         target = tmp_path / f"{problems}.parquet"
@@ -436,3 +439,102 @@ def test_pack_and_copy_of_the_readme_pass(launch, tmp_path):  # noqa: F811
         assert CliRunner().invoke(app, command).exit_code == 0
         assert len(read_rows(target)) == 6 // problems
         launch(*reward, f"data.train_files={target}", f"data.val_files={shutil.copy(target, tmp_path / 'val.parquet')}")
+
+
+# --- verl's own reward
+
+
+@pytest.mark.parametrize("key", ["train_files", "val_files"])
+def test_a_data_source_that_verls_reward_does_not_know_is_refused(refusal, launch, train, code, key):  # noqa: F811
+    unknown = train([row() | {"data_source": "my_sums"}] * 2, key=key)
+    (line,) = refusal(*BUDGET, unknown)
+    assert line.startswith(f"data.{key}:")
+    assert "'my_sums'" in line
+    assert f"write {REWARD}.path=pkg://verl_efficiency.rewards {REWARD}.name=accuracy" in line
+    launch(*BUDGET, unknown, f"{REWARD}.path=pkg://verl_efficiency.rewards", f"{REWARD}.name=accuracy")
+    launch(*BUDGET, unknown, f"{REWARD}.path={code / 'reward.py'}", f"{REWARD}.name=first")
+    launch(*BUDGET, unknown, "reward.reward_manager.source=importlib", "reward.reward_manager.name=first",
+           f"reward.reward_manager.module.path={code / 'reward.py'}")  # fmt: skip
+    launch(*BUDGET, unknown, "reward.reward_manager.name=registered_in_the_run")
+    launch(*BUDGET, unknown, "reward.reward_model.enable=True")
+
+
+@pytest.mark.parametrize("source", ["openai/gsm8k", "lighteval/MATH", "aime2024", "codecontests", "searchR1_nq"])
+def test_a_data_source_that_verls_reward_knows_passes(launch, train, source):  # noqa: F811
+    launch(*BUDGET, train([row() | {"data_source": source}] * 2))
+
+
+def test_a_run_of_others_with_such_a_source_is_left_alone(launch, compose, train):  # noqa: F811
+    unknown = train([row() | {"data_source": "my_sums"}] * 2)
+    launch(unknown)
+    assert len(list(check_data(compose(unknown), asked=True))) == 1
+
+
+# --- what the prompts ask for
+
+
+ASKS = r"1+1? Put the answer in \boxed{}."
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "warned"),
+    [
+        ("1+1?", (), r"asks for \boxed{}"),
+        (ASKS, (), None),
+        ("1+1? End with #### answer.", (), r"asks for \boxed{}"),
+        (ASKS, (f"+{REWARD}.reward_kwargs.marker='####'",), "asks for ####"),
+        ("1+1? End with #### answer.", (f"+{REWARD}.reward_kwargs.marker='####'",), None),
+        ("Use <answer>.", (f"+{REWARD}.reward_kwargs.marker='<answer>…</answer>'",), None),
+        (ASKS, (f"+{REWARD}.reward_kwargs.marker='<answer>…</answer>'",), "asks for <answer>…</answer>"),
+    ],
+)
+def test_prompts_that_do_not_ask_for_the_form_are_a_warning(launch, train, caplog, prompt, settings, warned):  # noqa: F811
+    rows = [row(prompt=[{"role": "user", "content": prompt}])] * 3
+    launch(*ACCURACY, *settings, train(rows), train(rows, key="val_files"))
+    if warned is None:
+        assert "asks for" not in caplog.text
+    else:
+        assert warned in caplog.text
+        assert "--problems 1 --ending" in caplog.text
+
+
+def test_the_sentence_that_is_advised_is_enough(launch, train, tmp_path, caplog):  # noqa: F811
+    marker = f"+{REWARD}.reward_kwargs.marker='####'"
+    for settings in ((), (marker,)):
+        caplog.clear()
+        launch(*ACCURACY, *settings, train(same("4")))
+        (line,) = [m for m in caplog.messages if m.startswith("data.train_files:")]
+        new = run_advised(line, tmp_path)
+        caplog.clear()
+        launch(*ACCURACY, *settings, f"data.train_files={new}")
+        assert not [m for m in caplog.messages if m.startswith("data.train_files:")]
+
+
+def test_single_problems_for_batched_accuracy_are_a_warning(launch, train, caplog):  # noqa: F811
+    launch(*BATCHED, train(same("4")))
+    assert "holds one problem" in caplog.text
+    assert "PackedDataset" in caplog.text
+    caplog.clear()
+    launch(*BATCHED, train(packed()))
+    launch(*BATCHED, *PACKED_DATA, train([row(str(k), k) for k in range(9)]))
+    launch(*ACCURACY, train(same("4")))
+    assert "holds one problem" not in caplog.text
+
+
+@pytest.mark.parametrize(("least", "warned"), [(512, True), (600, True), (511, False), (100, False)])
+def test_a_budget_that_no_response_exceeds_is_a_warning(launch, caplog, least, warned):  # noqa: F811
+    budget = (f"+algorithm.efficiency.b_min={least}", "+algorithm.efficiency.b_max=900", "data.max_response_length=512")
+    launch("algorithm.adv_estimator=token_budget", *budget)
+    assert ("algorithm.efficiency.b_min:" in caplog.text) == warned
+    caplog.clear()
+    kwargs = (f"+{REWARD}.reward_kwargs.b_min={least}", f"+{REWARD}.reward_kwargs.b_max=900")
+    launch(*OURS, f"{REWARD}.name=token_budget", *kwargs, "data.max_response_length=512")
+    assert (f"{REWARD}.reward_kwargs.b_min:" in caplog.text) == warned
+
+
+def test_packing_without_a_difficulty_says_what_to_write(refusal, train):  # noqa: F811
+    stratified = [x for x in PACKED_DATA if "grouping" not in x]
+    (line,) = refusal(*BATCHED, *stratified, train([row(str(k), k) for k in range(9)]))
+    assert line.startswith("data.efficiency.difficulty: unknown column 'extra_info.difficulty'")
+    assert "+data.efficiency.grouping=random" in line
+    assert "did you mean" not in line, "extra_info.split has only the prefix in common"

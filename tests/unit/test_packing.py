@@ -263,6 +263,10 @@ def test_missing_columns_name_the_nearest():
     with pytest.raises(SettingsError, match=r"distinct_by: unknown column 'extra_info.segmnt'; did you mean "
                        "'extra_info.segment'"):  # fmt: skip
         pack_rows(rows(3, segment=1), PackingSettings(distinct_by="extra_info.segmnt"), seed=0)
+    with pytest.raises(SettingsError, match=r"unknown column 'extra_info.difficulty'. Known.*--grouping random"):
+        pack_rows(
+            [row(n) | {"extra_info": {"index": n, "split": "train"}} for n in range(3)], PackingSettings(), seed=0
+        )
     without = rows(3)
     without[2]["extra_info"]["difficulty"] = None  # how parquet fills a column that some rows lack
     with pytest.raises(SettingsError, match=r"difficulty: 'extra_info.difficulty' is empty \(null\) in row 2; fill it"):

@@ -1,9 +1,10 @@
 """Values of a nested column of rows in verl's format, by its dotted path."""
 
-from collections.abc import Callable, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from verl_efficiency.settings import SettingsError, unknown
+from verl_efficiency.settings import SettingsError
 
 Row = Mapping[str, Any]
 
@@ -46,7 +47,7 @@ Known: extra_info.level (row 0)
         return values
     first, more = place(empty[0]), f" and {len(empty) - 1} more rows" if len(empty) > 1 else ""
     if len(empty) == len(values) and not any(has_key(row, path) for row in rows):
-        raise SettingsError(f"{setting}: {unknown('column', path, _paths(rows[empty[0]]))} ({first})")
+        raise SettingsError(f"{setting}: {unknown_column(path, _paths(rows[empty[0]]))} ({first})")
     if len(empty) == len(values):
         raise SettingsError(
             f"{setting}: '{path}' is empty (null) in every row ({first}{more}); fill it, or name another"
@@ -61,6 +62,25 @@ def value_at(row: Row, path: str) -> Any:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def unknown_column(path: str, known: Iterable[str]) -> str:
+    """The message for a column that does not exist: the one with the nearest last part, and all of them.
+
+    ``extra_info.split`` is not suggested for ``extra_info.difficulty``: only what stands before the dot is the same.
+
+    >>> unknown_column("extra_info.difficulty", ["extra_info.split"])
+    "unknown column 'extra_info.difficulty'. Known: extra_info.split"
+    >>> unknown_column("difficulty", ["extra_info.difficulty"])
+    "unknown column 'difficulty'; did you mean 'extra_info.difficulty'? Known: extra_info.difficulty"
+    """
+    names = sorted(known)
+    parts = [name.rpartition(".")[2] for name in names]
+    close = difflib.get_close_matches(path.rpartition(".")[2], parts, n=1, cutoff=0.6)
+    similar = [name for name, part in zip(names, parts, strict=True) if part in close]
+    meant = max(similar, key=lambda name: difflib.SequenceMatcher(None, path, name).ratio(), default=None)
+    hint = f"; did you mean {meant!r}?" if meant else "."
+    return f"unknown column {path!r}{hint} Known: {', '.join(names)}"
 
 
 def has_key(row: Row, path: str) -> bool:

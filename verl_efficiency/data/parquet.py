@@ -17,7 +17,7 @@ from verl_efficiency.data.packing import packed_row, plan
 from verl_efficiency.data.problems import read_problems
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.grading import extract_answer
-from verl_efficiency.rewards.ground_truth import one_answer, read_answers
+from verl_efficiency.rewards.ground_truth import PACK_DOES, one_answer, read_answers
 from verl_efficiency.settings import SettingsError, require
 
 QUESTION, ANSWER = "question", "answer"
@@ -165,7 +165,10 @@ def answer_text(value: Any, answer_after: str | None = None, answer_in_box: bool
         value = extract_answer(text)
         if value is None:
             raise ValueError(f"has no whole \\boxed{{…}} (--answer-in-box) in it: {text[-80:]!r}")
-    return one_answer(value)
+    try:
+        return one_answer(value)
+    except ValueError as error:  # each command that comes here has these options itself
+        raise ValueError(str(error).replace(PACK_DOES, "add")) from None
 
 
 def answer_texts(

@@ -59,8 +59,8 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
     else:
         questions = [_last_user_text(prompt, number) for number, prompt in enumerate(column(rows, "prompt", "rows"))]
     answers = [_answer(truth, number) for number, truth in enumerate(column(rows, "reward_model.ground_truth", "rows"))]
-    needs_difficulty = settings.grouping != "random" or has_column(rows, settings.difficulty)
-    difficulties = column(rows, settings.difficulty, "difficulty") if needs_difficulty else [None] * len(rows)
+    reads_difficulty = settings.grouping != "random" or has_column(rows, settings.difficulty)
+    difficulties = _difficulties(rows, settings) if reads_difficulty else [None] * len(rows)
     shortest = [None] * len(rows)
     if has_column(rows, "extra_info.shortest_tokens"):
         shortest = column(rows, "extra_info.shortest_tokens", "rows")
@@ -87,6 +87,21 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
         keys=column(rows, settings.distinct_by, "distinct_by") if settings.distinct_by else None,
         system=_only({_system_text(row) for row in rows}, "system messages"),
         split=_only({str((row.get("extra_info") or {}).get("split") or "") for row in rows}, "extra_info.split values"),
+    )
+
+
+def _difficulties(rows: Sequence[Row], settings: PackingSettings) -> list[Any]:
+    try:
+        return column(rows, settings.difficulty, "difficulty")
+    except SettingsError as error:
+        raise SettingsError(f"{error}; {needs_difficulty(settings)}") from None
+
+
+def needs_difficulty(settings: PackingSettings) -> str:
+    """The end of an error about a difficulty that is not there: what to write."""
+    return (
+        f"grouping={settings.grouping} needs a difficulty column; write --grouping random (+data.efficiency.grouping=random), "
+        "or keep your difficulty column with --keep"
     )
 
 

@@ -23,6 +23,7 @@ from verl_efficiency.grading import extract_boxed
 
 NO_VALUE = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT")  # how programs print a cell without a value
 MARKS = ("####", "The answer is", "the answer is", "Final answer:", "Final Answer:", "Answer:", "A:")
+PACK_DOES = "`verl-efficiency pack` does it with"
 SHOWN = 60  # characters of a value in a message
 _PRINT = re.compile(r"\\(?:begin|end|text(?:bf|it|rm)?|mathrm|mbox)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -72,8 +73,8 @@ def one_answer(ground_truth: Any, count: int | None = None) -> str:
     answers = read_answers(ground_truth, count)
     if len(answers) > 1:
         raise ValueError(
-            f"is a list of answers, {_shown(ground_truth)}, as packing writes it for several problems in a prompt; use "
-            "batched_accuracy, or keep one answer where all of them answer one problem"
+            f"is a list of answers, {_shown(ground_truth)}. One problem with several parts: write one text, '0, 1'. Several "
+            "spellings of one answer: keep one. Several problems in one prompt: use batched_accuracy"
         )
     return answers[0]
 
@@ -155,18 +156,25 @@ def _problem(text: str) -> str | None:
     return f"is a worked solution ({_shown(stripped)}), and no response equals it; keep the answer alone: {fix}"
 
 
+def option_for(text: str) -> str | None:
+    """The option of ``verl-efficiency pack`` and ``grade`` that finds the answer in a worked solution; None where none does."""
+    stripped = text.strip()
+    fix = _fix_of_solution(stripped) or ""
+    return fix.partition(f"({PACK_DOES} ")[2].removesuffix(")") or None
+
+
 def _fix_of_solution(text: str) -> str | None:
     """Where a worked solution has its answer; None for what is not one."""
     if "####" in text:
-        return "what follows '####' (`verl-efficiency pack` does it with --answer-after '####')"
+        return f"what follows '####' ({PACK_DOES} --answer-after '####')"
     if "\\boxed" in text and (boxes := extract_boxed(text)):
         beside = text[: boxes[0].start] + " ".join(text[a.end : b.start] for a, b in itertools.pairwise(boxes))
         if len(_words(beside + " " + text[boxes[-1].end :])) >= _WORDS_BESIDE_A_BOX:
-            return "what its last box holds (`verl-efficiency pack` does it with --answer-in-box)"
+            return f"what its last box holds ({PACK_DOES} --answer-in-box)"
     if "\n" in text and len(_words(text)) >= _WORDS_ON_LINES:
         last = text.splitlines()[-1].lstrip()
         if mark := next((mark for mark in MARKS if last.startswith(mark)), None):
-            return f"what follows {mark!r} (`verl-efficiency pack` does it with --answer-after '{mark}')"
+            return f"what follows {mark!r} ({PACK_DOES} --answer-after '{mark}')"
         return "name the column that holds it, or cut it out of the solution"
     return None
 

@@ -1,5 +1,6 @@
 """``verl-efficiency doctor``: would a run do what its configuration says? One line per finding, with the fix."""
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
@@ -107,12 +108,7 @@ def _loading(version: str) -> Iterator[Finding]:
 def probe() -> dict[str, Any]:
     """Import verl in this process and say what the plugin registered; run in a fresh interpreter and in a Ray worker."""
     warned: list[str] = []
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            warned.append(record.getMessage())
-
-    logging.getLogger("verl_efficiency").addHandler(Collect())
+    logging.getLogger("verl_efficiency").addHandler(_Collect(warned))
     import verl.experimental.reward_loop.reward_manager.registry as managers
     import verl.trainer.ppo.core_algos as core_algos
     import verl.utils.config
@@ -225,8 +221,10 @@ def _configuration(arguments: list[str]) -> Iterator[Finding]:
     from verl_efficiency.verl.checks.estimator import estimator_of
     from verl_efficiency.verl.start_up import advice, check
 
-    problems = [*_near_misses(overrides), *check(config), *check_data(config, asked=True)]
+    with _warnings() as warned:
+        problems = [*_near_misses(overrides), *check(config), *check_data(config, asked=True)]
     yield from (Finding("fail", problem) for problem in problems)
+    yield from (Finding("warn", warning) for warning in warned)
     if problems:
         return
     yield from (Finding("warn", line) for line in [*_registered_later(config), *advice(config)])
@@ -236,6 +234,31 @@ def _configuration(arguments: list[str]) -> Iterator[Finding]:
         from verl_efficiency.verl.estimators import read_settings
 
         yield Finding("ok", f"settings in force: {read_settings(method, config.algorithm)}")
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """The warnings that our checks log meanwhile, which are not printed."""
+    warned: list[str] = []
+    handler, logger = _Collect(warned), logging.getLogger("verl_efficiency")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield warned
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+class _Collect(logging.Handler):
+    """Keeps what is logged in a list."""
+
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
 
 
 def compose(files: list[str], overrides: list[str]) -> Any:
@@ -292,7 +315,7 @@ def _near_misses(overrides: list[str]) -> Iterator[str]:
     added = [override.lstrip("+").partition("=")[0] for override in overrides if override.startswith("+")]
     for key in added:
         meant = None if key.startswith("ray_kwargs.") else _similar_key(key)  # Ray takes more than verl names
-        if meant and not meant.startswith("+"):  # that is a place of ours, which the start-up check knows
+        if meant and not meant.startswith("+"):  # a place of ours is said by the start-up check, with the value
             yield f"+{key}: nobody reads this key; did you mean '{meant}'?"
 
 

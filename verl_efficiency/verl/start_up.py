@@ -19,7 +19,13 @@ from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import check_dataset
-from verl_efficiency.verl.checks.estimator import check_estimator, check_mode, estimator_of, settings_of
+from verl_efficiency.verl.checks.estimator import (
+    advise_on_budget,
+    check_estimator,
+    check_mode,
+    estimator_of,
+    settings_of,
+)
 from verl_efficiency.verl.checks.extras import advise_to_declare
 from verl_efficiency.verl.checks.groups import advise, check_filter, hand_filter_to_sampler
 from verl_efficiency.verl.checks.moved import check_moved_keys, check_near_keys
@@ -80,7 +86,7 @@ def check(config: Any) -> list[str]:
 
 def advice(config: Any) -> list[str]:
     """What is worth knowing of a configuration without problems before it runs, one line each."""
-    return [*advise(config, estimator_of(config)), *advise_to_declare(config)]
+    return [*advise(config, estimator_of(config)), *advise_to_declare(config), *advise_on_budget(config)]
 
 
 def prepare(config: Any) -> None:

@@ -112,7 +112,9 @@ def test_rewards_grade_every_form_of_one_answer(given):
 def test_a_packed_row_takes_every_form_of_its_answers(given):
     text = r"Answer1::\boxed{4} Answer2::\boxed{8}"
     assert batched_accuracy("sums", text, given, {"n": 2})["correct_by_problem"] == "10"
-    with pytest.raises(ValueError, match=r"is a list of answers.*use batched_accuracy"):
+    with pytest.raises(
+        ValueError, match=r"is a list of answers.*write one text, '0, 1'.*keep one.*use batched_accuracy"
+    ):
         accuracy("sums", text, given, {"n": 2})
 
 

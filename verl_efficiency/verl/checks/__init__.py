@@ -1,1 +1,1 @@
-"""What a run is refused for at start-up: a file for each part of verl's configuration that concerns us."""
+"""Start-up checks, one file per section of verl's config."""

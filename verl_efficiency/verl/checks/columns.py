@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from verl_efficiency.settings import SettingsError, unknown
+from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.files import local_files
 
 
@@ -32,12 +32,13 @@ def check_column(files: Any, path: str, where: str) -> Iterator[str]:
 
 
 def _check_parquet(file: Path, path: str, where: str, difficulty: bool) -> Iterator[str]:
+    from verl_efficiency.data.columns import unknown_column
     from verl_efficiency.data.files import open_parquet
 
     parquet = open_parquet(file, where)
     columns = [leaf for field in parquet.schema_arrow for leaf in _leaves(field)]
     if path not in columns:
-        yield f"{where}: {unknown('column', path, columns)} (in {file})"
+        yield f"{where}: {unknown_column(path, columns)} (in {file})"
     elif difficulty:
         yield from _check_difficulty(parquet, path, where, file)
     elif not where.endswith("reference_column") and (empty := missing_values(file, path)):

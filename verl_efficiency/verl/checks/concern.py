@@ -1,4 +1,4 @@
-"""Whether a run has anything to do with this package; one that has not is left alone."""
+"""Decides whether a run uses this package. Other runs are not checked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

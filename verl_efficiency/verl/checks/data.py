@@ -1,7 +1,7 @@
 """``data.train_files`` and ``data.val_files``: a sample of their rows, and whether the reward can grade them.
 
-A file is looked at within bounded time and memory, see :mod:`verl_efficiency.data.files`. Only a run that uses something of
-ours is looked at, and none whose data set class is of the user's own, since that may read files of any kind.
+A file is looked at within bounded time and memory, see :mod:`verl_efficiency.data.files`. Only runs that use this package are
+checked. Runs with a custom data set class are skipped, because that class may read any file format.
 """
 
 import logging
@@ -18,15 +18,21 @@ from verl_efficiency.data.packing import pack_rows
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.own_code import check_code, module_name
+from verl_efficiency.rewards.ground_truth import option_for
 from verl_efficiency.settings import SettingsError, build_settings
 from verl_efficiency.verl.checks.columns import check_column, missing_values
 from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import OURS
 from verl_efficiency.verl.checks.files import is_local, named, resolved
-from verl_efficiency.verl.checks.reward import reward_of
+from verl_efficiency.verl.checks.prompts import advise_to_ask, advise_to_pack
+from verl_efficiency.verl.checks.reward import reward_of, unknown_to_verl, uses_verls_reward
 
 logger = logging.getLogger("verl_efficiency")
 DEFAULT_FILES = ("~/data/rlhf/gsm8k/train.parquet", "~/data/rlhf/gsm8k/test.parquet")  # where a user names none
+_WRITE_A_REWARD = (
+    "write reward.custom_reward_function.path=pkg://verl_efficiency.rewards reward.custom_reward_function.name=accuracy, or "
+    "name a reward function of your own"
+)
 _ANSWERS = ("answer", "answers", "final_answer", "solution", "ground_truth", "label")
 _QUESTIONS = ("question", "problem", "query", "prompt", "input", "Question", "Problem")
 
@@ -115,6 +121,8 @@ def _check_file(file: Any, setting: str, config: Any) -> Iterator[str]:
                    "writes texts and from/value conversations as messages")  # fmt: skip
             return
     if reward is None:
+        if uses_verls_reward(config):
+            yield from _check_sources(sample, f"{setting}: {file}")
         return
     method, kwargs = reward
     if empty := missing_values(file, "reward_model.ground_truth"):
@@ -128,6 +136,24 @@ def _check_file(file: Any, setting: str, config: Any) -> Iterator[str]:
     if packing is not None and packing.problems > 1 and not (problems and method.name == "batched_accuracy"):
         problems = list(_check_packs(sample, packing, method, kwargs, f"{setting}: {file}"))
     yield from problems
+    if problems:
+        return
+    packs_itself = packing is not None or config.data.get("efficiency")  # checks/dataset.py says where nobody reads it
+    advice = list(advise_to_ask(sample, prompt_key, method, kwargs, file))
+    if setting == "data.train_files" and not packs_itself:  # to validate on single problems is right
+        advice += advise_to_pack(sample, method, kwargs, file)
+    for text in advice:
+        logger.warning("%s: %s", setting, text)
+
+
+def _check_sources(sample: Sample, where: str) -> Iterator[str]:
+    """verl's own reward knows the data sources of the rows."""
+    if "data_source" not in sample.columns:
+        yield f"{where} has no column 'data_source', by which verl's default reward chooses how to grade; {_WRITE_A_REWARD}"
+    elif sources := unknown_to_verl(row.get("data_source") for row in sample.rows):
+        more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+        yield (f"{where}: verl's default reward does not know the data_source {sources[0]!r}{more}, so the run would end at "
+               f"the first reward; {_WRITE_A_REWARD}")  # fmt: skip
 
 
 def _packing(config: Any) -> PackingSettings | None:
@@ -168,8 +194,9 @@ def _fix_of_columns(columns: list[str], file: Any) -> str:
     if question is None or answer is None:
         return f"it has {', '.join(columns)}, and verl reads prompt, data_source, reward_model and extra_info"
     command = f"verl-efficiency pack {file} NEW.parquet --problems 1 --question {question} --answer {answer}"
-    return (f"it holds raw problems ({', '.join(columns)}); write them in verl's form: `{command}` (for worked solutions with "
-            "--answer-after '####' or --answer-in-box)")  # fmt: skip
+    answers = [str(row.get(answer)) for row in read_sample(file, "", columns=[answer]).rows]
+    option = next(filter(None, map(option_for, answers)), "")
+    return f"it holds raw problems ({', '.join(columns)}); write them in verl's form: `{f'{command} {option}'.strip()}`"
 
 
 def _hint_of_default(file: Any) -> str:

@@ -28,6 +28,9 @@ def check_dataset(config: Any) -> Iterator[str]:
         if config.data.get("dataloader_num_workers", 0) > 0:
             yield "data.dataloader_num_workers: must be 0 with PackedDataset: loader workers do not see where an epoch ends"
         if settings.grouping != "random":
-            yield from check_column(config.data.train_files, settings.difficulty, "data.efficiency.difficulty")
+            from verl_efficiency.data.problems import needs_difficulty
+
+            for problem in check_column(config.data.train_files, settings.difficulty, "data.efficiency.difficulty"):
+                yield f"{problem}; {needs_difficulty(settings)}"
         if settings.distinct_by is not None:
             yield from check_column(config.data.train_files, settings.distinct_by, "data.efficiency.distinct_by")

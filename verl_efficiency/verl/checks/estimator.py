@@ -10,6 +10,7 @@ from verl_efficiency.settings import SettingsError, misspelt, nearest, unknown
 from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.concern import ALIAS, meant_estimator
+from verl_efficiency.verl.checks.reward import reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 
 
@@ -45,7 +46,8 @@ def _not_registered(name: str, known: set[str]) -> str | None:
     if name.removeprefix(ALIAS) in all_estimators():
         return f"{where}: {name} is not registered in this process; `verl-efficiency doctor` says why"
     if name.startswith(ALIAS) or meant_estimator(name):
-        return f"{where}: {unknown('estimator', name, known)}"
+        alike = [other for other in known if other.startswith(ALIAS) == name.startswith(ALIAS)]
+        return f"{where}: {unknown('estimator', name, alike)}"
     reward = misspelt(name, REWARDS)
     if reward:
         overrides = ("path=pkg://verl_efficiency.rewards", f"name={reward}")
@@ -120,6 +122,20 @@ def check_estimator(config: Any) -> Iterator[str]:
         yield from check_trainer(method, settings, config)
     for role, path in settings.columns.items():
         yield from check_column(config.data.train_files, path, f"algorithm.efficiency.{role}_column")
+
+
+def advise_on_budget(config: Any) -> Iterator[str]:
+    """A budget, of the estimator or of the reward, that no response can exceed."""
+    method, reward = estimator_of(config), reward_of(config)
+    found = [("algorithm.efficiency", settings_of(method, config))] if method else []
+    if reward:
+        found.append(("reward.custom_reward_function.reward_kwargs", reward[0].build_settings(reward[1], "")))
+    limit = config.data.max_response_length
+    for where, settings in found:
+        least = getattr(settings, "b_min", None)
+        if least is not None and least >= limit:
+            yield (f"{where}.b_min: the smallest budget, {least:g} tokens, is not below data.max_response_length={limit}, so "
+                   f"no response can exceed its budget and no token is ever penalised; set it below {limit}")  # fmt: skip
 
 
 def _check_counts(method: Method, settings: Any, trainer: Any) -> Iterator[str]:

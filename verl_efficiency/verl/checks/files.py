@@ -30,7 +30,7 @@ def resolved(file: str) -> list[Path]:
 
 
 def local_files(files: Any) -> Iterator[Path]:
-    """The local files that are there, and can be opened where they are parquet; what is not is said by ``checks/data.py``."""
+    """The local files that exist and, if they are parquet, can be opened. ``checks/data.py`` reports the others."""
     from verl_efficiency.data.files import ENDINGS, open_parquet
     from verl_efficiency.settings import SettingsError
 

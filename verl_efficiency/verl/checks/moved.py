@@ -16,11 +16,7 @@ def check_moved_keys(config: Any) -> Iterator[str]:
     for root in ROOTS:
         for leaf, value in _set_leaves(config.get(root), root):
             place = moved_key(config, leaf)
-            plain = isinstance(value, bool | int | float) or (
-                isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value)
-            )
-            what = f"{place}={value}" if plain else f"{place} with the same value"
-            advice = f"write {what}" if place else "leave it out, it has no other place"
+            advice = f"write {_written(place, value)}" if place else "leave it out, it has no other place"
             yield f"{leaf}: this verl ignores the key silently; {advice}"
 
 
@@ -32,7 +28,10 @@ def check_near_keys(config: Any) -> Iterator[str]:
         node = OmegaConf.select(config, parent)
         for key in node or ():
             if key != name and misspelt(str(key), [name]):
-                yield f"{parent}.{key}: nobody reads this key; did you mean '{name}'? Write {parent}.{name}"
+                place = f"+{parent}.{name}"
+                leaves = _set_leaves(node.get(key), place) if isinstance(node.get(key), Mapping) else ()
+                settings = " ".join(_written(leaf, value) for leaf, value in leaves) or f"{place}.SETTING=VALUE"
+                yield f"{parent}.{key}: nobody reads this key; did you mean '{name}'? Then write {settings}"
 
 
 def moved_key(config: Any, leaf: str) -> str | None:
@@ -54,6 +53,12 @@ def moved_key(config: Any, leaf: str) -> str | None:
     moved: Any = OmegaConf.to_container(migrate_legacy_reward_impl(copy).reward, resolve=False)
     place = next((path for path, value in _set_leaves(moved, "reward") if value == mark), None)
     return place and ("" if _has(config, place) else "+") + place
+
+
+def _written(place: str, value: Any) -> str:
+    """The override, as far as its value needs no quotes."""
+    plain = isinstance(value, bool | int | float) or (isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value))
+    return f"{place}={value}" if plain else f"{place} with the same value"
 
 
 def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:

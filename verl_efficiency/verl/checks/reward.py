@@ -1,7 +1,7 @@
 """``reward``: the manager, and a reward function of ours."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -49,6 +49,43 @@ def reward_of(config: Any) -> tuple[Method, dict[str, Any]] | None:
     except SettingsError:  # said by check_reward
         return None
     return method, kwargs
+
+
+def uses_verls_reward(config: Any) -> bool:
+    """Whether verl's own ``default_compute_score`` gives the score, and nothing of the user's own."""
+    from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
+
+    reward = config.get("reward") or {}
+    manager = reward.get("reward_manager") or {}
+    known = REWARD_MANAGER.get(str(manager.get("name"))) if manager.get("source") == "register" else None
+    own_function = any((node.get("custom_reward_function") or {}).get("path") for node in (reward, config))
+    own_loop = (config.actor_rollout_ref.rollout.get("agent") or {}).get(
+        "agent_loop_config_path"
+    )  # it may give a score
+    return (
+        getattr(known, "__module__", "").startswith(("verl.", "verl_efficiency."))
+        and not own_function
+        and not own_loop
+        and not (reward.get("reward_model") or {}).get("enable", False)
+    )
+
+
+def unknown_to_verl(sources: Iterable[Any]) -> list[Any]:
+    """Those data sources for which verl's ``default_compute_score`` has no reward, in the order given, each once."""
+    from verl.utils.reward_score import default_compute_score
+
+    unknown_ones = []
+    for source in dict.fromkeys(sources):
+        if not isinstance(source, str):
+            unknown_ones.append(source)
+            continue
+        try:
+            default_compute_score(source, None, None)
+        except NotImplementedError:
+            unknown_ones.append(source)
+        except Exception:  # noqa: BLE001  # there is a reward, and it cannot grade None
+            pass
+    return unknown_ones
 
 
 def _check_reward_function(function: Any, config: Any) -> Iterator[str]:

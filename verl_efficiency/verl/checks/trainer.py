@@ -17,7 +17,7 @@ def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iter
     mode = (trainer.get("v1") or {}).get("trainer_mode")
     if mode != "efficiency_sync":
         yield (f"trainer.v1.trainer_mode: {method.name} needs efficiency_sync (verl>=0.9 with trainer.use_v1=True), not "
-               f"{mode}; `verl-efficiency train` sets it")  # fmt: skip
+               f"{mode}; write trainer.v1.trainer_mode=efficiency_sync (`verl-efficiency train` sets it)")  # fmt: skip
     aggregation = config.actor_rollout_ref.actor.loss_agg_mode
     if getattr(settings, "normalise", "none") != "none" and aggregation != "token-mean":
         yield (f"actor_rollout_ref.actor.loss_agg_mode: {method.name} is scaled for token-mean, not {aggregation}; or set "
@@ -58,7 +58,8 @@ def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iter
     for key, value, allowed, reason in needed:
         if value not in allowed:
             yield (
-                f"actor_rollout_ref.{key}: {method.name} needs {' or '.join(map(str, allowed[:2]))}, not {value}: {reason}"
+                f"actor_rollout_ref.{key}: {method.name} needs {' or '.join(map(str, allowed[:2]))}, not {value}; write "
+                f"actor_rollout_ref.{key}={allowed[0]} ({reason})"
             )
     if (config.get("distillation") or {}).get("enabled", False):
         yield f"distillation.enabled: {method.name} is its own teacher; set it to False"
@@ -66,7 +67,7 @@ def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iter
     if settings.full_logit_distillation and (config.algorithm.get("rollout_correction") or {}).get(
         "bypass_mode", False
     ):
-        yield ("algorithm.rollout_correction.bypass_mode: the student's likeliest tokens are noted in the pass for "
+        yield ("algorithm.rollout_correction.bypass_mode: the student's most likely tokens are noted in the pass for "
                "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
 
 
