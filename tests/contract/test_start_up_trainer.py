@@ -148,7 +148,9 @@ def test_rows_with_media_are_refused_and_empty_columns_are_not(refusal, launch, 
 
     def write(*values):
         prompts = [[{"role": "user", "content": "What is it?"}]] * len(values)
-        pq.write_table(pa.table({"prompt": prompts, "mine": pa.array(values, media)}), file)
+        sources = ["openai/gsm8k"] * len(values)
+        columns = {"prompt": prompts, "data_source": sources, "mine": pa.array(values, media)}
+        pq.write_table(pa.table(columns), file)
 
     write(None, [], None)
     launch(*given)
