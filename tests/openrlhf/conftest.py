@@ -41,7 +41,7 @@ _vllm.utils = _stub("vllm.utils", random_uuid=lambda: "id")  # type: ignore[attr
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    """48 problems of the testbed, as `verl-efficiency pack --format openrlhf` writes them."""
+    """48 problems of the testbed, as `verl-efficiency pack --format openrlhf` writes them, each with a length asked for."""
     from verl_efficiency.data.openrlhf import write_openrlhf
     from verl_efficiency.testbed.prepare import problems, row
     from verl_efficiency.testbed.tasks import task_named
@@ -49,7 +49,9 @@ def data(tmp_path_factory) -> Path:
     checks = task_named("checks")
     file = tmp_path_factory.mktemp("data") / "train.jsonl"
     drawn = problems(checks, "train", 48, seed=0)
-    write_openrlhf(file, [row(checks, problem, "train", number) for number, problem in enumerate(drawn)])
+    rows = [row(checks, problem, "train", number) for number, problem in enumerate(drawn)]
+    asked = {"target_tokens": 30, "length_level": "short"}
+    write_openrlhf(file, [one | {"extra_info": one["extra_info"] | asked} for one in rows])
     return file
 
 

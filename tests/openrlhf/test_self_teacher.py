@@ -335,5 +335,5 @@ def test_sampled_tokens_in_every_mode(stock):
 def test_a_label_without_the_question_is_refused(stock, tmp_path):
     file = tmp_path / "plain.jsonl"
     file.write_text('{"input": "1+1?", "label": "2"}\n')
-    with pytest.raises(SettingsError, match=r"--efficiency: unknown column 'prompt'.*pack --format openrlhf"):
+    with pytest.raises(SettingsError, match=r"--efficiency: 'prompt' .*pack --format openrlhf"):
         parse([*stock, "--efficiency.method", "sample_routing", "--data.prompt_dataset", str(file)])

@@ -85,4 +85,5 @@ def test_the_policy_follows_the_advantages(world):
 
 def test_every_method_is_known_to_the_launcher(stock):
     for name in ESTIMATORS:
-        assert parse(["--efficiency.method", name, *stock]).efficiency.method == name
+        own = ["--efficiency.shaper", "verl_efficiency.methods.shaping.kimi.kimi"] if name == "custom" else []
+        assert parse(["--efficiency.method", name, *own, *stock]).efficiency.method == name
