@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_efficiency.data.files import iter_json
+from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.settings import SettingsError, nearest, require
 
 EVALUATED = ("key", "acc", "tokens")  # columns of `evaluate --rows`: problem, score, tokens
@@ -78,7 +79,7 @@ def read_rollouts(
     if correct and columns is DUMPED:
         if tokenizer is None:
             raise SettingsError(f"tokenizer: {path} has texts only; give --tokenizer MODEL_FOLDER to count tokens")
-        counts = _count_tokens(tokenizer, [row["output"] for row in correct])
+        counts = token_counter(tokenizer)([row["output"] for row in correct])
         for row, count in zip(correct, counts, strict=True):
             row["output"] = count + 1 if max_response_length is None else min(count + 1, max_response_length)
     problem, score, tokens = columns
@@ -92,13 +93,3 @@ def read_rollouts(
         )
         for row in rows
     ]
-
-
-def _count_tokens(tokenizer: str, texts: list[str]) -> list[int]:
-    from transformers import AutoTokenizer  # seconds, and only dumps need it
-
-    try:
-        encode = AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"tokenizer: cannot load {tokenizer!r}: {str(error).splitlines()[0]}") from None
-    return [len(ids) for ids in encode(texts, add_special_tokens=False)["input_ids"]]

@@ -21,9 +21,9 @@ from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
+from verl_efficiency.verl.checks.concern import ALIAS
 
 logger = logging.getLogger("verl_efficiency")
-ALIAS = "efficiency."
 
 
 def register(core_algos: Any) -> None:
