@@ -78,7 +78,7 @@ def facts(before: str = "", **env: str) -> dict[str, str]:
 
 
 def test_nothing_is_touched_where_nobody_asked_with_or_without_a_gpu():
-    """The head of a GPU cluster may have none, and is no CPU machine for that."""
+    """The head node of a GPU cluster may have no GPU. That does not turn CPU mode on."""
     assert facts() == UNTOUCHED
     assert facts("torch.cuda.is_available = lambda: True") == UNTOUCHED
 

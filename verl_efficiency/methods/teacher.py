@@ -50,8 +50,8 @@ class DistillationSettings(MethodSettings):
         max_response_length: the limit on a response, what tools wrote included; in verl ``data.max_response_length`` where it
             is left unset.
         chunk_tokens: tokens whose logits are worked on at once; more memory and a little faster, or less.
-        router: ``package.module.function`` of yours that takes the place of the method's own routing; it is given the
-            token ids of the responses too.
+        router: ``package.module.function``, your own routing in place of the method's. It also gets the token ids of the
+            responses.
     """
 
     advantage: AdvantageName = "dr_grpo"

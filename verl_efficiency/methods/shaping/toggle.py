@@ -13,8 +13,8 @@ fewer tokens with little loss. The phases without a budget are there because a m
 budget all the time cannot use more tokens later.
 
 Our choices, since the paper does not say: ``phase_steps``, ``threshold`` and ``percentile``. The paper estimates the
-budgets at the start of the run. Here a problem gets its budget from the first group with a correct answer, and that
-group is already judged by it: with one epoch over the data there is no second time. A problem without a budget is not
+budgets at the start of the run. Here a problem gets its budget from its first group with a correct answer. The budget
+already applies to that group, because a run of one epoch sees each problem once. A problem without a budget is not
 shaped. Only scores above 0 are set to 0: with scores of 1 and −1 a long wrong answer must not gain.
 """
 
