@@ -17,6 +17,7 @@ from verl.trainer.ppo.ray_trainer import compute_advantage
 
 from tests.contract.test_estimators_verl import batch
 from tests.unit.test_token_budget import random_rows
+from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetState
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import run
@@ -87,13 +88,13 @@ def test_a_resumed_run_goes_on_as_the_uninterrupted_one(config, mode):
 
 def test_solve_rates_are_saved_too(config):
     callback = callbacks.build_checkpoint_callback(config())
-    state = run.state_of(run.ESTIMATORS["token_budget"])
+    state = run.state_of(ESTIMATORS["token_budget"])
     state.low, state.high, state.solve_rates = 0.1 + 0.2, 1e300, {"ab12": 1 / 3, "Ünicode": 0.5}
     folder = save(callback, callback.config, 7)
     saved = json.loads((folder / FILE_NAME).read_text())
     assert saved["token_budget"]["low"] == 0.1 + 0.2
     callbacks.build_checkpoint_callback(config())
-    assert run.state_of(run.ESTIMATORS["token_budget"]) == TokenBudgetState(
+    assert run.state_of(ESTIMATORS["token_budget"]) == TokenBudgetState(
         low=0.1 + 0.2, high=1e300, solve_rates={"ab12": 1 / 3, "Ünicode": 0.5}
     )
 

@@ -24,6 +24,7 @@ from tests.unit.shaping import formulas
 from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
+from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.shaping.hapo import HapoSettings
 from verl_efficiency.methods.shaping.kimi import KimiSettings
 from verl_efficiency.methods.shaping.pass_rate import PassRateSettings
@@ -31,7 +32,7 @@ from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.rewards import composition
-from verl_efficiency.verl import estimators, run, start_up
+from verl_efficiency.verl import run, start_up
 
 FIXED = {"b_min": 20.0, "b_max": 100.0}
 FLOAT32 = 2e-6
@@ -116,7 +117,7 @@ def test_token_budget(call, name, mask_dtype):
         )
         expected, _ = reference.token_budget(rows, TokenBudgetSettings(penalty=0.5), expected_state)
         assert advantages_of(data) == pytest.approx(without_empty(expected, rows), abs=FLOAT32)
-    assert vars(run.state_of(estimators.ESTIMATORS["token_budget"])) == {
+    assert vars(run.state_of(ESTIMATORS["token_budget"])) == {
         "low": pytest.approx(expected_state["low"]),
         "high": pytest.approx(expected_state["high"]),
         "solve_rates": {},
@@ -423,7 +424,7 @@ def test_a_reward_that_counts_the_tokens_of_tools_says_so(compose, caplog, rewar
 
 
 def test_verl_knows_our_names():
-    for method in estimators.ESTIMATORS.values():
+    for method in ESTIMATORS.values():
         plain, alias = (core_algos.get_adv_estimator_fn(name) for name in (method.name, f"efficiency.{method.name}"))
         assert plain is alias
         assert plain.__module__ == "verl_efficiency.verl.estimators"
@@ -604,7 +605,7 @@ def test_running_difficulty_recognises_prompts_across_steps(queue, compose, colu
         ours = train_step(queue, compose, step, *BUDGET, "+algorithm.efficiency.difficulty=running", *overrides)
         expected, _ = reference.token_budget(QUEUE_ROWS, settings, expected_state, prompts=prompts)
         assert ours == pytest.approx(expected, abs=FLOAT32)
-    rates = run.state_of(estimators.ESTIMATORS["token_budget"]).solve_rates
+    rates = run.state_of(ESTIMATORS["token_budget"]).solve_rates
     assert sorted(rates.values()) == pytest.approx(sorted(expected_state["rates"].values()))
     if column is not None:
         assert set(rates) == {"0", "1", "2"}
@@ -622,7 +623,7 @@ def test_hapo_recognises_prompts_across_steps(queue, compose, column):
         expected = formulas.hapo(QUEUE_ROWS, HapoSettings(), history)
         assert steps[-1] == pytest.approx(expected, abs=FLOAT32)
     assert steps[0] != steps[1]
-    shortest = run.state_of(estimators.ESTIMATORS["hapo"]).shortest
+    shortest = run.state_of(ESTIMATORS["hapo"]).shortest
     assert sorted(shortest.values()) == [3, 4, 6]
 
 
@@ -638,7 +639,7 @@ def test_toggle_keeps_the_budgets_of_its_prompts(queue, compose):
             formulas.toggle(QUEUE_ROWS, ToggleSettings(phase_steps=1), state), abs=FLOAT32
         )
     assert steps[0] != steps[1]
-    assert sorted(run.state_of(estimators.ESTIMATORS["toggle"]).budgets.values()) == [6.0, 6.0, 8.0]  # medians
+    assert sorted(run.state_of(ESTIMATORS["toggle"]).budgets.values()) == [6.0, 6.0, 8.0]  # medians
 
 
 @pytest.mark.e2e

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import ESTIMATORS as ESTIMATORS
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.own import all_estimators

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import ESTIMATORS as ESTIMATORS
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.cost import count_tool_tokens, count_turns, priced
 from verl_efficiency.methods.own import all_estimators

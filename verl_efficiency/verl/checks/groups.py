@@ -53,7 +53,8 @@ def check_filter(config: Any) -> Iterator[str]:
 
 def advise(config: Any, method: Method | None) -> Iterator[str]:
     """What a run will not learn although nothing is wrong with its settings; ``method`` is the estimator, if ours."""
-    reward = (reward_of(config) or (None,))[0]
+    ours = reward_of(config)
+    reward = ours[0] if ours else None
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}
