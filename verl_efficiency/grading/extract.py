@@ -86,10 +86,10 @@ def extract_answer(
     r"""The answer that a response gives, or ``None``: what its last ``\boxed{}`` holds.
 
     * **Box in a box.** A box that holds nothing but a box is opened.
-    * **Boxes in a row** are one answer in parts: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". Between the boxes of a row is
-      nothing but blanks, commas, semicolons, "and", "or" and print. A row is compared whole. It is right where the reference
-      has the same parts, and a list of guesses is wrong even if one of them is right. Equal parts count once, as in
-      ``\boxed{1/2} or \boxed{0.5}``. Where other words stand between two boxes, the last box counts.
+    * **Boxes in a row** are one answer in parts: ``\boxed{3} \text{ and } \boxed{4}`` is "3, 4". A comma, a semicolon, "and" or
+      "or" joins them, with nothing else but blanks and print between them. A row is compared whole. It is right where the
+      reference has the same parts, and a list of guesses is wrong even if one of them is right. Equal parts count once, as
+      in ``\boxed{1/2} or \boxed{0.5}``. Where other words, or blanks alone, stand between two boxes, the last box counts.
     * **A box that says nothing** is skipped: an empty one, dots, a copied ``\boxed{\text{your answer}}``, see
       :func:`verl_efficiency.grading.boxes.says_something`. The last box that says something counts.
     * **A box that never closes**, because the response is cut off, is skipped too, and the last whole box counts. If it

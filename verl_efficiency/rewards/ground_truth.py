@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from verl_efficiency.grading import extract_boxed
+from verl_efficiency.grading.reading import MAX_CHARS
 
 NO_VALUE = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT")  # how programs print a cell without a value
 MARKS = ("####", "The answer is", "the answer is", "Final answer:", "Final Answer:", "Answer:", "A:")
@@ -30,7 +31,6 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _WORDS_BESIDE_A_BOX = 4
 _WORDS_ON_LINES = 8
 _WORDS_OF_A_SENTENCE = 15
-_MOST_CHARACTERS = 500  # as in grading
 _ONE_QUOTED = re.compile(r"\[\s*'([^']*)'\s*\]")
 
 
@@ -84,7 +84,7 @@ def sentences(answers: Sequence[str]) -> list[int]:
     return [
         number
         for number, answer in enumerate(answers)
-        if len(answer) > _MOST_CHARACTERS or len(_words(answer)) >= _WORDS_OF_A_SENTENCE
+        if len(answer) > MAX_CHARS or len(_words(answer)) >= _WORDS_OF_A_SENTENCE
     ]
 
 
