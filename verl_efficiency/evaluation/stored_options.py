@@ -123,7 +123,7 @@ def _grader(
 
 
 def _voter(extract: Extract) -> Callable[[list[str]], list[str | None]]:
-    from verl_efficiency.grading.numbers import read_number
+    from verl_efficiency.grading.quick import read_number
 
     def vote(text: str) -> str | None:
         answer = extract(text)
