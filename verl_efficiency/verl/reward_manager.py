@@ -11,26 +11,26 @@ verl hands a reward function the decoded text only. This manager adds to ``extra
   begins inside the thinking, and one that is cut off there holds no tag that shows it.
 
 **A reward that raises.** verl's V0 trainer crashes. Its V1 trainer logs the error and drops the sample: the group trains with
-fewer rollouts than ``rollout.n``, validation loses the sample, and a bug in the reward looks like a harder data set. This manager
-keeps the sample with ``score`` 0.0 and the extra ``reward_error`` 1.0 (0.0 for all others); its other extras are zero or empty.
-It logs the first error of each kind with the function, the row and the traceback, and the count at 10, 100, 1000 … A score that
-is not a finite number counts as an error too, because it would spoil the advantages of its whole group.
+fewer rollouts than ``rollout.n``, validation loses the sample, and a bug in the reward looks like a harder data set. This
+manager keeps the sample with ``score`` 0.0 and the extra ``reward_error`` 1.0 (0.0 for all others); its other extras are zero
+or empty. It logs the first error of each kind with the function, the row and the traceback, and the count at 10, 100, 1000 … A
+score that is not a finite number counts as an error too, because it would spoil the advantages of its whole group.
 
 **The same extras for every sample.** verl's V0 trainer (verl 0.8, ``trainer.use_v1=False``) takes the keys of a batch from its
-first sample. A sample that lacks some of them ends the run, or hides them for the whole batch. The keys of our rewards are known,
-so a sample that cannot be scored has them all. Your own function declares what it returns::
+first sample. A sample that lacks some of them ends the run, or hides them for the whole batch. The keys of our rewards are
+known, so a sample that cannot be scored has them all. Your own function declares what it returns::
 
     def my_reward(data_source, solution_str, ground_truth, extra_info): ...
 
     my_reward.extras = {"score": 0.0, "acc": 0.0, "steps": 0.0, "comment": ""}  # values for a sample that cannot be scored
 
 A reward that returns a number declares ``{"acc": 0.0}``, verl's name for it. Without a declaration, the first result tells the
-keys. If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``; for the V0 trainer the error
-is raised, as without this manager, and the log says what to declare.
+keys. If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``; for the V0 trainer the
+error is raised, as without this manager, and the log says what to declare.
 
 Errors never stop the run: whatever a reward worker raises, verl swallows, and the sample is lost. Instead, the start-up checks
-refuse wrong settings and columns of our rewards, and ``trainer.val_before_train`` (verl's default) shows ``reward_error`` before
-the first step. verl does not log the extras of training steps as metrics, so look into the log, or use our trainer
+refuse wrong settings and columns of our rewards, and ``trainer.val_before_train`` (verl's default) shows ``reward_error``
+before the first step. verl does not log the extras of training steps as metrics, so look into the log, or use our trainer
 ``efficiency_sync``, which logs them.
 
 >>> outcomes = Outcomes("my_reward")
@@ -137,7 +137,7 @@ def _unpadded(tensors: Any, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` that raises StopIteration as a RuntimeError: from an executor's thread, asyncio would wait for it forever."""
+    """``function`` with StopIteration as a RuntimeError: from an executor's thread, it would make asyncio wait forever."""
 
     def call(**arguments: Any) -> Any:
         try:
