@@ -50,8 +50,7 @@ def small(tmp_path_factory):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     scored = [
         {
-            "prompt": number,
-            "question": f"problem {number}",
+            "key": f"problem {number}",
             "difficulty": number / 8,
             "acc": float(sample != 3),
             "tokens": 100 + 40 * number + 10 * sample,
