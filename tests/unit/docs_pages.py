@@ -1,13 +1,13 @@
 """The pages that people read, and the code blocks in them. The word after a block's language says what is done with it::
 
-    bash test          run in a folder with small data (tests/unit/test_docs.py)
-    bash e2e=FILE      run by that test or script, which names each script of the block
-    bash gpu, server, cluster, install, long     not run: the word says what it needs, and the site shows it
-    bash verl          calls of `verl-efficiency doctor`, answered without a complaint (tests/contract/test_docs_verl.py)
-    diff verl          the added lines are overrides that doctor accepts (tests/contract/test_docs_verl.py)
-    diff openrlhf      the added lines are flags that our OpenRLHF launcher accepts
-    python test        run
-    python sketch      not run: names in it are yours
+bash test          run in a folder with small data (tests/unit/test_docs.py)
+bash e2e=FILE      run by that test or script, which names each script of the block
+bash gpu, server, cluster, install, long     not run: the word says what it needs, and the site shows it
+bash verl          calls of `verl-efficiency doctor`, answered without a complaint (tests/contract/test_docs_verl.py)
+diff verl          the added lines are overrides that doctor accepts (tests/contract/test_docs_verl.py)
+diff openrlhf      the added lines are flags that our OpenRLHF launcher accepts
+python test        run
+python sketch      not run: names in it are yours
 """
 
 import re

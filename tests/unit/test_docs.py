@@ -160,5 +160,7 @@ def test_the_site_builds_with_a_page_for_every_method(site):
 def test_the_site_loads_nothing_from_elsewhere(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\" >]+)", page.read_text())
-        loaded += re.findall(r"<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+href=\"?(https?:[^\" >]+)", page.read_text())
+        loaded += re.findall(
+            r"<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+href=\"?(https?:[^\" >]+)", page.read_text()
+        )
         assert not loaded, f"{page.relative_to(site)}: {loaded}"
