@@ -32,7 +32,8 @@ def test_links_are_absolute_for_a_package_index():
 def test_the_version_is_the_same_everywhere():
     for file, pattern in (("pyproject.toml", r'^version = "(.+)"'), ("CITATION.cff", r"^version: (.+)")):
         found = re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)
-        assert found and found[1] == verl_efficiency.__version__, file
+        assert found, file
+        assert found[1] == verl_efficiency.__version__, file
 
 
 def test_workflows_name_scripts_that_exist():
