@@ -30,7 +30,9 @@ def check_method(args: Any, options: Options) -> Iterator[str]:
         return
     name, actor, advantage = method.name, args.actor, args.algo.advantage
     yield from check_aggregation(
-        *(method, settings, actor.loss_agg_mode, "--actor.loss_agg_mode"), "leave it out", f"write {ROOT}.normalise none"
+        *(method, settings, actor.loss_agg_mode, "--actor.loss_agg_mode"),
+        "leave it out",
+        f"write {ROOT}.normalise none",
     )
     loss = actor.policy_loss_type
     yield from check_loss(method, settings, loss, "--actor.policy_loss_type", _OF_ROLLOUTS, "leave it out")
