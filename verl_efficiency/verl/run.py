@@ -17,7 +17,7 @@ from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.cost import count_tool_tokens, count_turns, priced
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.variance_routing import StoredResponses
+from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings, SettingsError, unknown
 
 

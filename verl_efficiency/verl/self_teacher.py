@@ -23,8 +23,8 @@ from verl_efficiency.methods import distillation
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
-from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
 from verl_efficiency.verl.estimators import build_rollouts
