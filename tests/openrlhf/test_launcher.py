@@ -258,7 +258,7 @@ def test_untested_modes_are_named(stock, caplog):
 @pytest.mark.parametrize(
     ("flags", "warned"),
     [("token_budget", True), ("variance_routing", True), ("drpo", True), ("s_grpo", False),
-     ("length_shaped --efficiency.shaper kimi", True),
+     ("custom --efficiency.shaper verl_efficiency.methods.shaping.kimi.kimi", True),
      ("token_budget --algo.dynamic_filtering_range 0 1.01", False)],
 )  # fmt: skip
 def test_filtering_of_what_a_method_learns_from_is_said(flags, warned, stock, caplog):

@@ -18,7 +18,6 @@ from verl_efficiency.methods.own import offers
 from verl_efficiency.methods.routing.variance_routing import VarianceRoutingSettings
 from verl_efficiency.methods.shaping.base import ShapingSettings
 from verl_efficiency.methods.shaping.drpo import DrpoSettings
-from verl_efficiency.methods.shaping.length_shaped import LengthShapedSettings
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, teaches
 from verl_efficiency.own_code import lacks, source_file
@@ -306,7 +305,7 @@ def warn(args: Any, options: Options) -> None:
     settings = options.build_settings()
     for text in settings.warnings if settings is not None else ():
         logger.warning("%s", text)
-    by_length = isinstance(settings, ShapingSettings | LengthShapedSettings | DrpoSettings | VarianceRoutingSettings)
+    by_length = isinstance(settings, ShapingSettings | DrpoSettings | VarianceRoutingSettings)
     if by_length and args.algo.dynamic_filtering_enable and args.algo.dynamic_filtering_range[1] <= 1:
         logger.warning(
             "--algo.dynamic_filtering_range: prompts that are always solved are dropped, though %s learns from them to be "

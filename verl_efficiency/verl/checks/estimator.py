@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import SettingsError, misspelt, nearest, unknown
 from verl_efficiency.verl.checks.columns import check_column
@@ -14,7 +14,7 @@ from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
 
-def estimator_of(config: Any) -> Method | None:
+def estimator_of(config: Any) -> Estimator | None:
     """Our method behind ``algorithm.adv_estimator``, or None when it is somebody else's."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
@@ -23,7 +23,7 @@ def estimator_of(config: Any) -> Method | None:
     return all_estimators()[name.removeprefix("efficiency.")] if ours else None
 
 
-def settings_of(method: Method, config: Any) -> Any:
+def settings_of(method: Estimator, config: Any) -> Any:
     from verl_efficiency.verl.estimators import read_settings
 
     return read_settings(method, config.algorithm)
@@ -67,7 +67,7 @@ def _methods_with(keys: Sequence[str]) -> list[str]:
     ]
 
 
-def _elsewhere(method: Method, given: Any) -> str:
+def _elsewhere(method: Estimator, given: Any) -> str:
     """What to add to an error about a setting that ``method`` does not have and other estimators do."""
     try:
         own = [field.name for field in dataclasses.fields(method.settings_class())]
@@ -138,7 +138,7 @@ def advise_on_budget(config: Any) -> Iterator[str]:
                    f"no response can exceed its budget and no token is ever penalised; set it below {limit}")  # fmt: skip
 
 
-def _check_counts(method: Method, settings: Any, trainer: Any) -> Iterator[str]:
+def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
     """The trainer can hand over what the method counts."""
     mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
     if "thinking" in settings.parts and not (v1 and mode == "efficiency_sync"):

@@ -6,7 +6,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator, Method, Reward
 from verl_efficiency.settings import nearest
 from verl_efficiency.verl.checks.extras import known_extras
 from verl_efficiency.verl.checks.reward import reward_of
@@ -51,7 +51,7 @@ def check_filter(config: Any) -> Iterator[str]:
                f"{', '.join(numbers)})")  # fmt: skip
 
 
-def advise(config: Any, method: Method | None) -> Iterator[str]:
+def advise(config: Any, method: Estimator | None) -> Iterator[str]:
     """What a run will not learn although nothing is wrong with its settings; ``method`` is the estimator, if ours."""
     ours = reward_of(config)
     reward = ours[0] if ours else None
@@ -66,7 +66,7 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
         yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so groups where all are "
                f"wrong stay in with metric={metric}; write {KEEP_SOLVED}")  # fmt: skip
         return
-    learner = method if method is not None and _learns_where_all_are_right(method) else None
+    learner: Method | None = method if method is not None and _learns_where_all_are_right(method) else None
     if learner is None and reward is not None and reward.name not in ("accuracy", "batched_accuracy") and not by_score:
         learner = reward
     if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
@@ -93,7 +93,7 @@ def hand_filter_to_sampler(config: Any) -> None:
         }
 
 
-def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterator[str]:
+def _alone(config: Any, method: Estimator | None, reward: Reward | None) -> Iterator[str]:
     where = "actor_rollout_ref.rollout.n"
     if method is not None:
         learned = _learned_alone(method)
@@ -103,7 +103,7 @@ def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterato
                f"the score itself: an answer that scores 0 teaches nothing; write {where}=8")  # fmt: skip
 
 
-def _learned_alone(method: Method) -> str:
+def _learned_alone(method: Estimator) -> str:
     if method.name in ("t_spmo", "drpo"):
         return "nothing is learned, because every advantage is 0"
     if method.name in ("sample_routing", "self_distillation"):
@@ -111,12 +111,11 @@ def _learned_alone(method: Method) -> str:
     return "the advantage is the shaped reward itself, compared with no other rollout"
 
 
-def _learns_where_all_are_right(method: Method) -> bool:
-    shaping = method.module.startswith("verl_efficiency.methods.shaping.")
-    return shaping or method.name in ("variance_routing", "self_distillation")
+def _learns_where_all_are_right(method: Estimator) -> bool:
+    return method.family == "shaping" or method.name in ("variance_routing", "self_distillation")
 
 
-def _shapes_wrong(reward: Method) -> bool:
+def _shapes_wrong(reward: Reward) -> bool:
     """Whether two wrong answers may have different scores."""
     return reward.name in ("cosine", "lcpo_exact", "stop_properly", "composition", "batched_accuracy")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.methods.catalog import REWARDS, Reward
 from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
@@ -35,7 +35,7 @@ def check_reward(config: Any) -> Iterator[str]:
     yield from _check_reward_function(reward.get("custom_reward_function") or {}, config)
 
 
-def reward_of(config: Any) -> tuple[Method, dict[str, Any]] | None:
+def reward_of(config: Any) -> tuple[Reward, dict[str, Any]] | None:
     """Our reward with its keyword arguments, or None where it is somebody else's, or is named or set wrongly."""
     function = (config.get("reward") or {}).get("custom_reward_function") or {}
     module = module_name(function.get("path")) or ""

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from typing import Any
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.settings import MethodSettings, SettingsError
 from verl_efficiency.verl.checks.files import local_files
 
 
-def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iterator[str]:
+def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> Iterator[str]:
     """Our trainer runs, and a method with a self-teacher finds verl set up as it needs it."""
     from verl_efficiency.methods.routing import router_of
     from verl_efficiency.methods.teacher import DistillationSettings
@@ -71,7 +71,7 @@ def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iter
                "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
 
 
-def _check_media(method: Method, data: Any) -> Iterator[str]:
+def _check_media(method: Estimator, data: Any) -> Iterator[str]:
     """No row of a local training file has pictures, videos or sound."""
     import pyarrow.parquet as pq
 
