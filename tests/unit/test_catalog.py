@@ -11,6 +11,7 @@ import pytest
 
 from verl_efficiency.methods.catalog import ESTIMATORS, METHODS, REWARDS
 from verl_efficiency.methods.page import meanings
+from verl_efficiency.rewards.base import RewardSettings
 from verl_efficiency.settings import MethodSettings
 
 REQUIRED = {  # all others work by name alone
@@ -34,7 +35,7 @@ def test_names_are_unique():
 def test_what_follows_from_the_name_is_there(method):
     assert method.function().__name__ == method.name
     settings = settings_of(method)
-    assert isinstance(settings, MethodSettings)
+    assert isinstance(settings, RewardSettings if method.hook == "reward" else MethodSettings)
     described = meanings(type(settings))
     for field in fields(settings):
         assert described.get(field.name), f"{field.name} of {type(settings).__name__} is not documented"

@@ -12,16 +12,17 @@ from typing import Any
 
 from rich.progress import track
 
-from verl_efficiency import rewards
 from verl_efficiency.data.files import write_lines
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
+from verl_efficiency.rewards.accuracy import accuracy
+from verl_efficiency.rewards.batched_accuracy import batched_accuracy
 from verl_efficiency.settings import SettingsError, nearest, require
 
 REWARDS: dict[str, Callable[..., dict[str, Any]]] = {
-    "accuracy": rewards.accuracy,
-    "batched_accuracy": rewards.batched_accuracy,
+    "accuracy": accuracy,
+    "batched_accuracy": batched_accuracy,
 }
 
 

@@ -123,5 +123,4 @@ class Reward(Method):
         return f"verl_efficiency.rewards.{self.name}"
 
     def settings_class(self) -> type[Any]:
-        module, name = importlib.import_module(self.module), "".join(map(str.capitalize, self.name.split("_")))
-        return getattr(module, f"{name}Settings", None) or getattr(module, f"{name}RewardSettings")
+        return self.function().settings  # type: ignore[attr-defined]  # the decorator of rewards/base.py puts it there

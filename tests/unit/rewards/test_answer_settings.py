@@ -10,7 +10,7 @@ from verl_efficiency.data import PackingSettings, pack_rows, read_rows, write_ro
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.page import meanings
 from verl_efficiency.rewards import accuracy, batched_accuracy
-from verl_efficiency.rewards.inputs import AnswerSettings
+from verl_efficiency.rewards.base import AnswerSettings
 from verl_efficiency.settings import SettingsError
 
 TOLD = {"response_tokens": 50, "response_limit": 100, "truncated": False, "difficulty": 0.5} | {

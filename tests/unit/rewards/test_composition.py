@@ -7,7 +7,7 @@ import pytest
 from verl_efficiency import rewards
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.rewards import CompositionSettings, composition
-from verl_efficiency.rewards.inputs import read_settings
+from verl_efficiency.rewards.base import read_settings
 from verl_efficiency.settings import SettingsError
 
 RIGHT = r"so so so so \boxed{4}"

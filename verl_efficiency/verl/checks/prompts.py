@@ -6,9 +6,9 @@ from typing import Any
 
 from verl_efficiency.data.files import Sample
 from verl_efficiency.methods.catalog import Method
+from verl_efficiency.rewards.base import AnswerSettings
 from verl_efficiency.rewards.batched_accuracy import BatchedAccuracySettings
 from verl_efficiency.rewards.ground_truth import read_answers
-from verl_efficiency.rewards.inputs import AnswerSettings
 from verl_efficiency.verl.checks.dataset import OURS
 
 

@@ -112,9 +112,9 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
         return
     if method.name == "composition" and str(config.algorithm.adv_estimator) == "gdpo":
         yield from _check_components(settings, config)
-    if method.name == "repetition":
-        yield ("reward.custom_reward_function.name: repetition alone would teach the empty response; make it a term of "
-               "composition, which by default is accuracy with a little of it")  # fmt: skip
+    if settings.only_as_term:
+        yield (f"reward.custom_reward_function.name: {method.name} alone {settings.only_as_term}; make it a term of "
+               "composition (by default accuracy with a little of repetition)")  # fmt: skip
     manager = config.reward.reward_manager
     if settings.needs_cost and manager.source == "register" and manager.name != "efficiency":
         yield (f"reward.reward_manager.name: {method.name} must be told what a response cost, which {manager.name} does not "
