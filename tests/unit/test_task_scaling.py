@@ -9,7 +9,10 @@ from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.evaluation.engines import Answer, Engine, Sampling
-from verl_efficiency.evaluation.task_scaling import fit_law, load_scaling, plot_scaling, scaling_table, task_scaling
+from verl_efficiency.evaluation.plot import plot_scaling
+from verl_efficiency.evaluation.report import load_scaling
+from verl_efficiency.evaluation.tables import scaling_table
+from verl_efficiency.evaluation.task_scaling import fit_law, task_scaling
 from verl_efficiency.settings import SettingsError
 
 

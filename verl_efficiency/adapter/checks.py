@@ -172,7 +172,7 @@ def learns_where_all_are_right(method: Method, settings: Any) -> bool:
 def only_a_term(reward: Method) -> str | None:
     """Why no run may use a reward alone, if so."""
     reason = reward.settings_class().only_as_term
-    return f"{reward.name} alone is not a reward, since {reason}; make it a term of composition" if reason else None
+    return f"{reward.name} alone {reason}; make it a term of composition" if reason else None
 
 
 def state_is_lost(method: Method, where: str, fix: str) -> str:

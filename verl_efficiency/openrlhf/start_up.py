@@ -15,7 +15,7 @@ from verl_efficiency.adapter.checks import (
     state_is_lost,
     with_limit,
 )
-from verl_efficiency.methods.catalog import REWARDS
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
 from verl_efficiency.methods.own import offers
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.check_data import check_data
@@ -65,9 +65,15 @@ def reward_file(name: str) -> str:
     file = Path(rewards.__file__).parent / f"{name}.py"
     if file.exists():
         return str(file)
-    problem = only_a_term(REWARDS[name]) or f"{name} needs settings (the method {ROOT}.method {name} does not)"
+    why = only_a_term(REWARDS[name])
+    try:
+        REWARDS[name].build_settings({}, name)
+    except SettingsError as error:
+        why = f"{name} has no defaults for all of its settings ({error})"
+        if name in ESTIMATORS:
+            why += f", but {ROOT}.method {name} has"
     raise SettingsError(
-        f"{ROOT}.reward: {problem}; write a reward file of your own, see verl_efficiency.openrlhf.reward"
+        f"{ROOT}.reward: {why or f'there is no {file}'}; write a reward file of your own, see verl_efficiency.openrlhf.reward"
     )
 
 

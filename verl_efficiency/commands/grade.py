@@ -1,4 +1,4 @@
-"""The command ``verl-efficiency grade``, as typer wants it."""
+"""The command ``verl-efficiency grade``."""
 
 from collections import Counter
 from functools import partial
@@ -37,7 +37,6 @@ def grade_command(
     deadline: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 3.0,
 ) -> None:
     """Grade responses against answers: a verdict for every row, and how many there are of each."""
-    # Here, so that the other commands start without numpy and pyarrow.
     from verl_efficiency.data.columns import column
     from verl_efficiency.data.files import place_of, read_rows, require_ending, require_other_file, write_lines
     from verl_efficiency.data.parquet import answer_texts
