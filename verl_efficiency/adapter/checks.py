@@ -169,6 +169,12 @@ def learns_where_all_are_right(method: Method, settings: Any) -> bool:
     return of_ours or isinstance(settings, ShapingSettings) or method.name in _LEARNS_WHERE_ALL_ARE_RIGHT
 
 
+def only_a_term(reward: Method) -> str | None:
+    """Why no run may use a reward alone, if so."""
+    reason = reward.settings_class().only_as_term
+    return f"{reward.name} alone {reason}; make it a term of composition" if reason else None
+
+
 def state_is_lost(method: Method, where: str, fix: str) -> str:
     """The line for a run that has no place to save what the method carries from step to step."""
     return f"{where}: {method.name} carries state from step to step, and a resumed run would lose it; {fix}"

@@ -11,6 +11,7 @@ from verl_efficiency.adapter.checks import (
     check_budget,
     has_teacher,
     learns_where_all_are_right,
+    only_a_term,
     state_is_lost,
     with_limit,
 )
@@ -64,14 +65,16 @@ def reward_file(name: str) -> str:
     file = Path(rewards.__file__).parent / f"{name}.py"
     if file.exists():
         return str(file)
+    why = only_a_term(REWARDS[name])
     try:
-        settings: Any = REWARDS[name].build_settings({}, name)
-        why = f"{name} alone {settings.only_as_term}" if settings.only_as_term else f"there is no {file}"
+        REWARDS[name].build_settings({}, name)
     except SettingsError as error:
         why = f"{name} has no defaults for all of its settings ({error})"
         if name in ESTIMATORS:
             why += f", but {ROOT}.method {name} has"
-    raise SettingsError(f"{ROOT}.reward: {why}; write a reward file of your own, see verl_efficiency.openrlhf.reward")
+    raise SettingsError(
+        f"{ROOT}.reward: {why or f'there is no {file}'}; write a reward file of your own, see verl_efficiency.openrlhf.reward"
+    )
 
 
 def stock_flags(options: Options, arguments: list[str]) -> list[str]:
