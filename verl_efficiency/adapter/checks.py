@@ -12,8 +12,6 @@ from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
-# Rewards that no run may use alone.
-ONLY_A_TERM = {"repetition": "repetition alone would teach the empty response; make it a term of composition"}
 # Methods whose result says how much each token of a rollout counts, beside those that need our trainer.
 _WEIGHS_TOKENS = ("s_grpo",)
 _LEARNS_WHERE_ALL_ARE_RIGHT = ("variance_routing", "self_distillation", "concise_teacher")
@@ -169,6 +167,12 @@ def learns_where_all_are_right(method: Method, settings: Any) -> bool:
 
     of_ours = method.module.startswith("verl_efficiency.methods.shaping.")
     return of_ours or isinstance(settings, ShapingSettings) or method.name in _LEARNS_WHERE_ALL_ARE_RIGHT
+
+
+def only_a_term(reward: Method) -> str | None:
+    """Why no run may use a reward alone, if so."""
+    reason = reward.settings_class().only_as_term
+    return f"{reward.name} alone {reason}; make it a term of composition" if reason else None
 
 
 def state_is_lost(method: Method, where: str, fix: str) -> str:

@@ -7,7 +7,7 @@ from verl_efficiency.adapter.checks import learns_where_all_are_right
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.settings import nearest
 from verl_efficiency.verl.checks.extras import known_extras
-from verl_efficiency.verl.checks.reward import reward_of
+from verl_efficiency.verl.checks.reward import OurReward, reward_of
 
 SAMPLER = "trainer.v1.sampler.custom_sampler"
 OURS = "pkg://verl_efficiency.verl.sampler"
@@ -51,8 +51,7 @@ def check_filter(config: Any) -> Iterator[str]:
 
 def advise(config: Any, method: Method | None) -> Iterator[str]:
     """What a run with correct settings will not learn. ``method`` is the estimator if it is ours."""
-    ours = reward_of(config)
-    reward = ours[0] if ours else None
+    reward = reward_of(config)
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}
@@ -60,17 +59,17 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
         return
     metric = groups.get("metric")
     by_score = metric in ("reward", "score")
-    if by_score and reward is not None and _shapes_wrong(reward):
-        yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so with metric={metric} "
-               f"groups where every rollout is wrong stay in; write {KEEP_SOLVED}")  # fmt: skip
+    if by_score and reward is not None and reward.settings.ranks_wrong:
+        yield (f"algorithm.filter_groups.metric: {reward.method.name} gives wrong answers different scores, so with "
+               f"metric={metric} groups where every rollout is wrong stay in; write {KEEP_SOLVED}")  # fmt: skip
         return
     from verl_efficiency.verl.checks.estimator import settings_of
 
     learner = method
     if method is None or not learns_where_all_are_right(method, settings_of(method, config)):
         learner = None
-    if learner is None and reward is not None and reward.name not in ("accuracy", "batched_accuracy") and not by_score:
-        learner = reward
+    if learner is None and reward is not None and reward.settings.ranks_correct and not by_score:
+        learner = reward.method
     if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
         yield (f"algorithm.filter_groups.enable: metric={metric} drops groups where every rollout is correct, and "
                f"{learner.name} learns most from them; write {KEEP_SOLVED}")  # fmt: skip
@@ -95,7 +94,7 @@ def hand_filter_to_sampler(config: Any) -> None:
         }
 
 
-def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterator[str]:
+def _alone(config: Any, method: Method | None, reward: OurReward | None) -> Iterator[str]:
     where = "actor_rollout_ref.rollout.n"
     if method is not None:
         learned = _learned_alone(method)
@@ -111,11 +110,6 @@ def _learned_alone(method: Method) -> str:
     if method.name in ("sample_routing", "self_distillation"):
         return "no rollout has a correct sibling to learn from"
     return "the advantage is the shaped reward itself"
-
-
-def _shapes_wrong(reward: Method) -> bool:
-    """Whether two wrong answers may have different scores."""
-    return reward.name in ("cosine", "lcpo_exact", "stop_properly", "composition", "batched_accuracy")
 
 
 def _sampler(config: Any) -> Any:

@@ -1,11 +1,10 @@
-"""The command ``verl-efficiency pack``, as typer wants it."""
+"""The command ``verl-efficiency pack``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.settings import SettingsError, build_settings, require, unknown
 
 if TYPE_CHECKING:
@@ -54,7 +53,6 @@ def pack_command(
     form: Annotated[str, typer.Option("--format", help="For whom to write: verl or openrlhf.")] = "verl",
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, write single problems in verl's form)."""
-    # Here, so that the other commands start without numpy and pyarrow.
     from verl_efficiency.data.files import read_sample, require_ending, require_other_file
     from verl_efficiency.data.length_prompts import add_levels, add_targets, ask
     from verl_efficiency.data.openrlhf import write_openrlhf
@@ -67,6 +65,7 @@ def pack_command(
         pack_parquet,
         write_rows,
     )
+    from verl_efficiency.data.settings import PackingSettings
 
     if form not in ("verl", "openrlhf"):
         raise SettingsError(f"--format: {unknown('format', form, ('verl', 'openrlhf'))}")

@@ -1,6 +1,7 @@
-"""Batched sampling with Hugging Face ``generate``: seeds per request, log-probabilities, and finished rows dropped early.
+"""Batched sampling with Hugging Face ``generate``: a seed per row, log-probabilities, finished rows dropped early.
 
-Knows neither verl nor Ray. Shapes: B rows, L prompt and response so far, T new tokens, V vocabulary.
+``evaluate`` and the CPU rollout of verl both draw with it. Shapes: B rows, L prompt and response so far, T new tokens,
+V vocabulary.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -21,8 +22,8 @@ from transformers import (
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How to draw a token: ``temperature`` >= 0 (0 takes the most likely), ``top_p`` in (0, 1], ``top_k`` (< 1: all)."""
+class Draw:
+    """How a token is drawn: ``temperature`` >= 0 (0 is greedy), ``top_p`` in (0, 1], ``top_k`` (below 1: all tokens)."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -30,11 +31,11 @@ class Sampling:
 
 
 @dataclass
-class Request:
+class Completion:
     """One prompt and, once :func:`generate` has yielded it, its response.
 
-    The response depends on the weights, the prompt, the sampling and ``seed``; not on which requests share the batch
-    (up to rounding: the shape of a batch changes the last bits of a logit).
+    The response depends on the weights, the prompt, the draw and ``seed``. It does not depend on the other rows of the
+    batch, except that the shape of a batch changes the last bits of a logit.
     """
 
     prompt: list[int]
@@ -52,41 +53,43 @@ class Request:
 @torch.inference_mode()
 def generate(
     model: PreTrainedModel,
-    requests: Sequence[Request],
-    sampling: Sampling,
+    completions: Sequence[Completion],
+    draw: Draw,
     *,
     eos_ids: Collection[int],
     pad_id: int,
     segment: int = 32,
-) -> Iterator[Request]:
-    """Fill in the responses of ``requests``, all in one batch, and yield each request when its response is complete.
-
-    A batch runs as long as its longest response. So it is run in segments of at most ``segment`` tokens, and after each one
-    the finished rows leave the batch and its key-value cache.
+) -> Iterator[Completion]:
+    """Fill in the responses of ``completions``, all in one batch, and yield each one when its response is complete.
 
     Args:
-        model: a decoder in eval mode. Its ``generation_config`` is emptied: transformers would take from it whatever is not
-            said here, and what a checkpoint suggests (Qwen: top_k 20, repetition_penalty 1.05) must not join in unasked.
-        requests: at least one; prompts may differ in length (they are padded on the left).
+        model: a decoder in eval mode. Its ``generation_config`` is emptied, because transformers fills in from it what a call
+            leaves out, and a checkpoint's own defaults (Qwen: top_k 20, repetition_penalty 1.05) must not apply.
+        completions: at least one. Prompts may differ in length; they are padded on the left.
+        draw: how tokens are drawn.
         eos_ids: tokens that end a response; empty to always generate ``max_tokens``.
         pad_id: any valid token id; padding is masked.
+        segment: after so many tokens, finished rows leave the batch and its key-value cache. With the limit of the longest
+            row, the batch runs in one call, which also works for caches that cannot drop rows.
     """
     model.generation_config = GenerationConfig()
-    rows = list(requests)
+    rows = list(completions)
     width = max(len(row.prompt) for row in rows)
     ids_BL = torch.full((len(rows), width), pad_id)
-    mask_BL = torch.zeros((len(rows), width), dtype=torch.long)
+    mask_BL = torch.zeros_like(ids_BL)
     for index, row in enumerate(rows):
         ids_BL[index, width - len(row.prompt) :] = torch.tensor(row.prompt)
         mask_BL[index, width - len(row.prompt) :] = 1
-    uniforms_BT = torch.from_numpy(_uniforms(rows))
+    ids_BL, mask_BL = ids_BL.to(model.device), mask_BL.to(model.device)
+    exact = torch.float32 if model.device.type == "mps" else torch.float64  # MPS has no float64
+    uniforms_BT = torch.from_numpy(_uniforms(rows)).to(model.device, exact)
 
     generate_tokens: Any = model.generate  # typed on a mixin that the class itself does not inherit
     cache = None
     step = 0
-    while rows:
+    while True:
         steps = min(segment, max(row.max_tokens for row in rows) - step)
-        draw = _DrawToken(sampling, uniforms_BT[:, step : step + steps])
+        drawing = _DrawToken(draw, uniforms_BT[:, step : step + steps])
         output: Any = generate_tokens(
             input_ids=ids_BL,
             attention_mask=mask_BL,
@@ -99,24 +102,26 @@ def generate(
                 return_dict_in_generate=True,
                 use_cache=True,
             ),
-            logits_processor=LogitsProcessorList([draw]),
+            logits_processor=LogitsProcessorList([drawing]),
         )
         new_BT = output.sequences[:, ids_BL.shape[1] :]
-        _append(rows, new_BT.tolist(), torch.stack(draw.log_probs_TB, dim=1).tolist(), frozenset(eos_ids))
+        _append(rows, new_BT.tolist(), torch.stack(drawing.log_probs_TB, dim=1).tolist(), frozenset(eos_ids))
         step += steps
 
         yield from (row for row in rows if row.done)
         keep = [index for index, row in enumerate(rows) if not row.done]
         rows = [rows[index] for index in keep]
+        if not rows:
+            return
         cache = output.past_key_values
         if len(keep) < len(ids_BL):
-            cache.batch_select_indices(torch.tensor(keep, dtype=torch.long))
+            cache.batch_select_indices(torch.tensor(keep, device=ids_BL.device))
         ids_BL = output.sequences[keep]
         mask_BL = torch.cat([mask_BL, torch.ones_like(new_BT)], dim=1)[keep]
         uniforms_BT = uniforms_BT[keep]
 
 
-def _uniforms(rows: Sequence[Request]) -> np.ndarray:
+def _uniforms(rows: Sequence[Completion]) -> np.ndarray:
     """One number in [0, 1) per row and step, from the row's own seed."""
     uniforms_BT = np.zeros((len(rows), max(row.max_tokens for row in rows)))
     for uniforms_T, row in zip(uniforms_BT, rows, strict=True):
@@ -125,7 +130,7 @@ def _uniforms(rows: Sequence[Request]) -> np.ndarray:
 
 
 def _append(
-    rows: Sequence[Request], tokens_BT: list[list[int]], log_probs_BT: list[list[float]], eos_ids: frozenset[int]
+    rows: Sequence[Completion], tokens_BT: list[list[int]], log_probs_BT: list[list[float]], eos_ids: frozenset[int]
 ) -> None:
     for row, tokens_T, log_probs_T in zip(rows, tokens_BT, log_probs_BT, strict=True):
         for token, log_prob in zip(tokens_T, log_probs_T, strict=True):
@@ -137,24 +142,23 @@ def _append(
 
 
 class _DrawToken(LogitsProcessor):
-    """Draw each row's token from the processed scores, keep its log-probability, and leave only that token possible.
+    """Draws each row's token, keeps its log-probability, and leaves only that token possible.
 
-    Drawing here and not in ``generate`` gives every row a random stream of its own, and the log-probability costs no
-    memory beyond one number per token. It is the one after temperature, top-k and top-p, as in vLLM's
-    ``processed_logprobs``, which verl asks for.
+    Because it draws here and not in ``generate``, every row has its own random stream, and a log-probability costs one
+    number per token. It is taken after temperature, top-k and top-p, as vLLM's ``processed_logprobs``, which verl asks for.
     """
 
-    def __init__(self, sampling: Sampling, uniforms_BT: torch.Tensor) -> None:
-        self.greedy = sampling.temperature == 0
+    def __init__(self, draw: Draw, uniforms_BT: torch.Tensor) -> None:
+        self.greedy = draw.temperature == 0
         self.uniforms_BT = uniforms_BT
         self.log_probs_TB: list[torch.Tensor] = []
         self.warpers: list[Any] = []
-        if not self.greedy and sampling.temperature != 1:
-            self.warpers.append(TemperatureLogitsWarper(float(sampling.temperature)))
-        if sampling.top_k > 0:
-            self.warpers.append(TopKLogitsWarper(sampling.top_k))
-        if sampling.top_p < 1:
-            self.warpers.append(TopPLogitsWarper(sampling.top_p))
+        if not self.greedy and draw.temperature != 1:
+            self.warpers.append(TemperatureLogitsWarper(float(draw.temperature)))
+        if draw.top_k > 0:
+            self.warpers.append(TopKLogitsWarper(draw.top_k))
+        if draw.top_p < 1:
+            self.warpers.append(TopPLogitsWarper(draw.top_p))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         scores = scores.float()
@@ -164,8 +168,8 @@ class _DrawToken(LogitsProcessor):
         if self.greedy:
             token_B1 = log_probs_BV.argmax(dim=-1, keepdim=True)
         else:
-            cumulative_BV = log_probs_BV.exp().double().cumsum(dim=-1)
+            cumulative_BV = log_probs_BV.exp().to(self.uniforms_BT.dtype).cumsum(dim=-1)
             point_B1 = self.uniforms_BT[:, len(self.log_probs_TB), None] * cumulative_BV[:, -1:]
-            token_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True)
+            token_B1 = torch.searchsorted(cumulative_BV, point_B1, right=True).clamp_max(scores.shape[1] - 1)
         self.log_probs_TB.append(log_probs_BV.gather(1, token_B1).squeeze(1))
         return torch.full_like(scores, float("-inf")).scatter(1, token_B1, 0.0)
