@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Reward
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
@@ -165,11 +165,14 @@ def learns_where_all_are_right(method: Estimator, settings: Any) -> bool:
     """Whether a group of correct rollouts teaches a method, for example to be shorter."""
     from verl_efficiency.methods.shaping.base import ShapingSettings
 
-    return (
-        method.family == "shaping"
-        or isinstance(settings, ShapingSettings)
-        or method.name in _LEARNS_WHERE_ALL_ARE_RIGHT
-    )
+    of_ours = method.family == "shaping"
+    return of_ours or isinstance(settings, ShapingSettings) or method.name in _LEARNS_WHERE_ALL_ARE_RIGHT
+
+
+def only_a_term(reward: Reward) -> str | None:
+    """Why no run may use a reward alone, if so."""
+    reason = reward.settings_class().only_as_term
+    return f"{reward.name} alone {reason}; make it a term of composition" if reason else None
 
 
 def state_is_lost(method: Estimator, where: str, fix: str) -> str:

@@ -9,7 +9,7 @@ from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.concern import ALIAS
-from verl_efficiency.verl.checks.reward import reward_of
+from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
@@ -95,8 +95,7 @@ def _not_registered(name: str) -> str | None:
 
 
 def _reward_override(reward: str) -> str:
-    function = "reward.custom_reward_function"
-    return f"algorithm.adv_estimator=grpo {function}.path=pkg://verl_efficiency.rewards {function}.name={reward}"
+    return f"algorithm.adv_estimator=grpo {FUNCTION}.path=pkg://verl_efficiency.rewards {FUNCTION}.name={reward}"
 
 
 def advise_on_budget(config: Any) -> Iterator[str]:
@@ -104,7 +103,7 @@ def advise_on_budget(config: Any) -> Iterator[str]:
     method, reward = estimator_of(config), reward_of(config)
     found = [(SETTINGS, settings_of(method, config))] if method else []
     if reward:
-        found.append(("reward.custom_reward_function.reward_kwargs", reward[0].build_settings(reward[1], "")))
+        found.append((KWARGS, reward.settings))
     for where, settings in found:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
 
