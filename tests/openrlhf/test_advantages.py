@@ -19,6 +19,7 @@ from verl_efficiency.methods.routing import SKIP, route
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
 from verl_efficiency.openrlhf.options import take_options
 from verl_efficiency.openrlhf.self_teacher import SelfTeacher
+from verl_efficiency.verl import columns as verl_columns
 from verl_efficiency.verl import run
 from verl_efficiency.verl.estimators import make_estimator
 
@@ -160,7 +161,7 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
         {**read_label(rows[first].label), "raw_prompt": rows[first].text, "prompts": rows[first].prompt}
         for first in range(0, len(rows), SIZE)
     ]
-    monkeypatch.setattr(run, "_rows_of_step", lambda labels, paths: columns)
+    monkeypatch.setattr(verl_columns, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
     thinking = torch.tensor([thinking_of(row) for row in rows])
     monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows), thinking))
@@ -190,7 +191,13 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
     """The names of our groups."""
     from verl_efficiency.openrlhf.batch import Batch
 
-    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings, None, maker.tokenizer).labels_G
+    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
+
+
+def _scored(_self, batch, taught, _prompts):
+    """One id, and its log-probability 0, for every token."""
+    zeros = [torch.zeros(int(batch.mask_BL[row].sum()), 1) for row in taught]
+    return zeros, zeros, None
 
 
 @pytest.mark.parametrize(
@@ -200,10 +207,10 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
 )  # fmt: skip
 def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
     """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
-    monkeypatch.setattr(SelfTeacher, "_prompt", lambda *_: torch.zeros(1))
-    monkeypatch.setattr(SelfTeacher, "_text", lambda *_: "")
-    monkeypatch.setattr(SelfTeacher, "_score", lambda _self, _batch, routed, _prompts: (
-        [torch.zeros(1, 1)] * len(routed), [torch.zeros(1, 1)] * len(routed), None))  # fmt: skip
+    monkeypatch.setattr(SelfTeacher, "prompt", lambda *_: torch.zeros(1))
+    monkeypatch.setattr(SelfTeacher, "_messages", lambda *_: [])
+    monkeypatch.setattr(SelfTeacher, "text", lambda *_: "")
+    monkeypatch.setattr(SelfTeacher, "_score", _scored)
     maker = maker_for(name, settings)
     run.reset()
     shares = []
@@ -238,7 +245,8 @@ def _verls_rollouts(name: str, settings: dict, rows: list[SimpleNamespace]):
     lengths = torch.tensor([int(row.mask.sum()) for row in rows])
     uids = np.repeat(np.array([str(group) for group in range(GROUPS)], dtype=object), SIZE)
     scores = torch.tensor([row.score for row in rows])
-    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
+    columns = verl_columns.Columns(run.current_step())
+    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), columns)
 
 
 def test_groups_of_several_prompts_are_refused():
@@ -251,7 +259,7 @@ def test_groups_of_several_prompts_are_refused():
 def test_incomplete_groups_are_refused():
     from verl_efficiency.openrlhf.batch import Batch
 
-    with pytest.raises(ValueError, match="15 rollouts are no whole groups"):
+    with pytest.raises(ValueError, match=r"15 rollouts .*n_samples_per_prompt=4"):
         Batch.of(experiences(step(0)[:15]), SIZE)
 
 
@@ -312,5 +320,5 @@ def test_state_is_saved_and_restored(name, settings):
 
 def test_a_checkpoint_of_another_method_starts_anew_and_says_so(capsys):
     leash = maker_for("leash", {})
-    leash.load_state({"method": "hapo", "values": {}})
+    leash.load_state({"hapo": {}})
     assert "[leash] the checkpoint holds no state of this method: it starts again" in capsys.readouterr().out

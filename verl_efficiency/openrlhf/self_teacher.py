@@ -1,27 +1,23 @@
-"""The trainer's side of self-distillation: who is routed, what the teacher is shown, what the actor's loss is given.
+"""Self-distillation in OpenRLHF's trainer: who is routed, what the teacher is shown, what the actor's loss is given.
 
 The passes are methods of our policy actor (:class:`verl_efficiency.openrlhf.ray_classes.EfficiencyPolicyModelActor`):
-``student_topk`` and ``teacher_targets`` return one tensor per routed rollout, with a row for each of its n tokens. What the
-loss needs travels with the experience as ``info["distil"]``, one tensor (n, 1 + 2K) per rollout: weight, K ids, K
-log-probabilities of the teacher (float32, which holds ids up to 2**24 exactly); an empty one where nothing is distilled.
+``student_topk`` and ``teacher_targets`` return, per taught rollout, a tensor with a row for each of its n tokens. What the loss
+needs travels with the experience as ``info["distil"]``, one tensor (n, 1 + 2K) per rollout: the weight, K ids, and the
+teacher's K log-probabilities, all float32 (exact for ids up to 2**24). It is empty where nothing is distilled.
 
-OpenRLHF carries numbers only from a reward to the trainer, no feedback in words: the teacher is shown demonstrations.
+The teacher is shown demonstrations only: OpenRLHF carries no feedback in words from a reward to the trainer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from verl_efficiency.adapter.teacher import Plan, Teacher, sampled_advantages
 from verl_efficiency.data.openrlhf import read_label
-from verl_efficiency.methods.catalog import Method
-from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
-from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
-from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.openrlhf.batch import Batch
 
 DISTIL = "distil"
@@ -50,103 +46,95 @@ class Passage:
         return cls(sequences, attention_mask, action_mask)
 
 
-class SelfTeacher:
-    """Called by the experience maker once a step, when rollouts and advantages are known.
+class SelfTeacher(Teacher):
+    """The experience maker calls ``teach`` once a step, when rollouts and advantages are known.
 
     Args:
         maker: the experience maker, for its actor group, tokenizer and settings.
     """
 
     def __init__(self, maker: Any) -> None:
+        super().__init__(maker.method, maker.method_settings, maker.tokenizer)
         self.maker, self.args = maker, maker.args
-        self.method: Method = maker.method
-        self.settings: DistillationSettings = maker.method_settings
 
     def teach(
         self, batch: Batch, rollouts: Rollouts, advantages_BL: Tensor, experiences: Sequence[Any]
     ) -> dict[str, float]:
-        """Route; have the teacher score the routed rollouts; write what the loss needs. ``advantages_BL`` is changed in place.
+        """Route, have the teacher score the taught rollouts, write what the loss needs; ``advantages_BL`` changes in place.
 
         Returns: metrics of the step.
         """
-        routes = route(self.method.own_router(), rollouts, self.settings)
-        routed = routes.distil_B.nonzero().flatten().tolist()
-        metrics = {"teacher_rows": float(len(routed))}
-        topk = self.settings.full_logit_distillation
+        plan = self.plan(rollouts)
+        metrics = {"teacher_rows": float(len(plan.taught))}
         targets = [torch.empty(0)] * len(rollouts.lengths_B)
-        if routed:
-            prompts = [self._prompt(batch, rollouts, routes, row) for row in routed]
-            metrics["teacher_prompt_tokens"] = sum(map(len, prompts)) / len(prompts)
-            ids, logps, entropy = self._score(batch, routed, prompts)
-            weights_N = torch.ones(sum(map(len, logps)))
-            if entropy is not None:
-                weights_N = entropy_weights(torch.cat(entropy), self.settings.entropy_beta)
-                metrics["teacher_entropy"] = float(torch.cat(entropy).mean())
-            weights = weights_N.split([len(part) for part in logps])
-            if ids is not None:
-                for row, weight, row_ids, row_logps in zip(routed, weights, ids, logps, strict=True):
-                    targets[row] = torch.cat([weight[:, None], row_ids.float(), row_logps.float()], dim=1)
+        if plan.taught:
+            prompts = [self.prompt(plan, row, self._messages(batch, row), batch.tokens_B) for row in plan.taught]
+            ids, logps, entropy = self._score(batch, plan.taught, prompts)
+            weights, values = self.weights(plan, entropy)
+            metrics |= values | {"teacher_prompt_tokens": sum(map(len, prompts)) / len(prompts)}
+            if ids is None:
+                metrics |= self._as_advantages(batch, plan, weights, logps, advantages_BL, experiences)
             else:
-                metrics |= self._as_advantages(batch, routed, weights, logps, advantages_BL, experiences)
-        if topk:
+                for row, weight, row_ids, row_logps in zip(plan.taught, weights, ids, logps, strict=True):
+                    targets[row] = torch.cat([weight[:, None], row_ids.float(), row_logps.float()], dim=1)
+        if self.settings.full_logit_distillation:
             self._attach(batch, targets, experiences)
-        skipped_B = routes.route_B == SKIP
-        if skipped_B.any() and not skipped_B.all():
-            kept_BL = batch.mask_BL * ~skipped_B[:, None]
+        if plan.skipped:
+            kept_BL = batch.mask_BL.clone()
+            kept_BL[plan.skipped] = 0
             for experience, mask_EA in zip(experiences, batch.scatter(kept_BL, experiences), strict=True):
                 experience.action_mask = mask_EA
-        state = self.maker.method_state
-        if isinstance(state, StoredResponses) and self.settings.keeps_state:
-            state.offer_all(rollouts, lambda row: self._text(batch, row))
-            metrics["stored_responses"] = float(len(state.texts))
-        return metrics
+        return metrics | self.store(self.maker.method_state, plan, batch.tokens_B)
 
     def _score(
-        self, batch: Batch, routed: list[int], prompts: list[Tensor]
+        self, batch: Batch, taught: list[int], prompts: list[Tensor]
     ) -> tuple[list[Tensor] | None, list[Tensor], list[Tensor] | None]:
-        """Per routed rollout: K ids or None; what the teacher gives them, or the sampled token; its entropy or None."""
-        students = self._passages(batch, routed, [batch.prompt_tokens_B[row] for row in routed])
-        teachers = self._passages(batch, routed, prompts)
+        """Per taught rollout: K ids or None; log-probabilities at them, or at the sampled token; the entropy or None."""
+        students = self._passages(batch, taught, [batch.prompts_B[row] for row in taught])
+        teachers = self._passages(batch, taught, prompts)
         ids = None
         if self.settings.full_logit_distillation:
             ids = self._run("student_topk", passage=students)
         average = self.settings.teacher_regularization == "ema"
         if average:
-            self.maker.wait(self.maker.actor_model_group.async_run_method(method_name="exchange_teacher"))
+            self._exchange()
         if ids is None and self.settings.entropy_beta == 0:
-            logps, entropy = self._sampled(teachers, len(routed)), None
+            logps, entropy = self._sampled(teachers), None
         else:
             left = iter(ids or [])
             parts = [[next(left) for _ in passage.sequences] if ids else None for passage in teachers]
             scored = self._run("teacher_targets", passage=teachers, ids=parts)
             logps, entropy = [logp for logp, _ in scored], [entropy for _, entropy in scored]
         if average:
-            self.maker.wait(self.maker.actor_model_group.async_run_method(method_name="exchange_teacher"))
-        count = len(routed)
+            self._exchange()
+        count = len(taught)  # the last passage may stand more than once
         return (None if ids is None else ids[:count]), logps[:count], (None if entropy is None else entropy[:count])
 
-    def _passages(self, batch: Batch, routed: list[int], prompts: list[Tensor]) -> list[Passage]:
-        """Micro-batches, as many for every rank: with ZeRO-3 all must take part in every pass."""
+    def _exchange(self) -> None:
+        """Give the model the teacher's weights, or its own back."""
+        self.maker.wait(self.maker.actor_model_group.async_run_method(method_name="exchange_teacher"))
+
+    def _passages(self, batch: Batch, taught: list[int], prompts: list[Tensor]) -> list[Passage]:
+        """Micro-batches, equally many for every rank: with ZeRO-3 all ranks must take part in every pass."""
         size, ranks = self.args.rollout.micro_batch_size, self.args.actor.num_nodes * self.args.actor.num_gpus_per_node
         passages = [
             Passage.of(
                 prompts[start : start + size],
-                [batch.tokens_B[row] for row in routed[start : start + size]],
-                [batch.mask_BL[row] for row in routed[start : start + size]],
-                self.maker.tokenizer.pad_token_id,
+                [batch.tokens_B[row] for row in taught[start : start + size]],
+                [batch.mask_BL[row] for row in taught[start : start + size]],
+                self.tokenizer.pad_token_id,
             )
-            for start in range(0, len(routed), size)
+            for start in range(0, len(taught), size)
         ]
         return passages + passages[-1:] * (-len(passages) % ranks)
 
     def _run(self, method: str, **lists: list) -> list:
         """Results per rollout of ``method`` on every micro-batch."""
         refs = self.maker.actor_model_group.async_run_method_batch(method_name=method, **lists)
-        duplicates = self.args.ds.ring_attn_size * self.args.ds.tensor_parallel_size
-        return [result for part in self.maker._flatten_results(refs, duplicates) for result in part]
+        return [result for part in self._results(refs) for result in part]
 
-    def _sampled(self, teachers: list[Passage], count: int) -> list[Tensor]:
-        """The stock forward pass, which works with packed samples and split models too."""
+    def _sampled(self, teachers: list[Passage]) -> list[Tensor]:
+        """The stock forward pass, which also works with packed samples and split models."""
         refs = self.maker._dispatch_forward(
             self.maker.actor_model_group,
             self.args.train.colocate_all or self.args.train.colocate_actor_ref,
@@ -154,33 +142,34 @@ class SelfTeacher:
             action_mask=[passage.action_mask for passage in teachers],
             attention_mask=[passage.attention_mask for passage in teachers],
         )
-        duplicates = self.args.ds.ring_attn_size * self.args.ds.tensor_parallel_size
-        passes = self.maker._flatten_results(refs, duplicates)
-        logps = [
+        return [
             row[mask.bool()].float()[:, None]
-            for passage, rows in zip(teachers, passes, strict=True)
+            for passage, rows in zip(teachers, self._results(refs), strict=True)
             for row, mask in zip(rows, passage.action_mask, strict=True)
         ]
-        return logps[:count]
+
+    def _results(self, refs: Any) -> list:
+        """Per micro-batch, without those of ranks that split a sequence or a layer."""
+        return self.maker._flatten_results(refs, self.args.ds.ring_attn_size * self.args.ds.tensor_parallel_size)
 
     def _as_advantages(
         self,
         batch: Batch,
-        routed: list[int],
-        weights: Sequence[Tensor],
+        plan: Plan,
+        weights: list[Tensor],
         logps: list[Tensor],
         advantages_BL: Tensor,
         experiences: Sequence[Any],
     ) -> dict[str, float]:
-        """Sampled-token form: ``w · (log q − log π_old)`` is the advantage, and OpenRLHF's own loss does the rest."""
+        """Distillation on the sampled token: the taught rows get the teacher's advantages, for OpenRLHF's own loss."""
         old_BL = batch.gather([experience.action_log_probs for experience in experiences], experiences)
-        gaps = []
-        for row, weight, logp in zip(routed, weights, logps, strict=True):
-            mask = batch.mask_BL[row].bool()
-            gaps.append(logp[:, 0] - old_BL[row][mask].float())
+        masks = [batch.mask_BL[row].bool() for row in plan.taught]
+        old = [old_BL[row][mask].float() for row, mask in zip(plan.taught, masks, strict=True)]
+        values, metrics = sampled_advantages(weights, [logps_n1[:, 0] for logps_n1 in logps], old)
+        for row, mask, value in zip(plan.taught, masks, values, strict=True):
             advantages_BL[row] = 0
-            advantages_BL[row, mask] = weight * gaps[-1]
-        return {"sampled_kl": -float(torch.cat(gaps).mean())}
+            advantages_BL[row, mask] = value
+        return metrics
 
     def _attach(self, batch: Batch, targets: list[Tensor], experiences: Sequence[Any]) -> None:
         by_place: list[Tensor] = [torch.empty(0)] * len(targets)
@@ -190,27 +179,12 @@ class SelfTeacher:
         for experience in experiences:
             experience.info[DISTIL] = [next(left) for _ in range(len(experience.sequences))]
 
-    def _prompt(self, batch: Batch, rollouts: Rollouts, routes: Routes, row: int) -> Tensor:
-        """The token ids of what the teacher is shown for ``row``."""
-        source, group = int(routes.source_B[row]), int(rollouts.groups_B[row])
-        demonstration = None
-        if source == REFERENCE:
-            demonstration = rollouts.references_G[group]  # type: ignore[index]  # check_routes has seen it
-        elif source >= 0:
-            demonstration = self._text(batch, source)
+    def _messages(self, batch: Batch, row: int) -> list[Mapping]:
+        """The student's prompt, from the label."""
         messages = read_label(batch.labels_B[row])["prompt"]
         if messages is None:
             raise ValueError(
-                f"{self.method.name} shows its teacher the question again, which the label {batch.labels_B[row]!r} does not "
-                "hold; `verl-efficiency pack --format openrlhf` writes such labels"
+                f"{self.method.name} shows its teacher the question again, but the label {batch.labels_B[row]!r} does not hold "
+                "it; `verl-efficiency pack --format openrlhf` writes such labels"
             )
-        ids = self.maker.tokenizer.apply_chat_template(
-            teacher_messages(messages, demonstration, None, self.settings),
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-        )
-        return torch.tensor(truncate_prompt(ids, self.settings))
-
-    def _text(self, batch: Batch, row: int) -> str:
-        return self.maker.tokenizer.decode(batch.tokens_B[row], skip_special_tokens=True)
+        return messages
