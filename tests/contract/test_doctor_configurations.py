@@ -235,7 +235,7 @@ MISTAKES = {
     ),
     "no such router": Mistake(
         (SRPO, SYNC, FSDP2, *ACCURACY), (E + "router=mine",), "algorithm.efficiency.router:", "package.module.function",
-        (E + "router=verl_efficiency.methods.self_distillation.route_all",),
+        (E + "router=verl_efficiency.methods.routing.self_distillation.route_all",),
     ),
     "a filter by what nobody returns": Mistake(
         (GRPO, *ACCURACY, FILTER), ("algorithm.filter_groups.metric=seq_reward",), "algorithm.filter_groups.metric:",

@@ -18,14 +18,15 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from verl.trainer import main_ppo
 from verl.workers.config import RolloutConfig
 
+from tests.contract.conftest import LAUNCH
 from verl_efficiency.settings import SettingsError
-from verl_efficiency.verl import cpu
 from verl_efficiency.verl.cpu import patches
 from verl_efficiency.verl.cpu.hf_generate import Request, Sampling, generate
 from verl_efficiency.verl.cpu.hf_server import HFServer, check_complete, load_weights, read_sampling_params
+from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
 torch.set_num_threads(1)  # these models are tiny, and threads that wait for a busy core are many times slower
-needs_cpu_machine = pytest.mark.skipif(not cpu.wanted(), reason="VERL_PLATFORM is set to something else")
+needs_cpu_machine = pytest.mark.skipif(not cpu_mode(), reason="VERL_PLATFORM is set to something else")
 EOS = 1
 
 
@@ -41,7 +42,7 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 print("plugin", "verl_efficiency.verl.plugin" in sys.modules)
 print("platform", get_platform().device_name)
 print("registered", "cpu" in PlatformRegistry.registered_names())
-print("patches", "verl_efficiency.verl.cpu.patches" in sys.modules)
+print("cpu_modules", any(f"{name}.".startswith("verl_efficiency.verl.cpu.") for name in sys.modules))
 print("engine", os.environ.get("VERL_ENGINE_DEVICE"))
 print("torch.cpu", hasattr(torch.cpu, "empty_cache"))
 print("backend", distributed.initialize_global_process_group_ray.__defaults__)
@@ -53,7 +54,7 @@ UNTOUCHED = {
     "plugin": "True",
     "platform": "cuda",
     "registered": "False",
-    "patches": "False",
+    "cpu_modules": "False",
     "engine": "None",
     "torch.cpu": "False",
     "backend": "(None, None)",
@@ -65,7 +66,7 @@ UNTOUCHED = {
 
 def facts(before: str = "", **env: str) -> dict[str, str]:
     """What a fresh interpreter reports after `import verl`, with ``before`` run first; the switch only if ``env`` has it."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("VERL_ENGINE_DEVICE", cpu.SWITCH)}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("VERL_ENGINE_DEVICE", SWITCH)}
     result = subprocess.run(
         [sys.executable, "-c", f"import torch\n{before}\n{FACTS}"],
         env={**inherited, **env},
@@ -83,6 +84,33 @@ def test_nothing_is_touched_where_nobody_asked_with_or_without_a_gpu():
     assert facts("torch.cuda.is_available = lambda: True") == UNTOUCHED
 
 
+# A run of ours passes the start-up checks, and every module outside of cpu/ is imported.
+WHOLE_PLUGIN = """
+import importlib, pkgutil, sys
+import hydra
+import verl_efficiency.verl as ours
+from verl.trainer import main_ppo
+
+with hydra.initialize_config_module("verl.trainer.config", version_base=None):
+    config = hydra.compose("ppo_trainer", sys.argv[1:])
+main_ppo.validate_config(config, False, False)
+for module in pkgutil.iter_modules(ours.__path__, f"{ours.__name__}."):
+    if module.name != "verl_efficiency.verl.cpu":
+        importlib.import_module(module.name)
+print("imported", sum(name.startswith("verl_efficiency.verl.") for name in sys.modules))
+print("cpu modules", [name for name in sys.modules if f"{name}.".startswith("verl_efficiency.verl.cpu.")])
+"""
+
+
+def test_a_run_of_ours_on_a_machine_with_gpus_imports_nothing_of_the_cpu_folder(fresh, data_file):
+    data = (f"data.train_files={data_file}", f"data.val_files={data_file}")
+    done = fresh("-c", WHOLE_PLUGIN, *LAUNCH, "algorithm.adv_estimator=token_budget", *data, **{SWITCH: ""})
+    assert done.returncode == 0, done.stderr
+    imported, cpu_modules = done.stdout.splitlines()[-2:]
+    assert int(imported.split()[1]) > 20
+    assert cpu_modules == "cpu modules []"
+
+
 def test_a_platform_that_the_user_chose_is_respected():
     assert facts(VERL_PLATFORM="nvidia") == UNTOUCHED
 
@@ -93,7 +121,7 @@ def test_where_the_cpu_is_asked_for_it_is_set_up(before):
         **UNTOUCHED,
         "platform": "cpu",
         "registered": "True",
-        "patches": "True",
+        "cpu_modules": "True",
         "engine": "cuda",
         "torch.cpu": "True",
         "backend": "(None, 'cpu:gloo')",
@@ -106,10 +134,10 @@ def test_where_the_cpu_is_asked_for_it_is_set_up(before):
     ("value", "expected"), [("cpu", True), (" CPU ", True), ("nvidia", False), ("", False), (None, False)]
 )
 def test_the_switch_is_verls_own_variable(monkeypatch, value, expected):
-    monkeypatch.delenv(cpu.SWITCH, raising=False)
+    monkeypatch.delenv(SWITCH, raising=False)
     if value is not None:
-        monkeypatch.setenv(cpu.SWITCH, value)
-    assert cpu.wanted() is expected
+        monkeypatch.setenv(SWITCH, value)
+    assert cpu_mode() is expected
 
 
 def test_the_switch_reaches_the_workers_of_a_cluster_that_runs_already(compose):
@@ -122,7 +150,7 @@ def test_the_switch_reaches_the_workers_of_a_cluster_that_runs_already(compose):
 def test_a_run_on_the_cpu_without_the_switch_is_refused(compose, monkeypatch):
     wanted = ("algorithm.adv_estimator=token_budget", "trainer.device=cpu")
     main_ppo.validate_config(compose(*wanted), False, False)
-    monkeypatch.setenv(cpu.SWITCH, "")
+    monkeypatch.setenv(SWITCH, "")
     with pytest.raises(SettingsError, match="export VERL_PLATFORM=cpu"):
         main_ppo.validate_config(compose(*wanted), False, False)
 

@@ -20,7 +20,7 @@ from verl_efficiency.methods import own
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.self_distillation import SelfDistillationSettings
+from verl_efficiency.methods.routing.self_distillation import SelfDistillationSettings
 from verl_efficiency.methods.shaping.base import ShapingSettings
 from verl_efficiency.openrlhf.options import take_options
 from verl_efficiency.settings import SettingsError

@@ -14,8 +14,8 @@ from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
-from verl_efficiency.methods.variance_routing import StoredResponses
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.own import offers
+from verl_efficiency.methods.routing.variance_routing import VarianceRoutingSettings
 from verl_efficiency.methods.shaping.base import ShapingSettings
 from verl_efficiency.methods.shaping.drpo import DrpoSettings
 from verl_efficiency.methods.shaping.length_shaped import LengthShapedSettings
-from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, teaches
 from verl_efficiency.own_code import lacks, source_file

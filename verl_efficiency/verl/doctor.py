@@ -113,7 +113,7 @@ def probe() -> dict[str, Any]:
     import verl.trainer.ppo.core_algos as core_algos
     import verl.utils.config
 
-    from verl_efficiency.verl import cpu
+    from verl_efficiency.verl.cpu_switch import cpu_mode
 
     functions = core_algos.ADV_ESTIMATOR_REGISTRY
     return {
@@ -122,7 +122,7 @@ def probe() -> dict[str, Any]:
         "estimators": [name for name, fn in functions.items() if fn.__module__ == "verl_efficiency.verl.estimators"],
         "manager": "efficiency" in managers.REWARD_MANAGER,
         "checked": hasattr(verl.utils.config.validate_config, "__wrapped__"),
-        "cpu": cpu.wanted(),
+        "cpu": cpu_mode(),
         "accelerator": _accelerator(),
     }
 
@@ -151,11 +151,11 @@ def _probe_here() -> dict[str, Any]:
 def _probe_ray() -> dict[str, Any]:
     import ray
 
-    from verl_efficiency.verl import cpu
+    from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cpu.wanted():  # as a launch does
-        options["runtime_env"] = {"env_vars": {cpu.SWITCH: "cpu"}}
+    if cpu_mode():  # as a launch does
+        options["runtime_env"] = {"env_vars": {SWITCH: "cpu"}}
     if "RAY_ADDRESS" not in os.environ:
         options |= {"num_cpus": 1, "include_dashboard": False}
     ray.init(**options)

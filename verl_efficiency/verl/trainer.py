@@ -27,7 +27,7 @@ from verl.utils.debug import marked_timer
 
 from verl_efficiency.adapter.metrics import reward_means
 from verl_efficiency.adapter.rollouts import count_thinking
-from verl_efficiency.methods.prefix_credit import TSpmoSettings
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
 from verl_efficiency.verl.batch import read_batch

@@ -7,11 +7,11 @@ from typing import Any
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import SettingsError, misspelt, nearest, unknown
-from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.concern import ALIAS, meant_estimator
 from verl_efficiency.verl.checks.reward import reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
+from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
 
 def estimator_of(config: Any) -> Method | None:
@@ -34,8 +34,8 @@ def check_mode(trainer: Any) -> Iterator[str]:
     mode = str((trainer.get("v1") or {}).get("trainer_mode"))
     if mode != "efficiency_sync" and misspelt(mode, ["efficiency_sync"]):
         yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean 'efficiency_sync'?"
-    if trainer.get("device") == "cpu" and not cpu.wanted():
-        yield f"trainer.device: cpu needs CPU mode; run `export {cpu.SWITCH}=cpu` before the launch (verl 0.9.1)"
+    if trainer.get("device") == "cpu" and not cpu_mode():
+        yield f"trainer.device: cpu needs CPU mode; run `export {SWITCH}=cpu` before the launch (verl 0.9.1)"
     if mode == "efficiency_sync" and not trainer.get("use_v1", False):
         yield "trainer.use_v1: trainer.v1.trainer_mode=efficiency_sync is ignored without the V1 trainer; set it to True"
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from verl_efficiency.methods.advantages import AdvantageName, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import DISTIL, GRPO, NO_SOURCE, REFERENCE, SKIP, Routes, route, routed_outcome
+from verl_efficiency.methods.routing.base import DISTIL, GRPO, NO_SOURCE, REFERENCE, SKIP, Routes, route, routed_outcome
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.settings import SettingsError, require
 

@@ -11,13 +11,13 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from verl_efficiency.methods import prefix_credit as module
-from verl_efficiency.methods.prefix_credit import (
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.selection import t_spmo as module
+from verl_efficiency.methods.selection.t_spmo import (
     TSpmoSettings,
     prefix_credit,
     t_spmo,
 )
-from verl_efficiency.methods.rollouts import Rollouts
 
 checked = settings(max_examples=120, deadline=None, derandomize=True)
 

@@ -38,7 +38,6 @@ from torch import Tensor
 from verl_efficiency.methods.advantages import AdvantageName, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.selection import place_in_group
 from verl_efficiency.settings import MethodSettings, require
 
 BLOCK_ROWS = 64  # rows worked on at once, so that they stay in the processor's cache
@@ -101,7 +100,7 @@ def rollout_keys(rollouts: Rollouts, seed: int) -> np.ndarray:
     digest = hashlib.blake2b(f"{seed}/".encode() + content.tobytes(), digest_size=4).digest()
     start = np.uint32(int.from_bytes(digest, "little"))
     groups_B = _scramble(start ^ rollouts.groups_B.cpu().numpy().astype(np.uint32))
-    place_B = place_in_group(rollouts, []).cpu().numpy().astype(np.uint32)
+    place_B = rollouts.places([]).cpu().numpy().astype(np.uint32)
     return groups_B ^ _scramble(place_B)
 
 

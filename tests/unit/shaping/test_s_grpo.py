@@ -11,7 +11,7 @@ from tests.unit.reference import Row, group_advantage
 from tests.unit.shaping.batches import run, settings_of
 from tests.unit.shaping.formulas import token_weights
 from verl_efficiency.methods.catalog import ESTIMATORS
-from verl_efficiency.methods.token_selection import BLOCK_ROWS
+from verl_efficiency.methods.selection.s_grpo import BLOCK_ROWS
 from verl_efficiency.verl.estimators import make_estimator
 
 ROWS = [Row(float(number % 3 == 0), 20 + number, f"g{number // 4}") for number in range(16)]

@@ -6,7 +6,7 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import DISTIL, INSTRUCTION, NO_SOURCE, SKIP, Routes, route, routed_outcome
+from verl_efficiency.methods.routing.base import DISTIL, INSTRUCTION, NO_SOURCE, SKIP, Routes, route, routed_outcome
 from verl_efficiency.methods.teacher import DistillationSettings, check_template
 from verl_efficiency.settings import SettingsError
 

@@ -9,7 +9,7 @@ Each pair counts once: its credit stands at the first rollout, in row order, tha
 follow have A = 0. EOS is a token like any other; a rollout that ends at p counts in the mean of p and passes no further token.
 
 Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834. We know T-SPMO from reviews of it; the formula for A is our
-reading, and so are the choices that ``TSpmoSettings`` offers, and replay (``methods/replay.py``).
+reading, and so are the choices that ``TSpmoSettings`` offers, and replay (``methods/selection/replay.py``).
 
 Denominators. The weights carry the credit times N / |U|, with N the generated tokens of the batch. verl's
 ``actor.loss_agg_mode=token-mean`` (the recipe sets it) divides the sum over tokens by N, which leaves 1/|U|. With

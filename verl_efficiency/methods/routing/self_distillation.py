@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import SKIP, Routes, route, route_taught, routed_outcome
+from verl_efficiency.methods.routing.base import SKIP, Routes, route, route_taught, routed_outcome
 from verl_efficiency.methods.teacher import DistillationSettings
 
 

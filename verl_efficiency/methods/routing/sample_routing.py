@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing import GRPO, Routes, route, route_taught, routed_outcome
-from verl_efficiency.methods.self_distillation import SelfDistillationSettings
+from verl_efficiency.methods.routing.base import GRPO, Routes, route, route_taught, routed_outcome
+from verl_efficiency.methods.routing.self_distillation import SelfDistillationSettings
 
 
 @dataclass(frozen=True)

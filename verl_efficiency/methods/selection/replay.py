@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.prefix_credit import TSpmoSettings, arrays_of, find_branches
 from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings, arrays_of, find_branches
 
 
 def replay_prefixes(rollouts: Rollouts, settings: TSpmoSettings, step: int) -> tuple[Tensor, Tensor]:
