@@ -164,7 +164,9 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
     monkeypatch.setattr(verl_columns, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
     thinking = torch.tensor([thinking_of(row) for row in rows])
-    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows), thinking))
+    monkeypatch.setattr(
+        run, "_step", run.step(responses_B=responses, feedback_B=(None,) * len(rows), thinking_B=thinking)
+    )
     uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
     return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
 
@@ -194,10 +196,9 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
     return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
 
 
-def _scored(_self, batch, taught, _prompts):
+def _scored(self, plan, _prompts):
     """One id, and its log-probability 0, for every token."""
-    zeros = [torch.zeros(int(batch.mask_BL[row].sum()), 1) for row in taught]
-    return zeros, zeros, None
+    self.ids = self.logps = [torch.zeros(tokens, 1) for tokens in plan.tokens]
 
 
 @pytest.mark.parametrize(
@@ -207,10 +208,9 @@ def _scored(_self, batch, taught, _prompts):
 )  # fmt: skip
 def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
     """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
-    monkeypatch.setattr(SelfTeacher, "prompt", lambda *_: torch.zeros(1))
-    monkeypatch.setattr(SelfTeacher, "_messages", lambda *_: [])
-    monkeypatch.setattr(SelfTeacher, "text", lambda *_: "")
-    monkeypatch.setattr(SelfTeacher, "_score", _scored)
+    monkeypatch.setattr(SelfTeacher, "_prompt", lambda *_: torch.zeros(1))
+    monkeypatch.setattr(SelfTeacher, "_text", lambda *_: "")
+    monkeypatch.setattr(SelfTeacher, "score", _scored)
     maker = maker_for(name, settings)
     run.reset()
     shares = []
@@ -245,8 +245,7 @@ def _verls_rollouts(name: str, settings: dict, rows: list[SimpleNamespace]):
     lengths = torch.tensor([int(row.mask.sum()) for row in rows])
     uids = np.repeat(np.array([str(group) for group in range(GROUPS)], dtype=object), SIZE)
     scores = torch.tensor([row.score for row in rows])
-    columns = verl_columns.Columns(run.current_step())
-    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), columns)
+    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
 
 
 def test_groups_of_several_prompts_are_refused():

@@ -9,48 +9,30 @@ import torch
 from verl_efficiency.adapter import state
 from verl_efficiency.adapter.average import WeightAverage
 from verl_efficiency.adapter.metrics import reward_means
-from verl_efficiency.adapter.rollouts import complete, count_thinking, prompt_name, spread
-from verl_efficiency.adapter.teacher import Teacher, sampled_advantages, token_weights
+from verl_efficiency.adapter.rollouts import Step, complete, count_thinking, prompt_name, spread
+from verl_efficiency.adapter.teacher import Teacher, token_weights
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import SettingsError
 
 
-class Table:
-    """A source of two groups of two, the second of them padding: each answer is there for those who ask."""
-
-    where = "--efficiency"
-
-    def __init__(self, row=None):
-        self.row, self.asked = row, []
-
-    def __getattribute__(self, name):
-        if name in ("rows", "mask", "prompt_tokens", "thinking", "responses", "feedback"):
-            self.asked.append(name)
-        return super().__getattribute__(name)
-
-    def rows(self, rollouts, paths):
-        return [self.row, None]
-
-    def mask(self):
-        return torch.tensor([[1, 0, 1, 1], [1, 1, 0, 0], [0] * 4, [0] * 4])
-
-    def prompt_tokens(self, rollouts):
-        return torch.tensor([10, 10, 0, 0])
-
-    def thinking(self):
-        return torch.tensor([2, 0, 0, 0])
-
-    def responses(self):
-        return tuple(torch.arange(length) for length in (4, 2, 0, 0))
-
-    def feedback(self):
-        return ("wrong", None, None, None)
-
-
 def completed(method, given, row=None):
-    source = Table(row)
+    """Two groups of two, the second of them padding; and the columns that were asked for."""
+    asked = []
+
+    def rows(rollouts, paths):
+        asked.extend(paths)
+        return [row, None]
+
+    step = Step(
+        "--efficiency",
+        rows,
+        mask_BL=torch.tensor([[1, 0, 1, 1], [1, 1, 0, 0], [0] * 4, [0] * 4]),
+        responses_B=tuple(torch.arange(length) for length in (4, 2, 0, 0)),
+        feedback_B=("wrong", None, None, None),
+        thinking_B=torch.tensor([2, 0, 0, 0]),
+    )
     rollouts = Rollouts.build(
         torch.tensor([1.0, 0.0, 0.0, 0.0]),
         torch.tensor([3, 2, 0, 0]),
@@ -58,7 +40,7 @@ def completed(method, given, row=None):
         real_B=torch.tensor([True, True, False, False]),
     )
     settings = ESTIMATORS[method].build_settings(given, "--efficiency")
-    return complete(rollouts, settings, ESTIMATORS[method].new_state(), source), source.asked
+    return complete(rollouts, settings, ESTIMATORS[method].new_state(), step), asked
 
 
 def test_only_what_the_settings_ask_for_is_read():
@@ -78,7 +60,7 @@ def test_only_what_the_settings_ask_for_is_read():
     ],
 )
 def test_costs_are_counted(cost, costs):
-    rollouts, _ = completed("kimi", {"cost": cost})
+    rollouts, _ = completed("kimi", {"cost": cost}, {"prompts": [7] * 10})
     assert rollouts.lengths_B.tolist()[:2] == costs
     assert rollouts.generated_B.tolist() == [3, 2, 0, 0]
 
@@ -87,7 +69,7 @@ def test_columns_of_the_data_set():
     row = {"extra_info": {"difficulty": 0.25, "name": 7, "chat": [{"role": "user", "content": "?"}]}, "raw_prompt": "?"}
     budget = {"difficulty": "data", "difficulty_column": "extra_info.difficulty"}
     rollouts, asked = completed("token_budget", budget, row)
-    assert asked == ["rows"]
+    assert asked == ["extra_info.difficulty"]
     assert rollouts.difficulty_G.tolist() == [0.25, 0.5]  # a group of padding is in the middle
     for given, name in (
         ({}, prompt_name("?")),
@@ -113,8 +95,9 @@ def test_an_empty_column_is_named_as_the_user_wrote_it(value):
 
 def test_responses_and_feedback_are_handed_to_the_methods_that_read_them():
     assert [len(ids) for ids in completed("t_spmo", {})[0].responses_B] == [4, 2, 0, 0]
-    rollouts, asked = completed("sample_routing", {})
-    assert (rollouts.responses_B, rollouts.feedback_B, asked) == (None, ("wrong", None, None, None), ["feedback"])
+    rollouts, _ = completed("sample_routing", {})
+    assert (rollouts.responses_B, rollouts.feedback_B) == (None, ("wrong", None, None, None))
+    assert completed("sample_routing", {"include_environment_feedback": False})[0].feedback_B is None
 
 
 def test_prompts_have_other_names_where_their_text_or_a_role_differs():
@@ -200,9 +183,38 @@ def test_the_average_is_saved_and_restored(tmp_path):
         Plain({"other": torch.tensor([5.0])}, rate=0.5).load(tmp_path)
 
 
-def teacher(name, **given):
-    method = ESTIMATORS[name]
-    return Teacher(method, method.build_settings(given, "--efficiency"), None)
+class Noting(Teacher):
+    """Notes what the loss is given; its passes answer with what the test says."""
+
+    def __init__(self, name, entropy=None, logps=None, **given):
+        super().__init__(ESTIMATORS[name], ESTIMATORS[name].build_settings(given, "--efficiency"), self)
+        self.entropy, self.logps, self.noted = entropy, logps, {}
+
+    def apply_chat_template(self, messages, **_):
+        return [len(messages[-1]["content"])] * 3
+
+    def decode(self, ids, skip_special_tokens):
+        assert skip_special_tokens
+        return " ".join(map(str, ids.tolist()))
+
+    def messages(self, row):
+        return [{"role": "user", "content": f"question {row}"}]
+
+    def score(self, plan, prompts):
+        self.noted["prompts"] = prompts
+        return self.entropy
+
+    def log_probs(self, plan):
+        return self.logps
+
+    def give_targets(self, plan, weights):
+        self.noted["weights"] = [part.tolist() for part in weights]
+
+    def give_advantages(self, plan, values):
+        self.noted["advantages"] = [part.tolist() for part in values]
+
+    def skip(self, rows):
+        self.noted["skipped"] = rows
 
 
 def rollouts_of(*groups):
@@ -214,46 +226,63 @@ def rollouts_of(*groups):
 
 def test_a_plan_names_who_is_taught_and_who_is_skipped():
     groups = [1.0, 0.0, 0.0], [0.0, 0.0]
-    mixed = teacher("sample_routing").plan(rollouts_of(*groups))
+    mixed = Noting("sample_routing").plan(rollouts_of(*groups))
     assert (mixed.taught, mixed.tokens, mixed.skipped) == ([1, 2], [2, 3], [])
-    alone = teacher("self_distillation").plan(rollouts_of(*groups))
+    alone = Noting("self_distillation").plan(rollouts_of(*groups))
     assert (alone.taught, alone.skipped) == ([1, 2], [0, 3, 4])
-    nobody = teacher("self_distillation").plan(rollouts_of([0.0, 0.0]))
+    nobody = Noting("self_distillation").plan(rollouts_of([0.0, 0.0]))
     assert (nobody.taught, nobody.skipped) == ([], [])  # a batch without tokens has no loss
     empty = rollouts_of(*groups)
     empty = dataclasses.replace(empty, lengths_B=torch.tensor([1, 0, 3, 4, 5]))
-    assert teacher("sample_routing").plan(empty).taught == [2]
+    assert Noting("sample_routing").plan(empty).taught == [2]
+
+
+RESPONSES = [torch.arange(length) for length in (1, 2, 3)]
 
 
 def test_weights_by_entropy_are_split_by_rollout():
-    of = teacher("sample_routing", entropy_beta=1.0)
-    plan = of.plan(rollouts_of([1.0, 0.0, 0.0]))
     ln2, ln4 = float(np.log(2)), float(np.log(4))
-    weights, metrics = of.weights(plan, [torch.tensor([0.0, ln2]), torch.tensor([ln2, ln4, ln4])])  # 1, ½ | ½, ¼, ¼
-    assert [part.tolist() for part in weights] == [pytest.approx([2.0, 1.0]), pytest.approx([1.0, 0.5, 0.5])]
-    assert metrics["teacher_entropy"] == pytest.approx((2 * ln2 + 2 * ln4) / 5)
-    assert (metrics["weight_largest"], metrics["weight_smallest"]) == pytest.approx((2.0, 0.5))
-    assert metrics["distil_token_share"] == pytest.approx(5 / 6)
-    equal, metrics = of.weights(plan, None)
-    assert [part.tolist() for part in equal] == [[1.0] * 2, [1.0] * 3]
-    assert "teacher_entropy" not in metrics
+    entropy = [torch.tensor([0.0, ln2]), torch.tensor([ln2, ln4, ln4])]  # weights 1, ½ | ½, ¼, ¼, with mean ½
+    teacher = Noting("sample_routing", entropy, entropy_beta=1.0)
+    metrics = teacher.lesson(teacher.plan(rollouts_of([1.0, 0.0, 0.0])), RESPONSES, None)
+    assert teacher.noted["weights"] == [pytest.approx([2.0, 1.0]), pytest.approx([1.0, 0.5, 0.5])]
+    assert set(teacher.noted) == {"prompts", "weights"}
+    assert metrics == {
+        "teacher_rows": 2.0,
+        "teacher_prompt_tokens": 3.0,
+        "teacher_entropy": pytest.approx((2 * ln2 + 2 * ln4) / 5),
+        "distil_token_share": pytest.approx(5 / 6),
+        "weight_largest": pytest.approx(2.0),
+        "weight_smallest": pytest.approx(0.5),
+        "feedback_share": 0.0,
+    }
 
 
 def test_sampled_tokens_become_advantages():
-    weights, teacher_logps = (
-        [torch.tensor([1.0, 2.0]), torch.tensor([0.5])],
-        [torch.tensor([-1.0, -3.0]), torch.tensor([-2.0])],
-    )
-    old = [torch.tensor([-2.0, -2.5]), torch.tensor([-2.0])]
-    advantages, metrics = sampled_advantages(weights, teacher_logps, old)
-    assert [part.tolist() for part in advantages] == [[1.0, -1.0], [0.0]]
-    assert metrics == {"sampled_kl": pytest.approx(-0.5 / 3)}
+    teacher_logps = [torch.tensor([-1.0, -3.0]), torch.tensor([-2.0, 0.0, -1.0])]
+    old = [torch.tensor([-2.0, -2.5]), torch.tensor([-2.0, -1.0, 0.0])]
+    sampled = {"full_logit_distillation": False, "alpha": 1.0, "entropy_beta": 0.0}
+    teacher = Noting("self_distillation", None, (teacher_logps, old), **sampled)
+    metrics = teacher.lesson(teacher.plan(rollouts_of([1.0, 0.0, 0.0])), RESPONSES, None)
+    assert teacher.noted["advantages"] == [[1.0, -0.5], [0.0, 1.0, -1.0]]
+    assert teacher.noted["skipped"] == [0]
+    assert metrics["sampled_kl"] == pytest.approx(-0.5 / 5)
+    assert "teacher_entropy" not in metrics
+
+
+def test_shortest_correct_responses_are_stored_as_text():
+    teacher = Noting("variance_routing", distil=True, store_responses=True)
+    state = teacher.method.new_state()
+    rollouts = dataclasses.replace(rollouts_of([0.0, 1.0, 1.0]), prompt_ids_G=("sum",))
+    metrics = teacher.lesson(teacher.plan(rollouts), RESPONSES, state)
+    assert state.texts == {"sum": "0 1"}
+    assert metrics == {"teacher_rows": 0.0, "stored_responses": 1.0}
 
 
 @pytest.mark.parametrize(("clip", "expected"), [(2.0, [1.5, 6.0]), (None, [3.0, 3.0])])
 def test_the_weight_of_a_token_is_clipped_and_has_no_gradient(clip, expected):
     log_probs = torch.tensor([0.5, 8.0]).log().requires_grad_()
-    settings = teacher("sample_routing", is_clip=clip).settings
+    settings = Noting("sample_routing", is_clip=clip).settings
     weights = token_weights(torch.full((2,), 3.0), log_probs, torch.zeros(2), settings)
     assert weights.tolist() == pytest.approx(expected)
     assert not weights.requires_grad
@@ -264,7 +293,7 @@ def test_the_weight_of_a_token_is_clipped_and_has_no_gradient(clip, expected):
     [({}, [1, 2, 3, 4]), ({"teacher_refresh_steps": 2}, [2, 4]), ({"teacher_regularization": "none"}, [])],
 )
 def test_the_average_moves_after_these_steps(given, steps):
-    of = teacher("sample_routing", **given)
+    of = Noting("sample_routing", **given)
     assert [step for step in range(1, 5) if of.moves(step)] == steps
 
 

@@ -5,7 +5,7 @@ A method takes :class:`~verl_efficiency.methods.rollouts.Rollouts` and returns a
 
 1. *Settings.* Read the user's mapping, then ``method.build_settings(mapping, where)``; ``where`` is what users of the framework
    write before the name of a setting (``algorithm.efficiency``, ``--efficiency``).
-2. *The data of a step.* A :class:`~.rollouts.Source` with the rows of the data set, responses, feedback and response mask.
+2. *The data of a step.* A :class:`.rollouts.Step`: rows of the data set, response mask, token ids, feedback.
 3. *One call per step.* ``Rollouts.build(scores, lengths, groups)``, :func:`.rollouts.complete`, ``method.function()``, and
    :func:`.rollouts.spread` for advantages (B, L), which go to the place where the framework's loss reads them.
 4. *Metrics.* The outcome's to the framework's log (:mod:`.metrics` has a line for the console, and the reward's components).
@@ -13,7 +13,7 @@ A method takes :class:`~verl_efficiency.methods.rollouts.Rollouts` and returns a
 6. *Start-up.* Refuse, before a model loads, the framework's settings that a method would ignore (:mod:`.checks`).
 7. *Rewards.* Call ours with ``response_tokens``, ``response_limit``, ``truncated`` and ``prompt_id`` in ``extra_info``.
 
-Methods with a self-teacher also need, around :class:`.teacher.Teacher`: a forward pass for the student's top-K tokens and one
-for the teacher (``methods.distillation`` reads their logits), the weighted divergence in the loss, a way to take skipped
-rollouts out of loss and denominator, and a :class:`.average.WeightAverage` that finds the trained weights.
+Methods with a self-teacher also need three subclasses: of :class:`.teacher.Teacher`, which runs the passes through the
+model and hands their results to the loss; of the framework's loss, with the weighted divergence
+(:func:`.teacher.token_weights`, ``methods.distillation``); of :class:`.average.WeightAverage`, which finds the trained weights.
 """

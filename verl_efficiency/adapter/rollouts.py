@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,95 +17,91 @@ from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings
 
-RAW_PROMPT = "raw_prompt"  # the column that names a prompt where the user names none: its text, or its messages
+RAW_PROMPT, PROMPT_IDS = "raw_prompt", "prompts"
 
 
-class Source(Protocol):
-    """Where a framework has what a method may read beyond scores, lengths and groups.
+@dataclass(frozen=True)
+class Step:
+    """What a framework knows of the rollouts of a step beyond scores, lengths and groups; None: it does not know.
 
-    :func:`complete` calls only what the settings of the method ask for. A framework that cannot answer raises an error that
-    says which setting to change.
+    Attributes:
+        where: how users of the framework write our settings, for messages: ``algorithm.efficiency``, ``--efficiency``.
+        rows: gives, for the rollouts and dotted paths of columns, the row of the data set of every group; None for a group of
+            padding. Beside the columns of the data set there are ``raw_prompt``, the prompt as text or messages, and
+            ``prompts``, its token ids.
+        mask_BL: 1 for the tokens that the policy wrote.
+        responses_B: token ids of each response, those of tools included.
+        feedback_B: what the reward said of each response in words, or None.
+        thinking_B: int64, thinking tokens of each response, see :func:`count_thinking`.
     """
 
-    @property
-    def where(self) -> str:
-        """How users of the framework write our settings, for messages: ``algorithm.efficiency``, ``--efficiency``."""
-
-    def rows(self, rollouts: Rollouts, paths: Sequence[str]) -> list[Row | None]:
-        """Per group, the row of the data set with these columns (:data:`RAW_PROMPT` may be one); None for padding."""
-
-    def mask(self) -> Tensor:
-        """(B, L): 1 for the tokens that the policy wrote."""
-
-    def prompt_tokens(self, rollouts: Rollouts) -> Tensor:
-        """(B,) int64: tokens of each prompt."""
-
-    def thinking(self) -> Tensor:
-        """(B,) int64: thinking tokens of each response, see :func:`count_thinking`."""
-
-    def responses(self) -> tuple[Tensor, ...]:
-        """Token ids of each response, those of tools included."""
-
-    def feedback(self) -> tuple[str | None, ...] | None:
-        """What the reward said of each response in words; None where the framework carries no words."""
+    where: str
+    rows: Callable[[Rollouts, Sequence[str]], list[Row | None]]
+    mask_BL: Tensor | None = None
+    responses_B: tuple[Tensor, ...] | None = None
+    feedback_B: tuple[str | None, ...] | None = None
+    thinking_B: Tensor | None = None
 
 
-def complete(rollouts: Rollouts, settings: MethodSettings, state: Any, source: Source) -> Rollouts:
+def complete(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step) -> Rollouts:
     """``rollouts`` with what the method reads beyond scores and lengths; lengths become costs where ``settings.cost`` says so.
+
+    Only what the settings ask for is looked up.
 
     Raises:
         SettingsError: a column is missing or empty in the data of the step.
     """
+    device = rollouts.lengths_B.device
     added: dict[str, Any] = {}
     if settings.reads_responses:
-        added["responses_B"] = source.responses()
+        added["responses_B"] = step.responses_B
     if settings.reads_feedback:
-        added["feedback_B"] = source.feedback()
-    if "thinking" in settings.parts:
-        added["thinking_B"] = source.thinking().to(rollouts.lengths_B.device)
-    if "turns" in settings.parts:
-        added["turns_B"] = count_turns(source.mask())
-    if "context" in settings.parts:
-        read_B = count_tool_tokens(source.mask())
-        added["context_B"] = source.prompt_tokens(rollouts).to(read_B.device) + read_B
-    return priced(replace(rollouts, **added, **_of_data_set(rollouts, settings, state, source)), settings)
+        added["feedback_B"] = step.feedback_B
+    if "thinking" in settings.parts and step.thinking_B is not None:
+        added["thinking_B"] = step.thinking_B.to(device)
+    if "turns" in settings.parts and step.mask_BL is not None:
+        added["turns_B"] = count_turns(step.mask_BL)
+    if "context" in settings.parts and step.mask_BL is not None:
+        prompts_G = [0 if row is None else len(row[PROMPT_IDS]) for row in step.rows(rollouts, [PROMPT_IDS])]
+        prompts_B = torch.tensor(prompts_G, device=device)[rollouts.groups_B]
+        added["context_B"] = prompts_B + count_tool_tokens(step.mask_BL)
+    return priced(replace(rollouts, **added, **_of_data_set(rollouts, settings, state, step)), settings)
 
 
-def _of_data_set(rollouts: Rollouts, settings: MethodSettings, state: Any, source: Source) -> dict[str, Any]:
+def _of_data_set(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step) -> dict[str, Any]:
     """What the data set, and the responses stored so far, say of each prompt."""
     paths = dict(settings.columns)
     if settings.names_prompts:
         paths.setdefault("prompt", RAW_PROMPT)
     if not paths:
         return {}
-    rows_G = source.rows(rollouts, sorted(set(paths.values())))
+    rows_G = step.rows(rollouts, sorted(set(paths.values())))
 
-    def values(role: str, of_padding: Any) -> list[Any]:
-        given = [row for row in rows_G if row is not None]
-        found = iter(column(given, paths[role], f"{source.where}.{role}_column"))
-        return [of_padding if row is None else next(found) for row in rows_G]
+    def values(role: str) -> list[Any]:
+        """One per group; None for padding."""
+        found = iter(column([row for row in rows_G if row is not None], paths[role], f"{step.where}.{role}_column"))
+        return [None if row is None else next(found) for row in rows_G]
 
     added: dict[str, Any] = {}
     if "difficulty" in paths:
-        difficulty = [float(value) for value in values("difficulty", 0.5)]
-        added["difficulty_G"] = torch.tensor(difficulty, dtype=torch.float64, device=rollouts.scores_B.device)
+        known = [0.5 if value is None else float(value) for value in values("difficulty")]
+        added["difficulty_G"] = torch.tensor(known, dtype=torch.float64, device=rollouts.scores_B.device)
     if "prompt" in paths:
-        prompts_G = values("prompt", None)
-        as_it_is = paths["prompt"] != RAW_PROMPT  # the user's own column of names
+        named = paths["prompt"] != RAW_PROMPT  # a column of names, of the user's own
         added["prompt_ids_G"] = tuple(
             ""
             if value is None
             else str(value)
-            if as_it_is and isinstance(value, str | int | float)
+            if named and isinstance(value, str | int | float)
             else prompt_name(value)
-            for value in prompts_G
+            for value in values("prompt")
         )
     if "reference" in paths:  # a prompt may have none
         path = paths["reference"]
         added["references_G"] = tuple(None if row is None else value_at(row, path) or None for row in rows_G)
     if isinstance(state, StoredResponses) and settings.names_prompts:
-        known = added.get("references_G", (None,) * rollouts.G)
-        added["references_G"] = state.completed(known, added["prompt_ids_G"])
+        references_G = added.get("references_G", (None,) * rollouts.G)
+        added["references_G"] = state.completed(references_G, added["prompt_ids_G"])
     return added
 
 
@@ -123,22 +119,12 @@ def prompt_name(prompt: str | Iterable[Mapping]) -> str:
 def count_thinking(
     tokenizer: Any, prompts_B: Sequence[Tensor], responses_B: Sequence[Tensor], masks_B: Sequence[Tensor]
 ) -> Tensor:
-    """(B,) int64: thinking tokens of each response; the end of its prompt says whether the thinking is open already.
-
-    Args:
-        tokenizer: any tokenizer of transformers.
-        prompts_B: token ids.
-        responses_B: token ids, those of tools included.
-        masks_B: 1 for the tokens that the policy wrote, each like its response.
-    """
+    """(B,) int64: generated thinking tokens, from token ids and masks as in :class:`Step`; a prompt may open the thinking."""
     opened_B = [opens_thinking(tokenizer.decode(prompt[-LOOK_BACK:])) for prompt in prompts_B]
     return thinking_counter(tokenizer).count(responses_B, masks_B, opened_B)
 
 
 def spread(outcome: Outcome, mask_BL: Tensor) -> Tensor:
-    """(B, L) float32: a rollout's advantage on each of its tokens, times the token's weight where the method gives weights.
-
-    It is 0 outside ``mask_BL``, the tokens that the policy wrote.
-    """
+    """(B, L) float32: each rollout's advantage on its tokens, times their weights where the method gives weights, else 0."""
     weigh = outcome.token_weights or (lambda mask: mask.to(torch.float32, copy=True))
     return weigh(mask_BL).mul_(outcome.advantages_B.float()[:, None])

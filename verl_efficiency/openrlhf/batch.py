@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.adapter.rollouts import RAW_PROMPT, complete, count_thinking
+from verl_efficiency.adapter.rollouts import PROMPT_IDS, RAW_PROMPT, Step, complete, count_thinking
 from verl_efficiency.data.columns import Row
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.rollouts import Rollouts
@@ -23,7 +23,7 @@ from verl_efficiency.settings import MethodSettings
 
 @dataclass(frozen=True)
 class Batch:
-    """All rollouts of a step; also the :class:`~verl_efficiency.adapter.rollouts.Source` of what methods read.
+    """All rollouts of a step.
 
     Attributes:
         place_B: int64, the place of each rollout among the rows of all experiences, one after the other.
@@ -46,7 +46,6 @@ class Batch:
     tokens_B: tuple[Tensor, ...]
     group_size: int
     tokenizer: Any = None
-    where: str = ROOT
 
     @classmethod
     def of(cls, experiences: Sequence[Any], group_size: int, tokenizer: Any = None) -> "Batch":
@@ -109,28 +108,19 @@ class Batch:
         rollouts = Rollouts.build(
             self.scores_B, self.mask_BL.sum(-1), names_B, correct_threshold=settings.correct_threshold
         )
-        return complete(rollouts, settings, state, self)
+        thinking_B = None
+        if "thinking" in settings.parts:
+            masks = [mask[: len(ids)] for mask, ids in zip(self.mask_BL, self.tokens_B, strict=True)]
+            thinking_B = count_thinking(self.tokenizer, self.prompts_B, self.tokens_B, masks)
+        step = Step(ROOT, self._rows, self.mask_BL, responses_B=self.tokens_B, thinking_B=thinking_B)
+        return complete(rollouts, settings, state, step)
 
-    def rows(self, rollouts: Rollouts, paths: Sequence[str]) -> list[Row | None]:
+    def _rows(self, _rollouts: Rollouts, _paths: Sequence[str]) -> list[Row | None]:
         """The row of the data set behind each group, from its label."""
-        firsts = range(0, len(self.labels_B), self.group_size)
-        return [{**read_label(self.labels_B[row]), RAW_PROMPT: self.texts_B[row]} for row in firsts]
-
-    def mask(self) -> Tensor:
-        return self.mask_BL
-
-    def prompt_tokens(self, rollouts: Rollouts) -> Tensor:
-        return torch.tensor([len(ids) for ids in self.prompts_B])
-
-    def thinking(self) -> Tensor:
-        masks = [mask[: len(ids)] for mask, ids in zip(self.mask_BL, self.tokens_B, strict=True)]
-        return count_thinking(self.tokenizer, self.prompts_B, self.tokens_B, masks)
-
-    def responses(self) -> tuple[Tensor, ...]:
-        return self.tokens_B
-
-    def feedback(self) -> None:
-        """OpenRLHF carries only numbers from a reward to the trainer."""
+        return [
+            {**read_label(self.labels_B[row]), RAW_PROMPT: self.texts_B[row], PROMPT_IDS: self.prompts_B[row]}
+            for row in range(0, len(self.labels_B), self.group_size)
+        ]
 
     def gather(self, values: Sequence[Tensor], experiences: Sequence[Any]) -> Tensor:
         """(B, L): values of the response tokens, from one (E, A) tensor per experience."""

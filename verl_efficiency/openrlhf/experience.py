@@ -68,7 +68,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         outcome = self.method.function()(rollouts, self.method_settings, self.method_state)
         advantages_BL, metrics = spread(outcome, batch.mask_BL), dict(outcome.metrics)
         if teaches(self.args.efficiency):
-            metrics |= SelfTeacher(self).teach(batch, rollouts, advantages_BL, experiences)
+            metrics |= SelfTeacher(self, batch, experiences, advantages_BL).teach(rollouts)
         print(console_line(self.method.name, metrics), flush=True)
         advantages = batch.scatter(advantages_BL, experiences)
         for experience, advantages_EA in zip(experiences, advantages, strict=True):

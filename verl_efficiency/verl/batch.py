@@ -12,7 +12,8 @@ from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
-from verl_efficiency.verl.run import Step
+from verl_efficiency.adapter.rollouts import Step
+from verl_efficiency.verl import run
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Batch:
         """What estimators may read. Feedback is what the reward returns as ``feedback``."""
         texts = (info.get("feedback") for info in self.reward_infos)
         feedback_B = tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
-        return Step(responses_B=self.responses_B, feedback_B=feedback_B)
+        return run.step(responses_B=self.responses_B, feedback_B=feedback_B)
 
     def in_order_of_keys(self) -> "Batch":
         """The same rows in an order that does not depend on how verl balanced the batch over its ranks."""

@@ -8,20 +8,20 @@ only the last output of an agent loop that has several per session.)
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.adapter.rollouts import complete, spread
+from verl_efficiency.adapter.rollouts import Step, complete, spread
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.checks.concern import ALIAS
-from verl_efficiency.verl.columns import Columns
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -91,9 +91,9 @@ def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
     ) -> tuple[Tensor, Tensor]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
-        columns = Columns(run.current_step(), response_mask)
+        step = replace(run.current_step(), mask_BL=response_mask)
         scores_B, lengths_B = token_level_rewards.sum(-1), response_mask.sum(-1)
-        rollouts = build_rollouts(scores_B, lengths_B, index, method, settings, columns)
+        rollouts = build_rollouts(scores_B, lengths_B, index, method, settings, step)
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
         advantages_BL = spread(outcome, response_mask)
@@ -108,14 +108,21 @@ def build_rollouts(
     uids_B: np.ndarray,
     method: Method,
     settings: MethodSettings,
-    columns: Columns,
+    step: Step,
 ) -> Rollouts:
-    """A batch of verl as ``method`` takes it."""
+    """A batch of verl as ``method`` takes it.
+
+    Raises:
+        RuntimeError: the method needs our trainer.
+    """
+    reads = settings.reads_responses or settings.reads_feedback
+    if (reads and step.responses_B is None) or ("thinking" in settings.parts and step.thinking_B is None):
+        raise RuntimeError(f"{method.name} needs trainer.v1.trainer_mode=efficiency_sync with these settings")
     padding_B = _padding(uids_B, lengths_B)
     rollouts = Rollouts.build(
         scores_B, lengths_B, uids_B, correct_threshold=settings.correct_threshold, real_B=~padding_B
     )
-    return complete(rollouts, settings, run.state_of(method), columns)
+    return complete(rollouts, settings, run.state_of(method), step)
 
 
 def _padding(uids_B: np.ndarray, lengths_B: Tensor) -> Tensor:

@@ -4,34 +4,22 @@ verl calls an advantage estimator by its name, with scores, mask and uids only. 
 (``trainer.py``) hands over the step and collects the metrics; without it there is no step, and metrics are printed.
 """
 
-from dataclasses import dataclass
 from typing import Any
-
-from torch import Tensor
 
 from verl_efficiency.adapter import state
 from verl_efficiency.adapter.metrics import console_line
+from verl_efficiency.adapter.rollouts import Step
 from verl_efficiency.methods.catalog import Method
-
-
-@dataclass(frozen=True)
-class Step:
-    """What our trainer knows of a batch beyond what verl hands to an estimator; rows as in the batch.
-
-    Attributes:
-        responses_B: token ids of each response.
-        feedback_B: what the reward said of each response in words, or None.
-        thinking_B: int64, thinking tokens of each response, or None when the method does not count them.
-    """
-
-    responses_B: tuple[Tensor, ...]
-    feedback_B: tuple[str | None, ...]
-    thinking_B: Tensor | None = None
-
+from verl_efficiency.verl.columns import rows_of_groups
 
 _states: dict[str, Any] = {}
 _step: Step | None = None
 _metrics: dict[str, float] = {}
+
+
+def step(**known: Any) -> Step:
+    """A step of verl with what is ``known`` of it."""
+    return Step("algorithm.efficiency", rows_of_groups, **known)
 
 
 def begin_step(step: Step) -> None:
@@ -41,9 +29,9 @@ def begin_step(step: Step) -> None:
     _metrics.clear()
 
 
-def current_step() -> Step | None:
-    """The step in progress; None without our trainer."""
-    return _step
+def current_step() -> Step:
+    """The step in progress; without our trainer nothing but the data set is known of it."""
+    return _step or step()
 
 
 def report(method: Method, metrics: dict[str, float]) -> None:

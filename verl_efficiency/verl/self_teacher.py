@@ -1,8 +1,7 @@
-"""Self-distillation on verl's driver: who is routed, what the teacher is shown, what the loss is given.
+"""The self-teacher on verl's driver: what it writes into TransferQueue for the workers.
 
-The rows of the batch get these fields in TransferQueue. TransferQueue returns only fields that every requested row has, so what
-the update reads is written for every row. n is the number of generated tokens of a taught row and 0 for others; L is the length
-of the response:
+The rows of the batch get these fields. TransferQueue returns only fields that every requested row has, so what the update reads
+is written for every row. n is the number of generated tokens of a taught row and 0 for others; L is the length of the response:
 
 * ``distil_mask`` (L,): 1 where a token is distilled;
 * ``distil_topk_ids`` (n, K) int32: the student's most likely tokens, noted during verl's own pass for ``old_log_probs``;
@@ -12,6 +11,7 @@ of the response:
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,12 +19,11 @@ from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 
-from verl_efficiency.adapter.teacher import Plan, Teacher, sampled_advantages
+from verl_efficiency.adapter.teacher import Plan, Teacher
 from verl_efficiency.methods.catalog import Method
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
-from verl_efficiency.verl.columns import Columns
 from verl_efficiency.verl.estimators import build_rollouts
 
 logger = logging.getLogger("verl_efficiency")
@@ -33,6 +32,8 @@ logger = logging.getLogger("verl_efficiency")
 class SelfTeacher(Teacher):
     """The trainer calls ``start`` once, then ``route``, ``teach`` and ``update`` in every step, in this order."""
 
+    batch: KVBatchMeta
+    rows: Batch
     plan_of_step: Plan
 
     def __init__(self, method: Method, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
@@ -47,9 +48,7 @@ class SelfTeacher(Teacher):
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
         """Decide who learns by what; have the student's top-K noted in the pass that comes next."""
-        rollouts = build_rollouts(
-            rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, Columns(rows.step)
-        )
+        rollouts = build_rollouts(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
         self.plan_of_step = self.plan(rollouts)
         distil = self.plan_of_step.routes.distil_B.tolist()
         if any(distil):
@@ -62,56 +61,35 @@ class SelfTeacher(Teacher):
 
     def teach(self, batch: KVBatchMeta, rows: Batch, metrics: dict) -> None:
         """Have the teacher score the taught rows; give the loss its targets and weights."""
-        plan = self.plan_of_step
-        if plan.skipped:
-            empty = [torch.zeros_like(rows.masks_B[row]) for row in plan.skipped]
-            write([rows.keys[row] for row in plan.skipped], batch, response_mask=empty, loss_mask=empty)
-        self._log(metrics, teacher_rows=float(len(plan.taught)))
-        if plan.taught:
-            self._teach(batch, rows, plan, metrics)
+        self.batch, self.rows = batch, rows
+        self._log(metrics, self.lesson(self.plan_of_step, rows.responses_B, run.state_of(self.method)))
+        if self.plan_of_step.taught:
             batch.fields = None  # everything that the rows have by now
-        self._log(metrics, **self.store(run.state_of(self.method), plan, rows.responses_B))
 
     def update(self, metrics: dict, step: int = 0) -> None:
         """Move the teacher's average after training step ``step``; not where verl threw away a gradient of the step."""
         if self.moves(step):
             moved = math.isfinite(metrics["actor/grad_norm"])
-            self._log(metrics, teacher_updated=float(moved))
+            self._log(metrics, {"teacher_updated": float(moved)})
             if moved:
                 self.workers.update_teacher()
 
-    def _teach(self, batch: KVBatchMeta, rows: Batch, plan: Plan, metrics: dict) -> None:
-        scored = self._score(batch, rows, plan, metrics)
-        keys = [rows.keys[row] for row in plan.taught]
-        entropy = read(keys, batch, "teacher_entropy")["teacher_entropy"].unbind()
-        parts, values = self.weights(plan, entropy)
-        self._log(metrics, **values)
-        if not self.settings.full_logit_distillation:
-            self._as_advantages(batch, rows, plan, parts, metrics)
-            return
-        weights = [torch.zeros(len(response)) for response in rows.responses_B]
-        for row, part in zip(plan.taught, parts, strict=True):
-            weights[row][rows.masks_B[row].bool()] = part
-        none = read(keys[:1], batch, "distil_teacher_logps")["distil_teacher_logps"].values()[:0]
-        others = [key for row, key in enumerate(rows.keys) if row not in scored]
-        if others:
-            write(others, batch, distil_teacher_logps=[none] * len(others))
-        write(rows.keys, batch, distil_weight=weights)
-        self._log(metrics, target_mebibytes=sum(plan.tokens) * none.shape[1] * (4 + 4) / 2**20)
+    def messages(self, row: int) -> Any:
+        return self.rows.messages_B[row]
 
-    def _score(self, batch: KVBatchMeta, rows: Batch, plan: Plan, metrics: dict) -> set[int]:
-        """The teacher's pass. Returns the rows that it scored: the taught ones, and those that fill up its last batch."""
+    def score(self, plan: Plan, prompts: list[Tensor]) -> Sequence[Tensor]:
+        """See the base class. Rows that nobody needs scored may fill up the batch, since every rank must get equally many."""
+        rows = self.rows
         if not self.compared:
-            self._compare_templates(rows, plan.taught[0])
+            self._compare_templates(plan.taught[0])
         ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in when verl balanced the batch
-        fill = _shortest(rows, -len(plan.taught) % ranks, besides=plan.taught)
-        prompts = {row: self.prompt(plan, row, rows.messages_B[row], rows.responses_B) for row in plan.taught}
-        asked = sum(len(prompt) for prompt in prompts.values())
-        prompts |= {row: rows.prompts_B[row] for row in fill}
-        tokens = {row: len(prompt) + len(rows.responses_B[row]) for row, prompt in prompts.items()}
-        scored = _balanced(tokens, ranks)
-        keys = [rows.keys[row] for row in scored]
-        write(keys, batch, teacher_prompts=[prompts[row] for row in scored])
+        others = sorted(set(range(len(rows.keys))) - set(plan.taught), key=lambda row: len(rows.responses_B[row]))
+        fill = others[: -len(plan.taught) % ranks]
+        prompt_of = dict(zip(plan.taught, prompts, strict=True)) | {row: rows.prompts_B[row] for row in fill}
+        tokens = {row: len(prompt) + len(rows.responses_B[row]) for row, prompt in prompt_of.items()}
+        self.scored = _balanced(tokens, ranks)
+        keys = [rows.keys[row] for row in self.scored]
+        write(keys, self.batch, teacher_prompts=[prompt_of[row] for row in self.scored])
         fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask"]
         if self.settings.full_logit_distillation:
             fields.append("distil_topk_ids")
@@ -121,7 +99,7 @@ class SelfTeacher(Teacher):
             KVBatchMeta(
                 keys=keys,
                 tags=[{} for _ in keys],
-                partition_id=batch.partition_id,
+                partition_id=self.batch.partition_id,
                 fields=fields,
                 extra_info={
                     "temperature": self.config.actor_rollout_ref.rollout.temperature,
@@ -131,44 +109,53 @@ class SelfTeacher(Teacher):
                 },
             )
         )
-        self._log(metrics, teacher_prompt_tokens=asked / len(plan.taught), teacher_tokens=float(sum(tokens.values())))
-        return set(scored)
+        self.metrics["teacher_tokens"] = float(sum(tokens.values()))
+        return self._of_taught(plan, "teacher_entropy")
 
-    def _as_advantages(self, batch: KVBatchMeta, rows: Batch, plan: Plan, weights: list[Tensor], metrics: dict) -> None:
-        """Distillation on the sampled token: the taught rows get the teacher's advantages, for verl's own loss."""
-        data = read(rows.keys, batch, "advantages", "old_log_probs")
-        advantages, old = list(data["advantages"].unbind()), list(data["old_log_probs"].unbind())
-        teacher = read([rows.keys[row] for row in plan.taught], batch, "distil_teacher_logps")["distil_teacher_logps"]
-        masks = [rows.masks_B[row].bool() for row in plan.taught]
-        values, metric = sampled_advantages(
-            weights,
-            [logps_n1[:, 0] for logps_n1 in teacher.unbind()],
-            [old[row][mask] for row, mask in zip(plan.taught, masks, strict=True)],
-        )
-        for row, mask, value in zip(plan.taught, masks, values, strict=True):
+    def give_targets(self, plan: Plan, weights: list[Tensor]) -> None:
+        rows = self.rows
+        weights_B = [torch.zeros(len(response)) for response in rows.responses_B]
+        for row, weights_n in zip(plan.taught, weights, strict=True):
+            weights_B[row][rows.masks_B[row].bool()] = weights_n
+        write(rows.keys, self.batch, distil_weight=weights_B)
+        none = self._of_taught(plan, "distil_teacher_logps")[0][:0]
+        others = [key for row, key in enumerate(rows.keys) if row not in self.scored]
+        if others:
+            write(others, self.batch, distil_teacher_logps=[none] * len(others))
+        self.metrics["target_mebibytes"] = sum(plan.tokens) * none.shape[1] * (4 + 4) / 2**20
+
+    def log_probs(self, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
+        teacher = self._of_taught(plan, "distil_teacher_logps")
+        old = self._of_taught(plan, "old_log_probs")
+        masks = [self.rows.masks_B[row].bool() for row in plan.taught]
+        return [logps_n1[:, 0] for logps_n1 in teacher], [row[mask] for row, mask in zip(old, masks, strict=True)]
+
+    def give_advantages(self, plan: Plan, values: list[Tensor]) -> None:
+        advantages = list(read(self.rows.keys, self.batch, "advantages")["advantages"].unbind())
+        for row, values_n in zip(plan.taught, values, strict=True):
             advantages[row] = torch.zeros_like(advantages[row])
-            advantages[row][mask] = value.to(advantages[row].dtype)
-        self._log(metrics, **metric)
-        write(rows.keys, batch, advantages=advantages)
+            advantages[row][self.rows.masks_B[row].bool()] = values_n.to(advantages[row].dtype)
+        write(self.rows.keys, self.batch, advantages=advantages)
 
-    def _compare_templates(self, rows: Batch, row: int) -> None:
+    def skip(self, rows: list[int]) -> None:
+        empty = [torch.zeros_like(self.rows.masks_B[row]) for row in rows]
+        write([self.rows.keys[row] for row in rows], self.batch, response_mask=empty, loss_mask=empty)
+
+    def _of_taught(self, plan: Plan, field: str) -> Sequence[Tensor]:
+        return read([self.rows.keys[row] for row in plan.taught], self.batch, field)[field].unbind()
+
+    def _compare_templates(self, row: int) -> None:
         """Once per run: the chat template must make of a student's messages the prompt that the student had."""
         self.compared = True
-        if self.templated(rows.messages_B[row]) != rows.prompts_B[row].tolist():
+        if self.templated(self.messages(row)) != self.rows.prompts_B[row].tolist():
             logger.warning(
                 "The prompts of the rollouts are not what the tokenizer's chat template makes of their messages. Either an "
                 "agent loop adds something (tools, for example), which the teacher's prompts lack, or data.max_prompt_length "
                 "has cut them."
             )
 
-    def _log(self, metrics: dict, **values: float) -> None:
+    def _log(self, metrics: dict, values: dict[str, float]) -> None:
         metrics.update({f"{self.method.name}/{name}": value for name, value in values.items()})
-
-
-def _shortest(rows: Batch, count: int, *, besides: list[int]) -> list[int]:
-    """``count`` other rows, the shortest ones: every rank must get equally many, so the teacher scores these in vain."""
-    others = sorted(set(range(len(rows.keys))) - set(besides), key=lambda row: len(rows.responses_B[row]))
-    return others[:count]
 
 
 def _balanced(tokens: dict[int, int], ranks: int) -> list[int]:
