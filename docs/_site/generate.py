@@ -1,8 +1,10 @@
 """The pages made of code: one per method, the tables of methods, the settings, the papers. None of them is committed."""
 
 import dataclasses
+import json
 import re
 import typing
+from pathlib import Path
 
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.grading.pool import PoolSettings
@@ -168,3 +170,12 @@ def _named(paper: str, number: str) -> str:
         if "arXiv" in name or "after" in name
         else name.split(";")[-1].removeprefix(" compare ").removeprefix("the behaviour of ").strip(" ,")
     )
+
+
+def pareto(file: Path) -> str:
+    """The runs of the comparison that have finished, from its results file."""
+    found = json.loads(file.read_text())
+    rows = ["| run | accuracy | tokens per problem | seeds |", "|---|---|---|---|"]
+    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
+        rows.append(f"| `{row['arm']}` | {100 * row['accuracy']:.1f} % | {row['tokens']:.1f} | {row['seeds']} |")
+    return "\n".join([*rows, "", f"After {found['steps']} training steps. One seed says little."])

@@ -22,10 +22,10 @@ PICTURES = ("benchmarks/results/quickstart.png", "benchmarks/results/pareto.png"
 
 
 def on_config(config):
+    reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     for title, folder in (("Rewards", "rewards"), ("Methods", "methods")):
         names = sorted(path for path in generate.pages() if path.startswith(f"{folder}/") and "index" not in path)
-        pages = [{"All": f"{folder}/index.md"}, *({Path(path).stem: path} for path in names)]
-        config.nav.insert(2, {title: pages})
+        reference.insert(0, {title: [f"{folder}/index.md", *({Path(path).stem: path} for path in names)]})
     return config
 
 
@@ -63,6 +63,7 @@ def on_page_markdown(markdown, page, config, files):
         kind = "tree" if (ROOT / inside).is_dir() else "blob"
         return f"]({config.repo_url}/{kind}/main/{inside}{'#' + anchor if anchor else ''})"
 
+    markdown = markdown.replace("<!-- pareto -->", generate.pareto(ROOT / "benchmarks" / "results" / "pareto.json"))
     code = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     prose = [re.sub(r"\]\((?![a-z]+:|#|/)([^)\s]+)\)", link, part) for part in code[::2]]
     blocks = [re.sub(r"^```(\w+) ([\w=./]+)$", fence, part, count=1, flags=re.MULTILINE) for part in code[1::2]]

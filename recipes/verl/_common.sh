@@ -10,6 +10,7 @@
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
 #   LR, STEPS        learning rate; training steps (empty: one epoch)
 #   TOKENS_PER_GPU   tokens of one micro-batch on one GPU
+#   DRY_RUN=1        print the overrides, one per line, and start nothing
 
 recipes_verl=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -61,6 +62,10 @@ train() {
       actor_rollout_ref.model.use_remove_padding=True
       actor_rollout_ref.model.enable_gradient_checkpointing=True
     )
+  fi
+  if [[ -n ${DRY_RUN:-} ]]; then
+    printf '%s\n' "${settings[@]}" "$@"
+    return
   fi
   mkdir -p "$folder"
   # For verl < 0.9, which has no plugin entry points; the same module otherwise.

@@ -2,6 +2,7 @@
 
 import asyncio
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from transformers import AutoTokenizer
 from vllm import SamplingParams
 
+from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.openrlhf.reward import RewardError, agent_executor, reward_function
 from verl_efficiency.openrlhf.start_up import reward_file
+from verl_efficiency.own_code import lacks
 from verl_efficiency.settings import SettingsError
 
 from .conftest import WARM_START
@@ -42,6 +45,21 @@ def run(executor, tokenizer, answers: list[str], truth: str, limit: int = 40) ->
         return await asyncio.gather(*calls)
 
     return asyncio.run(gather())
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_reward_that_runs_alone_with_defaults_has_its_file(name):
+    try:
+        settings = REWARDS[name].build_settings({}, name)
+    except SettingsError:
+        settings = None
+    if settings is None or settings.only_as_term:
+        with pytest.raises(SettingsError, match=f"--efficiency.reward: {name} "):
+            reward_file(name)
+        return
+    file = Path(reward_file(name))
+    assert lacks(file, "AgentExecutor") is None
+    assert (lacks(file, "reward_func") is None) == (not settings.needs_cost)
 
 
 @pytest.mark.parametrize("agent", [False, True])
@@ -219,7 +237,7 @@ def test_rewards_that_count_tokens(name, tokenizer):
     )
     assert result["reward"] > 0
     assert result["scores"] == 1.0
-    with pytest.raises(SettingsError, match=f"the reward {name} must know how many tokens.*--train.agent_func_path"):
+    with pytest.raises(SettingsError, match=f"the reward {name} .*--train.agent_func_path"):
         reward_function(name)
 
 

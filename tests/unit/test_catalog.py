@@ -9,6 +9,7 @@ import pytest
 
 from verl_efficiency.methods.catalog import ESTIMATORS, METHODS, REWARDS
 from verl_efficiency.methods.page import meanings
+from verl_efficiency.rewards.base import RewardSettings
 from verl_efficiency.settings import MethodSettings
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def test_names_are_unique():
 def test_the_function_and_its_settings_are_there_and_documented(method):
     assert method.function().__name__ == method.name
     settings = method.build_settings(REQUIRED.get(method.settings, {}), "here")
-    assert isinstance(settings, MethodSettings)
+    assert isinstance(settings, MethodSettings if method.hook != "reward" else RewardSettings)
     described = meanings(type(settings))
     for field in fields(settings):
         assert described.get(field.name), f"{field.name} of {type(settings).__name__} is not documented"
@@ -42,7 +43,7 @@ def test_state_is_fresh_every_time(method):
     assert state is None or (state is not method.new_state() and state == method.new_state())
 
 
-@by_name
+@pytest.mark.parametrize("method", ESTIMATORS.values(), ids=lambda method: method.name)
 def test_a_method_that_keeps_state_has_a_state(method):
     assert not method.build_settings(REQUIRED.get(method.settings, {}), "here").keeps_state or method.state is not None
 

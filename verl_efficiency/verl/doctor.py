@@ -152,6 +152,7 @@ def _probe_ray() -> dict[str, Any]:
     import ray
 
     from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
+    from verl_efficiency.verl.nodes import problems_of_nodes
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if cpu_mode():  # as a launch does
@@ -160,7 +161,8 @@ def _probe_ray() -> dict[str, Any]:
         options |= {"num_cpus": 1, "include_dashboard": False}
     ray.init(**options)
     try:
-        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=300)
+        problems = problems_of_nodes() if "RAY_ADDRESS" in os.environ else []
+        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=300) | {"nodes": problems}
     except ray.exceptions.RayError as error:  # the finding is that the worker cannot; the command goes on
         return {"error": str(error).strip().splitlines()[-1]}
     finally:
@@ -188,6 +190,7 @@ def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("fail", f"{where}: estimators that are not registered: {', '.join(missing)}")
     if not seen["manager"]:
         yield Finding("fail", f"{where}: the reward manager 'efficiency' is not registered")
+    yield from (Finding("fail", problem) for problem in seen.get("nodes", ()))
     if not seen["checked"]:
         yield Finding("fail", f"{where}: settings would not be checked at start-up (validate_config is not wrapped)")
     yield _device(seen["cpu"], seen["accelerator"], where)

@@ -30,6 +30,7 @@ from verl_efficiency.verl.checks.groups import advise, check_filter, hand_filter
 from verl_efficiency.verl.checks.moved import check_moved_keys, check_near_keys
 from verl_efficiency.verl.checks.reward import check_reward
 from verl_efficiency.verl.cpu_switch import cpu_mode
+from verl_efficiency.verl.nodes import check_when_connected
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -71,6 +72,7 @@ def _check_and_prepare(config: Any) -> None:
     for line in advice(config):
         logger.warning(line)
     prepare(config)
+    check_when_connected()
 
 
 def check(config: Any) -> list[str]:
