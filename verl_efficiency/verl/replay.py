@@ -122,7 +122,7 @@ def check(config: Any) -> Iterator[str]:
     ]  # fmt: skip
     for key, value, allowed, reason in needed:
         if value not in allowed:
-            yield f"{key}: algorithm.efficiency.replay needs {allowed[0]}, got {value}: {reason}"
+            yield f"{key}: algorithm.efficiency.replay needs {allowed[0]}, not {value}: {reason}"
     yield from _check_columns(config.data)
 
 
