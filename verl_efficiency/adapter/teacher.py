@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
@@ -53,7 +53,7 @@ class Teacher:
     """
 
     def __init__(
-        self, method: Method, settings: DistillationSettings, tokenizer: Any, template_options: Mapping | None = None
+        self, method: Estimator, settings: DistillationSettings, tokenizer: Any, template_options: Mapping | None = None
     ) -> None:
         self.method, self.settings, self.tokenizer = method, settings, tokenizer
         self.template_options = dict(template_options or {})

@@ -9,7 +9,7 @@ from typing import Any
 from verl_efficiency.adapter import state
 from verl_efficiency.adapter.metrics import console_line
 from verl_efficiency.adapter.rollouts import Step
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.verl.columns import rows_of_groups
 
 _states: dict[str, Any] = {}
@@ -34,7 +34,7 @@ def current_step() -> Step:
     return _step or step()
 
 
-def report(method: Method, metrics: dict[str, float]) -> None:
+def report(method: Estimator, metrics: dict[str, float]) -> None:
     """Metrics of an estimator: for our trainer, or printed in the driver's log."""
     if _step is None:
         print(console_line(method.name, metrics), flush=True)
@@ -47,7 +47,7 @@ def reported() -> dict[str, float]:
     return dict(_metrics)
 
 
-def state_of(method: Method) -> Any:
+def state_of(method: Estimator) -> Any:
     """The state of ``method`` in this process; a fresh one at first."""
     if method.name not in _states:
         _states[method.name] = method.new_state()

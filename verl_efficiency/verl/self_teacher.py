@@ -20,7 +20,7 @@ from transfer_queue import KVBatchMeta
 from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 
 from verl_efficiency.adapter.teacher import Plan, Teacher
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
@@ -36,7 +36,7 @@ class SelfTeacher(Teacher):
     rows: Batch
     plan_of_step: Plan
 
-    def __init__(self, method: Method, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
+    def __init__(self, method: Estimator, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
         super().__init__(method, settings, tokenizer, config.data.get("apply_chat_template_kwargs"))
         self.config = config
         self.compared = False
