@@ -120,28 +120,20 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_pat
             VERL_USE_EXTERNAL_MODULES="",
         )
 
-    first = raylet(
-        "first",
-        folder / "a",
-        Path(sys.executable),
-        "--head",
-        f"--port={port}",
-        "--include-dashboard=false",
-        source=True,
-    )
+    head = ("--head", f"--port={port}", "--include-dashboard=false")
     monkeypatch.chdir(folder)
-    with first:
-        with raylet("second", folder / "b", second.python, f"--address={address}", source=False):
-            refused = launch("refused")
+    with (
+        raylet("first", folder / "a", Path(sys.executable), *head, source=True),
+        raylet("second", folder / "b", second.python, f"--address={address}", source=False),
+    ):
+        refused = launch("refused")
         assert refused.run.returncode == 1, refused.run.log[-3000:]
         (line,) = refused.lines("not installed")
         assert "node second" in line
         assert refused.metrics == {}
-        assert refused.run.seconds < 60
 
-        second.install()
-        with raylet("third", folder / "c", second.python, f"--address={address}", source=False):
-            trained = launch("trained")
+        second.install()  # Ray starts new workers for a new job, so the node itself goes on
+        trained = launch("trained")
     assert trained.run.returncode == 0, trained.run.log[-5000:]
     assert sorted(trained.metrics) == [1]
     assert len(trained.rollouts[1]) == 8
