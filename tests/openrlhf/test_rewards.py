@@ -219,7 +219,7 @@ def test_rewards_that_count_tokens(name, tokenizer):
     )
     assert result["reward"] > 0
     assert result["scores"] == 1.0
-    with pytest.raises(SettingsError, match=f"the reward {name} must know how many tokens.*--train.agent_func_path"):
+    with pytest.raises(SettingsError, match=f"the reward {name} .*--train.agent_func_path"):
         reward_function(name)
 
 

@@ -12,8 +12,6 @@ from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
-# Rewards that no run may use alone.
-ONLY_A_TERM = {"repetition": "repetition alone would teach the empty response; make it a term of composition"}
 # Methods whose result says how much each token of a rollout counts, beside those that need our trainer.
 _WEIGHS_TOKENS = ("s_grpo",)
 _LEARNS_WHERE_ALL_ARE_RIGHT = ("variance_routing", "self_distillation", "concise_teacher")

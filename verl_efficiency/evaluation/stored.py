@@ -11,7 +11,7 @@ from verl_efficiency.data.files import require_ending, require_file, require_oth
 from verl_efficiency.data.parquet import answer_texts
 from verl_efficiency.evaluation.generations import Generations, read_generations
 from verl_efficiency.grading import extract_answer, grade_batch, require_marker
-from verl_efficiency.grading.numbers import read_number
+from verl_efficiency.grading.quick import read_number
 from verl_efficiency.settings import SettingsError, require
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from verl_efficiency.adapter.checks import (
-    ONLY_A_TERM,
     check_budget,
     has_teacher,
     learns_where_all_are_right,
     state_is_lost,
     with_limit,
 )
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
 from verl_efficiency.methods.own import offers
 from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.check_data import check_data
@@ -64,11 +64,14 @@ def reward_file(name: str) -> str:
     file = Path(rewards.__file__).parent / f"{name}.py"
     if file.exists():
         return str(file)
-    needs_settings = f"{name} needs b_min and b_max, which {ROOT}.method {name} can do without"
-    raise SettingsError(
-        f"{ROOT}.reward: {ONLY_A_TERM.get(name, needs_settings)}; write a reward file of your own, see "
-        "verl_efficiency.openrlhf.reward"
-    )
+    try:
+        settings: Any = REWARDS[name].build_settings({}, name)
+        why = f"{name} alone {settings.only_as_term}" if settings.only_as_term else f"there is no {file}"
+    except SettingsError as error:
+        why = f"{name} has no defaults for all of its settings ({error})"
+        if name in ESTIMATORS:
+            why += f", but {ROOT}.method {name} has"
+    raise SettingsError(f"{ROOT}.reward: {why}; write a reward file of your own, see verl_efficiency.openrlhf.reward")
 
 
 def stock_flags(options: Options, arguments: list[str]) -> list[str]:

@@ -104,7 +104,7 @@ class RewardSettings:
     # Two correct responses may differ in score, and so may two wrong ones.
     ranks_correct: ClassVar[bool] = True
     ranks_wrong: ClassVar[bool] = False
-    # Why the reward must not be used alone, only as a term of composition.
+    # What the reward does when used alone, if it must only be a term of composition.
     only_as_term: ClassVar[str] = ""
     # All that the reward returns, with the values for a sample that it fails to score. verl's V0 trainer needs the same keys
     # for every sample.

@@ -39,7 +39,7 @@ class RepetitionSettings(RewardSettings):
         n: pieces in an n-gram, 1 to 100. Small n counts ordinary language as repetition; large n only loops.
     """
 
-    only_as_term: ClassVar[str] = "it would teach the empty response"
+    only_as_term: ClassVar[str] = "would teach the empty response"
     extras: ClassVar[Mapping[str, float | str]] = {**RewardSettings.extras, "repeated": 0.0}
 
     n: int = 40

@@ -48,7 +48,8 @@ class TokenBudgetRewardSettings(OverrunSettings):
                 f"{self.difficulty!r}; for group, running and blend use algorithm.adv_estimator=token_budget"
             )
         expected = (
-            "a number of tokens above 0 (a reward cannot follow the run; algorithm.adv_estimator=token_budget can)"
+            "a number of tokens above 0 (b_min and b_max have no defaults here: a reward cannot follow the run, but "
+            "algorithm.adv_estimator=token_budget can)"
         )
         for name in ("b_min", "b_max"):
             value = getattr(self, name)

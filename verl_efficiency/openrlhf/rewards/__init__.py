@@ -1,5 +1,5 @@
-"""Files for ``--reward.remote_url`` and ``--train.agent_func_path``: our rewards with their default settings.
+"""Our rewards with their default settings, one file each, because OpenRLHF loads a reward by the path of a file.
 
-``--efficiency.reward <name>`` names the file of that name as the agent. For settings of yours see
-:mod:`verl_efficiency.openrlhf.reward`.
+``--efficiency.reward NAME`` passes the file of that name as ``--train.agent_func_path``. For other settings, write your own
+file, see :mod:`verl_efficiency.openrlhf.reward`.
 """

@@ -1,4 +1,4 @@
-"""``composition`` as a reward file or an agent file."""
+"""``composition`` for ``--reward.remote_url`` or ``--train.agent_func_path``."""
 
 from verl_efficiency.openrlhf.reward import agent_executor, reward_function
 

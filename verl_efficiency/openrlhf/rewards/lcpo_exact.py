@@ -1,4 +1,4 @@
-"""``lcpo_exact`` as an agent file: it must know how many tokens a response has."""
+"""``lcpo_exact`` for ``--train.agent_func_path`` only: it needs the token count of the response."""
 
 from verl_efficiency.openrlhf.reward import agent_executor
 

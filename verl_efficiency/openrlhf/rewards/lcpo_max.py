@@ -1,4 +1,4 @@
-"""``lcpo_max`` as an agent file: it must know how many tokens a response has."""
+"""``lcpo_max`` for ``--train.agent_func_path`` only: it needs the token count of the response."""
 
 from verl_efficiency.openrlhf.reward import agent_executor
 

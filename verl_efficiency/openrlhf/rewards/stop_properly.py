@@ -1,4 +1,4 @@
-"""``stop_properly`` as an agent file: it must know how many tokens a response has."""
+"""``stop_properly`` for ``--train.agent_func_path`` only: it needs the token count of the response."""
 
 from verl_efficiency.openrlhf.reward import agent_executor
 

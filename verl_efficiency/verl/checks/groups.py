@@ -53,6 +53,7 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
     """What a run with correct settings will not learn. ``method`` is the estimator if it is ours."""
     ours = reward_of(config)
     reward = ours[0] if ours else None
+    facts: Any = reward.build_settings(ours[1], "") if ours and reward else None
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}
@@ -60,7 +61,7 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
         return
     metric = groups.get("metric")
     by_score = metric in ("reward", "score")
-    if by_score and reward is not None and _shapes_wrong(reward):
+    if by_score and reward is not None and facts.ranks_wrong:
         yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so with metric={metric} "
                f"groups where every rollout is wrong stay in; write {KEEP_SOLVED}")  # fmt: skip
         return
@@ -69,7 +70,7 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
     learner = method
     if method is None or not learns_where_all_are_right(method, settings_of(method, config)):
         learner = None
-    if learner is None and reward is not None and reward.name not in ("accuracy", "batched_accuracy") and not by_score:
+    if learner is None and reward is not None and facts.ranks_correct and not by_score:
         learner = reward
     if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
         yield (f"algorithm.filter_groups.enable: metric={metric} drops groups where every rollout is correct, and "
@@ -111,11 +112,6 @@ def _learned_alone(method: Method) -> str:
     if method.name in ("sample_routing", "self_distillation"):
         return "no rollout has a correct sibling to learn from"
     return "the advantage is the shaped reward itself"
-
-
-def _shapes_wrong(reward: Method) -> bool:
-    """Whether two wrong answers may have different scores."""
-    return reward.name in ("cosine", "lcpo_exact", "stop_properly", "composition", "batched_accuracy")
 
 
 def _sampler(config: Any) -> Any:

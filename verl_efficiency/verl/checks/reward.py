@@ -6,7 +6,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from verl_efficiency.adapter.checks import ONLY_A_TERM
 from verl_efficiency.methods.catalog import REWARDS, Method
 from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, misspelt, unknown
@@ -113,8 +112,9 @@ def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
         return
     if method.name == "composition" and str(config.algorithm.adv_estimator) == "gdpo":
         yield from _check_components(settings, config)
-    if method.name in ONLY_A_TERM:
-        yield f"reward.custom_reward_function.name: {ONLY_A_TERM[method.name]} (by default accuracy with a little of it)"
+    if settings.only_as_term:
+        yield (f"reward.custom_reward_function.name: {method.name} alone {settings.only_as_term}; make it a term of "
+               "composition (by default accuracy with a little of repetition)")  # fmt: skip
     manager = config.reward.reward_manager
     if settings.needs_cost and manager.source == "register" and manager.name != "efficiency":
         yield (f"reward.reward_manager.name: {method.name} must be told what a response cost, which {manager.name} does not "

@@ -1,62 +1,74 @@
-r"""Sets of real numbers, however they are written: ``x > 3``, ``(3, \infty)``, ``\{x : x > 3\}``, ``x \in (3, \infty)``.
+r"""Compare sets of real numbers in any notation: ``x > 3``, ``(3, \infty)``, ``\{x : x > 3\}``, ``x \in (3, \infty)``.
 
-A text is read here where it says for certain that it is a set of numbers: it has a condition, a union, an infinite end, a
-complement, or a bracket that is not round. ``(3, 5)`` alone may be a point. Two texts that math-verify reads itself
-are left to it. So are finite sets, conditions on more than one letter, and all that has to be solved first (``x^2 < 4``).
+A text is read here where it certainly is a set of numbers: it has a condition, a union, an infinite end, a complement, or a
+bracket that is not round. ``(3, 5)`` alone may be a point. math-verify decides where it reads both texts itself, and for finite
+sets, for conditions on more than one letter, and for everything that has to be solved first (``x^2 < 4``).
 """
 
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from verl_efficiency.grading.magnitude import too_large
-from verl_efficiency.grading.numeric import same
-from verl_efficiency.grading.symbols import read
+from verl_efficiency.grading.evaluate import too_large
+from verl_efficiency.grading.parse import read
+from verl_efficiency.grading.quick import every, same_elements
+from verl_efficiency.grading.values import same
 
 
-def _word(word: str, signs: str) -> re.Pattern[str]:
-    printed = rf",?\s*\\(?:text|mathrm|mbox)\s*\{{\s*,?\s*{word}\s*\}}"
-    return re.compile(rf"{printed}|(?<![A-Za-z\\]){word}(?![A-Za-z])|\\(?:{signs})(?![a-zA-Z])")
+def _command(names: str) -> str:
+    return rf"\\(?:{names})(?![a-zA-Z])"
 
 
+def _joining(word: str, signs: str) -> str:
+    """The word in print or bare, or one of its signs: ``, \\text{ or }``, ``or``, ``\\lor``."""
+    return rf",?\s*\\(?:text|mathrm|mbox)\s*\{{\s*,?\s*{word}\s*\}}|(?<![A-Za-z\\]){word}(?![A-Za-z])|{_command(signs)}"
+
+
+# LaTeX, and the sign that stands for it below.
 _SIGNS = [
-    (re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])|\\[,;:! ]|\\q?quad(?![a-zA-Z])|\\?\$"), " "),
-    (_word("or", "lor|vee"), "∨"),
-    (_word("and", "land|wedge"), "∧"),
-    (re.compile(r"\\text\s*\{\s*such that\s*\}|\\(?:mid|vert|colon)(?![a-zA-Z])"), "|"),
-    (re.compile(r"\\(?:leq?|leqslant)(?![a-zA-Z])|<="), "≤"),
-    (re.compile(r"\\(?:geq?|geqslant)(?![a-zA-Z])|>="), "≥"),
-    (re.compile(r"\\(?:neq?(?![a-zA-Z])|not\s*=)|!="), "≠"),
-    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
-    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
-    (re.compile(r"\\cup(?![a-zA-Z])"), "∪"),
-    (re.compile(r"\\cap(?![a-zA-Z])"), "∩"),
-    (re.compile(r"\\(?:setminus|backslash|smallsetminus)(?![a-zA-Z])"), "∖"),
-    (re.compile(r"\\in(?![a-zA-Z])"), "∈"),
-    (re.compile(r"\\\{|\\lbrace(?![a-zA-Z])"), "⟨"),
-    (re.compile(r"\\\}|\\rbrace(?![a-zA-Z])"), "⟩"),
-    (re.compile(r"\\lbrack(?![a-zA-Z])"), "["),
-    (re.compile(r"\\rbrack(?![a-zA-Z])"), "]"),
-    (re.compile(r"\\mathbb\s*\{\s*R\s*\}(?!\s*[\^_])|\\Re(?![a-zA-Z])"), "ℝ"),
-    (re.compile(r"\\emptyset(?![a-zA-Z])"), "∅"),
+    (re.compile(pattern), sign)
+    for pattern, sign in (
+        (_command("left|right|[bB]igg?[lr]?") + r"|\\[,;:! ]|\\q?quad(?![a-zA-Z])|\\?\$", " "),
+        (_joining("or", "lor|vee"), "∨"),
+        (_joining("and", "land|wedge"), "∧"),
+        (r"\\text\s*\{\s*such that\s*\}|" + _command("mid|vert|colon"), "|"),
+        (_command("leq?|leqslant") + "|<=", "≤"),
+        (_command("geq?|geqslant") + "|>=", "≥"),
+        (r"\\(?:neq?(?![a-zA-Z])|not\s*=)|!=", "≠"),
+        (_command("lt"), "<"),
+        (_command("gt"), ">"),
+        (_command("cup"), "∪"),
+        (_command("cap"), "∩"),
+        (_command("setminus|backslash|smallsetminus"), "∖"),
+        (_command("in"), "∈"),
+        (r"\\\{|" + _command("lbrace"), "⟨"),
+        (r"\\\}|" + _command("rbrace"), "⟩"),
+        (_command("lbrack"), "["),
+        (_command("rbrack"), "]"),
+        (r"\\mathbb\s*\{\s*R\s*\}(?!\s*[\^_])|" + _command("Re"), "ℝ"),
+        (_command("emptyset"), "∅"),
+    )
 ]
-_LOOKS_LIKE = re.compile(r"[∨∪∩∖∈≤≥≠<>⟨ℝ]|\\infty|[\[\]]")
-_UNREAD = re.compile(r"[=≤≥≠<>∈∨∧;|:]|ℝ\s*-|^\s*\]|\[\s*$")  # by math-verify, as a set
+_LOOKS_LIKE = re.compile(r"[∨∪∩∖∈≤≥≠<>⟨ℝ]|\\infty|[\[\]]")  # what only a set has
+_UNREAD = re.compile(r"[=≤≥≠<>∈∨∧;|:]|ℝ\s*-|^\s*\]|\[\s*$")  # what math-verify does not read as a set: "]0, 1["
 _RELATION = re.compile(r"[≤≥≠<>=]")
-_LETTER = re.compile(r"(?:[A-Za-z]|\\(?:alpha|beta|theta|lambda|mu|phi|omega))(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?")
-_EXCLUDED = re.compile(rf"(\s*{_LETTER.pattern}\s*≠)[^≠]*")
-_UNKNOWN = re.compile("[txyz]")
-_INTERVAL = re.compile(r"([\[\]()])(.*)([\[\]()])", re.DOTALL)
+_LETTER = re.compile(
+    r"(?:[A-Za-z]|\\(?:alpha|beta|theta|lambda|mu|phi|omega))(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?"
+)  # x_1
+_EXCLUDED = re.compile(rf"(\s*{_LETTER.pattern}\s*≠)[^≠]*")  # the "x ≠" of "x ≠ 0, 1"
+_UNKNOWN = re.compile("[txyz]")  # letters that a condition is on rather than a parameter
+_INTERVAL = re.compile(r"([\[\]()])(.*)([\[\]()])", re.DOTALL)  # [0, 1)
 _LONGEST = 300
+Piece = tuple[Any, Any, bool, bool]  # an interval: its ends, and whether each is open
 
 
 class Unreadable(Exception):
-    """No set of real numbers, or none that is read here."""
+    """This is not a set of real numbers, or not one that is read here."""
 
 
 @dataclass(frozen=True)
 class Region:
-    """A set of real numbers and the letter that it is a condition on, if it names one."""
+    """A set of real numbers, and the letter that it is a condition on, if it names one."""
 
     numbers: Any
     letter: str | None
@@ -80,7 +92,7 @@ def same_region(gold: str, answer: str) -> bool | None:
         if first.letter and second.letter and first.letter != second.letter:
             return None
         return _same_pieces(_pieces(first.numbers), _pieces(second.numbers))
-    except (Unreadable, ValueError, TypeError, NotImplementedError):  # sympy's, of an interval with complex ends, say
+    except (Unreadable, ValueError, TypeError, NotImplementedError):  # sympy raises the last three: an interval up to i
         return None
 
 
@@ -89,13 +101,14 @@ def _set_like(text: str) -> bool:
 
 
 def _signs(text: str) -> str:
+    """``text`` with each LaTeX command of a set as one sign."""
     for sign, short in _SIGNS:
         text = sign.sub(short, text)
     return text.strip()
 
 
 def _region(text: str, within: bool = False) -> Region:
-    """The set that a text describes; ``within`` the braces of a set, a comma means *and*."""
+    """The set that a text describes. With ``within``, the text stands in the braces of a set, where a comma means *and*."""
     from sympy import Complement, Intersection, Union
 
     text = text.strip()
@@ -103,11 +116,10 @@ def _region(text: str, within: bool = False) -> Region:
         parts = _split(text, sign)
         if len(parts) > 1:
             regions = [_region(part, within) for part in parts]
-            # "Increasing on (0, 1) and (2, 3)": sets that are listed are united. Conditions hold together.
+            # "Increasing on (0, 1) and (2, 3)": sets in a list are united. Conditions hold together.
             together = sign == "∧" and any(region.letter for region in regions)
-            return Region(
-                (Intersection if together else Union)(*(region.numbers for region in regions)), _letter(regions)
-            )
+            combine = Intersection if together else Union
+            return Region(combine(*(region.numbers for region in regions)), _letter(regions))
     parts = _split(text, ",")
     if len(parts) > 1 and not _INTERVAL.fullmatch(text):
         if excluded := _EXCLUDED.fullmatch(parts[0]):  # x ≠ 0, 1
@@ -116,7 +128,7 @@ def _region(text: str, within: bool = False) -> Region:
         ranges = [part for part in parts if not re.search("[≠∈]", part)]
         if all(region.letter for region in regions) and (within or (len(ranges) < len(parts) and len(ranges) <= 1)):
             return Region(Intersection(*(region.numbers for region in regions)), _letter(regions))
-        raise Unreadable  # and, or or?
+        raise Unreadable  # the comma may mean "and" or "or"
     member = _split(text, "∈")
     if len(member) == 2 and _LETTER.fullmatch(member[0].strip()):
         return Region(_region(member[1]).numbers, member[0].strip())
@@ -134,6 +146,7 @@ def _region(text: str, within: bool = False) -> Region:
 
 
 def _letter(regions: list[Region]) -> str | None:
+    """The one letter that all of them are conditions on."""
     letters = {region.letter for region in regions if region.letter}
     if len(letters) > 1:
         raise Unreadable
@@ -152,14 +165,14 @@ def _split(text: str, sign: str | re.Pattern[str]) -> list[str]:
 
 
 def _condition(text: str) -> Region:
-    """``x < 3``, ``3 > x``, ``3 < x \\le 5``, ``x \\ne 1``, ``|x| < 2``, one letter between numbers."""
+    """``x < 3``, ``3 > x``, ``3 < x ≤ 5``, ``x ≠ 1``, ``|x| < 2``: one letter between numbers."""
     from sympy import Complement, FiniteSet, Intersection, S
 
     sides, signs = _split(text, _RELATION), [sign for sign in text if _RELATION.match(sign)]
     sides = [side.strip() for side in sides]
     if len(signs) != len(sides) - 1 or len(sides) > 3:
         raise Unreadable
-    # Of x > a, the condition is on x; of a > b, on neither.
+    # "x > a" is a condition on x. "a > b" is a condition on neither.
     middle = 1 if len(sides) == 3 or _UNKNOWN.fullmatch(sides[1]) or not _LETTER.fullmatch(sides[0].strip("| ")) else 0
     letter, size = sides[middle].strip("| "), "|" in sides[middle]
     numbers = [_number(side) for index, side in enumerate(sides) if index != middle]
@@ -180,6 +193,7 @@ def _condition(text: str) -> Region:
 
 
 def _half_line(number: Any, below: bool, strict: bool, size: bool) -> Any:
+    """All x below (or above) a number; with ``size``, all x whose ``|x|`` is."""
     from sympy import Interval, Union, oo
 
     if not size:
@@ -191,6 +205,7 @@ def _half_line(number: Any, below: bool, strict: bool, size: bool) -> Any:
 
 
 def _atom(text: str) -> Any:
+    """ℝ, ∅, a set in braces, or an interval."""
     from sympy import FiniteSet, Interval, S, oo
 
     text = text.strip()
@@ -216,6 +231,7 @@ def _atom(text: str) -> Any:
 
 
 def _braces(text: str) -> Any:
+    """``x | x > 3``, ``x ∈ ℝ : x > 3``, or a list of numbers."""
     from sympy import FiniteSet, Intersection
 
     for sign in ("|", ":"):
@@ -230,7 +246,7 @@ def _braces(text: str) -> Any:
 
 
 def _number(text: str) -> Any:
-    """An end: a number, maybe with letters; no picture of something else."""
+    """The end of an interval: a number, which may contain letters."""
     from sympy import Expr
 
     expression = next(iter(read(text)), None)
@@ -239,13 +255,13 @@ def _number(text: str) -> Any:
     return expression.doit()
 
 
-def _pieces(numbers: Any) -> list[tuple[Any, Any, bool, bool]]:
-    """Intervals with their ends; finite sets alone, and what sympy cannot work out, are left to math-verify."""
+def _pieces(numbers: Any) -> list[Piece]:
+    """The intervals of a set. A finite set, and what sympy cannot work out, are left to math-verify."""
     from sympy import FiniteSet, Interval, S, Union, oo
 
     if numbers is S.Reals:
         return [(-oo, oo, True, True)]
-    pieces: list[tuple[Any, Any, bool, bool]] = []
+    pieces: list[Piece] = []
     for part in numbers.args if isinstance(numbers, Union) else [numbers]:
         if isinstance(part, Interval):
             pieces.append((part.start, part.end, bool(part.left_open), bool(part.right_open)))
@@ -258,21 +274,14 @@ def _pieces(numbers: Any) -> list[tuple[Any, Any, bool, bool]]:
     return pieces
 
 
-def _same_pieces(gold: list[tuple[Any, Any, bool, bool]], answer: list[tuple[Any, Any, bool, bool]]) -> bool | None:
-    if len(gold) != len(answer):
-        return (
-            False if all(end.is_comparable or end.is_infinite for piece in gold + answer for end in piece[:2]) else None
-        )
-    for piece in gold:
-        equal = [_same_piece(piece, other) for other in answer]
-        if True not in equal:
-            return None if None in equal else False
-        del answer[equal.index(True)]
-    return True
+def _same_pieces(gold: list[Piece], answer: list[Piece]) -> bool | None:
+    if len(gold) == len(answer):
+        return same_elements(gold, answer, _same_piece)
+    known = all(end.is_comparable or end.is_infinite for piece in gold + answer for end in piece[:2])
+    return False if known else None
 
 
-def _same_piece(gold: tuple[Any, Any, bool, bool], answer: tuple[Any, Any, bool, bool]) -> bool | None:
+def _same_piece(gold: Piece, answer: Piece) -> bool | None:
     if gold[2:] != answer[2:]:
         return False
-    ends = [left == right or same(left, right) for left, right in zip(gold[:2], answer[:2], strict=True)]
-    return False if False in ends else None if None in ends else True
+    return every([left == right or same(left, right) for left, right in zip(gold[:2], answer[:2], strict=True)])

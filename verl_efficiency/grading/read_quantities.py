@@ -1,4 +1,4 @@
-r"""Read a text as quantities: values with the words behind them; one, several, or several parts of one."""
+r"""Read a text as quantities: values with the words after them. One quantity, several, or one in several parts."""
 
 import re
 from collections.abc import Iterator
@@ -6,8 +6,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from verl_efficiency.grading.numbers import Number, read_number
-from verl_efficiency.grading.units import Unit, products, units_named
+from verl_efficiency.grading.quick import MAX_CHARS, Number, read_number
 from verl_efficiency.grading.words import (
     CHANGERS,
     CONDITIONS,
@@ -20,32 +19,34 @@ from verl_efficiency.grading.words import (
     POWERS_BEFORE,
     SCALES_OF_MONEY,
     TEMPERATURES,
+    Unit,
     changes,
     is_noun,
+    products,
     qualifier,
     scale_of,
+    units_named,
 )
 
-MAX_CHARS = 500
 MAX_PARTS = 16
 MAX_POWER = 9  # of a unit
-CLOCK = re.compile(r"([0-9]{1,2})(?:[:.]([0-5][0-9])(?::([0-5][0-9]))?)?")
-_TOKEN = re.compile(
+CLOCK = re.compile(r"([0-9]{1,2})(?:[:.]([0-5][0-9])(?::([0-5][0-9]))?)?")  # 7:30, 7.30, 7:30:15
+_TOKEN = re.compile(  # one word, number or sign; a \text{} with its content
     r"""\\(?:text(?:normal|bf|it|rm)?|mathrm|mbox)\s*\{(?P<text>[^{}]*)\}
     | (?P<space>(?:\s|~|\\[,;:!> ]|\\q?quad(?![A-Za-z]))+)
     | (?P<degree>\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\}))
-    | (?P<power>\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9](?![0-9])))
+    | (?P<power>\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9](?![0-9])))                        # the ^2 of cm^2
     | (?P<currency>\\?\$|[€£¥₹₩₽₱₦¢])
     | (?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])|[0-9]+)
     | (?P<word>[A-Za-z](?:\.\s?[A-Za-z]\.?(?![A-Za-z])|[A-Za-z]*(?:(?<=cm|mm|km|ft|in)[23](?![0-9])|(?<=[a-z])'[a-z]+)?)
-      | [µμ][A-Za-z]+ | [一-鿿]+ | [가-힣]+)
+      | [µμ][A-Za-z]+ | [一-鿿]+ | [가-힣]+)                                          # also a.m., cm2, o'clock
     | (?P<open>\\\{|[({\[]) | (?P<close>\\\}|[)}\]])
     | (?P<comma>[,;，、；])
     | (?P<times>\\(?:cdot|times)(?![A-Za-z])|[*·⋅])
     | (?P<other>\\[A-Za-z]+|\\.|.)""",
     re.VERBOSE | re.DOTALL,
 )
-_CURRENCY_CODE = re.compile(
+_CURRENCY_CODE = re.compile(  # a currency before a number: Rs. 500, US $500, \text{INR} 500
     r"""(?<![A-Za-z\\])(?:(?P<inr>(?i:rs|inr)\b\.?|\\text\s?\{\s?(?i:rs|inr)\.?\s?\})
     | (?P<usd>USD|US(?=\s?\\?\$)|\\text\s?\{\s?US\s?\}(?=\s?\\?\$))
     | (?P<eur>EUR|\\euro(?![A-Za-z])) | (?P<gbp>GBP|\\pounds(?![A-Za-z])) | (?P<cny>CNY|RMB))
@@ -54,11 +55,11 @@ _CURRENCY_CODE = re.compile(
 )
 _CURRENCIES = {"inr": "₹", "usd": "\\$", "eur": "€", "gbp": "£", "cny": "¥"}
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!")
-_MICRO = re.compile(r"\\mu\s?(\\(?:text|mathrm)\s?\{)\s?|(\\(?:text|mathrm)\s?\{\s?)\\mu\s?")
+_MICRO = re.compile(r"\\mu\s?(\\(?:text|mathrm)\s?\{)\s?|(\\(?:text|mathrm)\s?\{\s?)\\mu\s?")  # \mu\text{m}
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _BRACKET = re.compile(r"\\[{}]|[()\[\]]")
 _SAME_SIGNS = {"\\geq": "\\ge", "\\leq": "\\le", "\\neq": "\\ne"}
-# Bare units that need no space behind the number, and bare letters that are units there, as for math-verify.
+# Units that need no blank between them and the number: 5cm.
 _NEED_NO_SPACE = frozenset(
     [
         "cm",
@@ -81,9 +82,9 @@ _NEED_NO_SPACE = frozenset(
         "kph",
     ]
 )
-_ONE_LETTER = frozenset("msghlLd")
+_ONE_LETTER = frozenset("msghlLd")  # letters that are units after a number, as for math-verify: 5 m
 
-Token = tuple[str, str, bool, bool]  # kind, text, inside \text{}, a space before it
+Token = tuple[str, str, bool, bool]  # kind, text, whether it stands in \text{}, whether a blank stands before it
 _END: Token = ("comma", ",", False, False)
 
 
@@ -93,12 +94,12 @@ class Part:
 
     Attributes:
         value: its mathematics, as LaTeX.
-        number: the value, where it is a plain number; the scale is in it.
+        number: the value times the scale, where the value is a plain number.
         scale: what words multiply the value by; a million for ``5 million``.
-        units: the readings of its unit; empty for none.
-        tops: the same without ``per …``; empty where there is none.
-        nouns, qualifiers, changers: the other words; a qualifier with its group of opposites.
-        condition: what stands behind ``if``, ``for``, …, without spaces and fillers.
+        units: the meanings of its unit; empty where it has none.
+        tops: the same without ``per …``; empty where there is no ``per``.
+        nouns, qualifiers, changers: the other words, see :mod:`verl_efficiency.grading.words`.
+        condition: what follows ``if``, ``for``, …, without blanks and fillers.
         label: the words before the value.
         also: for 2 h 30 min, whose ``number`` counts minutes, the value in hours.
         worded: words or a currency stand beside the value.
@@ -119,13 +120,13 @@ class Part:
 
     @property
     def name(self) -> tuple[object, ...]:
-        """What tells it from the other quantities of a list."""
+        """What distinguishes it from the other quantities of a list."""
         return self.label, self.condition, self.nouns, self.qualifiers
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The quantities of a text, the brackets around them, and whether a bare word could be a product of letters."""
+    """The quantities of a text, the brackets around them, and whether a bare word may be a product of letters."""
 
     parts: tuple[Part, ...]
     brackets: tuple[str, str]
@@ -137,11 +138,11 @@ class Reading:
 
 
 class _Opaque(Exception):
-    """The text is something else than quantities."""
+    """The text holds something other than quantities."""
 
 
 def read_quantities(text: str) -> Reading | None:
-    r"""The quantities that ``text`` holds, or ``None`` if it is something else.
+    r"""The quantities that ``text`` holds, or ``None`` if it holds something else.
 
     >>> [part.value for part in read_quantities(r"15\text{ km/h and }3\text{ km/h}").parts]
     ['15', '3']
@@ -168,7 +169,7 @@ def read_quantities(text: str) -> Reading | None:
 
 
 def _brackets(text: str) -> tuple[tuple[str, str], str]:
-    """The brackets that hold all of ``text``, and what they hold. Braces of TeX around all of it say nothing."""
+    """The brackets around all of ``text``, and what they hold. TeX's braces around all of it mean nothing."""
     if text.startswith("{") and text.endswith("}") and "{" not in text[1:-1] and "}" not in text[1:-1]:
         text = text[1:-1].strip()
     for opening, closing in (("\\{", "\\}"), ("(", ")"), ("[", "]")):
@@ -183,7 +184,7 @@ def _brackets(text: str) -> tuple[tuple[str, str], str]:
 
 
 def tokens(text: str, in_text: bool = False) -> Iterator[Token]:
-    """Words, numbers and signs; what stands in brackets or braces is mathematics, whatever it is."""
+    """Words, numbers and signs. Everything in brackets or braces is mathematics."""
     space, depth, before = False, 0, ""
     for match in _TOKEN.finditer(text):
         kind, word = match.lastgroup or "", match[0]
@@ -200,7 +201,7 @@ def tokens(text: str, in_text: bool = False) -> Iterator[Token]:
 
 
 def _items(text: str) -> list[list[Token]]:
-    """The tokens between commas, "and" and "or"; words alone, and more of a condition, stay with what they follow."""
+    """The tokens between commas, "and" and "or". Words alone, and the rest of a condition, belong to the item before."""
     items: list[list[Token]] = []
     item: list[Token] = []
     joint: list[Token] = []  # the "or" before the item
@@ -229,7 +230,7 @@ def _has_condition(item: list[Token]) -> bool:
 
 
 def _part(item: list[Token], guesses: list[str]) -> Part:
-    """One quantity; the bare words in it that could be products of letters are added to ``guesses``."""
+    """One quantity. Bare words in it that may be products of letters are added to ``guesses``."""
     position, label = _label(item)
     worded = position > 0
     parts: list[Part] = []
@@ -265,7 +266,7 @@ def _label(item: list[Token]) -> tuple[int, str]:
 
 
 def _value(item: list[Token], position: int) -> tuple[int, str, str]:
-    """Where the words behind the value begin, the value, and the currency before it."""
+    """Where the words after the value begin, the value, and the currency before it."""
     value, currency = "", ""
     while position < len(item):
         kind, word, in_text, space = item[position]
@@ -284,7 +285,7 @@ def _value(item: list[Token], position: int) -> tuple[int, str, str]:
 
 
 def _begins_words(item: list[Token], position: int, value: str, currency: str) -> bool:
-    """Whether the token at ``position`` is the first of the words behind ``value``, and not a letter or number of it."""
+    """Whether the token at ``position`` is the first word after ``value``, and not a letter or number of the value."""
     kind, word, in_text, space = item[position]
     after = [one for _, one, *_ in item[position + 1 : position + 3]]
     number = read_number(value) is not None or CLOCK.fullmatch(value) is not None
@@ -318,7 +319,7 @@ def _begins_words(item: list[Token], position: int, value: str, currency: str) -
 
 
 def _tail(item: list[Token], position: int) -> tuple[int, str]:
-    """Where the words behind the value end, and the condition among them."""
+    """Where the words after the value end, and the condition among them."""
     start = position
     while position < len(item):
         kind, word, _, _ = item[position]
@@ -341,15 +342,15 @@ def _condition(words: list[str]) -> str:
 
 @dataclass
 class _Words:
-    """What the words behind a value say, gathered word by word."""
+    """What the words after a value say, collected word by word."""
 
     factors: list[tuple[tuple[Unit, ...], int]] = field(default_factory=list)
     scale: Fraction = Fraction(1)
     nouns: set[str] = field(default_factory=set)
     qualifiers: set[tuple[int, str]] = field(default_factory=set)
     changers: set[str] = field(default_factory=set)
-    sign: int = 1  # -1 behind "per"
-    power: int = 1  # 2 behind "square"
+    sign: int = 1  # -1 after "per"
+    power: int = 1  # 2 after "square"
     percent: bool = False
 
     def raise_last(self, power: int) -> None:
@@ -361,17 +362,17 @@ class _Words:
         return bool(self.factors) and any(unit.dimension == (("degree", 1),) for unit in self.factors[-1][0])
 
     def add_unit(self, word: str, rest: list[Token]) -> bool:
-        """Take ``word`` for a unit, where it can be one: no more behind a noun, and "in" only where no word follows."""
+        """Add ``word`` if it is a unit. After a noun it is none, and "in" is one only where no word follows."""
         size = int(word[-1]) if word[-1:] in ("2", "3") else 1  # cm2
-        readings = units_named(word[:-1] if size > 1 else word)
-        if not readings or (self.nouns and self.sign > 0) or (word == "in" and rest and rest[0][0] == "word"):
+        units = units_named(word[:-1] if size > 1 else word)
+        if not units or (self.nouns and self.sign > 0) or (word == "in" and rest and rest[0][0] == "word"):
             return False
-        self.factors.append((readings, self.sign * self.power * size))
+        self.factors.append((units, self.sign * self.power * size))
         self.power = 1
         return True
 
     def add_unspaced(self, word: str) -> None:
-        """Words of a script without spaces: 5万元 is 50000 yuan."""
+        """Add words of a script without blanks: 5万元 is 50000 yuan."""
         while word:
             name = next((word[:size] for size in (4, 3, 2, 1) if units_named(word[:size])), "")
             scale = scale_of(word[0])
@@ -385,7 +386,7 @@ class _Words:
 
 
 def _described(value: str, currency: str, words: list[Token], condition: str, guesses: list[str]) -> Part:
-    """The quantity of ``value`` and the words behind it."""
+    """The quantity of ``value`` and the words after it."""
     said = _Words()
     words = [token for token in words if token[1] != "."]  # sq. ft.
     if currency:
@@ -456,7 +457,7 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
 
 
 def summed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """One quantity for 2 hours, 30 minutes; several quantities stay what they are."""
+    """One quantity for 2 hours, 30 minutes. Other quantities stay apart."""
     try:
         return (_added(parts),)
     except _Opaque:
@@ -464,7 +465,7 @@ def summed(parts: tuple[Part, ...]) -> tuple[Part, ...]:
 
 
 def _added(parts: tuple[Part, ...]) -> Part:
-    """The sum of parts in ever smaller units of one dimension."""
+    """The sum of parts of one dimension, each in a smaller unit than the one before."""
     numbers = [part.number for part in parts if part.number and part.number.value >= 0 and not part.condition]
     common = set.intersection(*({unit.dimension for unit in part.units} for part in parts))
     if len(numbers) < len(parts) or not common:

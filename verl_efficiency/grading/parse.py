@@ -1,11 +1,11 @@
-r"""Read an answer as a sympy expression in which every letter is what it stands for.
+r"""Parse an answer into a sympy expression in which every letter is what it stands for.
 
 The grammar is latex2sympy's, as in math-verify. Three things are read differently:
 
-* ``r`` and ``R`` are two letters. Only words lose their capitals (``v_{Max}`` is ``v_{max}``). ``I`` is a letter, too:
-  latex2sympy takes it for the imaginary unit and drops its exponent.
+* ``r`` and ``R`` are two letters. Only words ignore case (``v_{Max}`` is ``v_{max}``). ``I`` is a letter, too: latex2sympy
+  reads it as the imaginary unit and drops its exponent.
 * ``i`` is the imaginary unit unless the texts use it as an index (:func:`has_imaginary_unit`).
-* ``\sin 30^\circ`` is 1/2. Outside of functions, the sign of degrees is dropped like a unit.
+* ``\sin 30^\circ`` is 1/2. Outside of functions, the degree sign is dropped like a unit.
 """
 
 import re
@@ -13,39 +13,44 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from verl_efficiency.grading.spelling import fold_words
+from verl_efficiency.grading.quick import fold_words
 
-# What carries no letter of a formula: commands, and texts but for the letter i alone.
+# What carries no letter of a formula: commands, and texts other than the letter i alone.
 _TEXT = r"\\(?:text(?:normal|bf|it|rm)?|mbox|operatorname)\s*\{(?!\s*[iI]\s*\})[^{}]*\}"
 _NO_LETTERS = re.compile(_TEXT + r"|\\(?!imath)[a-zA-Z]+")
 _UNIT_I = re.compile(r"i|\\imath")
-_INDEX = re.compile(
-    r"_\s*(?:i|\{[^{}]*i[^{}]*\})"  # a_i, a_{2i+1}, \sum_{i=1}
-    r"|j|[A-Za-z]{4,}"  # i and j; a word
-)
+# Where i is an index or part of a word: a_i, a_{2i+1}, \sum_{i=1}, beside j, "miles".
+_INDEX = re.compile(r"_\s*(?:i|\{[^{}]*i[^{}]*\})|j|[A-Za-z]{4,}")
+# Where i is a whole number: i!, i = 5, 1 \le i, \binom{n}{i}.
 _COUNTED = re.compile(
     r"(?<![A-Za-z])i\s*(?:!|=|<|>|\\(?:leq?|geq?|in|neq?)(?![a-zA-Z]))"
     r"|(?:<|>|\\(?:leq?|geq?))\s*i(?![A-Za-z])"
     r"|\\(?:[dt]?binom|choose)(?![a-zA-Z])"
 )
-# Stepped over: commands, texts, and the braces of an accent, in which a letter belongs to a name.
+# The letter I. The other alternatives are skipped: texts, commands, and the braces of an accent, whose letters form a name.
 _CAPITAL_I = re.compile(
     _TEXT + r"|\\(?:math[a-z]+|overline|overrightarrow|bar|vec|hat|dot|tilde)\s*\{[^{}]*\}|\\[a-zA-Z]+|I"
 )
-_UPRIGHT_I = re.compile(r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}")  # a unit to math-verify
-_LAST_FACTOR = re.compile(r"(?<=[}\s0-9])(?<!,\s)(?:[cdghlmost]|ab|bc|st|lt|mt)$")  # math-verify takes it for a unit
+_UPRIGHT_I = re.compile(
+    r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}"
+)  # \mathrm{i}; math-verify reads a unit
+# The c of "\frac{a}{b}c", which math-verify would strip as a unit.
+_LAST_FACTOR = re.compile(r"(?<=[}\s0-9])(?<!,\s)(?:[cdghlmost]|ab|bc|st|lt|mt)$")
 _GREEK_LETTER = re.compile(
     r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|Omega)(?![a-zA-Z])"
 )
-_DEGREES = re.compile(r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}")
+_DEGREES = re.compile(
+    r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}"
+)  # 30^\circ
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
+# How degrees and the letter I are marked for the parser, and the names of the symbols that it makes of the marks.
 _DEGREE, _LETTER_I = r"\mathcal{deg}", r"\mathcal{I}"
 _NAME_OF_DEGREE, _NAME_OF_I = "math{deg}", "math{I}"
-_GREEK = re.compile(r"(?:Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega)(?![a-z])")
+_GREEK = re.compile(r"(?:Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega)(?![a-z])")  # keeps its capital
 
 
 def has_imaginary_unit(*texts: str) -> bool:
-    r"""Whether ``i`` in an answer and its reference is the imaginary unit: it occurs, and nothing makes it an index.
+    r"""Whether ``i`` in an answer and its reference is the imaginary unit: it occurs, and nothing shows that it is an index.
 
     >>> has_imaginary_unit("(1+i)^2", "2"), has_imaginary_unit(r"e^{i\theta}", "x")
     (True, True)
@@ -55,7 +60,7 @@ def has_imaginary_unit(*texts: str) -> bool:
     joined = " ; ".join(texts)
     if "i" not in joined and "I" not in joined:
         return False
-    if any(text.strip(" ()") == "I" for text in texts):  # a name alone: a current, a set, a statement
+    if any(text.strip(" ()") == "I" for text in texts):  # the name of a current or a set
         return False
     letters = _NO_LETTERS.sub(" ", joined)
     if _COUNTED.search(joined) or _INDEX.search(letters):
@@ -67,20 +72,20 @@ def has_imaginary_unit(*texts: str) -> bool:
 
 
 def has_degrees(text: str) -> bool:
-    """Whether the sign of degrees occurs in ``text``."""
+    """Whether ``text`` contains a degree sign."""
     return _DEGREES.search(text) is not None
 
 
 def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]:
-    """What a text says: the sympy expression, where it can be read, and the text as math-verify normalises it.
+    """The sympy expression, where the text can be parsed, and the text as math-verify normalises it.
 
     Args:
-        text: the answer, spelled out for the parser.
+        text: the answer, in signs that the parser reads.
         imaginary: ``i`` is the imaginary unit.
-        radians: a sign of degrees outside of functions means π/180 and is not dropped.
+        radians: a degree sign outside of functions means π/180 instead of nothing.
     """
     from latex2sympy2_extended.math_normalization import normalize_latex
-    from math_verify.parser import get_last_eq
+    from math_verify.parser import LatexExtractionConfig, get_last_eq
 
     if not text.strip():
         return []
@@ -94,19 +99,14 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
             text = f"{text[: last.start()]}{{{last[0]}}}"
     if imaginary:
         text = _UPRIGHT_I.sub("{i}", text)
-    latex = normalize_latex(f"\\boxed{{{text}}}", _normalization())
+    boxed = replace(LatexExtractionConfig().normalization_config, boxed="last")
+    latex = normalize_latex(f"\\boxed{{{text}}}", boxed)
     for candidate in dict.fromkeys((latex, get_last_eq(latex))):
         try:
             return [_named(_parse(candidate, imaginary), imaginary, radians), latex]
-        except Exception:  # noqa: BLE001 - the parser raises whatever it likes
+        except Exception:  # noqa: BLE001 - the parser raises errors of many kinds
             continue
     return [latex] if latex else []
-
-
-def _normalization() -> Any:
-    from math_verify.parser import LatexExtractionConfig
-
-    return replace(LatexExtractionConfig().normalization_config, boxed="last")
 
 
 def _parse(latex: str, imaginary: bool) -> Any:
@@ -125,7 +125,7 @@ def _parse(latex: str, imaginary: bool) -> Any:
 
 @lru_cache(maxsize=1)
 def _quick_parser() -> Any:
-    """latex2sympy's parser in ANTLR's SLL mode: the same tree as in its default mode in a third of the time, or an error."""
+    """latex2sympy's parser in ANTLR's SLL mode: the same tree as in the default mode in a third of the time, or an error."""
     from antlr4.atn.PredictionMode import PredictionMode
     from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 
@@ -139,7 +139,7 @@ def _quick_parser() -> Any:
 
 
 def _named(expression: Any, imaginary: bool, radians: bool) -> Any:
-    """``expression`` with the letters that :func:`read` has marked replaced by what they stand for, and words folded."""
+    """``expression`` with the letters marked by :func:`read` replaced by what they stand for, and words in lower case."""
     from sympy import Basic, I, MatrixBase, Symbol, pi
     from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
@@ -169,10 +169,10 @@ def _only_i(expression: Any) -> bool:
 
 
 def replaced(expression: Any, meaning: dict[Any, Any]) -> Any:
-    """``expression`` with its parts replaced; lists keep the order in which they were written."""
+    """``expression`` with its parts replaced. Lists keep the order in which they were written."""
     from sympy.core.relational import Relational
 
-    if isinstance(expression, Relational):  # sympy knows that z = 3 + 4i is false for a real z
+    if isinstance(expression, Relational):  # sympy would evaluate z = 3 + 4i to false for a real z
         return type(expression)(*(replaced(side, meaning) for side in expression.args), evaluate=False)
     written = getattr(expression, "_unsorted_args", None)
     if written is None:
