@@ -61,7 +61,7 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     worst = max(differences, key=differences.__getitem__)
-    stateless = [name for name in functions if name != VERLS and ESTIMATORS[name].state is None]
+    stateless = [name for name in functions if name != VERLS and ESTIMATORS[name].new_state() is None]
     slowest = max(stateless, key=medians.__getitem__)
     size = f"{rows} × {tokens}"
     save(

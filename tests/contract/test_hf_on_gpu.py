@@ -63,7 +63,7 @@ def test_a_recipe_asks_for_it_by_one_variable(monkeypatch, tmp_path, compose):
     known = {"MODEL": "/nowhere", "TRAIN": "/nowhere", "VAL": "/nowhere", "GPUS": "1", "ROLLOUT": "hf", "DRY_RUN": "1"}
     for name, value in known.items():
         monkeypatch.setenv(name, value)
-    command = ["bash", str(ROOT / "recipes" / "verl" / "token_budget.sh")]
+    command = ["bash", str(ROOT / "recipes" / "verl" / "train.sh"), "token_budget"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
     config = compose(*done.stdout.splitlines())
     assert config.actor_rollout_ref.rollout.name == "hf"

@@ -37,7 +37,7 @@ def test_the_limit_on_tokens_is_handed_over(stock):
 def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
     args = parse(["--efficiency.reward", "accuracy", "--algo.advantage.estimator", "rloo", *stock])
     assert args.efficiency == Options(reward="accuracy")
-    assert args.train.agent_func_path.endswith("verl_efficiency/openrlhf/rewards/accuracy.py")
+    assert args.train.agent_func_path == start_up.reward_file("accuracy")
     assert args.algo.advantage.estimator == "rloo"
 
 
@@ -56,7 +56,7 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method kimi --efficiency.method alp", "--efficiency.method: is given twice"),
         ("--efficiency.method kimi --efficiency.reward acuracy", "unknown reward 'acuracy'; did you mean 'accuracy'?"),
         ("--efficiency.reward accuracy --efficiency.weight 1", "--efficiency.weight: would be ignored"),
-        ("--efficiency.reward repetition", "repetition alone would teach the empty response"),
+        ("--efficiency.reward repetition", "--efficiency.reward: repetition alone"),
         ("--efficiency.reward token_budget", "b_min and b_max"),
         ("--efficiency.reward accuracy --reward.remote_url x.py", "--reward.remote_url: there is --efficiency.reward"),
         ("--efficiency.reward accuracy --train.agent_func x.py", "--train.agent_func_path: there is --efficiency.reward"),

@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 
 from verl_efficiency.data.files import require_ending
 from verl_efficiency.evaluation.generations import Chunk, read_chunks, token_counter
 from verl_efficiency.evaluation.plot import PICTURES, plot_fit
-from verl_efficiency.evaluation.tables import new_table, number
+from verl_efficiency.evaluation.tables import explained, new_table, number
 from verl_efficiency.settings import SettingsError, require, unknown
 
 SOURCES = ("auto", "data", "group")
@@ -71,7 +70,7 @@ def calibrate(
     fits_R2 = bootstrap(fitted, quantile)
     plot_fit(answers, fit, fits_R2, quantile, out)
     _print_fit(answers, fitted, fit, fits_R2, quantile, of)
-    Console().print(_table(answers, fitted))
+    Console().print(_table(answers, fitted, quantile))
     _print_settings(answers, fitted, fit, quantile, threshold)
     print(f"picture: {out}")
 
@@ -306,11 +305,11 @@ def _print_fit(
     problems = int(answers.problems_C.max()) + 1
     smallest, largest = answers.group_sizes
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-    source = "the rows' own" if answers.source == "data" else f"1 - smoothed solve rate, in groups of {sizes} rollouts"
+    source = "from the rows" if answers.source == "data" else f"1 - smoothed solve rate of a group ({sizes} rollouts)"
     print(f"rollouts:   {answers.rollouts}, of which {len(answers.lengths_C)} are correct, on {problems} problems")
     easiest, hardest = fitted.difficulty_C.min(), fitted.difficulty_C.max()
     beyond = "; outside this range the budget is extrapolated" if easiest > 0 or hardest < 1 else ""
-    print(f"difficulty: {answers.source} ({source}), from {easiest:.3g} to {hardest:.3g}{beyond}")
+    print(f"difficulty: {source}, between {easiest:.3g} and {hardest:.3g}{beyond}")
     what = "of all correct rollouts" if of == "all" else "of the shortest correct rollout of each group"
     print(f"fit:        budget = b_min + (b_max - b_min) * difficulty, at quantile {quantile:g} of the lengths {what}")
     bounds_22 = np.quantile(fits_R2, [0.025, 0.975], axis=0)
@@ -325,23 +324,28 @@ def _print_fit(
         print(f"note: b_min is at its lower bound, {LEAST_BUDGET:g} token; a straight line fits these lengths badly")
 
 
-def _table(answers: CorrectAnswers, fitted: CorrectAnswers) -> Table:
-    """Budgets from tight to loose, and the one that ``token_budget`` starts with if none is set."""
+def _table(answers: CorrectAnswers, fitted: CorrectAnswers, quantile: float) -> Group:
+    """Budgets from tight to loose, and the one that ``token_budget`` uses if none is set."""
     table = new_table(
         "quantile",
         *("b_min", "b_max", "over, %", "lost, %", "saved, %"),
         title="What a budget would do to these rollouts",
-        caption="over: correct rollouts above budget, which lose reward. lost: solved groups whose correct rollouts are all "
-        "above budget. saved: tokens of correct rollouts above budget, as a share of all their tokens.",
     )
-    rows = {f"{q:g}": fit_budget(fitted.lengths_C, fitted.difficulty_C, q) for q in SHOWN_QUANTILES}
+    shown = sorted({*SHOWN_QUANTILES, quantile})
+    rows = {f"{q:g}{' (fit)' * (q == quantile)}": fit_budget(fitted.lengths_C, fitted.difficulty_C, q) for q in shown}
     low, high = np.quantile(answers.lengths_C, [0.1, 0.9])
-    rows["unset (10th, 90th percentile)"] = (float(low), float(high))
+    rows["if unset"] = (float(low), float(high))
     for name, (b_min, b_max) in rows.items():
         made = trade_off(answers, b_min, b_max)
         shares = [number(share, scale=100) for share in (made.over, made.lost, made.saved)]
         table.add_row(name, number(b_min), number(b_max), *shares)
-    return table
+    return explained(
+        table,
+        "over: correct rollouts above budget, which lose reward.",
+        "lost: solved groups whose correct rollouts are all above budget.",
+        "saved: tokens above budget, as a share of all tokens of correct rollouts.",
+        "if unset: what token_budget uses without b_min and b_max, the 10th and 90th percentile of the correct lengths.",
+    )
 
 
 def _print_settings(

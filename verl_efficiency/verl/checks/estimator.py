@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from verl_efficiency.adapter import checks
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, Estimator
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.concern import ALIAS
-from verl_efficiency.verl.checks.reward import reward_of
+from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
@@ -17,7 +17,7 @@ SETTINGS = "algorithm.efficiency"
 _V1 = "verl>=0.9 with trainer.use_v1=True"
 
 
-def estimator_of(config: Any) -> Method | None:
+def estimator_of(config: Any) -> Estimator | None:
     """Our method behind ``algorithm.adv_estimator``, or None for other people's."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
@@ -26,7 +26,7 @@ def estimator_of(config: Any) -> Method | None:
     return all_estimators()[name.removeprefix(ALIAS)] if ours else None
 
 
-def settings_of(method: Method, config: Any) -> Any:
+def settings_of(method: Estimator, config: Any) -> Any:
     """The settings of ``method`` in a run."""
     from verl_efficiency.verl.estimators import read_settings
 
@@ -95,8 +95,7 @@ def _not_registered(name: str) -> str | None:
 
 
 def _reward_override(reward: str) -> str:
-    function = "reward.custom_reward_function"
-    return f"algorithm.adv_estimator=grpo {function}.path=pkg://verl_efficiency.rewards {function}.name={reward}"
+    return f"algorithm.adv_estimator=grpo {FUNCTION}.path=pkg://verl_efficiency.rewards {FUNCTION}.name={reward}"
 
 
 def advise_on_budget(config: Any) -> Iterator[str]:
@@ -104,12 +103,12 @@ def advise_on_budget(config: Any) -> Iterator[str]:
     method, reward = estimator_of(config), reward_of(config)
     found = [(SETTINGS, settings_of(method, config))] if method else []
     if reward:
-        found.append(("reward.custom_reward_function.reward_kwargs", reward[0].build_settings(reward[1], "")))
+        found.append((KWARGS, reward.settings))
     for where, settings in found:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
 
 
-def _check_counts(method: Method, settings: Any, trainer: Any) -> Iterator[str]:
+def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
     """The trainer keeps the tokens that the method counts."""
     mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
     other = (

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from verl_efficiency.adapter.checks import learns_where_all_are_right
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator, Method
 from verl_efficiency.settings import nearest
 from verl_efficiency.verl.checks.extras import known_extras
-from verl_efficiency.verl.checks.reward import reward_of
+from verl_efficiency.verl.checks.reward import OurReward, reward_of
 
 SAMPLER = "trainer.v1.sampler.custom_sampler"
 OURS = "pkg://verl_efficiency.verl.sampler"
@@ -49,11 +49,9 @@ def check_filter(config: Any) -> Iterator[str]:
                f"{', '.join(numbers)})")  # fmt: skip
 
 
-def advise(config: Any, method: Method | None) -> Iterator[str]:
+def advise(config: Any, method: Estimator | None) -> Iterator[str]:
     """What a run with correct settings will not learn. ``method`` is the estimator if it is ours."""
-    ours = reward_of(config)
-    reward = ours[0] if ours else None
-    facts: Any = reward.build_settings(ours[1], "") if ours and reward else None
+    reward = reward_of(config)
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}
@@ -61,17 +59,17 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
         return
     metric = groups.get("metric")
     by_score = metric in ("reward", "score")
-    if by_score and reward is not None and facts.ranks_wrong:
-        yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so with metric={metric} "
-               f"groups where every rollout is wrong stay in; write {KEEP_SOLVED}")  # fmt: skip
+    if by_score and reward is not None and reward.settings.ranks_wrong:
+        yield (f"algorithm.filter_groups.metric: {reward.method.name} gives wrong answers different scores, so with "
+               f"metric={metric} groups where every rollout is wrong stay in; write {KEEP_SOLVED}")  # fmt: skip
         return
     from verl_efficiency.verl.checks.estimator import settings_of
 
-    learner = method
+    learner: Method | None = method
     if method is None or not learns_where_all_are_right(method, settings_of(method, config)):
         learner = None
-    if learner is None and reward is not None and facts.ranks_correct and not by_score:
-        learner = reward
+    if learner is None and reward is not None and reward.settings.ranks_correct and not by_score:
+        learner = reward.method
     if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
         yield (f"algorithm.filter_groups.enable: metric={metric} drops groups where every rollout is correct, and "
                f"{learner.name} learns most from them; write {KEEP_SOLVED}")  # fmt: skip
@@ -96,7 +94,7 @@ def hand_filter_to_sampler(config: Any) -> None:
         }
 
 
-def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterator[str]:
+def _alone(config: Any, method: Estimator | None, reward: OurReward | None) -> Iterator[str]:
     where = "actor_rollout_ref.rollout.n"
     if method is not None:
         learned = _learned_alone(method)
@@ -106,7 +104,7 @@ def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterato
                f"the score itself: an answer that scores 0 teaches nothing; write {where}=8")  # fmt: skip
 
 
-def _learned_alone(method: Method) -> str:
+def _learned_alone(method: Estimator) -> str:
     if method.name in ("t_spmo", "drpo"):
         return "nothing is learned, because every advantage is 0"
     if method.name in ("sample_routing", "self_distillation"):
