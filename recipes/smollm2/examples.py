@@ -1,7 +1,8 @@
 """Answers side by side: ``python recipes/smollm2/examples.py DATA.parquet LABEL=ROWS.jsonl … [--out FILE.md]``.
 
-Each JSON-lines file is what ``verl-efficiency evaluate --rows`` wrote, on the same problems. Shows the longest and the shortest answers of
-the first model and what the others say there, and problems on which a later model is right or wrong where the first is not.
+Each JSON-lines file is what ``verl-efficiency evaluate --rows`` wrote, on the same problems. Shown are the longest and the
+shortest answers of the first model beside those of the others, and problems on which a later model is right and the first is
+not, or the other way round.
 """
 
 import json
