@@ -31,8 +31,8 @@ from pathlib import Path
 
 import torch
 
-from verl_efficiency.methods.prefix_credit import TSpmoSettings, prefix_credit, t_spmo
 from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings, prefix_credit, t_spmo
 
 RESULTS = Path(__file__).parent / "results" / "prefix_credit.json"
 SHAPES = ("early", "late", "ladder")

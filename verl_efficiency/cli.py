@@ -1,4 +1,6 @@
-"""The command ``verl-efficiency``. Every command imports what it needs when it runs."""
+"""Train reasoning models to spend fewer tokens, and measure what they spend."""
+
+# `--help` imports every command, so commands import numpy, torch and the rest of the package only when they run.
 
 import sys
 from pathlib import Path
@@ -6,19 +8,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
-from rich.table import Table
 from typer.core import TyperGroup
 
-from verl_efficiency.data.cli import pack_command
-from verl_efficiency.evaluation.calibrate import calibrate_command
-from verl_efficiency.evaluation.cli import evaluate_command, report_command, task_scaling_command
-from verl_efficiency.evaluation.offline import offline_command
-from verl_efficiency.evaluation.strategies import strategies_command
-from verl_efficiency.methods.catalog import METHODS
-from verl_efficiency.methods.own import OwnMethod, offers
-from verl_efficiency.methods.page import page
-from verl_efficiency.rewards.cli import grade_command
+from verl_efficiency.commands.calibrate import calibrate_command
+from verl_efficiency.commands.evaluate import evaluate_command, report_command, task_scaling_command
+from verl_efficiency.commands.grade import grade_command
+from verl_efficiency.commands.pack import pack_command
+from verl_efficiency.commands.stored import offline_command, strategies_command
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.train import train_command
 
@@ -59,12 +55,23 @@ def methods(
     name: Annotated[str | None, typer.Argument(help="Show one method with its formula and settings.")] = None,
 ) -> None:
     """List the methods, or show one: formula, settings with defaults, paper, recipe."""
+    from rich.markdown import Markdown
+    from rich.table import Table
+
+    from verl_efficiency.methods.catalog import METHODS
+    from verl_efficiency.methods.own import OwnMethod, offers
+    from verl_efficiency.methods.page import page
+
     if name is None:
         table = Table("method", "hook", "what it does", "paper")
         for method in METHODS:
             table.add_row(method.name, method.hook, method.summary, method.paper)
         for own in offers().methods.values():
-            table.add_row(own.name, own.hook, *_summary(own))
+            try:
+                summary = own.described().summary
+            except SettingsError as error:
+                summary = f"warning: {error}"
+            table.add_row(own.name, own.hook, summary, own.owner)
         console.print(table)
         for problem in offers().problems:
             Console(stderr=True).print(f"warning: {problem}", markup=False, style="yellow", soft_wrap=True)
@@ -75,14 +82,6 @@ def methods(
         raise SettingsError(offers().refused.get(name) or unknown("method", name, {method.name for method in known}))
     for method in found:
         console.print(Markdown(page(method)))
-
-
-def _summary(own: OwnMethod) -> tuple[str, str]:
-    """What a method of another package does, or why that is not known; and whose it is."""
-    try:
-        return own.described().summary, own.owner
-    except SettingsError as error:
-        return f"warning: {error}", own.owner
 
 
 @app.command(context_settings={"ignore_unknown_options": True})

@@ -20,9 +20,8 @@ from verl_efficiency.grading import (
     quick_equal,
     shutdown,
 )
-from verl_efficiency.grading.numbers import read_number
-from verl_efficiency.grading.screen import misread
-from verl_efficiency.grading.spelling import spell_out
+from verl_efficiency.grading.clean import misread, spell_out
+from verl_efficiency.grading.quick import read_number
 
 GOLD = "1000003"  # a prime that no fragment below can add up to
 FRAGMENTS = [

@@ -25,12 +25,12 @@ from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import random_rows
 from verl_efficiency.methods.advantages import group_advantage
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.routing.variance_routing import VarianceRoutingSettings
 from verl_efficiency.methods.shaping.hapo import HapoSettings
 from verl_efficiency.methods.shaping.kimi import KimiSettings
 from verl_efficiency.methods.shaping.pass_rate import PassRateSettings
 from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
-from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.rewards import composition
 from verl_efficiency.verl import run, start_up
 

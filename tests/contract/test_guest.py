@@ -14,6 +14,7 @@ from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import cpu, estimators, plugin, start_up
 from verl_efficiency.verl.checks.concern import concerns_us
+from verl_efficiency.verl.cpu_switch import cpu_mode
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def ours(caplog):
 )
 def test_a_run_of_somebody_else_is_left_alone(validated, compose, caplog, overrides):
     before = compose(*overrides)
-    if cpu.wanted():
+    if cpu_mode():
         cpu.tell_ray_workers(before)
     assert validated(*overrides) == before
     assert ours(caplog) == []

@@ -16,7 +16,7 @@ from verl.utils import tensordict_utils as tu
 
 from tests.contract.test_reward_manager import EOS, model, reward  # noqa: F401  # fixtures
 from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtures
-from verl_efficiency.methods.prefix_credit import TSpmoSettings
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings
 from verl_efficiency.verl.batch import Batch
 from verl_efficiency.verl.replay import Replay
 from verl_efficiency.verl.replay_loop import AGENT, ReplayAgentLoop

@@ -189,6 +189,46 @@ def test_losses_that_average_over_rollouts_are_refused(refusal, launch, method, 
     launch(*method, f"{ACTOR}.policy_loss.loss_mode=gspo")
 
 
+def test_s_grpo_needs_a_loss_that_keeps_the_tokens_apart(refusal, launch):  # noqa: F811
+    (line,) = refusal("algorithm.adv_estimator=s_grpo", f"{ACTOR}.policy_loss.loss_mode=geo_mean")
+    assert line.startswith(f"{ACTOR}.policy_loss.loss_mode: s_grpo works token by token, but geo_mean")
+    for loss in ("vanilla", "gspo", "sapo"):  # sapo averages over a rollout, and s_grpo's weights have mean 1 there
+        launch("algorithm.adv_estimator=s_grpo", f"{ACTOR}.policy_loss.loss_mode={loss}")
+    launch("algorithm.adv_estimator=kimi", f"{ACTOR}.policy_loss.loss_mode=geo_mean")
+
+
+PACKED = (
+    "data.custom_cls.path=pkg://verl_efficiency.verl.dataset",
+    "data.custom_cls.name=PackedDataset",
+    "data.dataloader_num_workers=0",
+    "+data.efficiency.grouping=random",
+)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (("algorithm.adv_estimator=hapo",), "hapo"),
+        (("algorithm.adv_estimator=toggle",), "toggle"),
+        (("algorithm.adv_estimator=token_budget", "+algorithm.efficiency.difficulty=running"), "token_budget"),
+        ((*VARIANCE, "+algorithm.efficiency.store_responses=True"), "variance_routing"),
+        (("algorithm.adv_estimator=hapo", "+algorithm.efficiency.prompt_column=extra_info.index"), "hapo"),
+    ],
+)
+def test_a_memory_of_prompts_is_refused_where_every_epoch_has_new_ones(refusal, launch, overrides, name):  # noqa: F811
+    (line,) = refusal(*overrides, *PACKED)
+    assert line.startswith(f"data.efficiency.problems: {name} ")
+    assert "`verl-efficiency pack`" in line
+    assert ("difficulty=group" in line) == (name == "token_budget")
+    launch(*overrides, *PACKED, "+data.efficiency.problems=1")
+    launch(*overrides)
+
+
+@pytest.mark.parametrize("estimator", ["token_budget", "kimi", "grpo", "variance_routing"])
+def test_methods_without_such_a_memory_take_packs_of_every_epoch(launch, estimator):  # noqa: F811
+    launch(f"algorithm.adv_estimator={estimator}", *PACKED)
+
+
 def test_every_mistake_is_named_at_once(refusal):  # noqa: F811
     lines = refusal(
         *("algorithm.adv_estimator=sample_routing", "actor_rollout_ref.model.use_fused_kernels=True"),
@@ -215,7 +255,7 @@ def test_every_mistake_is_named_at_once(refusal):  # noqa: F811
         (*SDPO, "+algorithm.efficiency.teacher_regularization=none", f"{ACTOR}.fsdp_config.model_dtype=bf16"),
         (*SDPO, f"{ACTOR}.fsdp_config.model_dtype=float32"),
         (*SRPO, "trainer.device=cpu"),
-        (*SRPO, "+algorithm.efficiency.router=verl_efficiency.methods.self_distillation.route_all"),
+        (*SRPO, "+algorithm.efficiency.router=verl_efficiency.methods.routing.self_distillation.route_all"),
         (*SRPO, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.rollout.name=hf"),
         (*T_SPMO, "actor_rollout_ref.model.use_fused_kernels=True"),  # no logits needed
         (*T_SPMO, f"{ACTOR}.ulysses_sequence_parallel_size=2"),

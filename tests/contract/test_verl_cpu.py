@@ -18,14 +18,15 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from verl.trainer import main_ppo
 from verl.workers.config import RolloutConfig
 
+from tests.contract.conftest import LAUNCH
+from verl_efficiency.evaluation.sampling import Completion, Draw, generate
 from verl_efficiency.settings import SettingsError
-from verl_efficiency.verl import cpu
 from verl_efficiency.verl.cpu import patches
-from verl_efficiency.verl.cpu.hf_generate import Request, Sampling, generate
 from verl_efficiency.verl.cpu.hf_server import HFServer, check_complete, load_weights, read_sampling_params
+from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
 torch.set_num_threads(1)  # these models are tiny, and threads that wait for a busy core are many times slower
-needs_cpu_machine = pytest.mark.skipif(not cpu.wanted(), reason="VERL_PLATFORM is set to something else")
+needs_cpu_machine = pytest.mark.skipif(not cpu_mode(), reason="VERL_PLATFORM is set to something else")
 EOS = 1
 
 
@@ -41,7 +42,7 @@ from verl.workers.rollout.base import _ROLLOUT_REGISTRY
 print("plugin", "verl_efficiency.verl.plugin" in sys.modules)
 print("platform", get_platform().device_name)
 print("registered", "cpu" in PlatformRegistry.registered_names())
-print("patches", "verl_efficiency.verl.cpu.patches" in sys.modules)
+print("cpu_modules", any(f"{name}.".startswith("verl_efficiency.verl.cpu.") for name in sys.modules))
 print("engine", os.environ.get("VERL_ENGINE_DEVICE"))
 print("torch.cpu", hasattr(torch.cpu, "empty_cache"))
 print("backend", distributed.initialize_global_process_group_ray.__defaults__)
@@ -53,7 +54,7 @@ UNTOUCHED = {
     "plugin": "True",
     "platform": "cuda",
     "registered": "False",
-    "patches": "False",
+    "cpu_modules": "False",
     "engine": "None",
     "torch.cpu": "False",
     "backend": "(None, None)",
@@ -65,7 +66,7 @@ UNTOUCHED = {
 
 def facts(before: str = "", **env: str) -> dict[str, str]:
     """What a fresh interpreter reports after `import verl`, with ``before`` run first; the switch only if ``env`` has it."""
-    inherited = {name: value for name, value in os.environ.items() if name not in ("VERL_ENGINE_DEVICE", cpu.SWITCH)}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("VERL_ENGINE_DEVICE", SWITCH)}
     result = subprocess.run(
         [sys.executable, "-c", f"import torch\n{before}\n{FACTS}"],
         env={**inherited, **env},
@@ -83,6 +84,33 @@ def test_nothing_is_touched_where_nobody_asked_with_or_without_a_gpu():
     assert facts("torch.cuda.is_available = lambda: True") == UNTOUCHED
 
 
+# A run of ours passes the start-up checks, and every module outside of cpu/ is imported.
+WHOLE_PLUGIN = """
+import importlib, pkgutil, sys
+import hydra
+import verl_efficiency.verl as ours
+from verl.trainer import main_ppo
+
+with hydra.initialize_config_module("verl.trainer.config", version_base=None):
+    config = hydra.compose("ppo_trainer", sys.argv[1:])
+main_ppo.validate_config(config, False, False)
+for module in pkgutil.iter_modules(ours.__path__, f"{ours.__name__}."):
+    if module.name != "verl_efficiency.verl.cpu":
+        importlib.import_module(module.name)
+print("imported", sum(name.startswith("verl_efficiency.verl.") for name in sys.modules))
+print("cpu modules", [name for name in sys.modules if f"{name}.".startswith("verl_efficiency.verl.cpu.")])
+"""
+
+
+def test_a_run_of_ours_on_a_machine_with_gpus_imports_nothing_of_the_cpu_folder(fresh, data_file):
+    data = (f"data.train_files={data_file}", f"data.val_files={data_file}")
+    done = fresh("-c", WHOLE_PLUGIN, *LAUNCH, "algorithm.adv_estimator=token_budget", *data, **{SWITCH: ""})
+    assert done.returncode == 0, done.stderr
+    imported, cpu_modules = done.stdout.splitlines()[-2:]
+    assert int(imported.split()[1]) > 20
+    assert cpu_modules == "cpu modules []"
+
+
 def test_a_platform_that_the_user_chose_is_respected():
     assert facts(VERL_PLATFORM="nvidia") == UNTOUCHED
 
@@ -93,7 +121,7 @@ def test_where_the_cpu_is_asked_for_it_is_set_up(before):
         **UNTOUCHED,
         "platform": "cpu",
         "registered": "True",
-        "patches": "True",
+        "cpu_modules": "True",
         "engine": "cuda",
         "torch.cpu": "True",
         "backend": "(None, 'cpu:gloo')",
@@ -106,10 +134,10 @@ def test_where_the_cpu_is_asked_for_it_is_set_up(before):
     ("value", "expected"), [("cpu", True), (" CPU ", True), ("nvidia", False), ("", False), (None, False)]
 )
 def test_the_switch_is_verls_own_variable(monkeypatch, value, expected):
-    monkeypatch.delenv(cpu.SWITCH, raising=False)
+    monkeypatch.delenv(SWITCH, raising=False)
     if value is not None:
-        monkeypatch.setenv(cpu.SWITCH, value)
-    assert cpu.wanted() is expected
+        monkeypatch.setenv(SWITCH, value)
+    assert cpu_mode() is expected
 
 
 def test_the_switch_reaches_the_workers_of_a_cluster_that_runs_already(compose):
@@ -122,7 +150,7 @@ def test_the_switch_reaches_the_workers_of_a_cluster_that_runs_already(compose):
 def test_a_run_on_the_cpu_without_the_switch_is_refused(compose, monkeypatch):
     wanted = ("algorithm.adv_estimator=token_budget", "trainer.device=cpu")
     main_ppo.validate_config(compose(*wanted), False, False)
-    monkeypatch.setenv(cpu.SWITCH, "")
+    monkeypatch.setenv(SWITCH, "")
     with pytest.raises(SettingsError, match="export VERL_PLATFORM=cpu"):
         main_ppo.validate_config(compose(*wanted), False, False)
 
@@ -255,7 +283,7 @@ def model_dir(model, tmp_path_factory):
     return path
 
 
-def run(model, rows: list[Request], sampling: Sampling, **settings) -> None:
+def run(model, rows: list[Completion], sampling: Draw, **settings) -> None:
     """Generate for all of ``rows``; each is yielded once, and complete."""
     finished = []
     for row in generate(model, rows, sampling, **settings):
@@ -264,15 +292,15 @@ def run(model, rows: list[Request], sampling: Sampling, **settings) -> None:
     assert sorted(finished) == sorted(id(row) for row in rows)
 
 
-def requests(count: int, max_tokens: int = 40) -> list[Request]:
+def requests(count: int, max_tokens: int = 40) -> list[Completion]:
     """Prompts of different lengths, so that there is padding."""
     return [
-        Request([2 + (index + step) % 18 for step in range(1 + index % 7)], max_tokens, (7, index))
+        Completion([2 + (index + step) % 18 for step in range(1 + index % 7)], max_tokens, (7, index))
         for index in range(count)
     ]
 
 
-def forward_log_probs(model, request: Request, temperature: float) -> list[float]:
+def forward_log_probs(model, request: Completion, temperature: float) -> list[float]:
     """The log-probabilities of a response by one forward pass over the whole sequence, without padding or cache."""
     ids = torch.tensor([request.prompt + request.tokens])
     with torch.inference_mode():
@@ -284,15 +312,15 @@ def forward_log_probs(model, request: Request, temperature: float) -> list[float
 @pytest.mark.parametrize("segment", [5, 100])
 def test_log_probs_equal_a_forward_pass(model, temperature, segment):
     rows = requests(24)
-    run(model, rows, Sampling(temperature), eos_ids={EOS}, pad_id=0, segment=segment)
+    run(model, rows, Draw(temperature), eos_ids={EOS}, pad_id=0, segment=segment)
     assert len({len(row.tokens) for row in rows}) > 5  # rows left the batch at different times
     for row in rows:
         assert row.log_probs == pytest.approx(forward_log_probs(model, row, temperature), abs=2e-5)
 
 
 def test_a_response_ends_at_eos_or_at_its_own_max_tokens(model):
-    rows = [Request(row.prompt, 3 + 5 * (index % 5), row.seed) for index, row in enumerate(requests(60))]
-    run(model, rows, Sampling(), eos_ids={EOS}, pad_id=0, segment=4)
+    rows = [Completion(row.prompt, 3 + 5 * (index % 5), row.seed) for index, row in enumerate(requests(60))]
+    run(model, rows, Draw(), eos_ids={EOS}, pad_id=0, segment=4)
     assert {row.stopped for row in rows} == {True, False}
     for row in rows:
         assert len(row.tokens) == len(row.log_probs) <= row.max_tokens
@@ -302,27 +330,27 @@ def test_a_response_ends_at_eos_or_at_its_own_max_tokens(model):
 
 def test_without_eos_ids_every_response_has_max_tokens(model):
     rows = requests(10, max_tokens=33)
-    run(model, rows, Sampling(), eos_ids=(), pad_id=0)
+    run(model, rows, Draw(), eos_ids=(), pad_id=0)
     assert [len(row.tokens) for row in rows] == [33] * 10
     assert any(EOS in row.tokens[:-1] for row in rows)
 
 
 def test_a_response_depends_on_its_seed_and_not_on_its_batch(model):
     together = requests(16)
-    run(model, together, Sampling(), eos_ids={EOS}, pad_id=0)
+    run(model, together, Draw(), eos_ids={EOS}, pad_id=0)
     alone = requests(16)
     for row in alone:
-        run(model, [row], Sampling(), eos_ids={EOS}, pad_id=0, segment=3)
+        run(model, [row], Draw(), eos_ids={EOS}, pad_id=0, segment=3)
     assert [row.tokens for row in alone] == [row.tokens for row in together]
-    other = [Request(row.prompt, row.max_tokens, (8, *row.seed)) for row in together]
-    run(model, other, Sampling(), eos_ids={EOS}, pad_id=0)
+    other = [Completion(row.prompt, row.max_tokens, (8, *row.seed)) for row in together]
+    run(model, other, Draw(), eos_ids={EOS}, pad_id=0)
     assert [row.tokens for row in other] != [row.tokens for row in together]
 
 
 def test_what_the_checkpoint_suggests_for_sampling_does_not_join_in(model):
     model.generation_config.update(repetition_penalty=1.5, top_k=2, eos_token_id=4)
     rows = requests(8)
-    run(model, rows, Sampling(), eos_ids={EOS}, pad_id=0)
+    run(model, rows, Draw(), eos_ids={EOS}, pad_id=0)
     assert any(4 in row.tokens[:-1] for row in rows)
     for row in rows:
         assert row.log_probs == pytest.approx(forward_log_probs(model, row, 1.0), abs=2e-5)
@@ -330,7 +358,7 @@ def test_what_the_checkpoint_suggests_for_sampling_does_not_join_in(model):
 
 def test_temperature_zero_takes_the_likeliest_token(model):
     rows = requests(8, max_tokens=10)
-    run(model, rows, Sampling(temperature=0.0), eos_ids=(), pad_id=0)
+    run(model, rows, Draw(temperature=0.0), eos_ids=(), pad_id=0)
     for row in rows:
         ids = torch.tensor([row.prompt + row.tokens])
         with torch.inference_mode():
@@ -340,8 +368,8 @@ def test_temperature_zero_takes_the_likeliest_token(model):
 
 def test_tokens_are_drawn_as_often_as_their_probability_says(model):
     prompt, draws = [3, 4, 5], 8_000
-    rows = [Request(prompt, 1, (index,)) for index in range(draws)]
-    run(model, rows, Sampling(temperature=1.5), eos_ids=(), pad_id=0)
+    rows = [Completion(prompt, 1, (index,)) for index in range(draws)]
+    run(model, rows, Draw(temperature=1.5), eos_ids=(), pad_id=0)
     with torch.inference_mode():
         expected_V = (model(torch.tensor([prompt])).logits[0, -1] / 1.5).softmax(-1)
     drawn_V = torch.bincount(torch.tensor([row.tokens[0] for row in rows]), minlength=20) / draws
@@ -355,8 +383,8 @@ def test_top_k_and_top_p_leave_only_the_likeliest_tokens(model):
         probs_V, order_V = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)
     kept_by_p = int((probs_V.cumsum(0) < 0.8).sum()) + 1
     assert 1 < kept_by_p < 20
-    for sampling, kept in ((Sampling(top_k=3), 3), (Sampling(top_p=0.8), kept_by_p)):
-        rows = [Request(prompt, 1, (index,)) for index in range(2000)]
+    for sampling, kept in ((Draw(top_k=3), 3), (Draw(top_p=0.8), kept_by_p)):
+        rows = [Completion(prompt, 1, (index,)) for index in range(2000)]
         run(model, rows, sampling, eos_ids=(), pad_id=0)
         assert {row.tokens[0] for row in rows} == set(order_V[:kept].tolist())
         expected = (probs_V[:kept] / probs_V[:kept].sum()).log().tolist()
@@ -464,8 +492,8 @@ def test_what_is_not_supported_is_refused(params, message):
 
 def test_the_default_number_of_new_tokens_is_the_response_length():
     config = RolloutConfig(name="hf", prompt_length=16, response_length=12, temperature=0.6)
-    assert read_sampling_params({}, config, prompt_length=16) == (Sampling(0.6), 12, False)
-    assert read_sampling_params({"max_tokens": 5, "ignore_eos": True}, config, 3) == (Sampling(0.6), 5, True)
+    assert read_sampling_params({}, config, prompt_length=16) == (Draw(0.6), 12, False)
+    assert read_sampling_params({"max_tokens": 5, "ignore_eos": True}, config, 3) == (Draw(0.6), 5, True)
 
 
 def test_an_unknown_setting_is_refused_by_name(model_dir):

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import Routes
-from verl_efficiency.methods.sample_routing import SampleRoutingSettings, route_by_sample
+from verl_efficiency.methods.routing.sample_routing import SampleRoutingSettings, route_by_sample
 
 
 def route(rollouts: Rollouts, settings: SampleRoutingSettings) -> Routes:

@@ -37,7 +37,7 @@ def test_the_limit_on_tokens_is_handed_over(stock):
 def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
     args = parse(["--efficiency.reward", "accuracy", "--algo.advantage.estimator", "rloo", *stock])
     assert args.efficiency == Options(reward="accuracy")
-    assert args.train.agent_func_path.endswith("verl_efficiency/openrlhf/rewards/accuracy.py")
+    assert args.train.agent_func_path == start_up.reward_file("accuracy")
     assert args.algo.advantage.estimator == "rloo"
 
 
@@ -56,25 +56,31 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method kimi --efficiency.method alp", "--efficiency.method: is given twice"),
         ("--efficiency.method kimi --efficiency.reward acuracy", "unknown reward 'acuracy'; did you mean 'accuracy'?"),
         ("--efficiency.reward accuracy --efficiency.weight 1", "--efficiency.weight: would be ignored"),
-        ("--efficiency.reward repetition", "repetition alone would teach the empty response"),
-        ("--efficiency.reward token_budget", "it needs b_min and b_max"),
+        ("--efficiency.reward repetition", "--efficiency.reward: repetition alone"),
+        ("--efficiency.reward token_budget", "b_min and b_max"),
         ("--efficiency.reward accuracy --reward.remote_url x.py", "--reward.remote_url: there is --efficiency.reward"),
         ("--efficiency.reward accuracy --train.agent_func x.py", "--train.agent_func_path: there is --efficiency.reward"),
         ("--efficiency.reward accuracy --reward.model_name_or_path rm",
          "--reward.model_name_or_path: there is --efficiency.reward"),
         ("--efficiency.method kimi --train.agent_func_path mine.py", "--train.agent_func_path: there is no file mine.py"),
         ("--efficiency.method kimi --reward.remote_url accuracy",
-         "there is no file accuracy; for the reward of ours write --efficiency.reward accuracy"),
-        ("--efficiency.method kimi --reward.remote_url one.py,two.py", "of several files OpenRLHF calls the first only"),
-        ("--efficiency.method kimi --algo.advantage.estimator gae", "computes the advantages without a critic"),
+         "write --efficiency.reward accuracy"),
+        ("--efficiency.method kimi --reward.remote_url one.py,two.py", "one.py,two.py"),
+        ("--efficiency.method kimi --algo.advantage.estimator gae", "--algo.advantage.estimator: kimi"),
         ("--efficiency.method kimi --algo.advantage.estimator rloo", "write --efficiency.advantage rloo"),
         ("--efficiency.method kimi --algo.advantage.estimator reinforce_baseline", "write --efficiency.advantage batch"),
         ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
         ("--efficiency.method t_spmo --actor.loss_agg_mode seq-mean-token-mean", "t_spmo is scaled for token-mean"),
-        ("--efficiency.method sample_routing --actor.loss_agg_mode seq-mean-token-mean", "sample_routing is scaled for token"),
+        ("--efficiency.method sample_routing --actor.loss_agg_mode seq-mean-token-mean", "sample_routing needs token-mean"),
         ("--efficiency.method self_distillation --efficiency.include_environment_feedback true",
-         "--efficiency.include_environment_feedback: no feedback in words reaches"),
-        ("--efficiency.method self_distillation --algo.kl.init_coef 0.1 --algo.kl.use_loss", "away from the teacher"),
+         "--efficiency.include_environment_feedback: "),
+        ("--efficiency.method self_distillation --algo.kl.init_coef 0.1 --algo.kl.use_loss",
+         "--algo.kl.use_loss: self_distillation needs False"),
+        ("--efficiency.method t_spmo --actor.policy_loss_type gspo", "--actor.policy_loss_type: t_spmo works token by token"),
+        ("--efficiency.method s_grpo --actor.policy_loss_type gspo", "--actor.policy_loss_type: s_grpo works token by token"),
+        ("--efficiency.method sample_routing --actor.policy_loss_type gspo", "--actor.policy_loss_type: sample_routing"),
+        ("--efficiency.method self_distillation --efficiency.router my.routers.mine", "--efficiency.router: 'my.routers.mine'"),
+        ("--efficiency.method kimi --efficiency.b_min 5", "('b_min' is a setting of token_budget"),
         ("--efficiency.method t_spmo --efficiency.replay 4", "--efficiency.replay: only verl's trainer restarts rollouts"),
         ("--efficiency.method kimi --algo.kl.init_coef 0.1", "add --algo.kl.use_loss, or write --algo.kl.init_coef 0"),
         ("--efficiency.method kimi --algo.advantage.est rloo", "rloo would be ignored"),  # argparse takes a beginning too
@@ -136,7 +142,7 @@ def test_a_label_that_is_no_answer_is_refused_with_its_line(stock, tmp_path):
 
 def test_a_reward_of_one_problem_on_packs_is_refused(stock, tmp_path):
     rows = [{"input": "?", "label": label(answer, n=n)} for answer, n in (("3", 1), ('["3", "4"]', 2))]
-    with pytest.raises(SettingsError, match=r"accuracy grades one problem, but .* has several in a prompt"):
+    with pytest.raises(SettingsError, match=r"--efficiency.reward: accuracy .*train.jsonl.*batched_accuracy"):
         parse(with_data(stock, rows, tmp_path))
     parse(with_data(stock, rows[:1], tmp_path))
     flags = with_data(stock, rows, tmp_path)
@@ -238,7 +244,7 @@ def test_our_reward_needs_the_labels(stock):
 def test_a_missing_limit_is_refused(stock):
     place = stock.index("--rollout.max_new_tokens")
     without = stock[:place] + stock[place + 2 :]
-    with pytest.raises(SettingsError, match=r"--rollout.max_new_tokens: dast looks at the limit"):
+    with pytest.raises(SettingsError, match=r"--rollout.max_new_tokens: dast"):
         parse(["--efficiency.method", "dast", *without])
 
 
@@ -251,14 +257,33 @@ def test_kl_as_a_loss_is_fine(stock):
 def test_untested_modes_are_named(stock, caplog):
     with caplog.at_level(logging.WARNING):
         parse([*stock, "--efficiency.method", "token_budget", "--train.colocate_actor_ref", "--ckpt.disable_ds"])
-    assert "--train.colocate_actor_ref: verl-efficiency was never tried with it" in caplog.text
-    assert "--ckpt.disable_ds: token_budget keeps running averages" in caplog.text
+    assert "--train.colocate_actor_ref: " in caplog.text
+    assert "--ckpt.disable_ds: token_budget" in caplog.text
+
+
+def test_a_budget_above_the_limit_is_named(stock, caplog):
+    flags = ["--efficiency.method", "token_budget", "--efficiency.b_min", "40", "--efficiency.b_max", "50"]
+    with caplog.at_level(logging.WARNING):
+        parse([*stock, *flags])
+    assert "--efficiency.b_min: the smallest budget, 40 tokens" in caplog.text
+    assert "--rollout.max_new_tokens (40)" in caplog.text
+    caplog.clear()
+    flags[-3] = "39"
+    with caplog.at_level(logging.WARNING):
+        parse([*stock, *flags])
+    assert "b_min" not in caplog.text
+
+
+@pytest.mark.parametrize("method", ["kimi", "token_budget", "gfpo"])
+def test_methods_that_weigh_whole_rollouts_run_with_gspo(method, stock):
+    flags = ["--efficiency.method", method, "--actor.policy_loss_type", "gspo"]
+    assert parse([*stock, *flags]).actor.policy_loss_type == "gspo"
 
 
 @pytest.mark.parametrize(
     ("flags", "warned"),
-    [("token_budget", True), ("variance_routing", True), ("drpo", True), ("s_grpo", False),
-     ("length_shaped --efficiency.shaper kimi", True),
+    [("token_budget", True), ("variance_routing", True), ("drpo", True), ("s_grpo", False), ("concise_teacher", True),
+     ("gfpo", False),
      ("token_budget --algo.dynamic_filtering_range 0 1.01", False)],
 )  # fmt: skip
 def test_filtering_of_what_a_method_learns_from_is_said(flags, warned, stock, caplog):
@@ -287,7 +312,7 @@ def test_other_versions_are_refused_and_the_override_is_named(monkeypatch, caplo
         start_up.check_versions()
     monkeypatch.setenv("VERL_EFFICIENCY_UNTESTED_VERSIONS", "1")
     start_up.check_versions()
-    assert "going on with ray 2.55.0" in caplog.text
+    assert "ray 2.55.0" in caplog.text
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -307,9 +307,9 @@ def test_a_variance_router_with_stored_responses(make):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ("--ds.packing_samples", "--ds.packing_samples: sample_routing reads the logits of whole rows"),
-        ("--ds.ring_attn_size 2", "--ds.ring_attn_size: sample_routing reads the logits"),
-        ("--ds.zero_stage 3", "--ds.zero_stage: the teacher of sample_routing is an average of weights"),
+        ("--ds.packing_samples", "--ds.packing_samples: sample_routing needs False"),
+        ("--ds.ring_attn_size 2", "--ds.ring_attn_size: sample_routing needs 1, not 2"),
+        ("--ds.zero_stage 3", "--ds.zero_stage: sample_routing needs 2 or 1, not 3"),
     ],
 )
 def test_what_cannot_be_taught_is_refused(flags, message, stock):

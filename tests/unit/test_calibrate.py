@@ -7,22 +7,21 @@ import sys
 import numpy as np
 import pytest
 import torch
-import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from verl_efficiency.cli import app
 from verl_efficiency.evaluation.calibrate import (
     SMOOTHING,
     CorrectAnswers,
     bootstrap,
-    calibrate_command,
     correct_answers,
     fit_budget,
+    read_rollouts,
     shortest,
     trade_off,
 )
-from verl_efficiency.evaluation.stored_rollouts import read_rollouts
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.settings import SettingsError
@@ -72,9 +71,7 @@ def answers_of(lengths, difficulty, problems):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.command()(calibrate_command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
 
 
 # the fit
@@ -188,7 +185,7 @@ def test_auto_takes_the_difficulty_of_the_rows_only_if_all_have_one(tmp_path):
 @pytest.mark.parametrize("bad", [4, -0.1, float("nan"), "hard"])
 def test_a_difficulty_that_token_budget_would_refuse_is_refused(tmp_path, bad):
     stored = read_rollouts(write(tmp_path / "r.jsonl", [evaluated("a", 1.0, 10, difficulty=bad)]), 0.5, None, None)
-    with pytest.raises(SettingsError, match=r"difficulty: must be a number in \[0, 1\]"):
+    with pytest.raises(SettingsError, match=r"--difficulty: must be a number in \[0, 1\]"):
         correct_answers(stored, "auto")
 
 
@@ -239,9 +236,9 @@ def test_a_dump_without_uid_is_grouped_by_prompt_and_step(tmp_path, tokenizer):
 
 def test_a_dump_needs_a_tokenizer_that_exists(tmp_path):
     path = write(tmp_path / "1.jsonl", [{"input": "q", "output": "1", "score": 1.0}])
-    with pytest.raises(SettingsError, match=r"1\.jsonl has texts only; give --tokenizer MODEL_FOLDER"):
+    with pytest.raises(SettingsError, match=r"--tokenizer: .*1\.jsonl"):
         read_rollouts(path, 0.5, None, None)
-    with pytest.raises(SettingsError, match="tokenizer: cannot load"):
+    with pytest.raises(SettingsError, match=r"tokenizer: cannot load .*nowhere"):
         read_rollouts(path, 0.5, str(tmp_path / "nowhere"), None)
 
 
@@ -258,10 +255,10 @@ def test_the_command_prints_overrides_and_draws(tmp_path):
     out = tmp_path / "new" / "picture.png"
     result = run(write(tmp_path / "rows.jsonl", line_of_rows()), "--out", out)
     assert result.exit_code == 0, result.output
-    assert "6 correct of 26 rollouts, 6 problems" in result.output
+    assert "26, of which 6 are correct, on 6 problems" in result.output
     settings = ("difficulty=data", "b_min=10.0", "b_max=50.0")
     overrides = " ".join(f"+algorithm.efficiency.{setting}" for setting in settings)
-    assert f"overrides:  {overrides}" in result.output.splitlines()
+    assert any(line.endswith(f": {overrides}") for line in result.output.splitlines())
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
@@ -271,34 +268,34 @@ def test_threshold_and_source_are_among_the_overrides(tmp_path):
     folder.mkdir()
     write(folder / "1.jsonl", rows)
     result = run(folder, "--threshold", 0.8, "--out", tmp_path / "p.png")
-    assert "10 correct of 16 rollouts" in result.output
+    assert "16, of which 10 are correct" in result.output
     assert "+algorithm.efficiency.difficulty=group " in result.output
     assert "+algorithm.efficiency.correct_threshold=0.8" in result.output
 
 
 def test_the_same_file_twice_counts_once(tmp_path):
     path = write(tmp_path / "rows.jsonl", line_of_rows())
-    assert "6 correct of 26" in run(path, tmp_path, "--out", tmp_path / "p.png").output
+    assert "26, of which 6 are correct" in run(path, tmp_path, "--out", tmp_path / "p.png").output
 
 
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
         ([evaluated("a", 0.0, 10)], [], "none of 1 rollouts is correct"),
-        ([], [], "none of 0 rollouts is correct"),
+        ([], [], "rows.jsonl has no rows"),
         ([evaluated("a", 1.0, 30), evaluated("b", 1.0, 50)], [], r"b_min=40\.0 \+algorithm\.efficiency\.b_max=40\.0"),
-        ([{"key": "a", "acc": 1.0, "token": 3}], [], "line 1 has no column 'tokens'; did you mean 'token'"),
-        ([evaluated("a", 1.0, 3), {"key": "b"}], [], "line 2 has no column 'acc'"),
-        ([{"input": "q", "outputs": "x", "score": 1.0}], [], "no column 'output'; did you mean 'outputs'"),
-        ([evaluated("a", 1.1, 3)], [], r"line 1: acc must be in \[0, 1\], got 1.1"),
-        ([evaluated("a", float("nan"), 3)], [], "acc must be in"),
-        ([evaluated("a", None, 3)], [], "acc must be in"),
-        ([evaluated("a", 1.0, "3")], [], "tokens is '3'"),
+        ([{"key": "a", "acc": 1.0, "token": 3}], [], "rows.jsonl has neither tokens nor a response.* key, acc, token$"),
+        ([evaluated("a", 1.0, 3), {"key": "b"}], [], "row 2: acc .*missing"),
+        ([{"input": "q", "outputs": "x", "score": 1.0}], [], "neither tokens nor a response.* input, outputs, score"),
+        ([evaluated("a", 1.1, 3)], [], r"row 1: acc .* \[0, 1\], got 1.1"),
+        ([evaluated("a", float("nan"), 3)], [], "row 1: acc .* got nan"),
+        ([evaluated("a", None, 3)], [], "'acc' is empty"),
+        ([evaluated("a", 1.0, "3")], [], "row 1: tokens .* got '3'"),
         ([[1]], [], "an object with columns"),
         ([], ["--difficulty", "grup"], "unknown source 'grup'; did you mean 'group'"),
-        ([], ["--quantile", "1"], "quantile: must be between 0 and 1"),
-        ([], ["--threshold", "0"], "threshold: must be above 0"),
-        ([], ["--max-response-length", "0"], "max_response_length"),
+        ([], ["--quantile", "1"], "--quantile: must be between 0 and 1"),
+        ([], ["--threshold", "0"], "--threshold: must be above 0"),
+        ([], ["--max-response-length", "0"], "--max-response-length"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_one_line(tmp_path, rows, options, message):
@@ -314,13 +311,13 @@ def test_files_that_are_no_rollouts_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.jsonl").write_bytes(b"PAR1\xff\xfe\n")
     for path, message in (
-        ("empty", "a folder of them"),
-        ("none.jsonl", "JSON lines"),
+        ("empty", "folder {path}"),
+        ("none.jsonl", "{path}"),
         ("text.jsonl", "line 1 is not UTF-8"),
     ):
         result = run(tmp_path / path)
         assert isinstance(result.exception, SettingsError)
-        assert message in str(result.exception)
+        assert message.format(path=tmp_path / path) in str(result.exception)
 
 
 def test_without_matplotlib_the_mend_is_named(tmp_path, monkeypatch):
@@ -383,7 +380,7 @@ def test_the_yaml_it_prints_is_accepted_by_the_method(tmp_path):
     import yaml
 
     output = run(write(tmp_path / "rows.jsonl", line_of_rows()), "--out", tmp_path / "p.png").output
-    text = output.split("as YAML:\n")[1].split("one target")[0]
+    text = output.split("as YAML:\n")[1].split("for laser")[0]
     settings = yaml.safe_load(text)["algorithm"]["efficiency"]
     built = TokenBudgetSettings(**settings)
     assert (built.b_min, built.b_max, built.difficulty) == (10.0, 50.0, "data")

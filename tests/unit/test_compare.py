@@ -19,7 +19,7 @@ from benchmarks.comparison.launch import RunFailed, launch, validation_scores
 from benchmarks.comparison.report import rows
 from benchmarks.comparison.table import missing_runs, read_table
 from verl_efficiency.methods.catalog import METHODS
-from verl_efficiency.rewards.inputs import WHERE
+from verl_efficiency.rewards.base import WHERE
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.testbed.prepare import prepare
 from verl_efficiency.testbed.tasks import task_named

@@ -9,15 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-import typer
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from typer.testing import CliRunner
 
-from verl_efficiency.evaluation import cli
+from verl_efficiency.cli import app
 from verl_efficiency.evaluation.checkpoint import resolve_model
-from verl_efficiency.evaluation.engines import Sampling
+from verl_efficiency.evaluation.engines import Answer, Engine, Sampling
 from verl_efficiency.evaluation.evaluate import evaluate
-from verl_efficiency.evaluation.generate import generate, load_model
+from verl_efficiency.evaluation.generate import load_model, respond
 from verl_efficiency.evaluation.prompts import load_prompts
 from verl_efficiency.evaluation.report import report
 from verl_efficiency.evaluation.summary import Row, compare, per_prompt, ratio, strata, summarise
@@ -101,69 +100,69 @@ def greedy_one_by_one(model, prompt: list[int], stops: set[int], limit: int) -> 
 
 
 def test_generation_equals_a_one_by_one_greedy_loop(tiny_model):
-    model, tokenizer = load_model(str(tiny_model))
-    stops = set(tokenizer.convert_tokens_to_ids(list(STOP))) | {tokenizer.eos_token_id}
+    model = load_model(str(tiny_model))
+    stops = set(model.tokenizer.convert_tokens_to_ids(list(STOP))) | {model.tokenizer.eos_token_id}
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 70, size=length).tolist() for length in (3, 17, 5, 1, 30, 9, 9, 22)]
-    expected = [greedy_one_by_one(model, prompt, stops, 12) for prompt in prompts]
+    expected = [greedy_one_by_one(model.network, prompt, stops, 12) for prompt in prompts]
     lengths = [len(ids) for ids in expected]
     assert min(lengths) < 12  # some end by themselves,
     assert max(lengths) == 12  # some are cut
 
     for batch_size in (1, 3, 8):
-        responses = generate(model, prompts, Sampling(temperature=0, max_new_tokens=12, batch_size=batch_size))
-        assert [response.token_ids for response in responses] == expected
-        assert [response.truncated for response in responses] == [ids[-1] not in stops for ids in expected]
+        responses = respond(model, prompts, Sampling(temperature=0, max_new_tokens=12, batch_size=batch_size))
+        assert [response.tokens for response in responses] == expected
+        assert [response.stopped for response in responses] == [ids[-1] in stops for ids in expected]
 
 
 def test_an_end_at_the_very_limit_is_not_truncated(tiny_model):
-    model, tokenizer = load_model(str(tiny_model))
-    stops = set(tokenizer.convert_tokens_to_ids(list(STOP))) | {tokenizer.eos_token_id}
+    model = load_model(str(tiny_model))
+    stops = set(model.tokenizer.convert_tokens_to_ids(list(STOP))) | {model.tokenizer.eos_token_id}
     rng = np.random.default_rng(0)
     for prompt in rng.integers(0, 70, size=(20, 4)).tolist():
-        natural = greedy_one_by_one(model, prompt, stops, 40)
+        natural = greedy_one_by_one(model.network, prompt, stops, 40)
         if 2 <= len(natural) < 40:
             break
-    (full,) = generate(model, [prompt], Sampling(temperature=0, max_new_tokens=len(natural)))
-    (cut,) = generate(model, [prompt], Sampling(temperature=0, max_new_tokens=len(natural) - 1))
-    assert (full.token_ids, full.truncated) == (natural, False)
-    assert (cut.token_ids, cut.truncated) == (natural[:-1], True)
+    (full,) = respond(model, [prompt], Sampling(temperature=0, max_new_tokens=len(natural)))
+    (cut,) = respond(model, [prompt], Sampling(temperature=0, max_new_tokens=len(natural) - 1))
+    assert (full.tokens, full.stopped) == (natural, True)
+    assert (cut.tokens, cut.stopped) == (natural[:-1], False)
 
 
 def test_sampling_follows_the_seed_and_the_models_distribution(tiny_model):
-    model, _ = load_model(str(tiny_model))
+    model = load_model(str(tiny_model))
     prompt = [5, 6, 7]
     draws = [prompt] * 4000
 
     def first_tokens(seed: int) -> list[int]:
         sampling = Sampling(max_new_tokens=1, batch_size=4000, seed=seed)
-        return [response.token_ids[0] for response in generate(model, draws, sampling)]
+        return [response.tokens[0] for response in respond(model, draws, sampling)]
 
     assert first_tokens(1) == first_tokens(1) != first_tokens(2)
     # Neither top_k nor repetition_penalty of the model's own generation_config nor a library default may bend it.
     with torch.no_grad():
-        expected_V = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).numpy()
+        expected_V = model.network(torch.tensor([prompt])).logits[0, -1].softmax(-1).numpy()
     observed_V = np.bincount(first_tokens(1), minlength=len(expected_V)) / 4000
     assert abs(observed_V - expected_V).max() < 5 * np.sqrt(0.25 / 4000)
     assert (observed_V[expected_V > 0.005] > 0).all()
 
 
 def test_top_p_keeps_the_smallest_nucleus(tiny_model):
-    model, _ = load_model(str(tiny_model))
+    model = load_model(str(tiny_model))
     with torch.no_grad():
-        probability_V = model(torch.tensor([[5, 6, 7]])).logits[0, -1].softmax(-1)
+        probability_V = model.network(torch.tensor([[5, 6, 7]])).logits[0, -1].softmax(-1)
     sorted_V, tokens_V = probability_V.sort(descending=True)
     nucleus = set(tokens_V[: int((sorted_V.cumsum(0) < 0.5).sum()) + 1].tolist())
-    responses = generate(model, [[5, 6, 7]] * 500, Sampling(top_p=0.5, max_new_tokens=1, batch_size=500))
-    assert {response.token_ids[0] for response in responses} == nucleus
+    responses = respond(model, [[5, 6, 7]] * 500, Sampling(top_p=0.5, max_new_tokens=1, batch_size=500))
+    assert {response.tokens[0] for response in responses} == nucleus
 
 
 def test_generation_refuses_what_the_model_cannot_hold(tiny_model):
-    model, _ = load_model(str(tiny_model))
+    model = load_model(str(tiny_model))
     with pytest.raises(
         SettingsError, match=r"longest prompt \(10 tokens\) and 90 new ones exceed the model's 96.*at most 86"
     ):
-        generate(model, [[1] * 10], Sampling(max_new_tokens=90))
+        respond(model, [[1] * 10], Sampling(max_new_tokens=90))
     with pytest.raises(SettingsError, match="dtype: must be"):
         load_model(str(tiny_model), dtype="float33")
     with pytest.raises(SettingsError, match="top_p"):
@@ -331,9 +330,7 @@ def test_evaluate_counts_tokens_and_writes_rows(tiny_model, tmp_path):
     out, rows_file = tmp_path / "deep" / "result.json", tmp_path / "rows.jsonl"
     arguments = [str(tiny_model), str(data), "--out", str(out), "--rows", str(rows_file), "--label", "tiny"]
     arguments += ["--max-new-tokens", "16", "--batch-size", "3", "--samples", "2", "--temperature", "0.7"]
-    app = typer.Typer()
-    app.command()(cli.evaluate_command)
-    ran = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    ran = CliRunner().invoke(app, ["evaluate", *arguments], catch_exceptions=False)
     assert ran.exit_code == 0
     assert "tiny" in ran.output
 
@@ -352,26 +349,18 @@ def test_evaluate_counts_tokens_and_writes_rows(tiny_model, tmp_path):
     assert again["per_prompt"] == written["per_prompt"]
 
 
-def test_evaluate_grades_packed_problems_one_by_one(tiny_model, tmp_path, monkeypatch):
-    from verl_efficiency.evaluation import generate as module
-    from verl_efficiency.evaluation.generate import Response
-
-    tokenizer = build_tokenizer(CHARACTERS)
-    answers = [r"1:0Answer1::\boxed{5}" + "\n" + r"2:0Answer2::\boxed{7}", r"1:0Answer1::\boxed{5}"]
-
-    def answer(model, prompts, sampling):
-        return [Response(tokenizer(text)["input_ids"] + [tokenizer.eos_token_id], False) for text in answers]
-
-    monkeypatch.setattr(module, "generate", answer)
-    texts = ("### Problem 1:0f5.\n### Problem 2:0l7.", "### Problem 1:0r5.\n### Problem 2:0l7.")
-    rows = [data_row(text, json.dumps(["5", "7"]), shortest_tokens=11) for text in texts]
+def test_evaluate_grades_packed_problems_one_by_one(tmp_path):
+    texts = [r"1:0Answer1::\boxed{5}" + "\n" + r"2:0Answer2::\boxed{7}", r"1:0Answer1::\boxed{5}"]
+    answers = [Answer(text, tokens, truncated=False) for text, tokens in zip(texts, (20, 13), strict=True)]
+    prompts = ("### Problem 1:0f5.\n### Problem 2:0l7.", "### Problem 1:0r5.\n### Problem 2:0l7.")
+    rows = [data_row(prompt, json.dumps(["5", "7"]), shortest_tokens=11) for prompt in prompts]
     data = write_parquet(tmp_path / "pack.parquet", rows)
-    summary = evaluate(tiny_model, data, reward="batched_accuracy")["summary"]
-    # Two packs of two: of the four answers one is missing.
+    engine = Engine("toy", {}, lambda requests, sampling: answers)
+    summary = evaluate("toy", data, reward="batched_accuracy", engine=engine)["summary"]
+    # Two packs of two: one of the four answers is missing.
     assert (summary["prompts"], summary["problems"], summary["accuracy"]) == (2, 4, 0.75)
-    lengths = [len(tokenizer(text)["input_ids"]) + 1 for text in answers]
-    assert summary["tokens_per_problem"] == sum(lengths) / 4
-    assert summary["over_shortest"] == pytest.approx(sum(lengths) / 22)
+    assert summary["tokens_per_problem"] == 33 / 4
+    assert summary["over_shortest"] == pytest.approx(33 / 22)
 
 
 def test_evaluate_refuses_wrong_data_before_it_loads_a_model(tmp_path):

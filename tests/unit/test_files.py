@@ -535,7 +535,7 @@ ROLLOUTS = "".join(
 def test_rollouts_with_a_bom_or_blank_lines_are_read(tmp_path, content):
     result = run("calibrate", written(tmp_path / "a.jsonl", content), "--out", tmp_path / "p.png")
     assert result.exit_code == 0, result.exception
-    assert "2 correct of 2 rollouts" in result.output
+    assert "2, of which 2 are correct" in result.output
 
 
 @pytest.mark.parametrize(

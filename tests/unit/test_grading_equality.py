@@ -6,9 +6,8 @@ from fractions import Fraction
 import pytest
 
 from verl_efficiency.grading import quick_equal
-from verl_efficiency.grading.numbers import read_number
-from verl_efficiency.grading.screen import misread
-from verl_efficiency.grading.spelling import spell_out
+from verl_efficiency.grading.clean import misread, spell_out
+from verl_efficiency.grading.quick import read_number
 
 EQUAL = [
     ("42", "42"),

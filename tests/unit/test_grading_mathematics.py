@@ -6,9 +6,9 @@ Each row is (answer, reference, right), the right value found by hand.
 import pytest
 
 from verl_efficiency.grading import Status, grade
-from verl_efficiency.grading.regions import same_region
-from verl_efficiency.grading.spelling import fold_words
-from verl_efficiency.grading.symbols import has_imaginary_unit, read
+from verl_efficiency.grading.parse import has_imaginary_unit, read
+from verl_efficiency.grading.quick import fold_words
+from verl_efficiency.grading.sets import same_region
 
 CAPITALS = [
     (r"\frac{r}{R}", r"\frac{R}{r}", False),

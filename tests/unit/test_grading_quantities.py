@@ -6,10 +6,10 @@ Every verdict here is written by hand, and holds with answer and reference swapp
 import pytest
 
 from verl_efficiency.grading import PoolSettings, Status, configure, grade, shutdown
+from verl_efficiency.grading.clean import spell_out
 from verl_efficiency.grading.quantities import compare_quantities
-from verl_efficiency.grading.reading import read_quantities
-from verl_efficiency.grading.spelling import spell_out
-from verl_efficiency.grading.units import units_named
+from verl_efficiency.grading.read_quantities import read_quantities
+from verl_efficiency.grading.words import units_named
 
 
 @pytest.fixture(autouse=True, scope="module")

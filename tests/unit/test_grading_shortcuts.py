@@ -4,9 +4,9 @@ import pytest
 import sympy
 from math_verify import verify
 
-from verl_efficiency.grading.magnitude import too_large
-from verl_efficiency.grading.numeric import contradicts_itself, same_value
-from verl_efficiency.grading.symbols import read
+from verl_efficiency.grading.evaluate import too_large
+from verl_efficiency.grading.parse import read
+from verl_efficiency.grading.values import contradicts_itself, same_value
 
 
 def expression(text: str):

@@ -1,8 +1,7 @@
-"""docs/methods.md and ``verl-efficiency methods NAME`` are made from the catalog and the docstrings."""
+"""The pages of ``verl-efficiency methods NAME`` are made from the catalog and the docstrings."""
 
 import dataclasses
 import re
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -10,24 +9,10 @@ from typer.testing import CliRunner
 
 from verl_efficiency import cli
 from verl_efficiency.methods.catalog import METHODS
-from verl_efficiency.methods.page import COMMAND, document, inline, markdown, meanings, page
+from verl_efficiency.methods.launch import command
+from verl_efficiency.methods.page import inline, markdown, meanings, page
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "methods.md"
 by_name = pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.name}-{method.hook}")
-
-
-def test_the_document_is_up_to_date():
-    assert DOCUMENT.read_text() == document(), f"docs/methods.md is stale; run: {COMMAND}"
-
-
-def test_every_link_of_the_document_leads_somewhere():
-    text = DOCUMENT.read_text()
-    anchors = {
-        re.sub(r"[^\w -]", "", line[3:]).replace(" ", "-") for line in text.splitlines() if line.startswith("## ")
-    }
-    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)]+)\)", prose):
-        assert target[1:] in anchors if target.startswith("#") else (DOCUMENT.parent / target).is_file(), target
 
 
 @by_name
@@ -35,7 +20,7 @@ def test_a_page_says_all_that_a_user_needs(method):
     text = page(method)
     assert text.startswith(f"## {method.name} ({method.hook})\n\n{method.summary}")
     assert method.paper in text
-    assert method.recipe in text
+    assert command(method) in text
     for field in dataclasses.fields(method.settings_class()):
         default = "null" if field.default is None else str(field.default).replace("\n", "\\n")
         assert f"| `{field.name}` | `{default}` | " in text

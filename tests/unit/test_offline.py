@@ -35,21 +35,15 @@ def small(path: Path, **extra) -> Path:
     return lines(path, [dict(zip(names, row, strict=True)) | extra for row in ROWS])
 
 
-def generations(correct, tokens, problem, **columns) -> Generations:
-    empty = dict.fromkeys(
-        ("prompt_tokens_N", "truncated_N", "difficulty_N", "repeated_N", "hedging_N", "checking_N"), None
-    )
+def generations(correct, tokens, problem) -> Generations:
     problem = np.array(problem)
     return Generations(
         label="x",
         problem_N=problem,
-        keys_P=tuple(bytes([number]) for number in range(problem.max() + 1))
-        if problem.max() < 256
-        else tuple(range(problem.max() + 1)),
+        keys_P=tuple(str(number).encode() for number in range(problem.max() + 1)),
         correct_N=np.array(correct, dtype=float),
         tokens_N=np.array(tokens),
         columns={},
-        **(empty | columns),
     )
 
 
@@ -58,7 +52,7 @@ def run(*arguments: str):
 
 
 def test_every_number_by_hand(tmp_path):
-    read = read_generations(small(tmp_path / "a.jsonl"), "a", {})
+    read = read_generations(small(tmp_path / "a.jsonl"), "a")
     result = measure(read, 40, Prices(out=2.0))
     expected = {
         "problems": 2,
@@ -138,7 +132,7 @@ def test_paired_by_problem_whatever_the_order(tmp_path):
         tmp_path / "b.jsonl",
         [{"problem": p, "correct": c, "tokens": t} for p, c, t in [("y", 1, 15), ("x", 1, 5), ("z", 0, 9)]],
     )
-    change = paired(read_generations(before, "a", {}), read_generations(after, "b", {}))
+    change = paired(read_generations(before, "a"), read_generations(after, "b"))
     assert change["problems"] == 2
     assert change["accuracy_change"] == pytest.approx(0.5)
     assert change["tokens_ratio"] == pytest.approx(0.5)
@@ -182,7 +176,7 @@ def test_parquet_and_nested_columns_give_the_same_numbers(tmp_path):
     outcome = run(tmp_path / "a.parquet", "--correct", "mine.right", "--tokens", "mine.length", "--out", out)
     assert outcome.exit_code == 0, outcome.output
     (result,) = json.loads(out.read_text())
-    plain = measure(read_generations(small(tmp_path / "b.jsonl"), "b", {}), 40)
+    plain = measure(read_generations(small(tmp_path / "b.jsonl"), "b"), 40)
     for name in ("accuracy", "accuracy_se", "tokens", "tokens_se", "area", "pass_at"):
         assert result[name] == plain[name]
 

@@ -6,10 +6,10 @@ import doctest
 
 import pytest
 
-from tests.unit.test_prefix_credit import TREE, Row, build
-from verl_efficiency.methods import replay as module
-from verl_efficiency.methods.prefix_credit import TSpmoSettings
-from verl_efficiency.methods.replay import replay_prefixes
+from tests.unit.test_t_spmo import TREE, Row, build
+from verl_efficiency.methods.selection import replay as module
+from verl_efficiency.methods.selection.replay import replay_prefixes
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings
 from verl_efficiency.settings import SettingsError
 
 

@@ -54,18 +54,6 @@ def test_a_score_at_any_threshold_is_correct_in_the_precision_of_the_scores(dtyp
         assert rollouts.correct_B.tolist() == [True, False], threshold
 
 
-def test_truncated_means_that_the_limit_was_reached():
-    assert build(ROWS).truncated_B.tolist() == [False] * 5
-    assert build(ROWS, max_length=6).truncated_B.tolist() == [False, True, True, False, False]
-    assert build(ROWS, max_length=0).truncated_B.tolist() == [
-        True,
-        True,
-        True,
-        True,
-        False,
-    ]  # padding is not a response
-
-
 def test_statistics_by_hand():
     rollouts = build(ROWS)
     scores, lengths = rollouts.scores_B, rollouts.lengths_B

@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from verl_efficiency.methods.concise_teacher import ConciseTeacherSettings, concise_teacher, route_to_instruction
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import (
@@ -20,15 +19,20 @@ from verl_efficiency.methods.routing import (
     demonstrations,
     route,
 )
-from verl_efficiency.methods.sample_routing import SampleRoutingSettings, route_by_sample, sample_routing
-from verl_efficiency.methods.self_distillation import SelfDistillationSettings, route_all, self_distillation
-from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
-from verl_efficiency.methods.variance_routing import (
+from verl_efficiency.methods.routing.concise_teacher import (
+    ConciseTeacherSettings,
+    concise_teacher,
+    route_to_instruction,
+)
+from verl_efficiency.methods.routing.sample_routing import SampleRoutingSettings, route_by_sample, sample_routing
+from verl_efficiency.methods.routing.self_distillation import SelfDistillationSettings, route_all, self_distillation
+from verl_efficiency.methods.routing.variance_routing import (
     StoredResponses,
     VarianceRoutingSettings,
     route_by_variance,
     variance_routing,
 )
+from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
 from verl_efficiency.settings import SettingsError
 
 LIMIT = 10

@@ -6,8 +6,8 @@ from typing import Literal
 import pytest
 
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.routing.variance_routing import VarianceRoutingSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
-from verl_efficiency.methods.variance_routing import VarianceRoutingSettings
 from verl_efficiency.settings import SettingsError, build_settings, nearest, require, unknown
 
 WHERE = "algorithm.efficiency"

@@ -124,10 +124,6 @@ def test_all_draws_where_they_are_few():
 
 
 def two_problems() -> Generations:
-    votes = np.array([0, 0, 1, 2, 3, 3])
-    empty = dict.fromkeys(
-        ("prompt_tokens_N", "truncated_N", "difficulty_N", "repeated_N", "hedging_N", "checking_N"), None
-    )
     return Generations(
         label="x",
         problem_N=np.array([0, 0, 0, 1, 1, 1]),
@@ -135,8 +131,7 @@ def two_problems() -> Generations:
         correct_N=np.array([1.0, 1, 0, 1, 0, 0]),
         tokens_N=np.array([20, 30, 10, 5, 40, 50]),
         columns={},
-        vote_N=votes,
-        **empty,
+        vote_N=np.array([0, 0, 1, 2, 3, 3]),
     )
 
 

@@ -12,7 +12,7 @@ from tests.unit import reference
 from tests.unit.reference import Row
 from tests.unit.test_rollouts import build
 from tests.unit.test_token_budget import batches, random_rows
-from verl_efficiency.methods.variance_routing import VarianceRoutingSettings, variance_routing
+from verl_efficiency.methods.routing.variance_routing import VarianceRoutingSettings, variance_routing
 
 checked = settings(max_examples=50, deadline=None, derandomize=True)
 

@@ -66,4 +66,4 @@ def _functions(method: Method, settings: Mapping[str, Any]) -> list[tuple[Callab
     if method.name != "composition":
         return [(method.function(), dict(settings))]
     terms = method.build_settings(settings, method.name).read()  # type: ignore[attr-defined]
-    return [(term.function, term.settings) for term in terms if term.checked is not None]
+    return [(term.function, term.given) for term in terms if term.settings is not None]

@@ -1,31 +1,29 @@
-"""``verl-efficiency calibrate``: fit the budget of ``token_budget`` to stored rollouts, and show what budgets cost and save.
+"""Fit the budget of ``token_budget`` to stored rollouts, and show what budgets cost and save.
 
-A correct rollout shows what a problem can be solved in, and the shortest one of a group shows what is needed. The lengths L of
-the shortest correct rollouts are regressed on the difficulty d of their problems, at one quantile q::
+A correct rollout shows how many tokens solve a problem, and the shortest one of a group shows how many are needed. The lengths
+L of the shortest correct rollouts are regressed on the difficulty d of their problems, at one quantile q::
 
     b_min, b_max = argmin  Σ ρ_q(L − b_min − (b_max − b_min) · d)     over b_max ≥ b_min ≥ 1
     ρ_q(r) = q · r  for r ≥ 0,  (q − 1) · r  for r < 0                tokens
 
-so that the model has already solved about a share q of the problems within budget, at every difficulty. The shortest and the
-median are our choice: all correct rollouts (``--of all``) fit the model's habit, which is what the budget is to change. The
-intervals come from a bootstrap over problems.
+so that the model has already solved about a share q of the problems within budget, at every difficulty. To fit the shortest,
+at the median, is our choice: all correct rollouts (``--of all``) fit the model's habit, which the budget is meant to change.
+The intervals come from a bootstrap over problems.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import numpy as np
-import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 
 from verl_efficiency.data.files import require_ending
-from verl_efficiency.evaluation.plot import PICTURES
-from verl_efficiency.evaluation.plot_fit import plot_fit
-from verl_efficiency.evaluation.stored_rollouts import StoredRollout, find_files, read_rollouts
+from verl_efficiency.evaluation.generations import Chunk, read_chunks, token_counter
+from verl_efficiency.evaluation.plot import PICTURES, plot_fit
+from verl_efficiency.evaluation.tables import explained, new_table, number
 from verl_efficiency.settings import SettingsError, require, unknown
 
 SOURCES = ("auto", "data", "group")
@@ -35,6 +33,107 @@ TOLERANCE = 1e-3  # tokens
 RESAMPLES = 200
 FITTED = ("shortest", "all")
 SHOWN_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
+UID_SUFFIX = re.compile(r"_\d+_\d+$")  # V1 writes "{uid}_{session}_{index}"; V0 no uid: one prompt, one group
+
+
+def calibrate(
+    files: Sequence[Path],
+    quantile: float,
+    of: str,
+    threshold: float,
+    difficulty: str,
+    tokenizer: str | None,
+    max_response_length: int | None,
+    out: Path,
+) -> None:
+    """The command ``calibrate``: fit, draw, print the fit, a table of budgets, and the settings to paste."""
+    require(0 < quantile < 1, "--quantile", quantile, "between 0 and 1")
+    require(0 < threshold <= 1, "--threshold", threshold, "above 0 and at most 1")
+    if difficulty not in SOURCES:
+        raise SettingsError(f"--difficulty: {unknown('source', difficulty, SOURCES)}")
+    if of not in FITTED:
+        raise SettingsError(f"--of: {unknown('choice', of, FITTED)}")
+    limit = max_response_length
+    require(limit is None or limit >= 1, "--max-response-length", limit, "at least 1")
+    require_ending(out, "--out", PICTURES)
+    rollouts = [rollout for path in find_files(files) for rollout in read_rollouts(path, threshold, tokenizer, limit)]
+    answers = correct_answers(rollouts, difficulty)
+    fitted = shortest(answers) if of == "shortest" else answers
+    lengths_C, difficulty_C = fitted.lengths_C, fitted.difficulty_C
+    if np.ptp(difficulty_C) < 1e-9:
+        flat = max(LEAST_BUDGET, float(np.quantile(lengths_C, quantile)))
+        raise SettingsError(
+            f"--difficulty: every correct answer has {difficulty_C[0]:.3g} ({answers.source}) and a line needs two; use one "
+            f"flat budget: +algorithm.efficiency.b_min={flat:.1f} +algorithm.efficiency.b_max={flat:.1f}"
+        )
+    fit = fit_budget(lengths_C, difficulty_C, quantile)
+    fits_R2 = bootstrap(fitted, quantile)
+    plot_fit(answers, fit, fits_R2, quantile, out)
+    _print_fit(answers, fitted, fit, fits_R2, quantile, of)
+    Console().print(_table(answers, fitted, quantile))
+    _print_settings(answers, fitted, fit, quantile, threshold)
+    print(f"picture: {out}")
+
+
+@dataclass(frozen=True)
+class StoredRollout:
+    """One stored response: the group it was drawn in, its problem, and its tokens (None if it is wrong)."""
+
+    group: tuple[str, str]
+    problem: str
+    correct: bool
+    tokens: float | None
+    difficulty: Any
+
+
+def find_files(files: Sequence[Path]) -> list[Path]:
+    """The named files, and the JSON lines in the named folders, each once."""
+    found: list[Path] = []
+    for path in files:
+        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not inside:
+            raise SettingsError(f"files: there is no .jsonl file in the folder {path}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def read_rollouts(
+    path: Path, threshold: float, tokenizer: str | None, max_response_length: int | None
+) -> list[StoredRollout]:
+    """Read rows of ``evaluate --rows``, or a dump of verl's ``trainer.rollout_data_dir``.
+
+    If no column has the tokens, they are counted from the text, with one more for the end-of-sequence token unless that
+    exceeds ``max_response_length``. A dump has no special tokens, so the count is a few tokens off if the model wrote any.
+
+    Raises:
+        SettingsError: a column is missing or has a wrong value, or a tokenizer is needed.
+    """
+    rollouts: list[StoredRollout] = []
+    for chunk in read_chunks(path, {}, ("problem", "correct")):
+        correct = [score >= threshold for score in chunk.numbers("correct", 0.0, 1.0)]
+        tokens = iter(_tokens_of_correct(chunk, correct, tokenizer, max_response_length))
+        for row, problem, right in zip(chunk.rows, chunk.column("problem"), correct, strict=True):
+            group = UID_SUFFIX.sub("", row["uid"]) if "uid" in row else str(row.get("prompt", problem))
+            spent = next(tokens) if right else None
+            rollouts.append(StoredRollout((str(path), group), str(problem), right, spent, row.get("difficulty")))
+    return rollouts
+
+
+def _tokens_of_correct(
+    chunk: Chunk, correct: Sequence[bool], tokenizer: str | None, max_response_length: int | None
+) -> list[float]:
+    if "tokens" in chunk.columns:
+        return [spent for spent, right in zip(chunk.numbers("tokens", 0.0), correct, strict=True) if right]
+    if "response" not in chunk.columns:
+        raise SettingsError(
+            f"files: {chunk.path} has neither tokens nor a response; give rows of `evaluate --rows` or a dump of "
+            f"trainer.rollout_data_dir. Its columns: {', '.join(chunk.rows[0])}"
+        )
+    if tokenizer is None:
+        raise SettingsError(f"--tokenizer: {chunk.path} has texts only; give --tokenizer MODEL to count their tokens")
+    texts = [text for text, right in zip(chunk.texts("response"), correct, strict=True) if right]
+    most = float("inf") if max_response_length is None else max_response_length
+    return [min(count + 1, most) for count in token_counter(tokenizer)(texts)]
 
 
 @dataclass(frozen=True)
@@ -44,11 +143,11 @@ class CorrectAnswers:
     Attributes:
         lengths_C: tokens, at least 1.
         difficulty_C: in [0, 1].
-        problems_C: number of the problem, equal for equal ones in different groups and files.
+        problems_C: number of the problem, the same for equal problems of different groups and files.
         groups_C: number of the group that the rollout was drawn in.
         source: where the difficulty comes from, ``data`` or ``group``.
         group_sizes: smallest and largest number of rollouts in a group.
-        rollouts: how many there are with the wrong ones.
+        rollouts: number of rollouts, with the wrong ones.
     """
 
     lengths_C: np.ndarray
@@ -60,74 +159,20 @@ class CorrectAnswers:
     rollouts: int
 
 
-def calibrate_command(
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Rows of `evaluate --rows`, dumps of verl's trainer.rollout_data_dir, or folders of them."),
-    ],
-    quantile: Annotated[
-        float, typer.Option(help="Share of the problems that the model has already solved within budget.")
-    ] = 0.5,
-    of: Annotated[
-        str,
-        typer.Option(help="Fit the shortest correct rollout of each group, or all correct ones (the model's habit)."),
-    ] = "shortest",
-    threshold: Annotated[float, typer.Option(help="A score (acc) of at least this is correct.")] = 0.5,
-    difficulty: Annotated[
-        str,
-        typer.Option(help="data (the rows' own), group (1 - smoothed solve rate of the group), auto (data if there)."),
-    ] = "auto",
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Model folder whose tokenizer counts the tokens of a dump, which has texts only.")
-    ] = None,
-    max_response_length: Annotated[
-        int | None, typer.Option(help="The limit of the dumped run: a response of that length has no EOS to count.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = Path("calibration.png"),
-) -> None:
-    """Fit b_min and b_max of token_budget to stored rollouts, and show what tighter and looser budgets cost and save."""
-    require(0 < quantile < 1, "quantile", quantile, "between 0 and 1")
-    require(0 < threshold <= 1, "threshold", threshold, "above 0 and at most 1")
-    if difficulty not in SOURCES:
-        raise SettingsError(f"difficulty: {unknown('source', difficulty, SOURCES)}")
-    if of not in FITTED:
-        raise SettingsError(f"of: {unknown('choice', of, FITTED)}")
-    require(max_response_length is None or max_response_length >= 1, "max_response_length", max_response_length, "≥ 1")
-    require_ending(out, "--out", PICTURES)
-    rollouts = [
-        rollout
-        for path in find_files(files)
-        for rollout in read_rollouts(path, threshold, tokenizer, max_response_length)
-    ]
-    answers = correct_answers(rollouts, difficulty)
-    fitted = shortest(answers) if of == "shortest" else answers
-    lengths_C, difficulty_C = fitted.lengths_C, fitted.difficulty_C
-    if np.ptp(difficulty_C) < 1e-9:
-        flat = max(LEAST_BUDGET, float(np.quantile(lengths_C, quantile)))
-        raise SettingsError(
-            f"difficulty: every correct answer has {difficulty_C[0]:.3g} ({answers.source}) and a line needs two; use one "
-            f"flat budget: +algorithm.efficiency.b_min={flat:.1f} +algorithm.efficiency.b_max={flat:.1f}"
-        )
-    b_min, b_max = fit_budget(lengths_C, difficulty_C, quantile)
-    fits_R2 = bootstrap(fitted, quantile)
-    plot_fit(answers, (b_min, b_max), fits_R2, quantile, out)
-    _print_fit(answers, fitted, (b_min, b_max), fits_R2, quantile, of)
-    Console().print(_table(answers, fitted))
-    _print_settings(answers, fitted, (b_min, b_max), quantile, threshold)
-    print(f"picture: {out}")
-
-
 def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAnswers:
-    """Keep the correct rollouts, with the difficulty from ``source``: ``data``, ``group`` or ``auto``.
+    """The correct rollouts, with the difficulty from ``source``.
 
-    ``group`` is d = 1 − (k + ½) / (n + 1) for k correct of the n rollouts of a group, as in ``token_budget``.
+    ``data`` is the difficulty in the rows. ``group`` is d = 1 − (k + ½) / (n + 1) for k correct of the n rollouts of a group,
+    as in ``token_budget``. ``auto`` is ``data`` if every row has a difficulty, else ``group``.
 
     Raises:
         SettingsError: nothing is correct, or ``data`` and a difficulty is missing or outside [0, 1].
     """
     correct = [rollout for rollout in rollouts if rollout.correct]
     if not correct:
-        raise SettingsError(f"files: none of {len(rollouts)} rollouts is correct; nothing to fit (see --threshold)")
+        raise SettingsError(
+            f"files: none of {len(rollouts)} rollouts is correct, so there is nothing to fit; see --threshold"
+        )
     if source == "auto":
         source = "data" if all(rollout.difficulty is not None for rollout in rollouts) else "group"
     groups = {group: number for number, group in enumerate(dict.fromkeys(rollout.group for rollout in rollouts))}
@@ -142,7 +187,7 @@ def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAn
             value = rollout.difficulty
             if not (isinstance(value, int | float) and 0 <= value <= 1):
                 raise SettingsError(
-                    f"difficulty: must be a number in [0, 1] in every row, as token_budget needs it, got {value!r} in "
+                    f"--difficulty: must be a number in [0, 1] in every row, as token_budget needs it, got {value!r} in "
                     f"{rollout.group[0]}; fix the column, or use --difficulty group"
                 )
         difficulty_C = np.array([rollout.difficulty for rollout in correct], dtype=float)
@@ -257,49 +302,50 @@ def _print_fit(
     quantile: float,
     of: str,
 ) -> None:
-    difficulty_C = fitted.difficulty_C
     problems = int(answers.problems_C.max()) + 1
     smallest, largest = answers.group_sizes
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
-    source = "extra_info.difficulty" if answers.source == "data" else f"1 - smoothed solve rate, groups of {sizes}"
-    print(f"answers:    {len(answers.lengths_C)} correct of {answers.rollouts} rollouts, {problems} problems")
-    easiest, hardest = difficulty_C.min(), difficulty_C.max()
-    beyond = "; beyond, the line is extrapolated" if easiest > 0 or hardest < 1 else ""
-    print(f"difficulty: {answers.source} ({source}), seen from {easiest:.3g} to {hardest:.3g}{beyond}")
-    what = "all correct rollouts" if of == "all" else "the shortest correct rollout of each group"
-    print(f"fit:        quantile {quantile:g} of the lengths of {what}")
+    source = "from the rows" if answers.source == "data" else f"1 - smoothed solve rate of a group ({sizes} rollouts)"
+    print(f"rollouts:   {answers.rollouts}, of which {len(answers.lengths_C)} are correct, on {problems} problems")
+    easiest, hardest = fitted.difficulty_C.min(), fitted.difficulty_C.max()
+    beyond = "; outside this range the budget is extrapolated" if easiest > 0 or hardest < 1 else ""
+    print(f"difficulty: {source}, between {easiest:.3g} and {hardest:.3g}{beyond}")
+    what = "of all correct rollouts" if of == "all" else "of the shortest correct rollout of each group"
+    print(f"fit:        budget = b_min + (b_max - b_min) * difficulty, at quantile {quantile:g} of the lengths {what}")
     bounds_22 = np.quantile(fits_R2, [0.025, 0.975], axis=0)
     for name, value, (lower, upper) in zip(("b_min", "b_max"), fit, bounds_22.T, strict=True):
         interval = f"95 % interval {lower:.1f} to {upper:.1f}" if problems > 1 else "no interval from one problem"
         print(f"  {name} = {value:.1f} tokens, {interval}")
     if of == "shortest" and largest == 1:
-        print("note: one rollout a problem shows the model's habit, not what it can do; sample 8 or more a problem")
+        print("note: one rollout per problem shows the model's habit, not the tokens it needs; sample 8 or more")
     if fit[0] == fit[1]:
-        print("note: correct answers do not become longer with this difficulty; the best budget is flat")
+        print("note: harder problems do not have longer correct answers here, so the budget is the same for all")
     if fit[0] == LEAST_BUDGET:
-        print(f"note: b_min is at its bound of {LEAST_BUDGET:g} token; a straight line fits these lengths badly")
+        print(f"note: b_min is at its lower bound, {LEAST_BUDGET:g} token; a straight line fits these lengths badly")
 
 
-def _table(answers: CorrectAnswers, fitted: CorrectAnswers) -> Table:
-    """Budgets from tight to loose, and the two that unset settings start with."""
-    table = Table(
-        box=box.SIMPLE,
-        pad_edge=False,
-        title="what a budget costs and saves, on these rollouts",
-        caption="over: correct rollouts that lose reward. lost: solved groups with no correct rollout within budget. "
-        "saved: tokens of correct rollouts beyond the budget.",
+def _table(answers: CorrectAnswers, fitted: CorrectAnswers, quantile: float) -> Group:
+    """Budgets from tight to loose, and the one that ``token_budget`` uses if none is set."""
+    table = new_table(
+        "quantile",
+        *("b_min", "b_max", "over, %", "lost, %", "saved, %"),
+        title="What a budget would do to these rollouts",
     )
-    table.add_column("quantile")
-    for name in ("b_min", "b_max", "over, %", "lost, %", "saved, %"):
-        table.add_column(name, justify="right")
-    rows = {f"{q:g}": fit_budget(fitted.lengths_C, fitted.difficulty_C, q) for q in SHOWN_QUANTILES}
+    shown = sorted({*SHOWN_QUANTILES, quantile})
+    rows = {f"{q:g}{' (fit)' * (q == quantile)}": fit_budget(fitted.lengths_C, fitted.difficulty_C, q) for q in shown}
     low, high = np.quantile(answers.lengths_C, [0.1, 0.9])
-    rows["unset (10th, 90th percentile)"] = (float(low), float(high))
+    rows["if unset"] = (float(low), float(high))
     for name, (b_min, b_max) in rows.items():
         made = trade_off(answers, b_min, b_max)
-        shares = [f"{100 * share:.1f}" for share in (made.over, made.lost, made.saved)]
-        table.add_row(name, f"{b_min:.1f}", f"{b_max:.1f}", *shares)
-    return table
+        shares = [number(share, scale=100) for share in (made.over, made.lost, made.saved)]
+        table.add_row(name, number(b_min), number(b_max), *shares)
+    return explained(
+        table,
+        "over: correct rollouts above budget, which lose reward.",
+        "lost: solved groups whose correct rollouts are all above budget.",
+        "saved: tokens above budget, as a share of all tokens of correct rollouts.",
+        "if unset: what token_budget uses without b_min and b_max, the 10th and 90th percentile of the correct lengths.",
+    )
 
 
 def _print_settings(
@@ -309,8 +355,8 @@ def _print_settings(
     settings = {"difficulty": answers.source, "b_min": f"{fit[0]:.1f}", "b_max": f"{fit[1]:.1f}"}
     if threshold != 0.5:
         settings["correct_threshold"] = f"{threshold:g}"
-    print("overrides:  " + " ".join(f"+algorithm.efficiency.{name}={value}" for name, value in settings.items()))
-    flat = float(np.quantile(fitted.lengths_C, quantile))
+    print("overrides for token_budget: " + " ".join(f"+algorithm.efficiency.{k}={v}" for k, v in settings.items()))
     yaml = [f"    {name}: {value}" for name, value in settings.items()]
-    print("as YAML:", "algorithm:", "  adv_estimator: token_budget", "  efficiency:", *yaml, sep="\n")
-    print(f"one target for all problems (laser, leash): +algorithm.efficiency.target_length={flat:.0f}")
+    print("the same as YAML:", "algorithm:", "  adv_estimator: token_budget", "  efficiency:", *yaml, sep="\n")
+    flat = float(np.quantile(fitted.lengths_C, quantile))
+    print(f"for laser and leash, one target for all problems: +algorithm.efficiency.target_length={flat:.0f}")

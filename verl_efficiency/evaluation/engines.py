@@ -1,4 +1,4 @@
-"""What every engine is given and gives back: requests, how to draw, and answers."""
+"""What an engine takes and returns: requests, sampling settings, and answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from verl_efficiency.settings import require
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to draw responses; ``temperature`` 0 is greedy, ``max_new_tokens`` counts the end-of-sequence token."""
+    """How responses are drawn: ``temperature`` 0 is greedy, ``max_new_tokens`` counts the end-of-sequence token."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -22,11 +22,12 @@ class Sampling:
         require(0 < self.top_p <= 1, "top_p", self.top_p, "in (0, 1]")
         require(self.max_new_tokens >= 1, "max_new_tokens", self.max_new_tokens, "at least 1")
         require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
+        require(self.seed >= 0, "seed", self.seed, "at least 0")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One response that is wanted.
+    """Asks for one response.
 
     Attributes:
         key: names the content of the prompt.
@@ -47,10 +48,10 @@ class Answer:
 
     Attributes:
         text: what is graded, without special tokens.
-        tokens: all generated tokens, those of the reasoning and the end-of-sequence token included.
-        truncated: the limit came before the end.
-        reasoning_tokens: those of the reasoning; None where the engine cannot tell.
-        prompt_tokens: tokens of the prompt, None where the engine cannot tell.
+        tokens: number of generated tokens, with the reasoning and the end-of-sequence token.
+        truncated: whether the token limit cut the response off.
+        reasoning_tokens: number of tokens of the reasoning; None if the engine does not know it.
+        prompt_tokens: number of tokens of the prompt; None if the engine does not know it.
     """
 
     text: str
@@ -62,12 +63,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Engine:
-    """Something that answers requests.
+    """Answers requests: a model in this process, or a server.
 
     Attributes:
         model: the model's name or path, for results.
-        facts: what else a result should say (device, dtype, server, versions).
-        answer: a response to every request, in order.
+        facts: further entries for a result (device, dtype, server, versions).
+        answer: returns a response to every request, in order.
     """
 
     model: str

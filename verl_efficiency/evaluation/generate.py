@@ -1,5 +1,6 @@
-"""Batched generation with Hugging Face transformers: token ids without padding, and whether the end was reached."""
+"""The engine that loads a Hugging Face model and generates in this process."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -7,28 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import track
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_efficiency.evaluation.checkpoint import resolve_model
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
+from verl_efficiency.evaluation.sampling import Completion, Draw, generate
 from verl_efficiency.settings import SettingsError, require
 
 
 @dataclass(frozen=True)
-class Response:
-    """Generated ids, the end-of-sequence token included; ``truncated`` when ``max_new_tokens`` came before it."""
+class LocalModel:
+    """A loaded model; ``eos_ids`` end a response, ``pad_id`` fills shorter prompts."""
 
-    token_ids: list[int]
-    truncated: bool
+    network: Any
+    tokenizer: Any
+    eos_ids: frozenset[int]
+    pad_id: int
 
 
-def load_model(path: str, device: str = "auto", dtype: str = "auto") -> tuple[Any, Any]:
-    """Load ``(model, tokenizer)`` from a model folder or hub name.
+def load_model(path: str, device: str = "auto", dtype: str = "auto") -> LocalModel:
+    """Load a model folder or hub name.
 
     Args:
         path: what ``resolve_model`` returns.
-        device: a torch device, or ``auto``: CUDA where there is one, else the CPU.
+        device: a torch device, or ``auto``: CUDA if there is a GPU, else the CPU.
         dtype: a torch dtype by name, or ``auto``: float32 on the CPU, else bfloat16. It does not follow the checkpoint,
             because two models are compared fairly only in the same precision.
 
@@ -43,68 +48,56 @@ def load_model(path: str, device: str = "auto", dtype: str = "auto") -> tuple[An
     require(isinstance(torch_dtype, torch.dtype), "dtype", dtype, "auto or a torch dtype such as bfloat16 or float32")
 
     tokenizer = AutoTokenizer.from_pretrained(path)
-    model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype)
-    model.to(device).eval()
-    # The union is what vLLM stops at, so a response ends here where it ended in training.
-    ends = model.generation_config.eos_token_id
-    eos_ids = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+    network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype)
+    network.to(device).eval()
+    # vLLM stops at both, so a response ends here where it ended in training.
+    ends = network.generation_config.eos_token_id
+    eos_ids = frozenset({*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None})
     require(bool(eos_ids), "model", path, "a model or tokenizer with an end-of-sequence token")
-    # A fresh configuration: a model's own sampling settings (repetition_penalty, top_k …) must not slip in.
     pad_id = min(eos_ids) if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    model.generation_config = GenerationConfig(eos_token_id=sorted(eos_ids), pad_token_id=pad_id)
-    return model, tokenizer
+    return LocalModel(network, tokenizer, eos_ids, pad_id)
 
 
-@torch.inference_mode()
-def generate(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Response]:
-    """Draw one response for each prompt, in the order of ``prompts``, with a progress bar.
+def respond(model: LocalModel, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Completion]:
+    """Draw one response to each prompt (token ids, not empty), in the order of ``prompts``, with a progress bar.
 
-    Prompts of similar length share a batch, padded on the left, the longest first so that a lack of memory shows at once.
-    The draw depends on the seed, the prompts and the batch size.
-
-    Args:
-        model: from :func:`load_model`.
-        prompts: token ids, chat template applied; none may be empty.
-        sampling: how to draw.
+    A response depends on the seed, its prompt, and how often that prompt came before; not on the batch size. Prompts of
+    similar length share a batch, the longest first, so that a lack of memory shows at once.
 
     Raises:
-        SettingsError: the longest prompt and ``max_new_tokens`` together exceed the positions that the model knows.
+        SettingsError: the longest prompt and ``max_new_tokens`` together exceed the model's positions.
     """
     if not prompts:
         return []
-    _check_lengths(model, prompts, sampling)
-    draw: dict[str, Any] = {"do_sample": False}
-    if sampling.temperature > 0:
-        draw = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    ends: list[int] = model.generation_config.eos_token_id
-    pad_id: int = model.generation_config.pad_token_id
-    config = GenerationConfig(max_new_tokens=sampling.max_new_tokens, eos_token_id=ends, pad_token_id=pad_id, **draw)
-
-    torch.manual_seed(sampling.seed)
-    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]), reverse=True)
-    responses: dict[int, Response] = {}
-    for start in track(range(0, len(order), sampling.batch_size), description="generate"):
-        batch = order[start : start + sampling.batch_size]
-        width = len(prompts[batch[0]])
-        ids_BL = torch.full((len(batch), width), pad_id)
-        mask_BL = torch.zeros_like(ids_BL)
-        for row, index in enumerate(batch):
-            length = len(prompts[index])
-            ids_BL[row, width - length :] = torch.tensor(prompts[index])
-            mask_BL[row, width - length :] = 1
-        output = model.generate(
-            input_ids=ids_BL.to(model.device), attention_mask=mask_BL.to(model.device), generation_config=config
+    _check_lengths(model.network, prompts, sampling)
+    asked = Counter[tuple[int, ...]]()
+    rows = []
+    for prompt in map(tuple, prompts):
+        rows.append(Completion(list(prompt), sampling.max_new_tokens, (sampling.seed, asked[prompt], *prompt)))
+        asked[prompt] += 1
+    longest_first = sorted(rows, key=lambda row: len(row.prompt), reverse=True)
+    draw = Draw(sampling.temperature, sampling.top_p)
+    done = (
+        row
+        for start in range(0, len(rows), sampling.batch_size)
+        for row in generate(
+            model.network,
+            longest_first[start : start + sampling.batch_size],
+            draw,
+            eos_ids=model.eos_ids,
+            pad_id=model.pad_id,
+            segment=sampling.max_new_tokens,
         )
-        for index, ids in zip(batch, output[:, width:].tolist(), strict=True):
-            end = next((place for place, token in enumerate(ids, start=1) if token in ends), None)
-            responses[index] = Response(token_ids=ids[:end], truncated=end is None)
-    return [responses[index] for index in range(len(prompts))]
+    )
+    for _ in track(done, "generate", total=len(rows), console=Console(stderr=True)):
+        pass
+    return rows
 
 
-def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
+def _check_lengths(network: Any, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
     require(min(map(len, prompts)) > 0, "prompts", 0, "at least one token long each")
     longest = max(map(len, prompts))
-    known = getattr(model.config, "max_position_embeddings", None)
+    known = getattr(network.config, "max_position_embeddings", None)
     if known is not None and longest + sampling.max_new_tokens > known:
         raise SettingsError(
             f"max_new_tokens: the longest prompt ({longest} tokens) and {sampling.max_new_tokens} new ones exceed the "
@@ -113,24 +106,24 @@ def _check_lengths(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampl
 
 
 def transformers_engine(model: str | Path, device: str = "auto", dtype: str = "auto") -> Engine:
-    """Load a model folder, a hub name, a verl checkpoint or the latest step of a run, and generate here.
+    """Load a model folder, a hub name, a verl checkpoint or the latest step of a run.
 
     Raises:
         SettingsError: see :func:`resolve_model` and :func:`load_model`.
     """
     path = resolve_model(model)
-    network, tokenizer = load_model(path, device, dtype)
-    place = network.device
+    loaded = load_model(path, device, dtype)
+    place = loaded.network.device
     facts = {
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
-        "dtype": str(network.dtype).removeprefix("torch."),
+        "dtype": str(loaded.network.dtype).removeprefix("torch."),
         "versions": {name: version(name) for name in ("torch", "transformers")},
     }
-    return Engine(path, facts, lambda requests, sampling: answers(network, tokenizer, requests, sampling))
+    return Engine(path, facts, lambda requests, sampling: answers(loaded, requests, sampling))
 
 
-def answers(model: Any, tokenizer: Any, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
-    """A response to every request, by :func:`generate`.
+def answers(model: LocalModel, requests: Sequence[Request], sampling: Sampling) -> list[Answer]:
+    """A response to every request, by :func:`respond`.
 
     Raises:
         SettingsError: the tokenizer has no chat template.
@@ -138,16 +131,16 @@ def answers(model: Any, tokenizer: Any, requests: Sequence[Request], sampling: S
     prompts: dict[str, list[int]] = {}
     for request in requests:
         if request.key not in prompts:
-            prompts[request.key] = _encode(tokenizer, request)
-    drawn = generate(model, [prompts[request.key] for request in requests], sampling)
+            prompts[request.key] = _encode(model.tokenizer, request)
+    rows = respond(model, [prompts[request.key] for request in requests], sampling)
     return [
         Answer(
-            text=tokenizer.decode(response.token_ids, skip_special_tokens=True),
-            tokens=len(response.token_ids),
-            truncated=response.truncated,
-            prompt_tokens=len(prompts[request.key]),
+            text=model.tokenizer.decode(row.tokens, skip_special_tokens=True),
+            tokens=len(row.tokens),
+            truncated=not row.stopped,
+            prompt_tokens=len(row.prompt),
         )
-        for request, response in zip(requests, drawn, strict=True)
+        for row in rows
     ]
 
 

@@ -1,8 +1,10 @@
-"""One picture of an evaluation: what was saved at which accuracy, and how training came there."""
+"""The pictures of the evaluation. matplotlib is imported only when one is drawn."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from verl_efficiency.data.files import replacing
 from verl_efficiency.evaluation.training_log import TrainingLog, read_metric
@@ -12,17 +14,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from verl_efficiency.evaluation.calibrate import CorrectAnswers
+
 BEFORE = "#555555"
-AFTER = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, told apart by every eye
+AFTER = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # Okabe and Ito; safe for colour-blind readers
 PICTURES = (".png", ".pdf", ".svg")
 MARKERS = "osD^vP"
 MINUS = "\N{MINUS SIGN}"
 LIMIT_LINE: dict[str, Any] = {"color": "black", "ls": "--", "lw": 1.2}
-LEAST_RANGE = 17  # points of accuracy below the lowest: a difference of one point must not look like a cliff
+MAX_BOXES = 12
+LEAST_RANGE = 17  # points of accuracy shown below the lowest, so that one point does not look like a cliff
 
 
 def blank_figure(size: tuple[float, float]) -> "Figure":
-    """An empty picture of ``size`` inches that needs no screen.
+    """An empty picture of ``size`` inches; no display is needed.
 
     Raises:
         SettingsError: matplotlib is not installed.
@@ -39,7 +51,10 @@ def blank_figure(size: tuple[float, float]) -> "Figure":
 
 
 def save(figure: "Figure", out: Path) -> None:
-    """Write a picture, whole or not at all, in the format that its name ends in."""
+    """Write a picture in the format that its name ends in, whole or not at all."""
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
     with replacing(out) as beside:
         figure.savefig(beside, format=out.suffix[1:])
 
@@ -50,13 +65,13 @@ def plot(
     training_logs: Sequence[TrainingLog],
     out: Path,
 ) -> None:
-    """Write a PNG: accuracy against tokens per problem, and beside it the training curves if there are logs.
+    """Draw ``report``: accuracy against tokens per problem, and beside it the training curves if there are logs.
 
     Args:
         evaluations: results of ``evaluate`` on the same problems; the first is "before".
         changes: :func:`compare` of the first with each further one.
         training_logs: phases of training; one with the label of an evaluation gets its colour.
-        out: where the picture goes.
+        out: the file to write.
 
     Raises:
         SettingsError: matplotlib is not installed, or a log has no lengths.
@@ -68,9 +83,6 @@ def plot(
     _trade_off(left, evaluations, changes, colours)
     for axes in right:
         _training(axes, curves, colours, evaluations[0]["summary"])
-    for axes in (left, *right):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
     save(figure, out)
 
 
@@ -85,7 +97,7 @@ def _trade_off(
         saved = f"{100 * (change['tokens_ratio'] - 1):+.0f} % tokens, {100 * change['accuracy_change']:+.1f} points"
         label = f"{change['label']}:  {saved.replace('-', MINUS)}"
         _point(axes, summaries[i], places[i], colour, MARKERS[i % len(MARKERS)], label)
-        bend = f"arc3,rad={0.12 * (-1) ** i * ((i + 1) // 2)}"  # alternately to either side: ends often lie together
+        bend = f"arc3,rad={0.12 * (-1) ** i * ((i + 1) // 2)}"  # to either side in turn, since ends often lie together
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "connectionstyle": bend, "shrinkA": 7, "shrinkB": 7}
         axes.annotate("", places[i], xytext=places[0], arrowprops=arrow)
     limit = summaries[0]["shortest_tokens_per_problem"]
@@ -137,3 +149,95 @@ def _training(
     axes.set_ylabel("tokens per problem in the batch")
     axes.set_title("Training")
     axes.legend(framealpha=1, edgecolor="none")
+
+
+def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
+    """Draw ``evaluate offline``: the accuracy that a token limit leaves, and a dot at the cap that costs one point."""
+    figure = blank_figure((6.5, 4.4))
+    axes = figure.subplots()
+    for colour, result in zip((BEFORE, *AFTER * len(results)), results, strict=False):
+        budgets, accuracies = zip(*result["accuracy_at"], strict=True)
+        axes.plot(
+            (0, *budgets), [0.0, *(100 * value for value in accuracies)], color=colour, lw=2, label=result["label"]
+        )
+        kept = 100 * max(0.0, result["accuracy"] - 0.01)
+        axes.plot([result["cap"]], [kept], "o", color=colour, markersize=7)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("limit on the tokens of a response")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title("Accuracy at a budget (dot: the cap that costs one point)")
+    axes.legend(framealpha=1, edgecolor="none")
+    save(figure, out)
+
+
+def plot_fit(
+    answers: "CorrectAnswers", fit: tuple[float, float], fits_R2: np.ndarray, quantile: float, out: Path
+) -> None:
+    """Draw ``calibrate``: lengths of correct answers over difficulty, the fitted budget, and the budget if none is set."""
+    figure = blank_figure((7.5, 5.4))
+    axes = figure.subplots()
+    lengths_C, difficulty_C = answers.lengths_C, answers.difficulty_C
+    levels = np.unique(difficulty_C)
+    gap = float(np.diff(levels).min()) if len(levels) <= MAX_BOXES else 0.0
+    shift_C = np.random.default_rng(0).uniform(-0.3, 0.3, len(lengths_C)) * min(gap, 0.15)
+    alpha = float(np.clip(200 / len(lengths_C), 0.04, 0.5))
+    axes.plot(difficulty_C + shift_C, lengths_C, ".", color=BEFORE, alpha=alpha, ms=4, mew=0, zorder=1)
+    axes.plot([], [], ".", color=BEFORE, label="a correct answer")
+    if gap:
+        axes.boxplot(
+            [lengths_C[difficulty_C == level] for level in levels],
+            positions=levels.tolist(),
+            widths=min(gap, 0.15) * 0.6,
+            showfliers=False,
+            manage_ticks=False,
+            boxprops={"color": BEFORE},
+            whiskerprops={"color": BEFORE},
+            capprops={"color": BEFORE},
+            medianprops={"color": AFTER[1], "lw": 2},
+        )
+        axes.plot([], [], color=AFTER[1], lw=2, label="median, in a box of the quartiles")
+    grid = np.linspace(0, 1, 51)
+    lines_RX = fits_R2[:, :1] + (fits_R2[:, 1:] - fits_R2[:, :1]) * grid
+    band = np.quantile(lines_RX, [0.025, 0.975], axis=0)
+    axes.fill_between(grid, *band, color=AFTER[0], alpha=0.2, lw=0, label="95 % interval of the budget")
+    label = f"budget, quantile {quantile:g}: {fit[0]:.1f} + {fit[1] - fit[0]:.1f} d"
+    axes.plot([0, 1], fit, color=AFTER[0], lw=1.5, ls="--", zorder=5)  # beyond what was seen
+    seen = np.array([levels[0], levels[-1]])
+    axes.plot(seen, fit[0] + (fit[1] - fit[0]) * seen, color=AFTER[0], lw=2.5, label=label, zorder=5)
+    for share, style, name in ((0.1, ":", "b_min"), (0.9, "-.", "b_max")):
+        value = float(np.quantile(lengths_C, share))
+        label = f"{100 * share:.0f}th percentile: {value:.1f} ({name} if unset)"
+        axes.axhline(value, color="black", ls=style, lw=1.2, label=label)
+    axes.set_ylim(0, 1.15 * max(float(np.quantile(lengths_C, 0.995)), fit[1]))
+    axes.set_xlim(-0.09, 1.09)
+    axes.set_xlabel(f"difficulty ({answers.source})")
+    axes.set_ylabel("tokens of a correct answer")
+    axes.set_title(f"{len(lengths_C)} correct of {answers.rollouts} rollouts")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    save(figure, out)
+
+
+def plot_scaling(results: Sequence[dict[str, Any]], out: Path) -> None:
+    """Draw ``evaluate task-scaling``: tokens per problem and accuracy over N, with the fitted power law."""
+    figure = blank_figure((9, 4.2))
+    left, right = figure.subplots(1, 2)
+    for colour, result in zip((BEFORE, *AFTER), results, strict=False):
+        size_N = [point["problems"] for point in result["points"]]
+        for axes, name, scale in ((left, "tokens_per_problem", 1), (right, "accuracy", 100)):
+            values = [scale * point[name] for point in result["points"]]
+            errors = [1.96 * scale * (point[f"{name}_se"] or 0.0) for point in result["points"]]
+            axes.errorbar(size_N, values, yerr=errors, fmt="o-", color=colour, capsize=3, lw=1.5, label=result["label"])
+        if result["law"]:
+            grid = np.linspace(min(size_N), max(size_N), 50)
+            left.plot(grid, result["law"]["a"] * grid ** -result["law"]["b"], color=colour, ls="--", lw=1)
+    left.set_ylim(bottom=0)
+    left.set_ylabel("tokens per problem")
+    right.set_ylabel("accuracy, %")
+    left.set_title("Tokens (dashed: fitted power law)")
+    right.set_title("Accuracy (bars: 95 % intervals)")
+    for axes in (left, right):
+        axes.set_xlabel("problems in one prompt")
+        axes.set_xticks(sorted({point["problems"] for result in results for point in result["points"]}))
+    left.legend(framealpha=1, edgecolor="none")
+    save(figure, out)

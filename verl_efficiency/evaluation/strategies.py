@@ -1,35 +1,28 @@
-r"""Test-time strategies, replayed from stored samples: what would have cost least for this accuracy?
+r"""Test-time strategies, replayed from stored samples: which one costs least for an accuracy?
 
-We draw k of a problem's n samples. If there are at most 64 ordered draws, we use all, otherwise 64 random ones. Each
-strategy pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
+A draw is an ordered choice of k of a problem's n samples: all draws if there are at most 64, else 64 random ones. A strategy
+pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
 
     plain          one sample                                         L
     cap b          one sample, cut off at b tokens                    min(L, b)
     first finish   the first of k parallel samples to finish          k · L₁                 FFS, arXiv 2505.18149
     short-m@k      majority of the m first to finish                  Σ min(Lᵢ, L_m)         arXiv 2505.17813
     majority       majority of k                                      Σ Lᵢ                   arXiv 2203.11171
-    early stop     majority of k, one after the other, ended when     Σ Lᵢ of those drawn
-                   the lead cannot be lost any more
+    early stop     majority of k, one after the other, until the      Σ Lᵢ of those drawn
+                   lead is safe
     weighted       the answer with the largest sum of weights of k    Σ Lᵢ
 
-A response without an answer votes for nothing. Of answers with equally many votes, the one whose sample finished first wins.
+A response without an answer does not vote. Of answers with equally many votes, the one that finished first wins.
 """
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from verl_efficiency.data.files import write_text
-from verl_efficiency.evaluation import stored_options as options
 from verl_efficiency.evaluation.generations import Generations
 from verl_efficiency.settings import SettingsError, require
 
@@ -62,7 +55,7 @@ Strategy = Callable[[Samples], tuple[float, float]]  # correctness of the chosen
 
 
 def elect(samples: Samples, *, weighted: bool = False) -> float:
-    """Correctness of the answer with the most votes (or weight); 0 where nothing has an answer.
+    """Correctness of the answer with the most votes (or weight); 0 if no sample has an answer.
 
     >>> votes, correct = np.array([7, 3, 3]), np.array([1.0, 0.0, 0.0])
     >>> elect(Samples(votes, correct, np.array([9.0, 5.0, 6.0]), np.ones(3)))
@@ -96,7 +89,7 @@ def cap(limit: float) -> Strategy:
 
 
 def short(m: int) -> Strategy:
-    """The majority of the ``m`` samples that finish first; the others are cancelled then. First finish is m = 1."""
+    """The majority of the ``m`` samples that finish first; the others are then cancelled. First finish is m = 1."""
 
     def strategy(samples: Samples) -> tuple[float, float]:
         order = np.argsort(samples.tokens_K, kind="stable")[:m]
@@ -117,7 +110,7 @@ def weighted(samples: Samples) -> tuple[float, float]:
 
 
 def early_stop(samples: Samples) -> tuple[float, float]:
-    """The majority, drawn one after the other until no other answer can overtake or draw level."""
+    """The majority, sampled one after the other until no other answer can reach it."""
     k, counts = len(samples.vote_K), dict[int, int]()
     for drawn in range(1, k + 1):
         vote = int(samples.vote_K[drawn - 1])
@@ -130,25 +123,31 @@ def early_stop(samples: Samples) -> tuple[float, float]:
     return elect(seen), float(seen.tokens_K.sum())
 
 
-def replay(generations: Generations, sizes: list[int], caps: list[float], seed: int = 0) -> list[dict[str, Any]]:
+def replay(
+    generations: Generations, sizes: list[int] | None = None, caps: list[float] | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """Every strategy on every problem: accuracy and tokens, each a mean over draws and then over problems.
 
     Args:
         generations: with ``vote_N``.
-        sizes: the k to try; those above the number of samples of some problem are refused.
-        caps: the limits to try, in tokens.
-        seed: of the random draws.
+        sizes: the k to try, by default those of :data:`SIZES` for which every problem has enough samples.
+        caps: the token limits to try, by default :data:`QUANTILES` of the lengths.
+        seed: seed of the random draws.
 
     Returns:
         A row for each strategy: ``strategy``, ``k``, ``accuracy``, ``accuracy_se``, ``tokens`` (for each problem),
-        ``pareto`` (no other strategy is at least as accurate for fewer tokens), in order of tokens.
+        ``pareto`` (no other strategy is at least as accurate for fewer tokens), sorted by tokens.
 
     Raises:
         SettingsError: too few samples, or no answers to vote with.
     """
     if generations.vote_N is None:
-        raise SettingsError("files: strategies need the text of the responses, to read the answers that vote")
+        raise SettingsError("files: strategies need the text of the responses, since their answers vote")
     count_P = np.bincount(generations.problem_N)
+    if sizes is None:
+        sizes = [k for k in SIZES if k <= count_P.min()] or [1]
+    if caps is None:
+        caps = np.unique(np.quantile(generations.tokens_N, QUANTILES).round()).tolist()
     for k in sizes:
         require(1 <= k <= count_P.min(), "--samples", k, f"from 1 to {count_P.min()}, the fewest samples of a problem")
     runs: list[tuple[str, int, Strategy]] = [("plain", 1, plain)]
@@ -196,75 +195,8 @@ def replay(generations: Generations, sizes: list[int], caps: list[float], seed: 
 
 
 def draws(n: int, k: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Ordered draws of k of n samples: all of them where they are at most ``DRAWS``, else so many random ones."""
+    """Ordered draws of k of n samples: all if they are at most ``DRAWS``, else ``DRAWS`` random ones."""
     if math.perm(n, k) <= DRAWS:
         yield from (np.array(places) for places in itertools.permutations(range(n), k))
     else:
         yield from (rng.permutation(n)[:k] for _ in range(DRAWS))
-
-
-def strategies_command(
-    file: Annotated[str, typer.Argument(help="FILE: .jsonl or .parquet, a row per response, several a problem.")],
-    problem: options.Problem = None,
-    response: options.Response = None,
-    correct: options.Correct = None,
-    answer: options.Answer = None,
-    answer_after: options.AnswerAfter = None,
-    answer_in_box: options.AnswerInBox = False,
-    marker: options.Marker = None,
-    strip_thinking: options.StripThinking = False,
-    tokens: options.Tokens = None,
-    tokenizer: options.Tokenizer = None,
-    weight: Annotated[str | None, typer.Option(help="Column of a verifier's score, for the weighted vote.")] = None,
-    samples: Annotated[
-        str | None,
-        typer.Option(help="Samples to draw of a problem, numbers with commas. Default: those of 2,4,8 that there are."),
-    ] = None,
-    caps: Annotated[
-        str | None, typer.Option(help="Token limits to try; by default four quantiles of the lengths.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    out: options.Out = None,
-) -> None:
-    """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
-    sizes = None if samples is None else _numbers(samples, "--samples")
-    limits = None if caps is None else _numbers(caps, "--caps")
-    (read,) = options.read_files(
-        [file],
-        {"problem": problem, "response": response, "correct": correct, "tokens": tokens, "weight": weight},
-        answer=answer,
-        answer_after=answer_after,
-        answer_in_box=answer_in_box,
-        marker=marker,
-        strip_thinking=strip_thinking,
-        out=out,
-        tokenizer=tokenizer,
-        votes=True,
-    )
-    if sizes is None:
-        fewest = int(np.bincount(read.problem_N).min())
-        sizes = [k for k in SIZES if k <= fewest] or [1]
-    if limits is None:
-        limits = [int(length) for length in np.unique(np.quantile(read.tokens_N, QUANTILES).round())]
-    results = replay(read, sizes, [float(limit) for limit in limits], seed)
-    table = Table(
-        box=box.SIMPLE, pad_edge=False, caption="* nothing cheaper is as accurate. Tokens are per problem, all samples."
-    )
-    table.add_column("strategy")
-    for name in ("of k", "accuracy, %", "tokens", ""):
-        table.add_column(name, justify="right")
-    for row in results:
-        error = "" if row["accuracy_se"] is None else f" ± {100 * row['accuracy_se']:.1f}"
-        accuracy = f"{100 * row['accuracy']:.1f}{error}"
-        table.add_row(row["strategy"], str(row["k"]), accuracy, f"{row['tokens']:,.1f}", "*" if row["pareto"] else "")
-    Console().print(table)
-    if out is not None:
-        write_text(out, json.dumps(results, indent=1) + "\n")
-        print(f"numbers: {out}")
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",")]
-    fine = all(part.isdecimal() and int(part) >= 1 for part in parts)
-    require(fine, option, text, "whole numbers of at least 1, with commas")
-    return [int(part) for part in parts]

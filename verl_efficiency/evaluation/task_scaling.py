@@ -1,4 +1,4 @@
-"""Measures tokens and accuracy per problem over N problems in one prompt.
+"""Tokens and accuracy per problem, over the number N of problems in one prompt.
 
 Batched Contextual Reinforcement (arXiv 2604.02322) reports that a trained model spends fewer tokens per problem the more
 problems share its prompt. Two lines are fitted to the measured points::
@@ -6,8 +6,8 @@ problems share its prompt. Two lines are fitted to the measured points::
     tokens per problem = a · N^(−b)      least squares in logarithms; b = 0: packing saves nothing
     accuracy = c + d · N                 least squares; d in points for each further problem
 
-N = 1 is the prompt of the data set, graded by ``accuracy``; packs are made as ``verl-efficiency pack`` makes them, graded by
-``batched_accuracy``. What is left over after the last full pack is not asked.
+N = 1 is the prompt of the data set, graded by ``accuracy``. Packs are made as by ``verl-efficiency pack`` and graded by
+``batched_accuracy``. Problems left over after the last full pack are not asked.
 """
 
 import json
@@ -17,16 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from verl_efficiency.data.packing import pack_rows
 from verl_efficiency.data.parquet import load_verl_rows, write_rows
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.evaluation.engines import Engine, Sampling
 from verl_efficiency.evaluation.evaluate import evaluate
-from verl_efficiency.evaluation.plot import AFTER, BEFORE, blank_figure, save
-from verl_efficiency.settings import SettingsError, build_settings, require
+from verl_efficiency.settings import build_settings, require
 
 SIZES = (1, 2, 3, 4, 6)  # N by default
 
@@ -46,11 +43,11 @@ def task_scaling(
     """Evaluate the same problems in packs of every size.
 
     Args:
-        engine: what answers.
+        engine: answers the prompts.
         data: single problems, parquet in verl's form.
-        sizes: the N to try, each at least 1; None for those of :data:`SIZES` that are at most the number of problems.
-        settings: of :class:`PackingSettings`, ``problems`` left out.
-        sampling: how to draw; the limit is that of a response, whatever N.
+        sizes: the N to try, each at least 1; by default those of :data:`SIZES` for which there are enough problems.
+        settings: of :class:`PackingSettings`, without ``problems``.
+        sampling: how responses are drawn; the token limit is that of a response, whatever N.
         samples: responses to every prompt.
         limit: only the first so many problems.
         chat_template: further arguments of the chat template.
@@ -62,7 +59,7 @@ def task_scaling(
         ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N.
 
     Raises:
-        SettingsError: more problems in a pack than there are, or what :func:`evaluate` refuses.
+        SettingsError: N exceeds the number of problems, or :func:`evaluate` refuses the data.
     """
     require(limit is None or limit >= 1, "--limit", limit, "at least 1")
     rows = load_verl_rows(data)[:limit]
@@ -122,70 +119,3 @@ def fit_law(points: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     slope, level = np.polyfit(np.log(size_N), np.log([point["tokens_per_problem"] for point in points]), 1)
     per_problem = np.polyfit(size_N, [point["accuracy"] for point in points], 1)[0]
     return {"a": float(np.exp(level)), "b": float(-slope), "points_per_problem": float(100 * per_problem)}
-
-
-def load_scaling(path: Path) -> dict[str, Any]:
-    """A result that ``evaluate task-scaling`` wrote."""
-    require(path.is_file(), "--baseline", str(path), "a JSON of `verl-efficiency evaluate task-scaling`")
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"--baseline: {path} is not JSON ({error})") from None
-    if not (isinstance(result, dict) and {"label", "points", "law"} <= result.keys()):
-        raise SettingsError(f"--baseline: {path} is not a result of `verl-efficiency evaluate task-scaling`")
-    return result
-
-
-def scaling_table(result: Mapping[str, Any]) -> Table:
-    """One row for each N."""
-    law = result["law"]
-    said = ""
-    if law is not None:
-        said = f"tokens per problem ≈ {law['a']:.1f} · N^({-law['b']:+.2f}); "
-        said += f"accuracy {law['points_per_problem']:+.2f} points for each further problem. "
-    table = Table(box=box.SIMPLE, pad_edge=False, title=result["label"], caption=f"{said}± one standard error")
-    for name in ("problems N", "accuracy, %", "tokens per problem", "finished, %"):
-        table.add_column(name, justify="right")
-    table.add_column("accuracy by place in the prompt, %")
-    for point in result["points"]:
-        errors = [point["accuracy_se"], point["tokens_per_problem_se"]]
-        accuracy, tokens = (
-            f"{scale * value:.1f}" + ("" if error is None else f" ± {scale * error:.1f}")
-            for value, error, scale in zip(
-                (point["accuracy"], point["tokens_per_problem"]), errors, (100, 1), strict=True
-            )
-        )
-        slots = " ".join(f"{100 * value:.0f}" for value in point["by_slot"])
-        table.add_row(str(point["problems"]), accuracy, tokens, f"{100 * point['finished']:.1f}", slots)
-    return table
-
-
-def plot_scaling(results: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Write a PNG: tokens per problem and accuracy over N, each with its fitted line.
-
-    Raises:
-        SettingsError: matplotlib is not installed.
-    """
-    figure = blank_figure((9, 4.2))
-    left, right = figure.subplots(1, 2)
-    for colour, result in zip((BEFORE, *AFTER), results, strict=False):
-        size_N = [point["problems"] for point in result["points"]]
-        for axes, name, scale in ((left, "tokens_per_problem", 1), (right, "accuracy", 100)):
-            values = [scale * point[name] for point in result["points"]]
-            errors = [1.96 * scale * (point[f"{name}_se"] or 0.0) for point in result["points"]]
-            axes.errorbar(size_N, values, yerr=errors, fmt="o-", color=colour, capsize=3, lw=1.5, label=result["label"])
-        if result["law"]:
-            grid = np.linspace(min(size_N), max(size_N), 50)
-            left.plot(grid, result["law"]["a"] * grid ** -result["law"]["b"], color=colour, ls="--", lw=1)
-    left.set_ylim(bottom=0)
-    left.set_ylabel("tokens per problem")
-    right.set_ylabel("accuracy, %")
-    left.set_title("Tokens (dashed: fitted power law)")
-    right.set_title("Accuracy (bars: 95 % intervals)")
-    for axes in (left, right):
-        axes.set_xlabel("problems in one prompt")
-        axes.set_xticks(sorted({point["problems"] for result in results for point in result["points"]}))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.25)
-    left.legend(framealpha=1, edgecolor="none")
-    save(figure, out)

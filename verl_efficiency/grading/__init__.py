@@ -4,23 +4,23 @@
 >>> grade(answer, "1024").status.value
 'correct'
 
-Most answers are decided in this process by :func:`quick_equal`; the others go to math-verify in a small pool of
-child processes (:mod:`verl_efficiency.grading.pool`), started when first needed. Importing this package loads neither
-sympy nor torch.
+Most answers are decided in this process by :func:`quick_equal`. The others go to math-verify in a small pool of child
+processes, each started when first needed. :mod:`verl_efficiency.grading.grade` tells the order of the decisions. Importing this
+package loads neither sympy nor torch.
 """
 
-from verl_efficiency.grading.boxes import Box, extract_boxed
-from verl_efficiency.grading.equality import quick_equal
 from verl_efficiency.grading.extract import (
+    Box,
     drop_thinking,
     extract_answer,
+    extract_boxed,
     opens_thinking,
     require_marker,
     without_end_tokens,
 )
-from verl_efficiency.grading.grade import grade, grade_async, grade_batch
+from verl_efficiency.grading.grade import Status, Verdict, grade, grade_async, grade_batch
 from verl_efficiency.grading.pool import GradingError, PoolSettings, configure, shutdown
-from verl_efficiency.grading.verdict import Status, Verdict
+from verl_efficiency.grading.quick import quick_equal
 
 __all__ = [
     "Box",

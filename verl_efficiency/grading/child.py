@@ -1,7 +1,7 @@
 """The process in which math-verify runs: one grading at a time, in the main thread, under a deadline.
 
-Started by :mod:`verl_efficiency.grading.pool`; reads and writes JSON over one socket and ends when the socket does. Nothing
-of the caller is imported here.
+:mod:`verl_efficiency.grading.pool` starts it. It reads and writes JSON over one socket and ends when the socket closes. It
+imports no module of the caller. :func:`judge` holds the order of its decisions.
 """
 
 import faulthandler
@@ -16,22 +16,21 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
-from verl_efficiency.grading.magnitude import too_large
-from verl_efficiency.grading.numeric import contradicts_itself, same
-from verl_efficiency.grading.regions import same_region
-from verl_efficiency.grading.symbols import has_degrees, has_imaginary_unit, read
+from verl_efficiency.grading.evaluate import too_large
+from verl_efficiency.grading.parse import has_degrees, has_imaginary_unit, read
+from verl_efficiency.grading.sets import same_region
+from verl_efficiency.grading.values import contradicts_itself, same
 
-# After its deadline plus this many seconds, a grading that Python cannot interrupt (one long call into C) ends the process,
-# even when the parent that would have killed it is gone.
+# Seconds after the deadline at which a grading that Python cannot interrupt (one long call into C) ends the process, even
+# when the parent that would have killed it is gone.
 SELF_KILL_AFTER = 0.4
-LOOK_FOR_PARENT_EVERY = 1.0
-
+LOOK_FOR_PARENT_EVERY = 1.0  # seconds
 
 _NAMED_I = re.compile(r"^\s*I\s*=(?!=)")  # I = π/4: the name of an integral or a current, not the imaginary unit
 
 
 class OutOfTime(BaseException):
-    """Derives from BaseException so that no ``except Exception`` inside sympy swallows it."""
+    """The deadline has passed. It is a BaseException so that no ``except Exception`` inside sympy swallows it."""
 
 
 def _out_of_time(signum: int, frame: Any) -> None:
@@ -41,14 +40,15 @@ def _out_of_time(signum: int, frame: Any) -> None:
 _read_gold = lru_cache(maxsize=256)(read)  # one reference, many answers
 
 
-def _equations(read: list[Any]) -> list[Any]:
-    from sympy import Basic, Equality
-
-    return [equation for item in read if isinstance(item, Basic) for equation in item.atoms(Equality)]
-
-
 def judge(answer: str, gold: str) -> str:
-    """Status of one grading, without a time limit: by sets and conditions, by value, and else by math-verify."""
+    """The status of one grading, without a time limit. See :mod:`verl_efficiency.grading.grade` for what comes before.
+
+    1. A number too large to evaluate is ``unparsable``.
+    2. Sets of real numbers are compared as sets.
+    3. An answer that contradicts itself is ``wrong``, unless the reference is an equation, of which both sides are compared.
+    4. Two expressions are compared by value; an angle in degrees with one in radians, too.
+    5. math-verify decides the rest.
+    """
     from math_verify import verify
 
     answer, gold = (_NAMED_I.sub("", text) for text in (answer, gold))
@@ -60,8 +60,7 @@ def judge(answer: str, gold: str) -> str:
     region = same_region(gold, answer)
     if region is not None:
         return "correct" if region else "wrong"
-    # math-verify takes the last side of √3 = √2. Where the reference is an equation, it compares both sides.
-    if not _equations(golds) and contradicts_itself(_equations(answers)):
+    if not _equations(golds) and contradicts_itself(_equations(answers)):  # math-verify takes the last side of √3 = √2
         return "wrong"
     if len(expressions) == 2:
         equal = same(*expressions)
@@ -69,18 +68,23 @@ def judge(answer: str, gold: str) -> str:
             equal = _same_angle(answer, gold) or equal
         if equal is not None:
             return "correct" if equal else "wrong"
-    # Reversed: parse() appends the text to the expression, and equal texts need no mathematics.
+    # Reversed, the text comes before the expression: equal texts need no mathematics.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):
         return "correct"
     return "wrong" if len(expressions) >= 2 else "unparsable"
 
 
+def _equations(expressions: list[Any]) -> list[Any]:
+    from sympy import Basic, Equality
+
+    return [equation for item in expressions if isinstance(item, Basic) for equation in item.atoms(Equality)]
+
+
 def _same_angle(answer: str, gold: str) -> bool | None:
-    """Whether an angle in degrees is one in radians, where one side has the sign of degrees and the other has π."""
-    if re.search(
-        r"\\(?:text|mathrm|mbox)", re.sub(r"\\text\s*\{\s*(?:radians?|rad|degrees?|deg)\.?\s*\}", "", answer + gold)
-    ):
-        return None  # words that math-verify drops, as in 60° not 120°
+    """Whether an angle in degrees equals one in radians, where one side has the degree sign and the other has π."""
+    without_units = re.sub(r"\\text\s*\{\s*(?:radians?|rad|degrees?|deg)\.?\s*\}", "", answer + gold)
+    if re.search(r"\\(?:text|mathrm|mbox)", without_units):
+        return None  # words that math-verify drops, as in "60° not 120°"
     golds, answers = (read(text, radians=True) for text in (gold, answer))
     if len(golds) < 2 or len(answers) < 2 or "\\pi" not in (answer if has_degrees(gold) else gold):
         return None
@@ -88,7 +92,7 @@ def _same_angle(answer: str, gold: str) -> bool | None:
 
 
 def judge_within(deadline: float, answer: str, gold: str, nowhere: IO[str]) -> str:
-    """Status of one grading that ends after ``deadline`` seconds."""
+    """:func:`judge` with a time limit of ``deadline`` seconds. ``nowhere`` receives the traceback of a process that ends."""
     try:
         signal.setitimer(signal.ITIMER_REAL, deadline)
         faulthandler.dump_traceback_later(deadline + SELF_KILL_AFTER, exit=True, file=nowhere)
@@ -107,7 +111,7 @@ def serve(connection: Connection, parent: int, nowhere: IO[str]) -> None:
     """Answer requests until the parent is gone."""
     while True:
         while not connection.poll(LOOK_FOR_PARENT_EVERY):
-            if os.getppid() != parent:  # a process forked from the parent may hold the socket open
+            if os.getppid() != parent:  # a fork of the parent may hold the socket open
                 return
         request = json.loads(connection.recv_bytes())
         status = judge_within(request["deadline"], request["answer"], request["gold"], nowhere)
@@ -115,36 +119,36 @@ def serve(connection: Connection, parent: int, nowhere: IO[str]) -> None:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held, in MiB."""
+    """The peak memory of this process in MiB."""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    with open("/proc/self/status") as lines:  # ru_maxrss starts with the size of the parent on Linux
+    with open("/proc/self/status") as lines:  # on Linux, ru_maxrss includes the parent's size at the start
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
 
 
 def limit_memory(size: int) -> None:
-    """At most ``size`` bytes of address space, or what the system allows if that is less."""
+    """Limit the address space to ``size`` bytes, or to what the system allows if that is less."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (size if most == resource.RLIM_INFINITY else min(size, most), most))
 
 
 def main(socket: int, parent: int, memory_mib: int) -> None:
-    """Load math-verify, try it, say so, and serve until the other end closes."""
+    """Load math-verify, try it, report the result, and serve until the other end closes."""
     connection = Connection(socket)
     try:
         problem = prepare(memory_mib)
         connection.send_bytes(json.dumps({"problem": problem}).encode())
         if problem is None:
             with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), 2)  # the parser prints every character that it does not know
+                os.dup2(nowhere.fileno(), 2)  # the parser prints each unknown character
                 serve(connection, parent, nowhere)
     except (EOFError, ConnectionError):
         return
 
 
 def prepare(memory_mib: int) -> str | None:
-    """What keeps math-verify from working here, or ``None``."""
+    """The reason why math-verify does not work here, or ``None``."""
     try:
         limit_memory(memory_mib * 2**20)
         logging.disable()  # math-verify warns that its own alarms are off

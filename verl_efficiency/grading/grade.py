@@ -1,33 +1,71 @@
-"""Grade one answer, or many: the easy ones here, the others in the pool."""
+r"""Grade one answer, or many. The decisions, in their order, and the file that makes each:
+
+In this process, within microseconds:
+
+1. ``None`` or blank: ``no_answer``.
+2. ``quick.py``: two integers, the same text, two options of a multiple choice, or two plain numbers are decided.
+3. ``clean.py`` removes box, math mode and punctuation around both texts and rewrites Unicode as LaTeX. Then step 2 again.
+4. ``quantities.py``: numbers with units or words (``5 cm``, ``3 million``, ``7:30 p.m.``) are decided, or go on without units.
+5. ``unparsable``: longer than ``MAX_CHARS``, or an answer that math-verify would misread (``clean.misread``).
+
+In a child process, within milliseconds. ``pool.py`` keeps a few of them and kills one at the deadline (``timed_out``).
+``child.judge`` holds the order there:
+
+6. ``parse.py`` parses LaTeX into sympy. ``evaluate.py``: a number too large to evaluate is ``unparsable``.
+7. ``sets.py``: sets of real numbers (``x > 3`` and ``(3, \infty)``).
+8. ``values.py``: an answer that contradicts itself (``\sqrt 3 = \sqrt 2``) is ``wrong``. Two expressions are compared by value.
+9. math-verify decides the rest.
+"""
 
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 
 from verl_efficiency.grading import pool
-from verl_efficiency.grading.dressing import undress
-from verl_efficiency.grading.equality import quick_equal
+from verl_efficiency.grading.clean import misread, spell_out, undress
 from verl_efficiency.grading.quantities import compare_quantities
-from verl_efficiency.grading.reading import MAX_CHARS
-from verl_efficiency.grading.screen import misread
-from verl_efficiency.grading.spelling import spell_out
-from verl_efficiency.grading.verdict import Status, Verdict
+from verl_efficiency.grading.quick import MAX_CHARS, quick_equal
 from verl_efficiency.settings import require
 
 DEADLINE = 3.0
 
 
+class Status(str, Enum):
+    """Why an answer is, or is not, accepted. Only ``correct`` earns a reward."""
+
+    correct = "correct"
+    wrong = "wrong"
+    no_answer = "no_answer"  # nothing was given
+    unparsable = "unparsable"  # the answer or the reference cannot be parsed, is too long, or too large to evaluate
+    timed_out = "timed_out"  # the comparison overran its deadline
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one grading. ``seconds`` is the time spent on it, without the wait for a free worker."""
+
+    status: Status
+    answer: str | None
+    seconds: float
+
+    @property
+    def correct(self) -> bool:
+        return self.status is Status.correct
+
+
 def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdict:
-    r"""Is ``answer`` equal to the reference ``gold``? Callable from any thread, event loop, Ray worker or forked process.
+    r"""Whether ``answer`` equals the reference ``gold``. Callable from any thread, event loop, Ray worker or forked process.
 
     Args:
-        answer: what the model gave, without ``\boxed{}``; ``None`` if it gave nothing.
-        gold: the reference answer. Beyond ``MAX_CHARS`` characters, only the same text counts as equal.
-        deadline: seconds that a comparison may take once a worker has it; above 0.
+        answer: the answer of the model, without ``\boxed{}``; ``None`` if it gave none.
+        gold: the reference answer. Above ``MAX_CHARS`` characters, only the same text is equal.
+        deadline: seconds that a comparison may take in a worker; above 0.
 
     Raises:
-        ValueError: ``gold`` is empty or no string; ``answer`` is neither a string nor ``None``.
-        GradingError: math-verify cannot be run here. A pool that does not work never counts as a wrong answer.
+        ValueError: ``gold`` is blank or not a string; ``answer`` is neither a string nor ``None``.
+        GradingError: math-verify does not run here. A broken pool never counts as a wrong answer.
 
     >>> grade("0.5", "1/2").status.value
     'correct'
@@ -46,7 +84,7 @@ async def grade_async(answer: str | None, gold: str, *, deadline: float = DEADLI
 
 
 def grade_batch(answers: Sequence[str | None], golds: Sequence[str], *, deadline: float = DEADLINE) -> list[Verdict]:
-    """:func:`grade` for every pair, in the order given: parallel over the workers of the pool, equal pairs only once."""
+    """:func:`grade` for every pair, in the given order. The workers of the pool run in parallel; equal pairs run once."""
     pairs = list(zip(answers, golds, strict=True))
     verdicts = [_quick_verdict(answer, gold, deadline) for answer, gold in pairs]
     hard = {pair: texts for pair, texts in zip(pairs, verdicts, strict=True) if not isinstance(texts, Verdict)}
@@ -63,7 +101,7 @@ def grade_batch(answers: Sequence[str | None], golds: Sequence[str], *, deadline
 
 
 def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | tuple[str, str]:
-    """The verdict, or the answer and the reference as math-verify has to compare them."""
+    """Steps 1 to 5: the verdict, or the answer and the reference as the child process has to compare them."""
     started = time.perf_counter()
     if not isinstance(gold, str) or not gold.strip():
         raise ValueError(f"gold: the reference answer must be a string with something in it, got {gold!r}")
@@ -89,5 +127,6 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
 
 
 def _pool_verdict(answer: str | None, texts: tuple[str, str], deadline: float) -> Verdict:
+    """Steps 6 to 9, in a child process."""
     status, seconds = pool.get_pool().grade(*texts, deadline)
     return Verdict(Status(status), answer, seconds)

@@ -1,7 +1,7 @@
-"""A few child processes that grade with math-verify, each killed and replaced when it overruns its deadline.
+"""A few child processes that grade with math-verify. One that overruns its deadline is killed and replaced.
 
-One pool per process, started when first needed. A forked process drops what it inherited and starts its own. The children end
-with the process that started them, however it ends: their socket closes.
+Each process has its own pool, started when first needed; a forked process drops the inherited one. The children end when the
+process that started them ends, however it ends, because their socket closes.
 """
 
 import atexit
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # Seconds between a worker's own deadline and the moment its parent kills it.
 GRACE = 0.25
 START_SECONDS = 120
-# The same import path as here, whatever lies in the working directory; no module of the caller is run.
+# The child gets the import path of this process, so a file in the working directory cannot shadow a module.
 _START = (
     "import sys; sys.path[:] = sys.argv[2].splitlines(); "
     "from verl_efficiency.grading.child import main; main(*map(int, sys.argv[3:]))"
@@ -32,7 +32,7 @@ _START = (
 
 
 class GradingError(RuntimeError):
-    """Grading is impossible here (not: the answer is wrong). The message says the fix."""
+    """Grading does not work here. It never means that the answer is wrong. The message tells the fix."""
 
 
 class WorkerDied(Exception):
@@ -44,9 +44,9 @@ class PoolSettings:
     """Size and limits of the pool.
 
     Attributes:
-        workers: child processes, at least 1; each is started when first needed.
-        memory_mib: address space of a child in MiB; no grading gets more.
-        retire_mib: a child whose peak memory passes this many MiB is replaced.
+        workers: number of child processes, at least 1; each starts when first needed.
+        memory_mib: limit of the address space of a child in MiB, at least 256.
+        retire_mib: a child whose peak memory exceeds this many MiB is replaced; at least 100.
     """
 
     workers: int = 2
@@ -91,7 +91,7 @@ class Worker:
         self.ready = True
 
     def ask(self, answer: str, gold: str, deadline: float) -> dict[str, Any] | None:
-        """The child's reply, or ``None`` when it overran."""
+        """The child's reply, or ``None`` if it overran the deadline."""
         try:
             self.connection.send_bytes(json.dumps({"answer": answer, "gold": gold, "deadline": deadline}).encode())
             if not self.connection.poll(deadline + GRACE):
@@ -101,18 +101,18 @@ class Worker:
             raise WorkerDied from error
 
     def kill(self) -> None:
-        """End the process without waiting for it to be gone: one that holds much memory takes its time."""
+        """End the process without waiting: one that holds much memory takes a while to go."""
         self.connection.close()
         self.process.kill()
 
     def forget(self) -> None:
-        """Let go of a process that belongs to the process we were forked from."""
+        """Close the socket to a process that belongs to the parent of this fork."""
         self.connection.close()
         self.process.returncode = 0
 
 
 class Pool:
-    """Workers handed from thread to thread; whoever wants a grading talks to the worker, so no supervisor can die."""
+    """Workers shared by threads. The thread that wants a grading talks to the worker itself, so no supervisor can die."""
 
     def __init__(self, settings: PoolSettings):
         self.settings = settings
@@ -122,11 +122,11 @@ class Pool:
         self.peak_mib = 0.0  # of any child so far
         self.alive: set[Worker] = set()
         self.ending: set[subprocess.Popen[bytes]] = set()  # killed, not yet reaped
-        self.idle: list[Worker] = []  # last in, first out: a worker is only started when all that run are busy
+        self.idle: list[Worker] = []  # last in, first out
         self.places = threading.Semaphore(settings.workers)
 
     def grade(self, answer: str, gold: str, deadline: float) -> tuple[str, float]:
-        """Status of one grading by a worker and the seconds it took; waits for a free worker first."""
+        """The status of one grading and the seconds it took, without the wait for a free worker."""
         with self.places:
             try:
                 return self.grade_once(answer, gold, deadline)
@@ -135,7 +135,7 @@ class Pool:
             try:
                 return self.grade_once(answer, gold, deadline)
             except WorkerDied:
-                return "unparsable", deadline  # math-verify brings the interpreter down
+                return "unparsable", deadline  # the answer crashes math-verify
 
     def grade_once(self, answer: str, gold: str, deadline: float) -> tuple[str, float]:
         worker = self.take()
@@ -146,7 +146,7 @@ class Pool:
             if reply:
                 self.peak_mib = max(self.peak_mib, reply["peak_mib"])
                 healthy = reply["peak_mib"] <= self.settings.retire_mib
-        finally:  # after an interrupt, too: what the worker says next would be taken for another answer's verdict
+        finally:  # also after an interrupt: otherwise the next answer would get this answer's verdict
             self.give_back(worker, healthy)
         return reply["status"] if reply else "timed_out", time.perf_counter() - started
 
@@ -157,13 +157,13 @@ class Pool:
             raise GradingError("grading: the pool was shut down while this answer was being graded; grade it again.")
         try:
             return self.idle.pop()
-        except IndexError:  # all that run are busy
+        except IndexError:  # every running worker is busy
             worker = Worker(self.settings)
         self.alive.add(worker)
         try:
             worker.wait_until_ready()
         except GradingError as error:
-            if (worker.process.returncode or 0) >= 0:  # not when killed from outside: the next one may live
+            if (worker.process.returncode or 0) >= 0:  # one killed from outside proves nothing
                 self.failure = error
             raise
         finally:
@@ -189,7 +189,7 @@ class Pool:
             self.give_back(self.idle.pop(), healthy=False)
         busy = [worker.process for worker in list(self.alive)]
         for process in busy:
-            process.kill()  # the thread that talks to it notices and lets go
+            process.kill()  # the thread that waits for its reply notices
         for process in busy + list(self.ending):
             process.wait()
 
@@ -209,14 +209,14 @@ def get_pool() -> Pool:
 
 
 def configure(settings: PoolSettings) -> None:
-    """Use ``settings`` from now on; a running pool is ended first."""
+    """Use ``settings`` from now on. A running pool is shut down first."""
     global _settings
     shutdown()
     _settings = settings
 
 
 def shutdown() -> None:
-    """End every child process; the next grading that needs one starts afresh."""
+    """End every child process. The next grading that needs one starts a new pool."""
     global _pool
     with _lock:
         pool, _pool = _pool, None

@@ -1,39 +1,39 @@
-r"""Compare answers as quantities, which math-verify does not: it drops everything from the first ``\text{`` on.
+r"""Compare answers as quantities. math-verify cannot: it drops everything from the first ``\text{`` on.
 
 A quantity is a value with words: a unit (``5\text{ cm}``), a power of ten (``5 million``), a noun (``18 cups``), a qualifier
-(``7:30 p.m.``), a condition (``3 \text{ if } n \text{ is even}``). One answer holds one or several quantities.
+(``7:30 p.m.``), a condition (``3 \text{ if } n \text{ is even}``). An answer holds one or several quantities.
 
 - A unit or a qualifier that one side leaves out, or spells in another way, does not count.
-- Units of one dimension are converted: 5 m is 500 cm and is not 5 cm. Units of different dimensions are different answers,
+- Units of one dimension are converted: 5 m equals 500 cm, not 5 cm. Units of different dimensions make answers different,
   except that one side may leave out the ``per …`` of a rate.
-- Nouns do not count: 18 apples are 18 fruits. In a list they say which value is which: 3 cats and 5 dogs are not 5 cats and
+- Nouns do not count: 18 apples equal 18 fruits. In a list they say which value is which: 3 cats and 5 dogs are not 5 cats and
   3 dogs.
 - Opposites count: a.m. and p.m., north and south, even and odd, profit and loss.
-- Million and the like belong to the number: 5 million is 5000000 and is not 5. A dozen is a unit.
-- Parts of one quantity are added: 2 h 30 min is 150 min, 2.5 h and, where the unit is left out, 150 or 2.5.
-- A condition of the only value may be left out. In a list it must not be.
+- Million and the like belong to the number: 5 million equals 5000000, not 5. A dozen is a unit.
+- Parts of one quantity are added: 2 h 30 min equals 150 min, 2.5 h and, where the unit is left out, 150 or 2.5.
+- The condition of a single value may be left out. In a list it may not.
 - Words that change the value in another way, or bring in a second one (or, not, half, zero, …), must stand on both sides.
 """
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 
-from verl_efficiency.grading.equality import same_number
-from verl_efficiency.grading.numbers import Number
-from verl_efficiency.grading.reading import CLOCK, MAX_CHARS, Part, Reading, read_quantities, summed, tokens
+from verl_efficiency.grading.quick import MAX_CHARS, every, same_elements, same_number, some
+from verl_efficiency.grading.read_quantities import CLOCK, Part, Reading, read_quantities, summed, tokens
 from verl_efficiency.grading.words import AM_PM, FILLERS
 
 _SAME_FOR_MATH_VERIFY = str.maketrans(dict.fromkeys("€£¥₹₩₽₱₦", r"\$"))
-_SEVERAL = re.compile(r"\\[pm]{2}(?![a-zA-Z])|\\cup|\\\{|[(\[]")
-_SIDES = re.compile(r"(?<![\\<>!:])=+|\\(?:equiv|approx)(?![a-zA-Z])")
-ROUNDED = Fraction(1, 100)
+_SEVERAL = re.compile(r"\\[pm]{2}(?![a-zA-Z])|\\cup|\\\{|[(\[]")  # a value that may be several: "\pm 3", "\{3, 5\}"
+_SIDES = re.compile(r"(?<![\\<>!:])=+|\\(?:equiv|approx)(?![a-zA-Z])")  # 5 m/s = 18 km/h
+ROUNDED = Fraction(1, 100)  # by how much two sides may differ
 _ANGLES = ((("degree", 1),), (("radian", 1),))
-Verdict = tuple[bool | None, str, str]
+Comparison = tuple[bool | None, str, str]
 
 
-def compare_quantities(answer: str, gold: str) -> Verdict:
-    r"""The verdict, where it is plain to see; else ``None`` and the two texts without units, for math-verify.
+def compare_quantities(answer: str, gold: str) -> Comparison:
+    r"""Whether two answers are equal, or ``None``; and the two texts for math-verify, without units where it is ``None``.
 
     >>> compare_quantities("15", r"15\text{ km/h}, 3\text{ km/h}")[0], compare_quantities("5 million", "5000000")[0]
     (False, True)
@@ -43,21 +43,21 @@ def compare_quantities(answer: str, gold: str) -> Verdict:
     (None, 'x + 1', '1 + x')
     """
     sides = _SIDES.split(answer)
-    if len(sides) > 1 and (verdict := _compare_sides(sides, gold)) is not None:
-        return verdict, answer, gold
+    if len(sides) > 1 and (equal := _compare_sides(sides, gold)) is not None:
+        return equal, answer, gold
     left, right = read_quantities(answer), read_quantities(gold)
     angles = (_in_radians(answer) and "\\circ" in gold) or (_in_radians(gold) and "\\circ" in answer)
     if angles and _is_angle(left, answer) and _is_angle(right, gold):
-        return None, answer, gold  # π/6 is 30°: the sign of degrees belongs to the value
+        return None, answer, gold  # π/6 is 30°: the degree sign belongs to the value
+    equal = None
     if left and right:
-        verdict, answer, gold = (
-            _compare(left, right, answer, gold) if left.worded or right.worded else (None, answer, gold)
-        )
+        if left.worded or right.worded:
+            equal, answer, gold = _compare(left, right, answer, gold)
     elif right is None and _is_cut(gold):
-        verdict, answer, gold = _compare_around_words(answer, gold)
+        equal, answer, gold = _compare_around_words(answer, gold)
     else:
-        verdict, answer, gold = None, _without_units(left, answer), _without_units(right, gold)
-    return verdict, answer.translate(_SAME_FOR_MATH_VERIFY), gold.translate(_SAME_FOR_MATH_VERIFY)
+        answer, gold = _without_units(left, answer), _without_units(right, gold)
+    return equal, answer.translate(_SAME_FOR_MATH_VERIFY), gold.translate(_SAME_FOR_MATH_VERIFY)
 
 
 def _in_radians(text: str) -> bool:
@@ -65,7 +65,7 @@ def _in_radians(text: str) -> bool:
 
 
 def _is_angle(reading: Reading | None, text: str) -> bool:
-    """Whether nothing but angles and bare mathematics stands in a text."""
+    """Whether a text holds only angles and bare mathematics."""
     if reading is None:
         return "\\text" not in text and "\\mathrm" not in text
     return all(
@@ -77,7 +77,7 @@ def _is_angle(reading: Reading | None, text: str) -> bool:
 
 
 def _compare_sides(sides: list[str], gold: str) -> bool | None:
-    """The verdict on 5 m/s = 18 km/h: sides that differ by more than rounding are wrong, else one must equal the reference."""
+    """Compare ``5 m/s = 18 km/h``. Sides that differ by more than rounding are wrong, else one must equal the reference."""
     readings = [reading for side in sides if (reading := read_quantities(side)) and len(reading.parts) == 1]
     numbers = [reading.parts[0] for reading in readings if reading.parts[0].number]
     if len(numbers) < 2 or not any(part.worded for part in numbers) or any(part.condition for part in numbers):
@@ -85,8 +85,7 @@ def _compare_sides(sides: list[str], gold: str) -> bool | None:
     for first, second in pairwise(numbers):
         if not any(_close(first, second, ratio) for ratio in _ratios(first, second)):
             return False
-    verdicts = [compare_quantities(side, gold)[0] for side in sides]
-    return True if True in verdicts else None if None in verdicts else False
+    return some([compare_quantities(side, gold)[0] for side in sides])
 
 
 def _close(first: Part, second: Part, ratio: Fraction) -> bool:
@@ -97,7 +96,7 @@ def _close(first: Part, second: Part, ratio: Fraction) -> bool:
 
 
 def _without_units(reading: Reading | None, text: str) -> str:
-    """``text`` for math-verify, where the other side is something else than quantities."""
+    """``text`` for math-verify, where the other side holds no quantities."""
     if not reading or not reading.worded or reading.guessed:
         return text
     if any(part.changers or part.label or part.condition for part in reading.parts):
@@ -112,8 +111,8 @@ def _is_cut(text: str) -> bool:
     return len(_around_words(text)[1]) > 1 and list(tokens(text))[-1][2]
 
 
-def _compare_around_words(answer: str, gold: str) -> Verdict:
-    """The words must be the same; what stands around them goes to math-verify, piece by piece."""
+def _compare_around_words(answer: str, gold: str) -> Comparison:
+    """The words must be the same. What stands around them goes to math-verify, piece by piece."""
     (words, left), (other_words, right) = _around_words(answer), _around_words(gold)
     if words != other_words or len(left) != len(right):
         return False, answer, gold
@@ -136,10 +135,11 @@ def _around_words(text: str) -> tuple[list[str], list[str]]:
     return words, pieces
 
 
-def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Verdict:
+def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Comparison:
+    """Compare two texts that are quantities, of which at least one has words."""
     answers, golds = left.parts, right.parts
     if left.guessed and right.guessed and {part.name for part in answers} != {part.name for part in golds}:
-        return None, answer, gold  # 2 rst and 2 srt: products of letters, as far as one can see
+        return None, answer, gold  # 2 rst and 2 srt: most likely products of letters
     for one, other in ((left, right), (right, left)):
         if one.guessed and not other.worded and not all(part.number for part in other.parts):
             return None, answer, gold  # s^2/2 and \\frac12 s^2
@@ -147,7 +147,7 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Verdict:
         if any(_SEVERAL.search(part.value) for part in answers + golds):
             if any(part.label or part.condition for part in answers + golds):
                 return None, _without_units(left, answer), _without_units(right, gold)
-            if len({part.units for part in golds}) > 1 or not all(_ratios(part, golds[0]) for part in answers):
+            if not _in_one_unit(answers, golds):
                 return False, answer, gold
             return _for_math_verify(answers, (golds[0],) * len(answers), golds, left.brackets, right.brackets)
         answers, golds = summed(answers), summed(golds)
@@ -160,19 +160,23 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Verdict:
         return None, answer, gold
     alike = left.brackets == right.brackets or {left.brackets[0], right.brackets[0]} == {"", "\\{"}
     if len(golds) > 1 and not _in_order(left, right):
-        if alike and all(part.number for part in answers + golds):
-            return _same_set(answers, golds), answer, gold
-        if len({part.units for part in golds}) == 1 and all(_ratios(part, golds[0]) for part in answers):
+        if alike and all(part.number for part in answers + golds):  # undecided means equal but for the last decimals
+            equal = same_elements(golds, answers, lambda part, other: _same(other, part) is not False)
+            return equal, answer, gold
+        if _in_one_unit(answers, golds):
             return _for_math_verify(answers, (golds[0],) * len(answers), golds, left.brackets, right.brackets)
     answers = _in_order_of(golds, answers)
-    verdicts = [_same(part, other) for part, other in zip(answers, golds, strict=True)]
-    if False in verdicts:
-        return False, answer, gold
-    if alike and None not in verdicts:
-        return True, answer, gold
+    equal = every([_same(part, other) for part, other in zip(answers, golds, strict=True)])
+    if equal is False or (equal and alike):
+        return equal, answer, gold
     if alike and len(golds) > 1:
         return _for_math_verify(answers, golds, golds, ("(", ")"), ("(", ")"))
     return _for_math_verify(answers, golds, golds, left.brackets, right.brackets)
+
+
+def _in_one_unit(answers: tuple[Part, ...], golds: tuple[Part, ...]) -> bool:
+    """Whether all references have one unit, and every answer can be written in it."""
+    return len({part.units for part in golds}) == 1 and all(_ratios(part, golds[0]) for part in answers)
 
 
 def _for_math_verify(
@@ -181,8 +185,8 @@ def _for_math_verify(
     golds: tuple[Part, ...],
     around: tuple[str, str],
     around_golds: tuple[str, str],
-) -> Verdict:
-    """The values alone; those of the answer in the units of their partners."""
+) -> Comparison:
+    """The values without words; those of the answer in the units of their partners."""
     values = [_in_figures(part, _ratios(part, other)[0]) for part, other in zip(answers, partners, strict=True)]
     return None, _join(values, around), _join([_in_figures(part) for part in golds], around_golds)
 
@@ -197,29 +201,18 @@ def _join(values: list[str], brackets: tuple[str, str]) -> str:
 
 
 def _in_order(left: Reading, right: Reading) -> bool:
-    """Whether it matters which value comes first: in a tuple, and where words tell the values apart, as in 3 cats, 5 dogs."""
+    """Whether the order of values matters: in a tuple, and where words tell the values apart, as in 3 cats, 5 dogs."""
     if {left.brackets[0], right.brackets[0]} & {"(", "["}:
         return True
     return any(len({part.name for part in reading.parts}) == len(reading.parts) for reading in (left, right))
 
 
 def _in_order_of(golds: tuple[Part, ...], answers: tuple[Part, ...]) -> tuple[Part, ...]:
-    """``answers`` in the order of ``golds`` where both have the same names; else as they are."""
+    """``answers`` in the order of ``golds`` where both have the same names; else unchanged."""
     by_name = {part.name: part for part in answers}
     if len(by_name) == len({part.name for part in golds}) == len(golds) and all(part.name in by_name for part in golds):
         return tuple(by_name[part.name] for part in golds)
     return answers
-
-
-def _same_set(answers: tuple[Part, ...], golds: tuple[Part, ...]) -> bool:
-    """Whether numbers are the same in any order. One that is equal but for its last decimals counts."""
-    left = list(answers)
-    for gold in golds:
-        match = next((part for part in left if _same(part, gold) is not False), None)
-        if match is None:
-            return False
-        left.remove(match)
-    return True
 
 
 def _same(answer: Part, gold: Part) -> bool | None:
@@ -235,19 +228,16 @@ def _same(answer: Part, gold: Part) -> bool | None:
         return None
     values = [*(answer.number.value * ratio for ratio in ratios), *(() if gold.units else answer.also)]
     others = [gold.number.value, *(() if answer.units else gold.also)]
-    verdicts = {
-        same_number(_with_value(answer.number, value), _with_value(gold.number, other))
-        for value, other in product(values, others)
-    }
-    return True if True in verdicts else None if None in verdicts else False
-
-
-def _with_value(number: Number, value: Fraction) -> Number:
-    return Number(value, number.decimal, number.percent)
+    return some(
+        [
+            same_number(replace(answer.number, value=value), replace(gold.number, value=other))
+            for value, other in product(values, others)
+        ]
+    )
 
 
 def _ratios(answer: Part, gold: Part) -> tuple[Fraction, ...]:
-    """What the value of ``answer`` may be multiplied by to be in the unit of ``gold``; nothing where words contradict."""
+    """The factors that convert ``answer`` to the unit of ``gold``, the most likely first; empty where words contradict."""
     if answer.changers != gold.changers or _opposite(answer, gold):
         return ()
     if answer.condition and gold.condition and answer.condition != gold.condition:
@@ -265,9 +255,10 @@ def _ratios(answer: Part, gold: Part) -> tuple[Fraction, ...]:
 
 
 def _ratios_to_no_unit(answer: Part, gold: Part) -> tuple[Fraction, ...]:
+    """A dozen eggs are 12 eggs. Where no noun follows, a dozen is 12 or 1."""
     for part, other, power in ((answer, gold, 1), (gold, answer, -1)):
         for unit in part.units:
-            if unit.dimension == (("count", 1),):  # a dozen eggs are 12 eggs; where nothing is said, 12 or one dozen
+            if unit.dimension == (("count", 1),):
                 return (unit.factor**power,) if other.nouns else (Fraction(1), unit.factor**power)
     return (Fraction(1),)
 
@@ -281,7 +272,7 @@ def _opposite(answer: Part, gold: Part) -> bool:
 
 
 def _times_of_day(part: Part) -> frozenset[int]:
-    """Seconds after midnight of the times that ``part`` can be: two for 7:30 without a.m. or p.m., none for what is no time."""
+    """Seconds after midnight that ``part`` can mean: two for 7:30 without a.m. or p.m., none for what is not a time."""
     match = CLOCK.fullmatch(part.value.strip())
     hour = int(match[1]) if match else 24
     if not match or hour > 23:

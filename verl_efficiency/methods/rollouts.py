@@ -22,7 +22,6 @@ class Rollouts:
             an empty response), or float64 where the setting ``cost`` counts something else.
         groups_B: int64 in ``[0, G)``, which rollouts answer the same prompt.
         correct_B: bool, score at or above the threshold; never true for padding.
-        truncated_B: bool, the response stopped because its length reached the limit.
         real_B: bool, False for rows that only pad the batch. Padding counts in no statistic.
         labels_G: the name of each group, in order of first appearance (verl's ``uid``).
         difficulty_G: float64 in [0, 1] or None, a difficulty known beforehand (a column of the data set).
@@ -40,7 +39,6 @@ class Rollouts:
     lengths_B: Tensor
     groups_B: Tensor
     correct_B: Tensor
-    truncated_B: Tensor
     real_B: Tensor
     labels_G: tuple
     difficulty_G: Tensor | None = None
@@ -61,10 +59,9 @@ class Rollouts:
         labels_B: Sequence | np.ndarray,
         *,
         correct_threshold: float = 0.5,
-        max_length: int | None = None,
         real_B: Tensor | None = None,
     ) -> "Rollouts":
-        """Number the groups and mark what is correct and truncated.
+        """Number the groups and mark what is correct.
 
         Args:
             scores_B: score per rollout.
@@ -72,7 +69,6 @@ class Rollouts:
             labels_B: any hashable label per rollout; equal labels are one group.
             correct_threshold: a rollout is correct if its score is at least this, compared in the precision of the scores
                 (a float32 score of 0.9 is at least 0.9).
-            max_length: the limit on generated tokens; a rollout of that length counts as truncated. None: none is.
             real_B: False for padding rows. None: all are real.
 
         Raises:
@@ -97,7 +93,6 @@ class Rollouts:
             lengths_B=lengths_B,
             groups_B=torch.from_numpy(groups).to(scores_B.device),
             correct_B=reached_B & real_B,
-            truncated_B=real_B & (lengths_B >= max_length) if max_length is not None else torch.zeros_like(real_B),
             real_B=real_B,
             labels_G=tuple(number),
         )
@@ -149,3 +144,15 @@ class Rollouts:
         correct_G, count_G = self.count(self.correct_B), self.count()
         rate_G = (correct_G + smoothing / 2) / (count_G + smoothing).clamp_min(1e-12)
         return torch.where(count_G > 0, rate_G, 0.5)
+
+    def places(self, keys: Sequence[Tensor]) -> Tensor:
+        """(B,) int64: the place 0, 1, … of each real rollout in its group, by ``keys`` (the first counts most), then by row."""
+        group_B = torch.where(self.real_B, self.groups_B, self.G)  # padding comes after all groups
+        order = torch.arange(len(group_B), device=group_B.device)
+        for key_B in [*reversed(keys), group_B]:
+            order = order[torch.argsort(key_B[order], stable=True)]
+        sizes = torch.bincount(group_B, minlength=self.G + 1)
+        starts = sizes.cumsum(0) - sizes
+        place_B = torch.empty_like(order)
+        place_B[order] = torch.arange(len(order), device=order.device) - starts[group_B[order]]
+        return place_B

@@ -19,7 +19,7 @@ from verl_efficiency.grading import opens_thinking
 from verl_efficiency.methods.cost import LOOK_BACK, count_tool_tokens, count_turns, priced, thinking_counter
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.variance_routing import StoredResponses
+from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.settings import MethodSettings
 
 

@@ -2,11 +2,11 @@
 
 ::
 
-    --efficiency.method token_budget      which method computes the advantages; null: OpenRLHF itself
-    --efficiency.penalty 0.5              a setting of it; names and defaults as under verl's algorithm.efficiency
+    --efficiency.method token_budget      the method that computes the advantages; null: OpenRLHF itself
+    --efficiency.penalty 0.5              one of its settings; names and defaults as in verl's algorithm.efficiency
     --efficiency.reward accuracy          one of our rewards, with its defaults
 
-A value is read as JSON where it is JSON (``0.5``, ``null``, ``[1, 2]``), else as text; true, false and null in any case.
+Values are JSON (``0.5``, ``null``, ``[1, 2]``), else plain text. True, false and null may be written in any case.
 """
 
 import json
@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
-from verl_efficiency.methods.own import all_estimators, offers
+from verl_efficiency.adapter.checks import build_settings, has_teacher, wrong_method
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator
+from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.settings import MethodSettings, SettingsError, nearest, unknown
 
 ROOT = "--efficiency"
@@ -23,19 +24,19 @@ ROOT = "--efficiency"
 
 @dataclass(frozen=True)
 class Options:
-    """What a user asks of us; plain data, so that Ray can carry it to every actor.
+    """What a user asks for with our flags. It is plain data, so Ray can send it to every actor.
 
     Attributes:
-        method: name of the method, or None: the advantages are OpenRLHF's own.
-        settings: its settings as written.
-        reward: name of one of our rewards, or None: the reward is the user's.
+        method: name of the method; None: OpenRLHF computes the advantages.
+        settings: the method's settings, as the user wrote them.
+        reward: name of one of our rewards; None: the user brings a reward.
     """
 
     method: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     reward: str | None = None
 
-    def row(self) -> Method | None:
+    def row(self) -> Estimator | None:
         """The method's row of the catalog."""
         return None if self.method is None else all_estimators()[self.method]
 
@@ -46,20 +47,20 @@ class Options:
             SettingsError: an unknown setting, or a wrong value; the message begins with the flag.
         """
         row = self.row()
-        return None if row is None else row.build_settings(self.settings, ROOT)
+        return None if row is None else build_settings(row, self.settings, ROOT)
 
 
 def teaches(options: Options) -> bool:
     """Whether a self-teacher scores rollouts."""
     settings, row = options.build_settings(), options.row()
-    return settings is not None and row is not None and row.router is not None and settings.needs_trainer
+    return settings is not None and row is not None and has_teacher(row, settings)
 
 
 def take_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
-    """Our flags, checked, and the other arguments in their order.
+    """Our flags, checked, and all other arguments in their order.
 
     Raises:
-        SettingsError: an unknown method, reward or setting, a wrong value, a flag twice or without a value.
+        SettingsError: an unknown method, reward or setting; a wrong value; a flag that is given twice or without a value.
 
     >>> take_options(["--efficiency.method", "kimi", "--efficiency.weight=0.2", "--train.batch_size", "8"])
     (Options(method='kimi', settings={'weight': 0.2}, reward=None), ['--train.batch_size', '8'])
@@ -97,7 +98,7 @@ def _read(text: str) -> Any:
         text = text.lower()
     try:
         return json.loads(text)
-    except ValueError:  # most texts are no JSON
+    except ValueError:  # most texts are not JSON
         return text
 
 
@@ -106,20 +107,17 @@ def _checked(given: dict[str, Any]) -> Options:
     method, reward = settings.pop("method", None), settings.pop("reward", None)
     if "method" not in given and reward is None:
         raise SettingsError(
-            f"{ROOT}.method: is missing; it is one of {', '.join(ESTIMATORS)}, or null for OpenRLHF's own advantages"
+            f"{ROOT}.method: is missing; write one of {', '.join(ESTIMATORS)}, or null for OpenRLHF's own advantages"
         )
     if method is not None and method not in all_estimators():
-        if method in offers().refused:
-            raise SettingsError(f"{ROOT}.method: {offers().refused[method]}")
-        if method in REWARDS:
-            raise SettingsError(f"{ROOT}.method: {method} is a reward; write {ROOT}.reward {method}")
-        raise SettingsError(f"{ROOT}.method: {unknown('method', method, all_estimators())}")
+        problem = wrong_method(str(method), "method", all_estimators(), lambda name: f"{ROOT}.reward {name}")
+        raise SettingsError(f"{ROOT}.method: {problem or unknown('method', method, all_estimators())}")
     if reward is not None and reward not in REWARDS:
         raise SettingsError(f"{ROOT}.reward: {unknown('reward', reward, REWARDS)}")
     if method is None and settings:
         raise SettingsError(
-            f"{ROOT}.{next(iter(settings))}: would be ignored, since there is no {ROOT}.method. A reward takes its settings "
-            "in a reward file of yours, see verl_efficiency.openrlhf.rewards"
+            f"{ROOT}.{next(iter(settings))}: would be ignored without {ROOT}.method. Settings of a reward go into a reward "
+            "file of your own, see verl_efficiency.openrlhf.reward"
         )
     options = Options(method, settings, reward)
     options.build_settings()

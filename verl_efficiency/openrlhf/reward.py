@@ -1,22 +1,21 @@
-r"""Our rewards as OpenRLHF calls one.
+r"""Our rewards in the two forms in which OpenRLHF loads one from a file.
 
-``reward_func`` is for ``--reward.remote_url``, ``AgentExecutor`` for ``--train.agent_func_path``.
-
-The files in ``rewards/`` serve as both, with default settings. A reward with settings of yours is a file of two lines::
+``--reward.remote_url`` takes a file with ``reward_func``, ``--train.agent_func_path`` one with ``AgentExecutor``.
+``--efficiency.reward NAME`` writes the latter for you, see :class:`RewardFile`. For other settings, write such a file::
 
     from verl_efficiency.openrlhf.reward import agent_executor, reward_function
     reward_func = reward_function("composition", terms=[{"name": "accuracy", "weight": 1.0}])
+    AgentExecutor = agent_executor("length_levels", short=0.2)  # also knows how many tokens a response has
 
-or ``AgentExecutor = agent_executor("length_levels", short=0.2)``, which also knows how many tokens a response has. In the
-place of the name may stand a function of yours, which is called as verl calls a reward and returns a number, or a dict with
+Instead of the name you can give your own function. It is called as verl calls a reward, and returns a number, or a dict with
 ``score`` and, for dynamic filtering, ``acc``.
 
-``rewards`` is the score; ``scores``, which dynamic filtering reads, the plain correctness ``acc`` (where a reward has none, the
-score); every other number is logged as ``reward/<name>``. Labels: see :mod:`verl_efficiency.data.openrlhf`.
+OpenRLHF gets ``rewards``, the score, and ``scores``, which dynamic filtering reads: ``acc``, or the score where there is no
+``acc``. Every other number is logged as ``reward/<name>``. Labels: see :mod:`verl_efficiency.data.openrlhf`.
 
-Rewards read the response without special tokens, as they do in verl. OpenRLHF hands a reward function a text that holds them
-(``42<|im_end|>``) and no tokenizer, so those at the end are removed by their form, see
-:func:`verl_efficiency.grading.without_end_tokens`. An agent has the tokenizer, which skips all special tokens.
+Rewards read the response without special tokens, as in verl. OpenRLHF gives a reward function no tokenizer, and a text with
+special tokens (``42<|im_end|>``), so those at the end are recognised by their form, see
+:func:`verl_efficiency.grading.without_end_tokens`. An agent has the tokenizer, which skips them all.
 
 >>> reward_func = reward_function("accuracy")
 >>> reward_func([r"2+2? \boxed{4}"], ["2+2?"], ["4"])["rewards"]
@@ -25,10 +24,14 @@ Rewards read the response without special tokens, as they do in verl. OpenRLHF h
 
 import functools
 import math
+import os
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from verl_efficiency.data.files import write_text
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.grading import opens_thinking, without_end_tokens
 from verl_efficiency.grading.extract import without_start_tokens
@@ -40,23 +43,47 @@ SHOWN = 300  # characters of a prompt in an error
 
 
 class RewardError(BaseException):
-    """A reward raised, or returned something that is none; the message names the function, the prompt and the cause.
+    """A reward raised or returned no score; the message names the function, the prompt and the cause.
 
-    No ``Exception``, since OpenRLHF swallows every one of a reward function, and trains on without the sample or dies of
-    something else. This one ends the run.
+    Not an ``Exception``: OpenRLHF swallows those, then goes on without the sample or fails later with another error. This one
+    ends the run.
     """
 
 
+class RewardFile(str):
+    """Path of an agent file that runs one of our rewards with its default settings, on every machine of the run.
+
+    OpenRLHF loads a reward from a file, on the machine of each engine. So the file is written where the path is made, and
+    written again where Ray unpickles the path. It stands in a folder of the user below the temporary one.
+    """
+
+    def __new__(cls, reward: str) -> "RewardFile":
+        folder = Path(tempfile.gettempdir(), f"verl_efficiency_{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise SettingsError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
+        file = folder / f"{reward}.py"
+        write_text(file, f"from {__name__} import agent_executor\n\nAgentExecutor = agent_executor({reward!r})\n")
+        path = super().__new__(cls, file)
+        path.reward = reward
+        return path
+
+    reward: str
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return RewardFile, (self.reward,)
+
+
 def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequence, Sequence, Sequence], dict]:
-    """``reward_func(queries, prompts, labels)`` of a reward file.
+    """``reward_func(queries, prompts, labels)`` for a reward file.
 
     Raises:
-        SettingsError: no such reward, a wrong setting, or a reward that must know its response's tokens.
+        SettingsError: an unknown reward, a wrong setting, or a reward that needs the token count.
     """
     score, needs_cost = _scorer(reward, settings)
     if needs_cost:
         raise SettingsError(
-            f"the reward {reward} must know how many tokens a response has, which OpenRLHF does not tell a reward function; "
+            f"the reward {reward} needs the token count of the response, which OpenRLHF does not give a reward function; "
             f"write AgentExecutor = agent_executor({reward!r}, …) in the file and name it with --train.agent_func_path"
         )
 
@@ -65,8 +92,8 @@ def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequen
         response = _after_prompt(query, prompt)
         if response is None:
             raise RewardError(
-                f"the reward {reward}: a query does not begin with its prompt, which was cut or changes in the tokenizer, so "
-                f"the response cannot be told from it; name the file with --train.agent_func_path. {_shown(prompt, label)}"
+                f"the reward {reward}: a query does not begin with its prompt (truncated, or changed by the tokenizer), so the "
+                f"response cannot be found; name the file with --train.agent_func_path. {_shown(prompt, label)}"
             )
         return score(prompt, label, response, {})
 
@@ -74,13 +101,13 @@ def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequen
 
 
 def agent_executor(reward: str | Callable, **settings: Any) -> type:
-    """``AgentExecutor`` of an agent file: one turn as OpenRLHF plays it, then our reward, which is told the exact cost.
+    """``AgentExecutor`` for an agent file: one turn as OpenRLHF plays it, then our reward.
 
-    Rewards find in ``extra_info``: ``response_tokens`` (EOS included), ``truncated``, ``response_limit``, ``prompt_id``, and
-    as with :func:`reward_function` whether the prompt's chat template has ``thinking_opened``.
+    Rewards find in ``extra_info``: ``response_tokens`` (EOS included), ``truncated``, ``response_limit``, ``prompt_id`` and, as
+    with :func:`reward_function`, ``thinking_opened``: whether the prompt ends inside a ``<think>`` block.
 
     Raises:
-        SettingsError: no such reward, or a wrong setting.
+        SettingsError: an unknown reward, or a wrong setting.
     """
     import asyncio
 
@@ -124,14 +151,14 @@ def agent_executor(reward: str | Callable, **settings: Any) -> type:
 
 
 def _after_prompt(query: str, prompt: str) -> str | None:
-    """The response of a query; ``None`` where the query does not begin with its prompt, padding and a start token aside."""
+    """The response of a query; ``None`` if the query, without padding and start token, does not begin with its prompt."""
     if not query.startswith(prompt):
         query, prompt = without_start_tokens(query), without_start_tokens(prompt)
     return query[len(prompt) :] if query.startswith(prompt) else None
 
 
 def _scorer(reward: str | Callable, settings: Mapping[str, Any]) -> tuple[Callable[..., dict], bool]:
-    """How to score one response, and whether that must know its tokens."""
+    """How to score one response, and whether that needs its token count."""
     if callable(reward):
         return functools.partial(_score, reward, settings, set()), False
     if reward not in REWARDS:
@@ -165,9 +192,9 @@ def _score(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        # math-verify's TimeoutException is no Exception, and a StopIteration out of a thread would hang asyncio.
+        # math-verify's TimeoutException is not an Exception, and a StopIteration from a thread would hang asyncio.
         name = getattr(function, "__name__", repr(function))
-        place = traceback.extract_tb(error.__traceback__)[-1]  # of a composition: the term
+        place = traceback.extract_tb(error.__traceback__)[-1]  # in a composition, the term's
         raise RewardError(
             f"the reward {name} raised {type(error).__name__}: {error} (in {place.name}, {place.filename}:{place.lineno}). "
             f"{_shown(prompt, label)}"

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from verl_efficiency.data.openrlhf import read_label
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
-from verl_efficiency.methods.variance_routing import StoredResponses
 from verl_efficiency.openrlhf.batch import Batch
 
 DISTIL = "distil"
@@ -59,7 +59,7 @@ class SelfTeacher:
 
     def __init__(self, maker: Any) -> None:
         self.maker, self.args = maker, maker.args
-        self.method: Method = maker.method
+        self.method: Estimator = maker.method
         self.settings: DistillationSettings = maker.method_settings
 
     def teach(

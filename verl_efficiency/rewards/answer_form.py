@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from string import Formatter
 
 from verl_efficiency.grading import extract_answer, extract_boxed
-from verl_efficiency.grading.boxes import find_rows, says_something
-from verl_efficiency.grading.extract import written_plainly
+from verl_efficiency.grading.extract import find_rows, says_something, written_plainly
 from verl_efficiency.settings import SettingsError
 
 PAPER_FORM = r"Answer{index}::\boxed{{…}}"

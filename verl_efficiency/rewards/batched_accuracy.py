@@ -1,15 +1,17 @@
-r"""Reward of batched contextual reinforcement: how many of the N problems of a prompt are answered right.
+r"""Reward of batched contextual reinforcement: how many of the N problems of a prompt are answered correctly.
 
     score = accuracy_weight · (1/N) Σ_i 1[answer_i = truth_i] + format_weight · format
 
 Answer i is the content of ``Answer{i}::\boxed{…}``, or of your own template. There is no length term: the pressure comes from
-the token limit that the problems share (``data.max_response_length``). A response cut off by it keeps the credit of the
-answers it finished. The tag alone says which problem an answer belongs to: under ``### Problem 2`` an ``Answer1::`` is an
-answer to problem 1, and a box without a tag is none, however many there are. One exception: boxes in a row with a tagged box
-are parts of the same answer, as in ``Answer1::\boxed{3} \text{ and } \boxed{4}``. Empty boxes, placeholders and boxes that are
-cut off are skipped as in ``accuracy``, see :func:`verl_efficiency.grading.extract_answer`.
+the token limit that the problems share (``data.max_response_length``). A response that the limit cuts off keeps the credit for
+the answers it finished.
 
-Paper: arXiv 2604.02322. It publishes neither the weights nor what the format asks for: both are our choice.
+The tag alone says which problem an answer belongs to: under ``### Problem 2``, an ``Answer1::`` answers problem 1, and a box
+without a tag answers none. One exception: boxes in a row after a tag are parts of one answer, as in
+``Answer1::\boxed{3} \text{ and } \boxed{4}``. Empty boxes, placeholders and boxes that are cut off do not count, as in
+``accuracy``; see :func:`verl_efficiency.grading.extract_answer`.
+
+Paper: arXiv 2604.02322. It publishes neither the weights nor what the format requires: both are our choice.
 
 >>> result = batched_accuracy("sums", r"1+1=2. Answer1::\boxed{2} 2+2=", '["2", "4"]')
 >>> result["score"], result["finished"], result["correct_by_problem"]
@@ -19,7 +21,7 @@ Paper: arXiv 2604.02322. It publishes neither the weights nor what the format as
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from verl_efficiency.grading import grade_batch
 from verl_efficiency.rewards.answer_form import (
@@ -31,8 +33,8 @@ from verl_efficiency.rewards.answer_form import (
     find_in_sections,
     read_form,
 )
+from verl_efficiency.rewards.base import AnswerSettings, Response, Result, require_at_least_0, reward
 from verl_efficiency.rewards.ground_truth import is_listed, read_answers
-from verl_efficiency.rewards.inputs import AnswerSettings, read_settings, require_text, row_name
 from verl_efficiency.settings import require
 
 
@@ -42,22 +44,23 @@ class BatchedAccuracySettings(AnswerSettings):
 
     Args:
         accuracy_weight: weight of the mean correctness, above 0.
-        format_weight: weight of the format (1 or 0), at least 0. Small beside a problem's share accuracy_weight / N, so
-            that the format is learnt early and is never worth an answer; 0 trains on the accuracy alone.
+        format_weight: weight of the format (1 or 0), at least 0. Keep it small beside a problem's share accuracy_weight / N:
+            the model then learns it early, and never gains more from it than from an answer. 0 trains on accuracy alone.
         answer_template: how an answer is written, see :mod:`verl_efficiency.rewards.answer_form`; unset, what the prompt asks
-            for: ``extra_info.answer_template``, which packing writes with a form of yours, else the paper's form.
-        duplicates: which answer counts when an index is answered more than once: ``last``, ``first`` or ``none``.
-        fallback: where a response leaves the form, problems without an answer in it take: ``none``, nothing; ``section``, the
-            last box under their own ``problem_header``; ``order``, the same, and where there is no such header box k for
-            problem k, if the response has no answer in the form and no more than N boxes. A box that quotes the problem then
-            counts like any other.
-        problem_header: how the line that opens the section of a problem begins, with ``{index}``; for the fall-backs. One that
-            begins with ``#`` stands for headings of every level, and for those in bold.
+            for: ``extra_info.answer_template``, which packing writes for your own template, else the paper's form.
+        duplicates: which answer counts when a problem is answered more than once: ``last``, ``first`` or ``none``.
+        fallback: where problems without an answer in the form find one. ``none``: nowhere. ``section``: the last box under
+            their own ``problem_header``. ``order``: the same; in a response without such headers, box k answers problem k, if
+            no answer is in the form and there are at most N boxes. A box that quotes the problem then counts like any other.
+        problem_header: how the line that opens a problem's section begins, with ``{index}``; for ``fallback``. One that begins
+            with ``#`` stands for headings of every level, and for those in bold.
         strip_thinking: whether answers inside ``<think>…</think>`` do not count; see ``accuracy``.
-        marker: for a plain ground truth: the answer is what follows the last such text on its line, or stands
-            between two (``<answer>…</answer>``); unset, the last box.
+        marker: for a plain ground truth only: the answer is what follows the last such text on its line, or stands between two
+            (``<answer>…</answer>``); unset, the last box.
     """
 
+    ranks_correct: ClassVar[bool] = False
+    ranks_wrong: ClassVar[bool] = True  # by the format
     extras: ClassVar[Mapping[str, float | str]] = {
         **dict.fromkeys(("score", "acc", "acc_first", "acc_last", "format", "finished", "strays", "problems"), 0.0),
         **{"tokens_per_problem": 0.0, "correct_by_problem": "", "answers": ""},
@@ -71,78 +74,60 @@ class BatchedAccuracySettings(AnswerSettings):
     problem_header: str = PAPER_HEADER
 
     def __post_init__(self) -> None:
-        require(self.accuracy_weight > 0, "accuracy_weight", self.accuracy_weight, "a number above 0")
-        require(self.format_weight >= 0, "format_weight", self.format_weight, "a number of at least 0")
         super().__post_init__()
+        require(self.accuracy_weight > 0, "accuracy_weight", self.accuracy_weight, "a number above 0")
+        require_at_least_0(self, "format_weight")
         read_form(self.answer_template or PAPER_FORM)
         find_headers("", self.problem_header)
 
 
-def batched_accuracy(
-    data_source: str,
-    solution_str: str,
-    ground_truth: Any,
-    extra_info: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> dict[str, float | str]:
-    r"""Score one response, as verl calls it.
-
-    Args:
-        data_source: named in errors.
-        solution_str: the decoded response.
-        ground_truth: a list of N answers (in a row of ``pack_rows`` a JSON text), or one answer: then N = 1 and the last
-            ``\boxed{…}`` is the answer, so that single problems validate with the same function. See
-            :mod:`verl_efficiency.rewards.ground_truth`.
-        extra_info: ``n`` (N) and ``answer_template`` (from ``pack_rows``), ``response_tokens``, ``truncated`` and
-            ``thinking_opened`` (from our reward manager) are read where given.
-        settings: see :class:`BatchedAccuracySettings`.
+@reward(BatchedAccuracySettings)
+def batched_accuracy(response: Response, settings: BatchedAccuracySettings) -> Result:
+    r"""The ground truth is a list of N answers (a JSON text in a row of ``pack_rows``), or one answer, so that single problems
+    validate with the same reward: then N = 1 and the last ``\boxed{…}`` is the answer.
 
     Returns:
-        ``score``, from 0 to accuracy_weight + format_weight; ``acc``, the share of problems answered right, 0..1;
-        ``acc_first`` and ``acc_last``, 1 if the first and if the last problem is answered right (the last ones suffer from a
-        tight limit); ``format``, 1 if each of the N answers stands there in the form exactly once, in order and without
-        others, and the response is not known to be truncated, else 0 (N = 1 with a plain answer: if there is an answer);
-        ``finished``, the share of problems with an answer; ``strays``, the number of answers to problems that do not exist;
-        ``problems``, N; ``tokens_per_problem``, response tokens / N, or -1 where the token count is not known (verl's own
-        reward managers do not give it); ``correct_by_problem``, one ``1`` or ``0`` for each problem; ``answers``, a JSON list
-        with null for a missing answer.
+        ``score``, 0 to accuracy_weight + format_weight; ``acc``, the share of correct answers, 0 to 1; ``acc_first`` and
+        ``acc_last``, 1 if the first, and the last, problem is answered correctly (a tight limit hits the last ones);
+        ``format``, 1 if the N answers stand in the form, each exactly once, in order and without others, in a response that is
+        not known to be truncated, else 0 (one plain answer: if there is an answer); ``finished``, the share of problems with an
+        answer; ``strays``, the number of answers to problems that do not exist; ``problems``, N; ``tokens_per_problem``,
+        response tokens / N, or -1 where they are not known (verl's own reward managers do not count them);
+        ``correct_by_problem``, ``1`` or ``0`` for each problem; ``answers``, a JSON list with null for a missing answer.
 
     Raises:
-        SettingsError: an unknown or wrong setting.
-        ValueError: a ground truth that is missing, empty, a worked solution, or not a list of N answers; a response that is
-            not a text; a prompt that asks for another form than ``answer_template``.
+        ValueError: a ground truth that is missing, empty, a worked solution, or not a list of N answers; a prompt that asks
+            for another form than ``answer_template``.
     """
-    chosen = read_settings(BatchedAccuracySettings, settings)
-    extra_info = extra_info or {}
-    require_text(solution_str, row_name(data_source, extra_info))
-    truths = read_truths(ground_truth, extra_info, data_source)
-    text = chosen.answering_part(solution_str, extra_info)
-    truncated = bool(extra_info.get("truncated", False))
+    info = response.info
+    truths = read_truths(response)
+    text = settings.answering_part(response)
+    truncated = bool(info.get("truncated", False))
     answers: list[str | None]
     strays = 0
     if truths is None:
-        truths = read_answers(ground_truth)
-        answers = [chosen.find_answer(solution_str, extra_info)]
+        truths = read_answers(response.ground_truth)
+        answers = [settings.find_answer(response)]
         complete = answers != [None]
     else:
         count = len(truths)
-        found = find_answers(text, read_form(form_of(chosen, extra_info, data_source)), truncated=truncated)
-        answers = pick_answers(found, count, chosen.duplicates)
+        found = find_answers(text, read_form(form_of(settings, response)), truncated=truncated)
+        answers = pick_answers(found, count, settings.duplicates)
         complete = [index for index, _ in found] == list(range(1, count + 1))
         strays = sum(not 1 <= index <= count for index, _ in found)
-        headers = find_headers(text, chosen.problem_header) if chosen.fallback != "none" else []
+        headers = find_headers(text, settings.problem_header) if settings.fallback != "none" else []
         if headers:
-            spare = pick_answers(find_in_sections(text, headers), count, chosen.duplicates)
+            spare = pick_answers(find_in_sections(text, headers), count, settings.duplicates)
             tagged = {index for index, _ in found}
             answers = [answers[k] if k + 1 in tagged else spare[k] for k in range(count)]
-        elif chosen.fallback == "order" and not found:
-            answers = pick_answers(find_in_order(text, count), count, chosen.duplicates)
+        elif settings.fallback == "order" and not found:
+            answers = pick_answers(find_in_order(text, count), count, settings.duplicates)
     correct = [verdict.correct for verdict in grade_batch(answers, truths)]
     accuracy = sum(correct) / len(truths)
     in_format = float(complete and not truncated)
-    tokens = extra_info.get("response_tokens")
+    tokens = info.get("response_tokens")
     return {
-        "score": chosen.accuracy_weight * accuracy + chosen.format_weight * in_format,
+        "score": settings.accuracy_weight * accuracy + settings.format_weight * in_format,
         "acc": accuracy,
         "acc_first": float(correct[0]),
         "acc_last": float(correct[-1]),
@@ -159,34 +144,34 @@ def batched_accuracy(
 compute_score = batched_accuracy
 
 
-def form_of(settings: BatchedAccuracySettings, extra_info: Mapping[str, Any], data_source: str) -> str:
-    """The template in which a row's answers are written; two that differ would score every response 0."""
-    asked, given = extra_info.get("answer_template"), settings.answer_template
+def form_of(settings: BatchedAccuracySettings, response: Response) -> str:
+    """The template in which the row's answers are written. Two that differ are refused: every response would score 0."""
+    asked, given = response.info.get("answer_template"), settings.answer_template
     if asked and given and asked != given:
         raise ValueError(
-            f"answer_template: is {given!r}, but the prompt of {row_name(data_source, extra_info)} asks for {asked!r}; leave "
-            "the setting out, or pack the data with it"
+            f"answer_template: is {given!r}, but the prompt of {response.row} asks for {asked!r}; leave the setting out, or "
+            "pack the data with it"
         )
     return given or asked or PAPER_FORM
 
 
-def read_truths(ground_truth: Any, extra_info: Mapping[str, Any], data_source: str) -> list[str] | None:
+def read_truths(response: Response) -> list[str] | None:
     """The N answers of a packed row, or None for the answer of a single problem, whose prompt asks for no tag.
 
-    >>> read_truths('["4", "5"]', {"n": 2}, "sums")
+    >>> read_truths(Response("", "", '["4", "5"]', "sums", {"n": 2}))
     ['4', '5']
-    >>> read_truths("[4, 5]", {}, "intervals") is None
+    >>> read_truths(Response("", "", "[4, 5]", "intervals", {})) is None
     True
     """
-    row = f"reward_model.ground_truth of {row_name(data_source, extra_info)}"
-    count = extra_info.get("n")
+    truth, count = response.ground_truth, response.info.get("n")
+    where = f"reward_model.ground_truth of {response.row}"
     try:
-        answers = read_answers(ground_truth, count)
+        answers = read_answers(truth, count)
     except ValueError as error:
-        raise ValueError(f"{row} {error}") from None
+        raise ValueError(f"{where} {error}") from None
     if len(answers) != (count or len(answers)):
-        raise ValueError(f"{row}: must be a list of {count} answers (extra_info.n), got {ground_truth!r}")
-    by_tag = len(answers) > 1 or (count == 1 and is_listed(ground_truth))
+        raise ValueError(f"{where}: must be a list of {count} answers (extra_info.n), got {truth!r}")
+    by_tag = len(answers) > 1 or (count == 1 and is_listed(truth))
     return answers if by_tag else None
 
 

@@ -1,10 +1,10 @@
-r"""A reward made of others: the weighted sum of their scores.
+r"""A weighted sum of the scores of other rewards and of your own functions.
 
 ::
 
     score = Σ_k weight_k · score_k
 
-in YAML, or on verl's command line, each term with its own settings beside its name and weight::
+In YAML, or on verl's command line, each term has its name, its weight and its own settings::
 
     reward.custom_reward_function.name: composition
     reward.custom_reward_function.reward_kwargs.terms:
@@ -12,19 +12,19 @@ in YAML, or on verl's command line, each term with its own settings beside its n
       - {name: repetition, weight: 0.1, n: 4}
       - {name: "pkg://my_package.my_module:my_function", weight: 0.5, my_setting: 3}
 
-Of every reward a higher score is better, penalties being negative already, so a weight of ours is above 0; your own function
-may have any. It is called as verl calls a reward, and returns a number, or a dict with ``score``. ``acc`` and the other extras
-come from the first term that has them.
+A higher score of our rewards is always better (penalties are negative), so their weights are above 0. Your own function may
+have any weight. It is called as verl calls a reward, and returns a number, or a dict with ``score``. ``acc`` and the other
+extras come from the first term that has them.
 
-**Terms of different scale.** In a plain sum the term that varies most decides the advantage. GDPO (arXiv 2601.05242)
-normalises each term within its group, weighs and adds the results, and whitens the sum over the batch. verl has it as the
+**Terms of different scale.** In a plain sum, the term that varies most decides the advantage. GDPO (arXiv 2601.05242)
+normalises each term within its group, adds the weighted results, and whitens the sum over the batch. verl has it as the
 estimator ``gdpo``, which reads the terms from the extras of this reward::
 
     algorithm.adv_estimator=gdpo trainer.use_v1=False
     +algorithm.gdpo_reward_keys=[term_accuracy,term_repetition] +algorithm.gdpo_reward_weights=[1.0,0.1]
 
-Normalising undoes the weights of the terms, all but their signs, so ``gdpo_reward_weights`` are the ones that count. verl
-0.9.1 hands the extras to the estimator in its older trainer only, hence ``use_v1=False``.
+Normalising removes the size of a term's own weight and leaves its sign, so ``gdpo_reward_weights`` are the weights that count.
+In verl 0.9.1 only the older trainer hands the extras to the estimator, hence ``use_v1=False``.
 
 >>> composition("sums", r"2+2 is \boxed{4}", "4")["score"]
 1.0
@@ -34,33 +34,34 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, ClassVar
 
 from verl_efficiency.methods.catalog import REWARDS
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, row_name
-from verl_efficiency.settings import SettingsError, build_settings, unknown
+from verl_efficiency.rewards.base import Response, Result, RewardSettings, reward
+from verl_efficiency.settings import SettingsError, unknown
 
 DEFAULT_TERMS = ({"name": "accuracy", "weight": 1.0}, {"name": "repetition", "weight": 0.1})
 
 
 @dataclass(frozen=True)
 class Term:
-    """One term, as :class:`CompositionSettings` reads it.
+    """One term of the sum.
 
     Attributes:
         label: the extra ``term_<label>`` holds its contribution.
         weight: of its score in the sum.
         function: called as verl calls a reward.
-        settings: its own keyword arguments.
-        checked: its settings as a class, or None for a function of yours.
+        given: its own keyword arguments.
+        settings: the same, checked; None for your own function.
     """
 
     label: str
     weight: float
     function: Callable[..., Any]
-    settings: dict[str, Any]
-    checked: RewardSettings | None
+    given: dict[str, Any]
+    settings: RewardSettings | None
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,20 @@ class CompositionSettings(RewardSettings):
             which its contribution is reported (needed only where two terms have the same name); the term's own settings.
     """
 
+    ranks_wrong: ClassVar[bool] = True
+
     terms: Sequence = DEFAULT_TERMS
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.read()
 
     def read(self) -> list[Term]:
         """The terms, checked and ready to be called."""
+        return self._terms
+
+    @cached_property
+    def _terms(self) -> list[Term]:
         if isinstance(self.terms, str) or not self.terms:
             raise SettingsError(f"terms: must be a list of at least one {{name: …, weight: …}}, got {self.terms!r}")
         terms = [_read_term(term, f"terms[{place}]") for place, term in enumerate(self.terms)]
@@ -90,60 +98,54 @@ class CompositionSettings(RewardSettings):
 
     @property
     def needs_cost(self) -> bool:  # type: ignore[override]
-        return any(term.checked.needs_cost for term in self.read() if term.checked)
+        return any(term.settings.needs_cost for term in self.read() if term.settings)
 
     @property
     def extras(self) -> dict[str, float | str]:  # type: ignore[override]
         """Those of the terms. Your own function declares them by an attribute: ``my_function.extras = {"length": 0.0}``."""
         found: dict[str, float | str] = {}
         for term in self.read():
-            of_term = term.checked.extras if term.checked else getattr(term.function, "extras", {})
+            of_term = term.settings.extras if term.settings else getattr(term.function, "extras", {})
             found = {f"term_{term.label}": 0.0, **of_term, **found}
         return {"score": 0.0, **found}
 
     @property
     def columns(self) -> dict[str, str]:
-        return {role: path for term in self.read() if term.checked for role, path in term.checked.columns.items()}
+        return {role: path for term in self.read() if term.settings for role, path in term.settings.columns.items()}
+
+    @classmethod
+    def belongs_elsewhere(cls, name: str) -> str | None:
+        for row in REWARDS.values():
+            if row.name != "composition" and name in (field.name for field in fields(row.settings_class())):
+                return f"belongs to a term; write it in the list `terms`: {{name: {row.name}, weight: 1.0, {name}: …}}"
+        return super().belongs_elsewhere(name)
 
 
-def composition(
-    data_source: str,
-    solution_str: str,
-    ground_truth: str,
-    extra_info: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Score one response, as verl calls it.
-
-    Args:
-        data_source: handed to each term, and named in errors.
-        solution_str: handed to each term.
-        ground_truth: handed to each term.
-        extra_info: each term is handed its own copy.
-        settings: see :class:`CompositionSettings`.
-
-    Returns:
-        ``score``; ``term_<label>`` for each term, weight · score; then what the terms return, the first one that has a key
-        first, without their scores.
+@reward(CompositionSettings)
+def composition(response: Response, settings: CompositionSettings) -> Result:
+    """Returns ``score``; ``term_<label>`` for each term, weight · score; then what the terms return besides their scores. Where
+    two terms return the same key, the first one counts. Each term gets its own copy of ``extra_info``.
 
     Raises:
-        SettingsError: an unknown or wrong setting of the composition or of a term.
         ValueError: a term returned no finite score, or ``ground_truth`` and ``extra_info`` lack what a term needs.
     """
-    chosen = read_settings(CompositionSettings, settings)
-    contributions: dict[str, float] = {}
-    extras: dict[str, Any] = {}
-    for term in chosen.read():
-        returned = term.function(data_source, solution_str, ground_truth, dict(extra_info or {}), **term.settings)
+    contributions: Result = {}
+    extras: Result = {}
+    score = 0.0
+    for term in settings.read():
+        returned = term.function(
+            response.data_source, response.text, response.ground_truth, dict(response.info), **term.given
+        )
         result = dict(returned) if isinstance(returned, Mapping) else {"score": returned}
-        score = result.pop("score", None)
-        if isinstance(score, bool) or not hasattr(score, "__float__") or not math.isfinite(float(score)):
-            row = row_name(data_source, extra_info)
-            raise ValueError(f"the term {term.label!r} must return a finite number or a dict with one as 'score' ({row}), "
-                             f"got {returned!r}")  # fmt: skip
-        contributions[f"term_{term.label}"] = term.weight * float(score)
+        value = result.pop("score", None)
+        if isinstance(value, bool) or not hasattr(value, "__float__") or not math.isfinite(float(value)):
+            raise ValueError(f"the term {term.label!r} must return a finite number or a dict with one as 'score' "
+                             f"({response.row}), got {returned!r}")  # fmt: skip
+        contribution = term.weight * float(value)
+        score += contribution
+        contributions[f"term_{term.label}"] = contribution
         extras |= {key: value for key, value in result.items() if key not in extras}
-    return {"score": sum(contributions.values())} | contributions | extras
+    return {"score": score} | contributions | extras
 
 
 compute_score = composition
@@ -167,9 +169,8 @@ def _read_term(given: Any, where: str) -> Term:
             f"{where}.weight: must be above 0, got {weight:g}: a higher score of {name} is better (penalties are negative "
             "already)"
         )
-    method = REWARDS[name]
-    checked = build_settings(method.settings_class(), settings, where)
-    return Term(str(given.get("label", name)), float(weight), method.function(), settings, checked)
+    checked: Any = REWARDS[name].build_settings(settings, where)
+    return Term(str(given.get("label", name)), float(weight), REWARDS[name].function(), settings, checked)
 
 
 def _own_function(name: str, where: str) -> Callable[..., Any]:

@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import Any
 
 from verl_efficiency.grading import extract_boxed
-from verl_efficiency.grading.reading import MAX_CHARS
+from verl_efficiency.grading.quick import MAX_CHARS
 
 NO_VALUE = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT")  # how programs print a cell without a value
 MARKS = ("####", "The answer is", "the answer is", "Final answer:", "Final Answer:", "Answer:", "A:")

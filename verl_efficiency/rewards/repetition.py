@@ -1,16 +1,16 @@
-r"""Repetition penalty: minus the share of a response's n-grams that stood there before.
+r"""Repetition penalty: minus the share of a response's n-grams that repeat an earlier one.
 
 ::
 
     score = −(1 − distinct n-grams / n-grams)        in (−1, 0]; 0 for a text of fewer than n + 1 pieces
 
-A term for ``composition`` (``{name: repetition, weight: 0.1}``): it does not look at the answer, returns no ``acc``, and is
-best for the empty response, so training on it alone is refused at start-up.
+A term for ``composition`` (``{name: repetition, weight: 0.1}``). It does not look at the answer, returns no ``acc``, and scores
+the empty response best, so the start-up checks refuse it as the only reward.
 
-Paper: Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373 (n = 40). The paper's own form gives −0.05 to
-each token of a repeated n-gram, which needs a reward per token; its code also has this form, for a whole response, with words
-separated by blanks and wrong answers only. Ours holds for correct answers too, and pieces are runs of up to 16 letters or
-digits, or one other character: a formula repeated without blanks counts, and so does a language that writes none.
+Paper: Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373 (n = 40). The paper gives −0.05 to each token of a
+repeated n-gram, which needs a reward per token. Its code also has our form, one score per response, for wrong answers only and
+with words separated by blanks. Our choice: it holds for correct answers too, and a piece is a run of up to 16 letters or
+digits, or one other character. So a formula that repeats without blanks counts, and so does a language that writes none.
 
 >>> repetition("sums", "so 2 + 2 so 2 + 2 so 2 + 2", "4", n=4)["score"]
 -0.5555555555555556
@@ -22,13 +22,13 @@ import re
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from verl_efficiency.rewards.inputs import RewardSettings, read_settings, require_text, row_name
+from verl_efficiency.rewards.base import Response, Result, RewardSettings, reward
 from verl_efficiency.settings import require
 
 _PIECE = re.compile(r"\w{1,16}|[^\w\s]")
-_MAX_CHARS = 200_000  # at the end of the response; about twice what the longest responses of today hold
+_MAX_CHARS = 200_000  # of the end of a response: about twice the longest responses of today
 
 
 @dataclass(frozen=True)
@@ -39,40 +39,20 @@ class RepetitionSettings(RewardSettings):
         n: pieces in an n-gram, 1 to 100. Small n counts ordinary language as repetition; large n only loops.
     """
 
+    only_as_term: ClassVar[str] = "would teach the empty response"
     extras: ClassVar[Mapping[str, float | str]] = {**RewardSettings.extras, "repeated": 0.0}
 
     n: int = 40
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(1 <= self.n <= 100, "n", self.n, "a whole number from 1 to 100")
 
 
-def repetition(
-    data_source: str,
-    solution_str: str,
-    ground_truth: str,
-    extra_info: Mapping[str, Any] | None = None,
-    **settings: Any,
-) -> dict[str, float]:
-    """Score one response, as verl calls it; only ``solution_str`` is read, its last 200,000 characters.
-
-    Args:
-        data_source: named in errors.
-        solution_str: the decoded response.
-        ground_truth: not used.
-        extra_info: not used.
-        settings: see :class:`RepetitionSettings`.
-
-    Returns:
-        ``score``, in (−1, 0]; ``repeated``, the share of repeated n-grams, −score.
-
-    Raises:
-        SettingsError: an unknown or wrong setting.
-        ValueError: a response that is no text.
-    """
-    chosen = read_settings(RepetitionSettings, settings)
-    require_text(solution_str, row_name(data_source, extra_info))
-    repeated = repeated_share(solution_str[-_MAX_CHARS:], chosen.n)
+@reward(RepetitionSettings)
+def repetition(response: Response, settings: RepetitionSettings) -> Result:
+    """Returns ``score`` in (−1, 0]; ``repeated``, the share of repeated n-grams, −score. Reads the last 200,000 characters."""
+    repeated = repeated_share(response.text[-_MAX_CHARS:], settings.n)
     return {"score": 0.0 - repeated, "repeated": repeated}
 
 
@@ -89,7 +69,7 @@ def repeated_share(text: str, n: int) -> float:
     count = len(pieces) - n + 1
     if count < 2:
         return 0.0
-    # Numbers, so that an n-gram is a slice of bytes. Hashes, not the n-grams: those of a long response take tens of megabytes.
+    # Pieces as numbers make an n-gram a slice of bytes. Only hashes are kept: the n-grams of a long response take megabytes.
     numbers = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     row = array("I", map(numbers.__getitem__, pieces))
     size, coded = row.itemsize, row.tobytes()

@@ -113,7 +113,7 @@ def probe() -> dict[str, Any]:
     import verl.trainer.ppo.core_algos as core_algos
     import verl.utils.config
 
-    from verl_efficiency.verl import cpu
+    from verl_efficiency.verl.cpu_switch import cpu_mode
 
     functions = core_algos.ADV_ESTIMATOR_REGISTRY
     return {
@@ -122,7 +122,7 @@ def probe() -> dict[str, Any]:
         "estimators": [name for name, fn in functions.items() if fn.__module__ == "verl_efficiency.verl.estimators"],
         "manager": "efficiency" in managers.REWARD_MANAGER,
         "checked": hasattr(verl.utils.config.validate_config, "__wrapped__"),
-        "cpu": cpu.wanted(),
+        "cpu": cpu_mode(),
         "accelerator": _accelerator(),
     }
 
@@ -151,16 +151,18 @@ def _probe_here() -> dict[str, Any]:
 def _probe_ray() -> dict[str, Any]:
     import ray
 
-    from verl_efficiency.verl import cpu
+    from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
+    from verl_efficiency.verl.nodes import problems_of_nodes
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if cpu.wanted():  # as a launch does
-        options["runtime_env"] = {"env_vars": {cpu.SWITCH: "cpu"}}
+    if cpu_mode():  # as a launch does
+        options["runtime_env"] = {"env_vars": {SWITCH: "cpu"}}
     if "RAY_ADDRESS" not in os.environ:
         options |= {"num_cpus": 1, "include_dashboard": False}
     ray.init(**options)
     try:
-        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=300)
+        problems = problems_of_nodes() if "RAY_ADDRESS" in os.environ else []
+        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=300) | {"nodes": problems}
     except ray.exceptions.RayError as error:  # the finding is that the worker cannot; the command goes on
         return {"error": str(error).strip().splitlines()[-1]}
     finally:
@@ -188,6 +190,7 @@ def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
         yield Finding("fail", f"{where}: estimators that are not registered: {', '.join(missing)}")
     if not seen["manager"]:
         yield Finding("fail", f"{where}: the reward manager 'efficiency' is not registered")
+    yield from (Finding("fail", problem) for problem in seen.get("nodes", ()))
     if not seen["checked"]:
         yield Finding("fail", f"{where}: settings would not be checked at start-up (validate_config is not wrapped)")
     yield _device(seen["cpu"], seen["accelerator"], where)

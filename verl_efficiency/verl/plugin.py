@@ -51,7 +51,7 @@ def _by_import(ours: str) -> Callable[[Any], Any]:
 
 
 def _install() -> None:
-    from verl_efficiency.verl import cpu
+    from verl_efficiency.verl.cpu_switch import cpu_mode
 
     for module, what, register in (
         ("verl.trainer.ppo.core_algos", "its advantage estimators", _estimators),
@@ -65,7 +65,9 @@ def _install() -> None:
         ("verl.trainer.ppo.v1", "the trainer 'efficiency_sync'", _by_import("trainer")),
     ):
         _when_imported(module, what, register)
-    if cpu.wanted():
+    if cpu_mode():
+        from verl_efficiency.verl import cpu
+
         cpu.activate()
 
 

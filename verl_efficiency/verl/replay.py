@@ -1,6 +1,6 @@
 """Replay for ``t_spmo`` on verl's V1 trainer: ``+algorithm.efficiency.replay=8``.
 
-After a step some of its rollouts are chosen (``methods/replay.py``). In the next one a prompt is the same problem with the
+After a step some of its rollouts are chosen (``selection/replay.py``). In the next one a prompt is the same problem with the
 first tokens of such a rollout after it, from which generation continues: ``rollout.n`` times, as a group of its own. To verl
 those tokens are prompt. So lengths, mask, credit and gradient are of the continuation, and ``extra_info.response_tokens`` too;
 but the reward is given the whole text. A restart may be restarted in turn; its prefix grows.
@@ -23,9 +23,9 @@ from typing import Any
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-from verl_efficiency.methods.prefix_credit import TSpmoSettings
-from verl_efficiency.methods.replay import replay_prefixes
 from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.selection.replay import replay_prefixes
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings
 from verl_efficiency.verl.batch import Batch
 from verl_efficiency.verl.replay_loop import AGENT
 

@@ -1,38 +1,37 @@
 """``reward.reward_manager.name=efficiency``: verl's own reward manager, which also tells the reward what the response cost.
 
-verl hands a reward function the decoded text only. Here ``extra_info`` carries, besides what verl puts there,
+verl hands a reward function the decoded text only. This manager adds to ``extra_info``:
 
-* ``response_tokens``  int, tokens of the response (EOS included; in a tool-using rollout also the tool's, since verl does not
-  hand the mask to reward managers; where replay of ``t_spmo`` restarts a response, without the prefix),
-* ``truncated``        bool, the response ended because it reached ``rollout.response_length``,
-* ``response_limit``   int, ``rollout.response_length``,
-* ``prompt_id``        str, a name of the prompt that is the same in every epoch,
-* ``thinking_opened``  bool, the prompt ends in ``<think>``, as chat templates of thinking models write it: the response begins
-  inside it, and one that is cut off there holds no tag to know it by.
+* ``response_tokens``  int, tokens of the response, EOS included. Tool output counts, because verl does not hand the response
+  mask to reward managers. Where replay of ``t_spmo`` restarts a response, the prefix does not count.
+* ``truncated``        bool, the response ended because it reached ``rollout.response_length``.
+* ``response_limit``   int, ``rollout.response_length``.
+* ``prompt_id``        str, a name of the prompt that is the same in every epoch.
+* ``thinking_opened``  bool, the prompt ends in ``<think>``, as chat templates of thinking models write it. The response then
+  begins inside the thinking, and one that is cut off there holds no tag that shows it.
 
-**A reward that raises.** verl's trainers either die of it (V0) or log it and go on without the sample (V1): its group is
-marked as failed, trained on with fewer rollouts than ``rollout.n``, and gone from validation, so that a bug in a reward looks
-like a harder data set. Here the sample stays, with ``score`` 0.0 and the extra ``reward_error`` 1.0 (0.0 for all others), the
-other extras zero or empty. The first error of each kind is logged in full, with the function, the row and the traceback; the
-count is logged again at 10, 100, 1000 … A score that is no finite number counts as an error too: it would spoil the
-advantages of its whole group.
+**A reward that raises.** verl's V0 trainer crashes. Its V1 trainer logs the error and drops the sample: the group trains with
+fewer rollouts than ``rollout.n``, validation loses the sample, and a bug in the reward looks like a harder data set. This
+manager keeps the sample with ``score`` 0.0 and the extra ``reward_error`` 1.0 (0.0 for all others); its other extras are zero
+or empty. It logs the first error of each kind with the function, the row and the traceback, and the count at 10, 100, 1000 … A
+score that is not a finite number counts as an error too, because it would spoil the advantages of its whole group.
 
 **The same extras for every sample.** verl's V0 trainer (verl 0.8, ``trainer.use_v1=False``) takes the keys of a batch from its
-first sample, so a sample without some of them ends the run, or hides them for the whole batch. The keys of our rewards are
+first sample. A sample that lacks some of them ends the run, or hides them for the whole batch. The keys of our rewards are
 known, so a sample that cannot be scored has them all. Your own function declares what it returns::
 
     def my_reward(data_source, solution_str, ground_truth, extra_info): ...
 
-    my_reward.extras = {"score": 0.0, "acc": 0.0, "steps": 0.0, "comment": ""}  # values of a sample that cannot be scored
+    my_reward.extras = {"score": 0.0, "acc": 0.0, "steps": 0.0, "comment": ""}  # values for a sample that cannot be scored
 
-A reward that is a number declares ``{"acc": 0.0}``, as verl calls it. Where nothing is declared, the first result tells the
-keys. If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``. For the V0 trainer the
-error is raised, as it is without this reward manager, and the log says what to declare.
+A reward that returns a number declares ``{"acc": 0.0}``, verl's name for it. Without a declaration, the first result tells the
+keys. If the function raises before that, the V1 trainer keeps the sample with ``score`` and ``acc``; for the V0 trainer the
+error is raised, as without this manager, and the log says what to declare.
 
-There is no limit at which errors stop the run, because a reward worker has no way to stop one: whatever it raises, verl
-swallows as above, and then the samples are gone. What is wrong with the settings or columns of our own rewards is refused
-before the start, and ``trainer.val_before_train`` (verl's default) shows ``reward_error`` before the first step. The extras of
-training steps are not among verl's metrics, so there the log is the place to look; our trainer ``efficiency_sync`` logs them.
+Errors never stop the run: whatever a reward worker raises, verl swallows, and the sample is lost. Instead, the start-up checks
+refuse wrong settings and columns of our rewards, and ``trainer.val_before_train`` (verl's default) shows ``reward_error``
+before the first step. verl does not log the extras of training steps as metrics, so look into the log, or use our trainer
+``efficiency_sync``, which logs them.
 
 >>> outcomes = Outcomes("my_reward")
 >>> outcomes.filled({"score": 0.5, "text": "x"}), outcomes.blank()
@@ -56,7 +55,7 @@ from verl_efficiency.verl.checks.extras import extras_of
 from verl_efficiency.verl.run import prompt_name
 
 logger = logging.getLogger("verl_efficiency")
-_LOOK_BACK = 16  # tokens at the end of a prompt, enough for a <think> in pieces and blanks
+_LOOK_BACK = 16  # last tokens of a prompt, enough for a <think> in several tokens and blanks
 _NOT_OURS_TO_CATCH = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
@@ -73,7 +72,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
             self.compute_score = _without_stop_iteration(self.compute_score)
 
     async def run_single(self, data: Any) -> dict:
-        last = data[-1:]  # of several sequences verl rewards the last
+        last = data[-1:]  # verl rewards the last of several sequences
         try:
             result = await super().run_single(self._with_cost(last))
             score = result["reward_score"]
@@ -82,7 +81,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
         except _NOT_OURS_TO_CATCH:
             raise
         except BaseException as error:
-            # verl would drop the sample, see the module. BaseException, since math-verify's TimeoutException is no Exception.
+            # verl would drop the sample, see the module. math-verify's TimeoutException is not an Exception.
             self.outcomes.failed(error, last.non_tensor_batch)
             if not self.outcomes.can_be_blank:
                 raise
@@ -104,7 +103,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
         if "raw_prompt" in row:
             extra_info["prompt_id"] = prompt_name(row["raw_prompt"][0])
         row["extra_info"] = np.array([extra_info], dtype=object)
-        if "replay_prefix" in extra_info:  # of t_spmo: the prompt ends with the beginning of the response
+        if "replay_prefix" in extra_info:  # t_spmo: the prompt ends with the beginning of the response
             border = prompt_length - len(extra_info["replay_prefix"])
             begun = tensors["prompts"][:, border:]
             tensors |= {
@@ -116,7 +115,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
 
 if REWARD_MANAGER.setdefault("efficiency", EfficiencyRewardManager) is not EfficiencyRewardManager:
     logger.warning(
-        "the reward manager 'efficiency' is registered already, by %s; ours is reward.reward_manager.source=importlib "
+        "the reward manager 'efficiency' is already registered by %s; for ours, set reward.reward_manager.source=importlib "
         "reward.reward_manager.module.path=pkg://verl_efficiency.verl.reward_manager "
         "reward.reward_manager.name=EfficiencyRewardManager.",
         REWARD_MANAGER["efficiency"].__module__,
@@ -126,8 +125,8 @@ if REWARD_MANAGER.setdefault("efficiency", EfficiencyRewardManager) is not Effic
 def _unpadded(tensors: Any, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Prompt and response of one row, without padding where the lengths are known.
 
-    The agent loop pads the outputs of one rollout to a common length on the right, prompts, responses and masks each for
-    themselves, so that the masks fit neither where the prompts differ (verl 0.9.1); it hands their lengths over beside them.
+    verl 0.9.1 pads the outputs of one rollout on the right, and pads prompts, responses and masks separately. Where prompts
+    differ in length the masks fit neither, so the lengths that verl hands over are used instead.
     """
     if "prompt_len" not in row or "response_len" not in row:
         return {key: tensors[key] for key in ("prompts", "responses", "attention_mask")}
@@ -138,19 +137,19 @@ def _unpadded(tensors: Any, row: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _without_stop_iteration(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` with StopIteration as a RuntimeError: out of an executor's thread, asyncio would wait for it for ever."""
+    """``function`` with StopIteration as a RuntimeError: from an executor's thread, it would make asyncio wait forever."""
 
     def call(**arguments: Any) -> Any:
         try:
             return function(**arguments)
         except StopIteration as error:
-            raise RuntimeError("StopIteration, from a next() that found nothing") from error
+            raise RuntimeError("StopIteration, from a next() without a default") from error
 
     return call
 
 
 def _filtered_by(config: Any) -> dict[str, str]:
-    """The extra that ``algorithm.filter_groups`` reads of every sample, as a keyword of :class:`Outcomes`."""
+    """The extra that ``algorithm.filter_groups`` reads from every sample, as a keyword of :class:`Outcomes`."""
     groups = (config.get("algorithm") or {}).get("filter_groups") or {}
     metric = str(groups.get("metric"))
     return {"needed": metric} if groups.get("enable", False) and metric not in ("None", "reward") else {}
@@ -160,8 +159,8 @@ class Outcomes:
     """What the reward function of this process has returned and raised so far.
 
     Args:
-        function: its name, for the log.
-        extras: what it returns, with the values of a sample that cannot be scored; None: not known.
+        function: name of the reward function, for the log.
+        extras: what it returns, with the values for a sample that cannot be scored; None: not known.
         uniform: whether every sample must have the same extras, as for the V0 trainer.
         needed: an extra that every sample must have, because the trainer reads it.
     """
@@ -179,17 +178,17 @@ class Outcomes:
 
     @property
     def can_be_blank(self) -> bool:
-        """Whether a sample that cannot be scored can be kept: its extras are known, or may differ from the others'."""
+        """Whether an unscored sample can be kept: its extras are known, or may differ between samples."""
         return self.declared or self.scored > 0 or not self.uniform
 
     def filled(self, extras: dict[str, Any]) -> dict[str, Any]:
-        """The extras of a sample that was scored; their keys are kept for one that cannot be."""
+        """The extras of a scored sample; their keys are remembered for samples that cannot be scored."""
         self.scored += 1
         new = {key: "" if isinstance(value, str) else 0.0 for key, value in extras.items() if key not in self._blank}
         if new and self.uniform and (self.declared or self.scored > 1):
             logger.error(
-                "REWARD ERROR: %s returned %s for some samples only, and verl's V0 trainer needs the same of every sample. "
-                "Declare all that it returns, as %s.extras = {name: value of a sample that cannot be scored, …}.",
+                "REWARD ERROR: %s returned %s for some samples only, and verl's V0 trainer needs the same extras for every "
+                "sample. Declare all that it returns: %s.extras = {name: value for a sample that cannot be scored, …}.",
                 *(self.function, ", ".join(new), self.function.rpartition(":")[2]),
             )
         self._blank |= new
@@ -197,7 +196,7 @@ class Outcomes:
         return dict(sorted((missing | extras | {"reward_error": 0.0}).items()))
 
     def blank(self) -> dict[str, Any]:
-        """The extras of a sample that could not be scored; before the first that could, only what every reward has."""
+        """The extras of a sample that could not be scored; before the first scored sample, those that every reward has."""
         known = self._blank or self._least
         return dict(sorted((known | {"reward_error": 1.0}).items()))
 
@@ -217,9 +216,9 @@ class Outcomes:
                 extra_info.get("index") if isinstance(extra_info, Mapping) else None,
                 "The sample is kept with score 0 and reward_error=1; further errors of this kind are counted."
                 if self.can_be_blank
-                else "The run ends, because verl's V0 trainer needs the same extras of every sample. Declare what the function "
-                "returns and the sample is kept: "
-                f"{self.function.rpartition(':')[2]}.extras = {{name: value of a sample that cannot be scored, …}}.",
+                else "The run ends, because verl's V0 trainer needs the same extras for every sample. To keep the sample, "
+                f"declare what the function returns: {self.function.rpartition(':')[2]}.extras = "
+                "{name: value for a sample that cannot be scored, …}.",
                 exc_info=error,
             )
         elif math.log10(total).is_integer():

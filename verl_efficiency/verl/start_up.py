@@ -13,10 +13,9 @@ from typing import Any
 
 from omegaconf import open_dict
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
-from verl_efficiency.verl import cpu
 from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import (
@@ -30,6 +29,8 @@ from verl_efficiency.verl.checks.extras import advise_to_declare
 from verl_efficiency.verl.checks.groups import advise, check_filter, hand_filter_to_sampler
 from verl_efficiency.verl.checks.moved import check_moved_keys, check_near_keys
 from verl_efficiency.verl.checks.reward import check_reward
+from verl_efficiency.verl.cpu_switch import cpu_mode
+from verl_efficiency.verl.nodes import check_when_connected
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -49,7 +50,9 @@ def patch_validate_config(module: Any) -> None:
     def validate_config(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         config = signature.bind(*args, **kwargs).arguments["config"]
-        if cpu.wanted():
+        if cpu_mode():
+            from verl_efficiency.verl import cpu
+
             cpu.tell_ray_workers(config)
         if concerns_us(config):
             _check_and_prepare(config)
@@ -69,6 +72,7 @@ def _check_and_prepare(config: Any) -> None:
     for line in advice(config):
         logger.warning(line)
     prepare(config)
+    check_when_connected()
 
 
 def check(config: Any) -> list[str]:
@@ -109,7 +113,7 @@ def prepare(config: Any) -> None:
         _save_state(method, config.trainer)
 
 
-def _save_state(method: Method, trainer: Any) -> None:
+def _save_state(method: Estimator, trainer: Any) -> None:
     """Have the state saved with the checkpoints, or say that it is not."""
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):

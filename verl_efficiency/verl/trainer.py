@@ -28,7 +28,7 @@ from verl.utils.debug import marked_timer
 
 from verl_efficiency.grading import opens_thinking
 from verl_efficiency.methods.cost import LOOK_BACK, thinking_counter
-from verl_efficiency.methods.prefix_credit import TSpmoSettings
+from verl_efficiency.methods.selection.t_spmo import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
 from verl_efficiency.verl.batch import Batch, read_batch

@@ -94,7 +94,7 @@ def test_difficulty_that_a_reward_cannot_know_is_refused_with_the_mend(source):
         ({"margin": 1.5}, "margin: must be in"),
         ({"difficulty_column": "difficulty"}, "difficulty_column: must begin with 'extra_info.'"),
         ({"b_mim": 1}, "did you mean 'b_min'"),
-        ({"gate_solve_rate": 0.5}, "unknown setting 'gate_solve_rate'"),
+        ({"gate_solve_rate": 0.5}, "gate_solve_rate: .*algorithm.adv_estimator=token_budget"),
     ],
 )
 def test_settings_are_refused_by_name(settings, message):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.unit.reference import Row
 from tests.unit.shaping.batches import advantages, run, settings_of
-from verl_efficiency.methods.selection import GfpoState
+from verl_efficiency.methods.selection.gfpo import GfpoState
 from verl_efficiency.settings import SettingsError
 
 

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.selection import place_in_group
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
@@ -95,7 +94,7 @@ def _among_the_best(rollouts: Rollouts, share: float) -> Tensor:
     """(B,) bool: the rollouts that score at least as high as the last of the best ``share`` of a group of two or more."""
     count_G = rollouts.count()
     last_G = ((count_G * share).floor() - 1).clamp_min(0)
-    is_last_B = place_in_group(rollouts, [-rollouts.scores_B]) == last_G[rollouts.groups_B]
+    is_last_B = rollouts.places([-rollouts.scores_B]) == last_G[rollouts.groups_B]
     threshold_G = rollouts.smallest(rollouts.scores_B, is_last_B)
     return (rollouts.scores_B >= threshold_G[rollouts.groups_B]) & (count_G > 1)[rollouts.groups_B] & rollouts.real_B
 
@@ -103,4 +102,4 @@ def _among_the_best(rollouts: Rollouts, share: float) -> Tensor:
 def _shortest(rollouts: Rollouts, count_B: Tensor) -> Tensor:
     """(B,) bool: the first of the shortest of each group that are not empty."""
     empty_B = count_B == 0
-    return (place_in_group(rollouts, [empty_B, count_B]) == 0) & ~empty_B & rollouts.real_B
+    return (rollouts.places([empty_B, count_B]) == 0) & ~empty_B & rollouts.real_B

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.selection import place_in_group
 from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
 from verl_efficiency.settings import require
 
@@ -83,7 +82,7 @@ def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None
         deviation_G[rollouts.groups_B] + EPSILON
     )
     if settings.shape_above:
-        three_G = rollouts.mean(lengths_B, place_in_group(rollouts, [lengths_B]) < 3)
+        three_G = rollouts.mean(lengths_B, rollouts.places([lengths_B]) < 3)
         z_B = torch.where((three_G > settings.shape_above)[rollouts.groups_B], z_B, 0.0)
     shaped_B = torch.where(correct_B, torch.exp(-settings.alpha * z_B), settings.wrong_reward)
     rate_B = rollouts.solve_rate()[rollouts.groups_B]

@@ -1,17 +1,18 @@
-"""Columns that a method or a reward reads of the data set."""
+"""Columns of the data set that a method or a reward reads."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from verl_efficiency.adapter.checks import check_shares
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.files import local_files
 
 
 def check_column(files: Any, path: str, where: str) -> Iterator[str]:
-    """Every local file has the column, with a value in every row; a difficulty lies in [0, 1] everywhere.
+    """Every local file has the column with a value in every row. Values of a difficulty lie in [0, 1].
 
-    Of a parquet file, whether values are missing is read from its statistics, and only a difficulty is read whole.
+    Of a parquet file only a difficulty is read; its statistics say whether other values are missing.
     """
     from verl_efficiency.data.columns import column  # heavy: a run that uses nothing of ours must not load it
     from verl_efficiency.data.files import read_sample
@@ -26,9 +27,8 @@ def check_column(files: Any, path: str, where: str) -> Iterator[str]:
         except SettingsError as error:
             yield f"{error} (in {file})"
             continue
-        wrong = [value for value in values if difficulty and not _is_share(value)]
-        if wrong:
-            yield _out_of_range(where, path, file, wrong[0])
+        if difficulty:
+            yield from check_shares(values, path, where, file)
 
 
 def _check_parquet(file: Path, path: str, where: str, difficulty: bool) -> Iterator[str]:
@@ -49,7 +49,7 @@ def _check_difficulty(parquet: Any, path: str, where: str, file: Path) -> Iterat
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    empty, wrong = 0, None
+    empty, wrong = 0, []
     for batch in parquet.iter_batches(columns=[path]):
         values = batch.column(0)
         for part in path.split(".")[1:]:
@@ -61,26 +61,16 @@ def _check_difficulty(parquet: Any, path: str, where: str, file: Path) -> Iterat
             if number
             else values.drop_null()
         )
-        if len(bad) and wrong is None:
-            wrong = bad[0].as_py()
-        if wrong is not None and not number:
+        wrong += bad[:1].to_pylist()
+        if wrong and not number:
             break
     if empty:
         yield f"{where}: {empty} rows of {file} have no {path}"
-    if wrong is not None:
-        yield _out_of_range(where, path, file, wrong)
-
-
-def _out_of_range(where: str, path: str, file: Path, value: Any) -> str:
-    return f"{where}: {path} must be a number in [0, 1] in every row, but {file} has {value!r}"
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+    yield from check_shares(wrong, path, where, file)
 
 
 def missing_values(file: Path, path: str) -> int:
-    """How many rows have no value, as far as the statistics of a parquet file say; those of lists, and other files, say 0."""
+    """How many rows have no value, by the statistics of a parquet file. 0 for lists and for other files."""
     from verl_efficiency.data.files import open_parquet
 
     if file.suffix != ".parquet":

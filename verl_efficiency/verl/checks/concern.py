@@ -10,13 +10,8 @@ from verl_efficiency.settings import misspelt
 ALIAS = "efficiency."
 
 
-def meant_estimator(name: str) -> str | None:
-    """The estimator of ours, or of an installed package, that ``name`` is or misspells, with or without ``efficiency.``."""
-    return misspelt(name.removeprefix(ALIAS), all_estimators())
-
-
 def concerns_us(config: Any) -> bool:
-    """A name of ours, or nearly one, stands where verl looks for one; or a value leads into this package."""
+    """Whether a setting holds one of our names, or nearly one, or a path into this package."""
     algorithm, data = config.get("algorithm") or {}, config.get("data") or {}
     manager = str(((config.get("reward") or {}).get("reward_manager") or {}).get("name"))
     estimator = str(algorithm.get("adv_estimator"))
@@ -33,7 +28,7 @@ def concerns_us(config: Any) -> bool:
 
 
 def _texts(node: Any) -> Iterator[str]:
-    """Every text in the configuration, as it is written: without resolving ``${…}``."""
+    """Every text of the configuration as it is written, with ``${…}`` unresolved."""
     from omegaconf import OmegaConf
 
     if OmegaConf.is_config(node):

@@ -35,8 +35,7 @@ def known_extras(config: Any) -> dict[str, Any] | None:
     function = config.reward.get("custom_reward_function") or {}
     reward = reward_of(config)
     if reward is not None:
-        method, settings = reward
-        return dict(method.build_settings(settings, "reward_kwargs").extras)  # type: ignore[attr-defined]
+        return dict(reward.settings.extras)
     if function.get("path") is None and config.reward.reward_manager.name in ("naive", "efficiency"):
         return {"acc": 0.0, "score": 0.0}  # verl's own scores are numbers, or dicts with both
     return None

@@ -1,28 +1,29 @@
-"""Files of a data set, as verl's configuration names them: one or several, local ones with ``~`` or patterns, or far ones."""
+"""The files of a data set as verl's configuration names them: local paths, ``~``, patterns with ``*``, remote addresses."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_FAR = re.compile(r"[a-z][a-z0-9+.-]*://")
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 def named(files: Any) -> list[str]:
-    """The names in ``data.train_files`` or ``data.val_files``, one or a list."""
+    """The names in ``data.train_files`` or ``data.val_files``."""
     if files is None:
         return []
     return [files] if isinstance(files, str) else [str(file) for file in files]
 
 
 def is_local(file: str) -> bool:
-    """Whether a name is that of a local file, and not ``hdfs://…`` or another address."""
-    return not _FAR.match(file) or file.startswith("file://")
+    """Whether a name is a local file, not an address such as ``hdfs://…``."""
+    return not _REMOTE.match(file) or file.startswith("file://")
 
 
 def resolved(file: str) -> list[Path]:
-    """The paths behind a local name, with ``~`` and patterns (``*``) replaced; the name itself where nothing fits."""
+    """The paths that a local name stands for: ``~`` and ``*`` expanded, or the name itself if nothing matches."""
     path = str(Path(file.removeprefix("file://")).expanduser())
     if not glob.has_magic(path) or Path(path).exists():
         return [Path(path)]
@@ -44,3 +45,8 @@ def local_files(files: Any) -> Iterator[Path]:
                 except SettingsError:
                     continue
             yield path
+
+
+def many_machines(config: Any) -> bool:
+    """Whether the run may read files on other machines than this one."""
+    return (config.trainer.get("nnodes") or 1) > 1 or "RAY_ADDRESS" in os.environ

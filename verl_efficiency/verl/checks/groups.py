@@ -1,21 +1,19 @@
-"""Groups of rollouts: which of them ``algorithm.filter_groups`` drops, and what is learned where a prompt has one rollout.
-
-:func:`check_filter` finds what stops a run or has no effect, :func:`advise` what is worth knowing before it starts.
-"""
+"""Groups of rollouts: which ones ``algorithm.filter_groups`` drops, and groups of one rollout."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.adapter.checks import learns_where_all_are_right
+from verl_efficiency.methods.catalog import Estimator, Method
 from verl_efficiency.settings import nearest
 from verl_efficiency.verl.checks.extras import known_extras
-from verl_efficiency.verl.checks.reward import reward_of
+from verl_efficiency.verl.checks.reward import OurReward, reward_of
 
 SAMPLER = "trainer.v1.sampler.custom_sampler"
 OURS = "pkg://verl_efficiency.verl.sampler"
 KEEP_SOLVED = (
     f"algorithm.filter_groups.metric=acc {SAMPLER}.path={OURS} {SAMPLER}.name=KeepSolvedGroups, which drops only groups where "
-    "all are wrong"
+    "every rollout is wrong"
 )
 # verl's own estimators that compare the rollouts of a prompt.
 GROUP_ESTIMATORS = (
@@ -25,7 +23,7 @@ GROUP_ESTIMATORS = (
 
 
 def check_filter(config: Any) -> Iterator[str]:
-    """What verl's filter of groups cannot do in this run, or would only refuse after the first generation."""
+    """verl's group filter runs, and has an effect. verl itself would say so after the first generation at best."""
     groups = config.algorithm.get("filter_groups") or {}
     custom, trainer = _sampler(config), config.trainer
     where = "algorithm.filter_groups"
@@ -51,10 +49,9 @@ def check_filter(config: Any) -> Iterator[str]:
                f"{', '.join(numbers)})")  # fmt: skip
 
 
-def advise(config: Any, method: Method | None) -> Iterator[str]:
-    """What a run will not learn although nothing is wrong with its settings; ``method`` is the estimator, if ours."""
-    ours = reward_of(config)
-    reward = ours[0] if ours else None
+def advise(config: Any, method: Estimator | None) -> Iterator[str]:
+    """What a run with correct settings will not learn. ``method`` is the estimator if it is ours."""
+    reward = reward_of(config)
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
     groups = config.algorithm.get("filter_groups") or {}
@@ -62,20 +59,24 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
         return
     metric = groups.get("metric")
     by_score = metric in ("reward", "score")
-    if by_score and reward is not None and _shapes_wrong(reward):
-        yield (f"algorithm.filter_groups.metric: {reward.name} gives wrong answers different scores, so groups where all are "
-               f"wrong stay in with metric={metric}; write {KEEP_SOLVED}")  # fmt: skip
+    if by_score and reward is not None and reward.settings.ranks_wrong:
+        yield (f"algorithm.filter_groups.metric: {reward.method.name} gives wrong answers different scores, so with "
+               f"metric={metric} groups where every rollout is wrong stay in; write {KEEP_SOLVED}")  # fmt: skip
         return
-    learner = method if method is not None and _learns_where_all_are_right(method) else None
-    if learner is None and reward is not None and reward.name not in ("accuracy", "batched_accuracy") and not by_score:
-        learner = reward
+    from verl_efficiency.verl.checks.estimator import settings_of
+
+    learner: Method | None = method
+    if method is None or not learns_where_all_are_right(method, settings_of(method, config)):
+        learner = None
+    if learner is None and reward is not None and reward.settings.ranks_correct and not by_score:
+        learner = reward.method
     if learner is not None and _sampler(config).get("name") != "KeepSolvedGroups":
-        yield (f"algorithm.filter_groups.enable: groups where all are right are dropped with metric={metric}, and "
-               f"{learner.name} learns most in them; write {KEEP_SOLVED}")  # fmt: skip
+        yield (f"algorithm.filter_groups.enable: metric={metric} drops groups where every rollout is correct, and "
+               f"{learner.name} learns most from them; write {KEEP_SOLVED}")  # fmt: skip
 
 
 def hand_filter_to_sampler(config: Any) -> None:
-    """Give a custom sampler of ours the arguments of the group filter, which verl gives to its own sampler only."""
+    """Give our sampler the arguments of the group filter, which verl gives only to its own."""
     from omegaconf import open_dict
 
     groups: Any = config.algorithm.get("filter_groups") or {}
@@ -93,7 +94,7 @@ def hand_filter_to_sampler(config: Any) -> None:
         }
 
 
-def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterator[str]:
+def _alone(config: Any, method: Estimator | None, reward: OurReward | None) -> Iterator[str]:
     where = "actor_rollout_ref.rollout.n"
     if method is not None:
         learned = _learned_alone(method)
@@ -103,22 +104,12 @@ def _alone(config: Any, method: Method | None, reward: Method | None) -> Iterato
                f"the score itself: an answer that scores 0 teaches nothing; write {where}=8")  # fmt: skip
 
 
-def _learned_alone(method: Method) -> str:
+def _learned_alone(method: Estimator) -> str:
     if method.name in ("t_spmo", "drpo"):
         return "nothing is learned, because every advantage is 0"
     if method.name in ("sample_routing", "self_distillation"):
         return "no rollout has a correct sibling to learn from"
-    return "the advantage is the shaped reward itself, compared with no other rollout"
-
-
-def _learns_where_all_are_right(method: Method) -> bool:
-    shaping = method.module.startswith("verl_efficiency.methods.shaping.")
-    return shaping or method.name in ("variance_routing", "self_distillation")
-
-
-def _shapes_wrong(reward: Method) -> bool:
-    """Whether two wrong answers may have different scores."""
-    return reward.name in ("cosine", "lcpo_exact", "stop_properly", "composition", "batched_accuracy")
+    return "the advantage is the shaped reward itself"
 
 
 def _sampler(config: Any) -> Any:

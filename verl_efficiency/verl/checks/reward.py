@@ -1,22 +1,26 @@
-"""``reward``: the manager, and a reward function of ours."""
+"""``reward``: the reward manager, and our reward functions."""
 
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.adapter.checks import only_a_term
+from verl_efficiency.methods.catalog import REWARDS, Reward
 from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
 
 PACKAGE = "verl_efficiency.rewards"
+FUNCTION = "reward.custom_reward_function"
+KWARGS = f"{FUNCTION}.reward_kwargs"
 logger = logging.getLogger("verl_efficiency")
 GDPO_KEYS = "gdpo_reward_keys"
 
 
 def check_reward(config: Any) -> Iterator[str]:
+    """The reward manager exists, and our reward function is right."""
     reward = config.get("reward")
     if reward is None:
         return
@@ -26,17 +30,27 @@ def check_reward(config: Any) -> Iterator[str]:
 
         meant = misspelt(str(manager.name), ["efficiency", *REWARDS])  # another name may be registered later
         if manager.name not in REWARD_MANAGER and meant:
-            other = (
-                ""
-                if meant == "efficiency"
-                else f"; {meant} is a reward: write reward.custom_reward_function.name={meant}"
-            )
+            other = "" if meant == "efficiency" else f"; {meant} is a reward: write {FUNCTION}.name={meant}"
             yield f"reward.reward_manager.name: {unknown('manager', manager.name, REWARD_MANAGER)}{other}"
     yield from _check_reward_function(reward.get("custom_reward_function") or {}, config)
 
 
-def reward_of(config: Any) -> tuple[Method, dict[str, Any]] | None:
-    """Our reward with its keyword arguments, or None where it is somebody else's, or is named or set wrongly."""
+class OurReward(NamedTuple):
+    """A reward of ours in a run.
+
+    Attributes:
+        method: its row of the catalog.
+        given: its keyword arguments, as the user wrote them.
+        settings: the same, checked.
+    """
+
+    method: Reward
+    given: dict[str, Any]
+    settings: Any
+
+
+def reward_of(config: Any) -> OurReward | None:
+    """The reward of a run if it is ours; None for other people's, and for a wrong one, which :func:`check_reward` reports."""
     function = (config.get("reward") or {}).get("custom_reward_function") or {}
     module = module_name(function.get("path")) or ""
     method = REWARDS.get(module.removeprefix(PACKAGE).strip(".") or str(function.get("name")))
@@ -45,23 +59,21 @@ def reward_of(config: Any) -> tuple[Method, dict[str, Any]] | None:
     given = function.get("reward_kwargs") or {}
     kwargs: Any = OmegaConf.to_container(given, resolve=True) if OmegaConf.is_config(given) else dict(given)
     try:
-        method.build_settings(kwargs, "")
-    except SettingsError:  # said by check_reward
+        return OurReward(method, kwargs, method.build_settings(kwargs, FUNCTION))
+    except SettingsError:
         return None
-    return method, kwargs
 
 
 def uses_verls_reward(config: Any) -> bool:
-    """Whether verl's own ``default_compute_score`` gives the score, and nothing of the user's own."""
+    """Whether verl's own ``default_compute_score`` gives the score."""
     from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
     reward = config.get("reward") or {}
     manager = reward.get("reward_manager") or {}
     known = REWARD_MANAGER.get(str(manager.get("name"))) if manager.get("source") == "register" else None
     own_function = any((node.get("custom_reward_function") or {}).get("path") for node in (reward, config))
-    own_loop = (config.actor_rollout_ref.rollout.get("agent") or {}).get(
-        "agent_loop_config_path"
-    )  # it may give a score
+    agent = config.actor_rollout_ref.rollout.get("agent") or {}
+    own_loop = agent.get("agent_loop_config_path")  # an agent loop may give the score
     return (
         getattr(known, "__module__", "").startswith(("verl.", "verl_efficiency."))
         and not own_function
@@ -71,7 +83,7 @@ def uses_verls_reward(config: Any) -> bool:
 
 
 def unknown_to_verl(sources: Iterable[Any]) -> list[Any]:
-    """Those data sources for which verl's ``default_compute_score`` has no reward, in the order given, each once."""
+    """The data sources for which verl's ``default_compute_score`` has no reward: each once, in order."""
     from verl.utils.reward_score import default_compute_score
 
     unknown_ones = []
@@ -89,52 +101,51 @@ def unknown_to_verl(sources: Iterable[Any]) -> list[Any]:
 
 
 def _check_reward_function(function: Any, config: Any) -> Iterator[str]:
-    """A reward of ours exists under the name given, takes the keyword arguments given, and will be told what it needs."""
+    """Our reward exists, its settings are right, and it gets what it needs."""
     path, name = function.get("path"), str(function.get("name"))
     module = module_name(path) or ""
     if not module.startswith(PACKAGE):
         return
     module = module.removeprefix(PACKAGE).strip(".")
     if module and module not in REWARDS:
-        yield f"reward.custom_reward_function.path: {unknown('reward', module, REWARDS)}"
+        yield f"{FUNCTION}.path: {unknown('reward', module, REWARDS)}"
         return
     if module and name not in (module, "compute_score"):
-        yield f"reward.custom_reward_function.name: {path} has {module} and compute_score, not {name!r}"
+        yield f"{FUNCTION}.name: {path} has {module} and compute_score, not {name!r}"
         return
     if not module and name not in REWARDS:
-        yield f"reward.custom_reward_function.name: {unknown('reward', name, REWARDS)}"
+        yield f"{FUNCTION}.name: {unknown('reward', name, REWARDS)}"
         return
-    method, where = REWARDS[module or name], "reward.custom_reward_function.reward_kwargs"
+    method = REWARDS[module or name]
     try:
-        settings: Any = method.build_settings(dict(function.get("reward_kwargs") or {}), where)
+        settings: Any = method.build_settings(dict(function.get("reward_kwargs") or {}), KWARGS)
     except SettingsError as error:
         yield str(error)
         return
     if method.name == "composition" and str(config.algorithm.adv_estimator) == "gdpo":
         yield from _check_components(settings, config)
-    if method.name == "repetition":
-        yield ("reward.custom_reward_function.name: repetition alone would teach the empty response; make it a term of "
-               "composition, which by default is accuracy with a little of it")  # fmt: skip
+    if problem := only_a_term(method):
+        yield f"{FUNCTION}.name: {problem}"
     manager = config.reward.reward_manager
     if settings.needs_cost and manager.source == "register" and manager.name != "efficiency":
-        yield (f"reward.reward_manager.name: {method.name} must be told what a response cost, which {manager.name} does not "
-               "do; set it to efficiency")  # fmt: skip
+        yield (f"reward.reward_manager.name: {method.name} needs the token count of each response, which {manager.name} does "
+               "not give; set it to efficiency")  # fmt: skip
     if settings.needs_cost and (config.actor_rollout_ref.rollout.get("multi_turn") or {}).get("enable", False):
         logger.warning(
-            "reward.custom_reward_function.name: %s counts what tools write as tokens of the response, since verl does not "
-            "hand the response mask to rewards; an estimator (algorithm.adv_estimator) does not count them.",
-            method.name,
+            "%s.name: %s also counts the tokens that tools write, because verl gives rewards no response mask; an estimator "
+            "(algorithm.adv_estimator) does not count them.",
+            *(FUNCTION, method.name),
         )
     for role, column in settings.columns.items():
         for files in (config.data.train_files, config.data.val_files):
-            yield from check_column(files, column, f"{where}.{role}_column")
+            yield from check_column(files, column, f"{KWARGS}.{role}_column")
 
 
 def _check_components(settings: Any, config: Any) -> Iterator[str]:
-    """verl's ``gdpo`` finds the terms of a composition that it is to normalise."""
+    """verl's ``gdpo`` gets the terms of a composition that it normalises."""
     if config.trainer.get("use_v1", False):
-        yield ("trainer.use_v1: the V1 trainer of this verl does not hand the terms of composition to the estimator gdpo, "
-               "which fails in the first step; set it to False")  # fmt: skip
+        yield ("trainer.use_v1: the V1 trainer of this verl does not give the terms of composition to the estimator gdpo, "
+               "which then fails in the first step; set it to False")  # fmt: skip
     terms = [f"term_{term.label}" for term in settings.read()]
     keys, weights = (config.algorithm.get(key) for key in (GDPO_KEYS, "gdpo_reward_weights"))
     if not keys:

@@ -1,78 +1,90 @@
-"""What ``efficiency_sync`` and a self-teacher need of verl's trainer and workers."""
+"""What ``efficiency_sync``, methods that weigh single tokens, and a self-teacher need of verl's trainer and workers."""
 
 from collections.abc import Iterator
 from typing import Any
 
-from verl_efficiency.methods.catalog import Method
-from verl_efficiency.settings import MethodSettings, SettingsError
+from verl_efficiency.adapter.checks import (
+    KL_TO_REFERENCE,
+    Need,
+    check_aggregation,
+    check_loss,
+    check_router,
+    has_teacher,
+    unmet,
+)
+from verl_efficiency.methods.catalog import Estimator
+from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl.checks.files import local_files
 
+SETTINGS, ACTOR = "algorithm.efficiency", "actor_rollout_ref.actor"
+# verl's losses that treat all tokens of a rollout alike. sapo averages over each rollout, so it spoils only token weights that
+# are scaled for a mean over all tokens.
+_OF_ROLLOUTS = {"geo_mean": "takes one ratio and one mean advantage per rollout"}
+_SCALED = {"sapo": "averages over each rollout, whatever loss_agg_mode says"}
 
-def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iterator[str]:
-    """Our trainer runs, and a method with a self-teacher finds verl set up as it needs it."""
-    from verl_efficiency.methods.routing import router_of
-    from verl_efficiency.methods.teacher import DistillationSettings
 
-    trainer = config.trainer
-    mode = (trainer.get("v1") or {}).get("trainer_mode")
-    if mode != "efficiency_sync":
+def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> Iterator[str]:
+    """Trainer, loss and workers are set up as the method needs them."""
+    actor = config.actor_rollout_ref.actor
+    mode = (config.trainer.get("v1") or {}).get("trainer_mode")
+    if settings.needs_trainer and mode != "efficiency_sync":
         yield (f"trainer.v1.trainer_mode: {method.name} needs efficiency_sync (verl>=0.9 with trainer.use_v1=True), not "
                f"{mode}; write trainer.v1.trainer_mode=efficiency_sync (`verl-efficiency train` sets it)")  # fmt: skip
-    aggregation = config.actor_rollout_ref.actor.loss_agg_mode
-    if getattr(settings, "normalise", "none") != "none" and aggregation != "token-mean":
-        yield (f"actor_rollout_ref.actor.loss_agg_mode: {method.name} is scaled for token-mean, not {aggregation}; or set "
-               "algorithm.efficiency.normalise=none")  # fmt: skip
-    loss = config.actor_rollout_ref.actor.policy_loss.loss_mode
-    if loss in ("sapo", "geo_mean"):
-        yield (f"actor_rollout_ref.actor.policy_loss.loss_mode: {method.name} works token by token, but {loss} takes means "
-               "over rollouts whatever loss_agg_mode says; leave it at vanilla")  # fmt: skip
+    teaches = has_teacher(method, settings)
+    if teaches:
+        yield from _check_worker(method, settings, config)
+    aggregation = f"{ACTOR}.loss_agg_mode"
+    yield from check_aggregation(
+        *(method, settings, actor.loss_agg_mode, aggregation),
+        f"write {aggregation}=token-mean",
+        f"set {SETTINGS}.normalise=none",
+    )
+    losses = _OF_ROLLOUTS | (_SCALED if settings.needs_trainer else {})
+    loss, key = actor.policy_loss.loss_mode, f"{ACTOR}.policy_loss.loss_mode"
+    yield from check_loss(method, settings, loss, key, losses, "leave it at vanilla")
     if mode == "efficiency_sync" and getattr(settings, "replay", 0):
         from verl_efficiency.verl import replay
 
         yield from replay.check(config)
-    if not isinstance(settings, DistillationSettings):
-        return
-    try:
-        router_of(method.own_router(), settings)
-    except SettingsError as error:
-        yield f"algorithm.efficiency.{error}"
-    worker = config.actor_rollout_ref
-    actor, engine = worker.actor, worker.actor.get("fsdp_config") or {}
-    needed: list[tuple[str, Any, tuple, str]] = [
-        ("actor.strategy", actor.strategy, ("fsdp2",), "FSDP1 keeps gathered weights from pass to pass"),
-        ("model.use_fused_kernels", worker.model.get("use_fused_kernels", False), (False,), "fused kernels give no logits"),
-        ("actor.ulysses_sequence_parallel_size", actor.get("ulysses_sequence_parallel_size", 1), (1,),
-         "sequence parallelism splits the logits"),
-        ("actor.fsdp_config.ulysses_sequence_parallel_size", engine.get("ulysses_sequence_parallel_size", 1), (1,),
-         "sequence parallelism splits the logits"),
-        ("actor.fsdp_config.pad_to_length", engine.get("pad_to_length", False), (False,), "verl hands no padded logits over"),
-        ("actor.loss_agg_mode", aggregation, ("token-mean",), "both terms of the loss share the denominator, tokens"),
-        ("actor.use_kl_loss", actor.get("use_kl_loss", False), (False,),
-         "a KL to the reference pulls routed rows away from their teacher (the papers have none)"),
+    if teaches:
+        yield from _check_teacher(method, settings, config)
+
+
+def _check_worker(method: Estimator, settings: Any, config: Any) -> Iterator[str]:
+    """The workers give the student's logits and the teacher's weights."""
+    actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
+    engine, splits = actor.get("fsdp_config") or {}, "ulysses_sequence_parallel_size"
+    needs = [
+        Need(f"{ACTOR}.strategy", actor.strategy, ("fsdp2",), "FSDP1 keeps gathered weights from pass to pass"),
+        Need("actor_rollout_ref.model.use_fused_kernels", model.get("use_fused_kernels", False), (False,),
+             "fused kernels give no logits"),
+        Need(f"{ACTOR}.{splits}", actor.get(splits, 1), (1,), "sequence parallelism splits the logits"),
+        Need(f"{ACTOR}.fsdp_config.{splits}", engine.get(splits, 1), (1,), "sequence parallelism splits the logits"),
+        Need(f"{ACTOR}.fsdp_config.pad_to_length", engine.get("pad_to_length", False), (False,),
+             "verl does not return padded logits"),
+        Need(f"{ACTOR}.use_kl_loss", actor.get("use_kl_loss", False), (False,), KL_TO_REFERENCE),
     ]  # fmt: skip
     if settings.teacher_regularization == "ema":
-        needed.append(
-            ("actor.fsdp_config.model_dtype", engine.get("model_dtype", "fp32"), ("fp32", "float32", None),
-             "an average of rounded weights does not move; or set teacher_regularization=none")
-        )  # fmt: skip
-    for key, value, allowed, reason in needed:
-        if value not in allowed:
-            yield (
-                f"actor_rollout_ref.{key}: {method.name} needs {' or '.join(map(str, allowed[:2]))}, not {value}; write "
-                f"actor_rollout_ref.{key}={allowed[0]} ({reason})"
-            )
+        dtype = engine.get("model_dtype", "fp32")
+        reason = f"an average of rounded weights does not move; or set {SETTINGS}.teacher_regularization=none"
+        needs.append(Need(f"{ACTOR}.fsdp_config.model_dtype", dtype, ("fp32", "float32", None), reason))
+    yield from unmet(method.name, needs, lambda key, value: f"write {key}={value}")
+
+
+def _check_teacher(method: Estimator, settings: Any, config: Any) -> Iterator[str]:
+    """Nobody else teaches, and the teacher can read every row."""
+    yield from check_router(method, settings, SETTINGS)
     if (config.get("distillation") or {}).get("enabled", False):
         yield f"distillation.enabled: {method.name} is its own teacher; set it to False"
     yield from _check_media(method, config.data)
-    if settings.full_logit_distillation and (config.algorithm.get("rollout_correction") or {}).get(
-        "bypass_mode", False
-    ):
-        yield ("algorithm.rollout_correction.bypass_mode: the student's most likely tokens are noted in the pass for "
-               "old_log_probs, which it leaves out; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
+    correction = config.algorithm.get("rollout_correction") or {}
+    if settings.full_logit_distillation and correction.get("bypass_mode", False):
+        yield ("algorithm.rollout_correction.bypass_mode: skips the pass for old_log_probs, in which the student's most likely "
+               "tokens are recorded; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
 
 
-def _check_media(method: Method, data: Any) -> Iterator[str]:
-    """No row of a local training file has pictures, videos or sound."""
+def _check_media(method: Estimator, data: Any) -> Iterator[str]:
+    """No row of a local training file has images, videos or audio."""
     import pyarrow.parquet as pq
 
     for file in local_files(data.train_files):

@@ -1,40 +1,31 @@
-"""Running stock verl 0.9.1 on a machine without a GPU: for tests, for the quickstart and for trying a method on a laptop.
+"""Everything that exists only to run stock verl 0.9.1 without a GPU: tests, the quickstart, a first try on a laptop.
 
-CPU mode is asked for, never guessed: it is on where the environment says ``VERL_PLATFORM=cpu``, which is verl's own variable
-for its platform. A machine without a GPU is no reason to turn it on, because the head of a GPU cluster may be one. Without the
-variable nothing here runs.
+:func:`verl_efficiency.verl.cpu_switch.cpu_mode` decides whether this package is imported at all.
 """
 
 import functools
-import importlib.util
-import os
-
-SWITCH = "VERL_PLATFORM"
-
-
-def wanted() -> bool:
-    """Whether CPU mode is on. False for verl < 0.9, which has no platforms and does not read the variable."""
-    return os.environ.get(SWITCH, "").strip().lower() == "cpu" and importlib.util.find_spec("verl.plugin") is not None
 
 
 def tell_ray_workers(config: object) -> None:
-    """Put the variable into ``ray_kwargs.ray_init.runtime_env``.
+    """Add ``VERL_PLATFORM=cpu`` to ``ray_kwargs.ray_init.runtime_env``.
 
-    A local Ray inherits the environment of the launch. The workers of a cluster that is running already do not.
+    A local Ray inherits the environment of the launch. The workers of a Ray cluster that is already running do not.
     """
     from omegaconf import OmegaConf
+
+    from verl_efficiency.verl.cpu_switch import SWITCH
 
     OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{SWITCH}", "cpu", force_add=True)  # type: ignore[arg-type]
 
 
 @functools.cache
 def activate() -> None:
-    """Register the CPU platform and the rollout ``hf`` with verl and apply the patches; a second call does nothing.
+    """Register the CPU platform and the rollout ``hf`` with verl, and apply the patches. A second call does nothing.
 
-    Runs in every Ray process, at the end of ``import verl``. Call it only where :func:`wanted` is true.
+    Every Ray process calls it at the end of ``import verl``.
 
     Raises:
-        RuntimeError: a place that is to be patched is not what verl 0.9.1 has there.
+        RuntimeError: a place to be patched does not look as in verl 0.9.1.
     """
     from verl_efficiency.verl.cpu import patches, platform
 

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from verl.workers.config import RolloutConfig
 from verl.workers.rollout.replica import TokenOutput
 
+from verl_efficiency.evaluation.sampling import Completion, Draw, generate
 from verl_efficiency.settings import SettingsError, build_settings, require, unknown
-from verl_efficiency.verl.cpu.hf_generate import Request, Sampling, generate
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class HFServer:
         self.asked_before[tuple(prompt)] += 1
         seed = (self.config.seed, self.replica_rank, self.global_steps or 0, occurrence, *prompt)
         answered = asyncio.get_running_loop().create_future()
-        request = Request(prompt, max_tokens, seed)
+        request = Completion(prompt, max_tokens, seed)
         self.waiting.append(_Waiting(request, sampling, ignore_eos, answered))
         if self.serving is None or self.serving.done():
             self.serving = asyncio.create_task(self._serve_all())
@@ -139,8 +139,8 @@ class HFServer:
 
 @dataclass(eq=False)
 class _Waiting:
-    request: Request
-    sampling: Sampling
+    request: Completion
+    sampling: Draw
     ignore_eos: bool
     answered: asyncio.Future[None]
 
@@ -150,7 +150,7 @@ class _Waiting:
 
 def read_sampling_params(
     params: Mapping[str, Any], config: RolloutConfig, prompt_length: int
-) -> tuple[Sampling, int, bool]:
+) -> tuple[Draw, int, bool]:
     """The sampling, the number of new tokens and ``ignore_eos`` that verl asks for; SettingsError for what we do not have."""
     known = {
         "temperature",
@@ -175,7 +175,7 @@ def read_sampling_params(
         raise ValueError(
             f"rollout 'hf': no room to generate (prompt of {prompt_length} tokens, max_tokens={max_tokens})"
         )
-    sampling = Sampling(
+    sampling = Draw(
         temperature=float(params.get("temperature", config.temperature)),
         top_p=float(params.get("top_p", config.top_p)),
         top_k=int(params.get("top_k", config.top_k)),

@@ -1,0 +1,151 @@
+"""Two Ray nodes: a launch is refused while the second node lacks the plugin, and trains across both once it is there.
+
+Both raylets run on this machine, each with its own folder and its own Python environment. The second environment is a virtual
+environment that holds links to everything of this one except the plugin, so the plugin is really not installed there.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.run_tree import run_tree
+from tests.e2e.training import ROOT, small_testbed, train
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+HOST = "127.0.0.1"
+SIZES = {"BATCH": 4, "GROUP": 2, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": 40, "LR": 5e-4, "STEPS": 1}
+# What a cluster that is already running must not be given.
+CLUSTER = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return listener.getsockname()[1]
+
+
+class Environment:
+    """A virtual environment beside this one, without the plugin until :meth:`install` is called."""
+
+    def __init__(self, folder: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
+        self.python = folder / "bin" / "python"
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        self.packages = folder / "lib" / version / "site-packages"
+        for entry in Path(sysconfig.get_path("purelib")).iterdir():
+            if "verl_efficiency" not in entry.name:
+                (self.packages / entry.name).symlink_to(entry)
+
+    def install(self) -> None:
+        """What ``pip install -e`` does: the metadata with the entry point, and a path to the source."""
+        (metadata,) = Path(sysconfig.get_path("purelib")).glob("verl_efficiency-*.dist-info")
+        (self.packages / metadata.name).symlink_to(metadata)
+        (self.packages / "verl_efficiency.pth").write_text(f"{ROOT}\n")
+
+
+@contextlib.contextmanager
+def raylet(name: str, folder: Path, python: Path, *options: str, source: bool) -> Iterator[None]:
+    """``ray start --block`` until the context ends, which ends every process of it.
+
+    Args:
+        source: whether the node inherits PYTHONPATH, by which these tests may find the plugin's source.
+    """
+    folder.mkdir(exist_ok=True)
+    command = [
+        *(str(python), "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={HOST}"),
+        *(f"--node-name={name}", f"--temp-dir={folder}", "--num-cpus=8", "--num-gpus=1"),
+        *("--object-store-memory=134217728", "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"),
+        *options,
+    ]
+    environment = {"RAY_ADDRESS": "", "RAY_prestart_worker_first_driver": "0", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "") if source else ""
+    stop = threading.Event()
+    runner = threading.Thread(
+        target=run_tree,
+        args=(command,),
+        kwargs={"timeout": 500, "log": folder / "log.txt", "env": environment, "stop": stop, "grace": 1.0},
+    )
+    runner.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        runner.join(60)
+
+
+def wait_for_nodes(address: str, count: int, timeout: float = 90) -> None:
+    """Until the cluster has ``count`` living nodes."""
+    from ray._raylet import GcsClient
+
+    deadline = time.monotonic() + timeout
+    alive = 0
+    while alive < count:
+        assert time.monotonic() < deadline, f"{alive} of {count} nodes after {timeout} s"
+        time.sleep(0.5)
+        with contextlib.suppress(Exception):  # the head is not up yet
+            alive = sum(node.state == 0 for node in GcsClient(address=address).get_all_node_info().values())
+
+
+def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_path_factory, monkeypatch):
+    pytest.importorskip("verl")
+    folder = tmp_path_factory.mktemp("n")  # short: Ray's sockets lie below, and such a path has at most 107 characters
+    testbed = small_testbed(folder / "data")
+    second = Environment(folder / "env")
+    port = free_port()
+    address = f"{HOST}:{port}"
+
+    def launch(name: str) -> object:
+        # From a folder of its own: Ray adds the driver's folder to the path of every worker.
+        return train(
+            "token_budget",
+            folder / name,
+            *CLUSTER,
+            *("trainer.nnodes=2", "trainer.save_freq=-1", "actor_rollout_ref.actor.use_dynamic_bsz=False"),
+            "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4",
+            "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
+            "+algorithm.efficiency.b_min=10",
+            "+algorithm.efficiency.b_max=40",
+            timeout=240,
+            **(testbed | SIZES),
+            RAY_ADDRESS=address,
+            VERL_USE_EXTERNAL_MODULES="",
+        )
+
+    first = raylet(
+        "first",
+        folder / "a",
+        Path(sys.executable),
+        "--head",
+        f"--port={port}",
+        "--include-dashboard=false",
+        source=True,
+    )
+    monkeypatch.chdir(folder)
+    with first:
+        with raylet("second", folder / "b", second.python, f"--address={address}", source=False):
+            wait_for_nodes(address, 2)
+            refused = launch("refused")
+        assert refused.run.returncode == 1, refused.run.log[-3000:]
+        (line,) = refused.lines("not installed")
+        assert "node second" in line
+        assert refused.metrics == {}
+        assert refused.run.seconds < 60
+
+        second.install()
+        with raylet("third", folder / "c", second.python, f"--address={address}", source=False):
+            wait_for_nodes(address, 2)
+            trained = launch("trained")
+    assert trained.run.returncode == 0, trained.run.log[-5000:]
+    assert sorted(trained.metrics) == [1]
+    assert len(trained.rollouts[1]) == 8
+    assert trained.lines("[token_budget]")

@@ -1,0 +1,166 @@
+"""Every command on a page runs, or says what it needs; every verdict on the grading page is what the grader says."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.unit.docs_pages import MARKS, PAGES, ROOT, added, all_blocks, blocks
+from verl_efficiency.grading import extract_answer, grade
+from verl_efficiency.methods.catalog import METHODS
+from verl_efficiency.openrlhf.options import take_options
+from verl_efficiency.testbed.prepare import prepare
+from verl_efficiency.testbed.tasks import task_named
+
+RUN = [page for page in PAGES if any((block.language, block.mark) == ("bash", "test") for block in blocks(page))]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The files that the pages speak of: raw problems, a model with its problems, stored responses, a folder of rollouts."""
+    folder = tmp_path_factory.mktemp("small")
+    task = task_named("checks")
+    prepare(task, folder, 0, {"train": 24, "test": 12})
+    (folder / "model").rename(folder / "MODEL")
+    raw = [{"question": f"What is {n} + {n}?", "answer": f"{n} + {n} = {2 * n}\n#### {2 * n}"} for n in range(1, 13)]
+    responses = [
+        {
+            "problem": number,
+            "question": f"What is {number} + {number}?",
+            "answer": str(2 * number),
+            "response": f"So it is \\boxed{{{2 * number + (sample == 2)}}}",
+            "tokens": 20 + 10 * sample + number,
+        }
+        for number in range(1, 7)
+        for sample in range(4)
+    ]
+    shorter = [row | {"tokens": row["tokens"] // 2} for row in responses]
+    for name, rows in (("gsm8k", raw), ("rows", responses), ("before", responses), ("after", shorter)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scored = [
+        {
+            "key": f"problem {number}",
+            "difficulty": number / 8,
+            "acc": float(sample != 3),
+            "tokens": 100 + 40 * number + 10 * sample,
+        }
+        for number in range(8)
+        for sample in range(4)
+    ]
+    (folder / "rollouts").mkdir()
+    (folder / "rollouts" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
+    solutions = [
+        {
+            "data_source": "mine",
+            "prompt": [{"role": "user", "content": f"{n} + {n}?"}],
+            "reward_model": {"style": "rule", "ground_truth": f"It is {2 * n}.\n#### {2 * n}"},
+            "extra_info": {"split": "train", "index": n},
+        }
+        for n in range(1, 13)
+    ]
+    pq.write_table(pa.Table.from_pylist(solutions), folder / "solutions.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_block_says_what_is_done_with_it(page):
+    for block in blocks(page):
+        if block.mark.startswith("e2e="):
+            runner = ROOT / block.mark.removeprefix("e2e=")
+            assert runner.is_file(), block.place
+            for script in re.findall(r"\b(?:recipes|tests|benchmarks)/[\w/]+\.\w+", block.text):
+                assert Path(script).name in runner.read_text(), f"{block.place}: {script} is not run by {runner.name}"
+        elif block.language in MARKS:
+            assert block.mark in MARKS[block.language], f"{block.place}: mark it as one of {MARKS[block.language]}"
+        else:
+            assert block.language in ("text", "toml", "yaml", "json"), f"{block.place}: {block.language!r}"
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+def test_commands(page, small, tmp_path):
+    """One folder for a page: what a block writes is there for the next."""
+    for file in small.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    shim = tmp_path / "bin" / "verl-efficiency"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/bash\nexec {shlex.quote(sys.executable)} -m verl_efficiency.cli "$@"\n')
+    shim.chmod(0o755)
+    path = f"{shim.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
+    for block in blocks(page):
+        if block.mark != "test":
+            continue
+        command = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else [sys.executable, "-c"]
+        done = subprocess.run(
+            [*command, block.text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{block.place}\n{block.text}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("block", all_blocks("diff", "openrlhf"), ids=lambda block: block.place)
+def test_flags_of_openrlhf(block):
+    words = shlex.split(added(block))
+    options, rest = take_options(words[words.index("verl_efficiency.openrlhf.train") + 1 :])
+    assert options.method is not None or options.reward is not None
+    assert not any("efficiency" in word for word in rest)
+
+
+def verdicts():
+    text = (ROOT / "docs" / "guides" / "grading.md").read_text()
+    rows = re.findall(r"^\| `(.+?)` \| `(.+?)` \| (right|wrong)\b", text, re.MULTILINE)
+    return [pytest.param(*row, id=f"{row[0]} for {row[1]}") for row in rows]
+
+
+@pytest.mark.parametrize(("answer", "gold", "said"), verdicts())
+def test_the_grading_page_says_what_the_grader_says(answer, gold, said):
+    verdict = grade(extract_answer(answer) if "boxed" in answer else answer, gold)
+    assert verdict.correct == (said == "right"), verdict
+
+
+def test_the_grading_page_has_examples():
+    assert len(verdicts()) >= 20
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    pytest.importorskip("material", reason="the extra `docs`")
+    out = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)],
+        cwd=ROOT,
+        env={**os.environ, "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+def test_the_site_builds_with_a_page_for_every_method(site):
+    for method in METHODS:
+        folder = "rewards" if method.hook == "reward" else "methods"
+        assert method.summary.split("`")[0][:40] in (site / folder / method.name / "index.html").read_text()
+
+
+def test_the_site_loads_nothing_from_elsewhere(site):
+    for page in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]+src=\"?(https?:[^\" >]+)", page.read_text())
+        loaded += re.findall(
+            r"<link[^>]+rel=\"?(?:stylesheet|preconnect)[^>]+href=\"?(https?:[^\" >]+)", page.read_text()
+        )
+        assert not loaded, f"{page.relative_to(site)}: {loaded}"

@@ -1,0 +1,37 @@
+"""The command ``calibrate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def calibrate_command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Rows of `evaluate --rows`, dumps of verl's trainer.rollout_data_dir, or folders of them."),
+    ],
+    quantile: Annotated[
+        float, typer.Option(help="Share of the problems that the model has already solved within budget.")
+    ] = 0.5,
+    of: Annotated[
+        str,
+        typer.Option(help="Fit the shortest correct rollout of each group, or all correct ones (the model's habit)."),
+    ] = "shortest",
+    threshold: Annotated[float, typer.Option(help="A score (acc) of at least this is correct.")] = 0.5,
+    difficulty: Annotated[
+        str,
+        typer.Option(help="data (the rows' own), group (1 - smoothed solve rate of the group), auto (data if there)."),
+    ] = "auto",
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Model folder whose tokenizer counts the tokens of a dump, which has texts only.")
+    ] = None,
+    max_response_length: Annotated[
+        int | None, typer.Option(help="The limit of the dumped run: a response of that length has no EOS to count.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = Path("calibration.png"),
+) -> None:
+    """Fit b_min and b_max of token_budget to stored rollouts, and show what tighter and looser budgets cost and save."""
+    from verl_efficiency.evaluation.calibrate import calibrate
+
+    calibrate(files, quantile, of, threshold, difficulty, tokenizer, max_response_length, out)

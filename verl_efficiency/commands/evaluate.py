@@ -1,0 +1,136 @@
+"""The commands ``evaluate MODEL``, ``evaluate task-scaling`` and ``report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from verl_efficiency.commands.options import Generating, whole_numbers, with_options
+
+Model = Annotated[
+    str, typer.Argument(help="Model folder, hub name, verl checkpoint or run folder; with --server its name there.")
+]
+
+
+@with_options
+def evaluate_command(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Problems in verl's form: .parquet, .jsonl or .json.")],
+    generating: Generating,
+    out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("evaluation.json"),
+    rows: Annotated[Path | None, typer.Option(help="Also write every response, as JSON lines.")] = None,
+    label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
+    reward: Annotated[str, typer.Option(help="accuracy, or batched_accuracy for packed prompts.")] = "accuracy",
+    limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
+) -> None:
+    """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
+    from rich.console import Console
+
+    from verl_efficiency.data.files import require_ending, require_other_file
+    from verl_efficiency.evaluation.evaluate import evaluate
+    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.tables import evaluation_table
+
+    template = generating.template()
+    require_ending(out, "--out", (".json",))
+    if rows is not None:
+        require_ending(rows, "--rows", (".jsonl",))
+    require_other_file(out, "--out", data)
+    require_other_file(rows, "--rows", data)
+    require_other_file(generating.store_file(out), "--store", data, out, rows)
+    result = evaluate(
+        model,
+        data,
+        sampling=generating.sampling(max_new_tokens),
+        reward=reward,
+        samples=generating.samples,
+        limit=limit,
+        device=generating.device,
+        dtype=generating.dtype,
+        chat_template=template,
+        label=label,
+        rows_file=rows,
+        engine=generating.engine(model, out),
+    )
+    Console().print(evaluation_table(result))
+    write_result(out, result)
+
+
+@with_options
+def task_scaling_command(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="Single problems: parquet file in verl's form.")],
+    generating: Generating,
+    problems: Annotated[
+        str | None,
+        typer.Option(help="Problems in a prompt, numbers with commas. Default: those of 1,2,3,4,6 that there are."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
+    png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
+    label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A packing setting, name=value; see `pack`. May be repeated.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, whatever the number of problems.")] = 4096,
+) -> None:
+    """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
+    from rich.console import Console
+
+    from verl_efficiency.commands.pack import packing_settings
+    from verl_efficiency.data.files import require_ending, require_other_file
+    from verl_efficiency.evaluation.plot import PICTURES, plot_scaling
+    from verl_efficiency.evaluation.report import load_scaling, write_result
+    from verl_efficiency.evaluation.tables import scaling_table
+    from verl_efficiency.evaluation.task_scaling import task_scaling
+
+    sizes = None if problems is None else sorted(set(whole_numbers(problems, "--problems")))
+    require_ending(out, "--out", (".json",))
+    if png is not None:
+        require_ending(png, "--png", PICTURES)
+    require_other_file(out, "--out", data, baseline)
+    require_other_file(generating.store_file(out), "--store", data, out, baseline)
+    others = [] if baseline is None else [load_scaling(baseline)]
+    settings = {"grouping": "random"} | packing_settings(setting)
+    template = generating.template()
+    engine = generating.engine(model, out)
+    if engine is None:
+        from verl_efficiency.evaluation.generate import transformers_engine
+
+        engine = transformers_engine(model, generating.device, generating.dtype)
+    result = task_scaling(
+        engine,
+        data,
+        sizes,
+        settings,
+        sampling=generating.sampling(max_new_tokens),
+        samples=generating.samples,
+        limit=limit,
+        chat_template=template,
+        label=label or model,
+    )
+    for one in (*others, result):
+        Console().print(scaling_table(one))
+    if png is not None:
+        plot_scaling([*others, result], png)
+        print(f"picture: {png}")
+    write_result(out, result)
+
+
+def report_command(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results of evaluate on the same problems; the first is 'before'.")
+    ],
+    log: Annotated[
+        list[str] | None,
+        typer.Option(help="LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT, a log of verl's file or console logger."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = None,
+) -> None:
+    """Print accuracy and tokens before and after, and draw the picture."""
+    from verl_efficiency.evaluation.report import report
+    from verl_efficiency.evaluation.training_log import parse_training_log
+
+    report(results, [parse_training_log(text) for text in log or []], out)

@@ -1,0 +1,127 @@
+"""Options that several commands share, as dataclasses, and the decorator that turns their fields into options."""
+
+import dataclasses
+import functools
+import inspect
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Option
+
+from verl_efficiency.settings import SettingsError, require
+
+if TYPE_CHECKING:
+    from verl_efficiency.evaluation.engines import Engine, Sampling
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A parameter of ``command`` whose type is a dataclass becomes one option per field; the command gets the dataclass."""
+    groups: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command).parameters.values():
+        if dataclasses.is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += inspect.signature(groups[parameter.name]).parameters.values()
+        else:
+            parameters.append(parameter)
+
+    @functools.wraps(command)
+    def with_fields(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field: given.pop(field) for field in inspect.signature(group).parameters})
+        command(**given)
+
+    keywords = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in parameters]
+    with_fields.__signature__ = inspect.Signature(keywords)  # type: ignore[attr-defined]
+    with_fields.__annotations__ = {parameter.name: parameter.annotation for parameter in keywords}
+    return with_fields
+
+
+@dataclass(frozen=True)
+class Generating:
+    """How responses are drawn: from a model loaded here, or from a server."""
+
+    samples: Annotated[int, Option(help="Responses per prompt.")] = 1
+    temperature: Annotated[float, Option(help="0 is greedy.")] = 1.0
+    top_p: Annotated[float, Option(help="Nucleus sampling.")] = 1.0
+    batch_size: Annotated[int, Option(help="Responses generated together.")] = 64
+    seed: Annotated[int, Option(help="Seed of the sampling.")] = 0
+    device: Annotated[str, Option(help="auto, cuda, cpu, …")] = "auto"
+    dtype: Annotated[str, Option(help="auto (float32 on the CPU, else bfloat16), float16, …")] = "auto"
+    chat_template: Annotated[str, Option(help="Further arguments of the chat template, as JSON.")] = "{}"
+    server: Annotated[
+        str | None, Option(help="Ask this OpenAI-compatible server (http://host:8000/v1); MODEL is its name there.")
+    ] = None
+    store: Annotated[
+        Path | None, Option(help="File for the server's responses. Default: OUT with .responses.jsonl.")
+    ] = None
+    concurrency: Annotated[int, Option(help="Requests to the server at a time.")] = 32
+    retries: Annotated[int, Option(help="Further tries of a request that fails (429, 5xx, time-out).")] = 4
+    timeout: Annotated[float, Option(help="Seconds for one response of the server.")] = 1800.0
+    tokenizer: Annotated[
+        str | None, Option(help="Model whose tokenizer checks the server's token counts, and counts if it gives none.")
+    ] = None
+
+    def sampling(self, max_new_tokens: int) -> "Sampling":
+        from verl_efficiency.evaluation.engines import Sampling
+
+        return Sampling(self.temperature, self.top_p, max_new_tokens, self.batch_size, self.seed)
+
+    def template(self) -> dict[str, Any]:
+        """The chat template's arguments; SettingsError if they are not JSON."""
+        try:
+            return json.loads(self.chat_template)
+        except json.JSONDecodeError as error:
+            raise SettingsError(f"--chat-template: must be JSON, got {self.chat_template!r} ({error})") from None
+
+    def store_file(self, out: Path) -> Path | None:
+        """The file for the server's responses, None without a server."""
+        require(self.server is not None or self.store is None, "--store", self.store, "used with --server")
+        return None if self.server is None else self.store or out.with_suffix(".responses.jsonl")
+
+    def engine(self, model: str, out: Path) -> "Engine | None":
+        """The engine of ``--server``, None without it."""
+        from verl_efficiency.evaluation.server import Server, server_engine
+
+        store = self.store_file(out)
+        if self.server is None or store is None:
+            require(self.tokenizer is None, "--tokenizer", self.tokenizer, "used with --server")
+            return None
+        key = os.environ.get("OPENAI_API_KEY", "none")
+        limits = (self.concurrency, self.retries, self.timeout)
+        return server_engine(Server(self.server, model, store, *limits, key, self.tokenizer))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How stored responses are read, and what is written about them."""
+
+    problem: Annotated[str | None, Option(help="Column that names the problem; dots lead inside.")] = None
+    response: Annotated[str | None, Option(help="Column of the response's text.")] = None
+    correct: Annotated[str | None, Option(help="Column of the correctness, in [0, 1].")] = None
+    answer: Annotated[str | None, Option(help="Column of the right answer: the responses are graded.")] = None
+    answer_after: Annotated[
+        str | None, Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
+    ] = None
+    answer_in_box: Annotated[bool, Option(help=r"The right answer is what the last \boxed{} of its column holds.")] = (
+        False
+    )
+    marker: Annotated[
+        str | None, Option(help="A response's answer is what follows the last such text, not \\boxed{}.")
+    ] = None
+    strip_thinking: Annotated[bool, Option(help="Read answers outside <think> blocks only.")] = False
+    tokens: Annotated[str | None, Option(help="Column of the response's tokens.")] = None
+    tokenizer: Annotated[str | None, Option(help="Model whose tokenizer counts the response's tokens.")] = None
+    out: Annotated[Path | None, Option(help="Write all numbers, as JSON.")] = None
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """``"1,2,4"`` as numbers of at least 1."""
+    parts = [part.strip() for part in text.split(",")]
+    fine = all(part.isdecimal() and int(part) for part in parts)
+    require(fine, option, text, "whole numbers of at least 1, with commas")
+    return [int(part) for part in parts]

@@ -1,0 +1,180 @@
+r"""Prepare an answer for math-verify, and refuse what it would misread.
+
+:func:`undress` removes what stands around an answer. :func:`spell_out` writes Unicode signs, ``3e8`` and ``12th`` as LaTeX.
+:func:`misread` finds answers of which math-verify reads only a part, or something else than is written: it strips a trailing
+``\text{…}`` as a unit whatever it says, reads ``3 4`` as the mixed number 7, drops the subscript of a number, and takes one
+side of ``3 = 4``. Without this check, an answer that names two candidates can earn a reward.
+"""
+
+import re
+from fractions import Fraction
+
+from verl_efficiency.grading.extract import open_boxes
+from verl_efficiency.grading.quick import PRINT, SPACE, read_number
+
+_MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)  # \( 42 \), \[ 42 \]
+_BEFORE = re.compile(  # "= 42", "\approx 42", "\large 42"
+    r"(?:\\(?:approx|therefore|displaystyle|textstyle|bf|rm|it|tiny|small|large|Large|LARGE|huge|Huge)(?![a-zA-Z])|[=≈]|\s)+"
+)
+_AFTER = re.compile(
+    r"(?:[\\,;:! ]\\|[,;\s]|\\(?=\s))+"
+)  # "42, \\"; matched on the reversed text, which keeps time linear
+# "\boldsymbol{x}", "\textcolor{red}{x}"; a \text{} only before a number, because math-verify knows words such as \text{east}.
+_AROUND = re.compile(
+    r"\\(?:boldsymbol|bm|underline|(?:text)?color\s*\{[A-Za-z]+\}|text(?:bf|it|rm)?(?=\s*\{\s*[-+]?\\?\$?\s*\.?[0-9]))"
+    r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
+)
+# The letter of an option before its text, as contests print it: "\textbf{(C)}\ 42".
+_LABEL = re.compile(
+    rf"{PRINT}\s*\{{\s*\([A-J]\)\s*\}}(?:{SPACE}){{0,8}}(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))", re.DOTALL
+)
+
+
+def undress(text: str) -> str:
+    r"""``text`` without the box, math mode or font around it, the punctuation after it, and ``=`` or a style before it.
+
+    >>> undress(r"\[ 42 \]"), undress("= 42."), undress(r"\approx \large 42"), undress(r"\(3\) or \(4\)"), undress("42...")
+    ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')
+    >>> undress(r"\textbf{(C)}\ 42"), undress(r"\textbf{(C)}")
+    ('42', '\\textbf{(C)}')
+    >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east}"), undress(r"42, \\ ")
+    ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
+    """
+    text = open_boxes(text.strip())
+    if after := _AFTER.match(text[::-1]):
+        text = text[: -after.end()]
+    if text.endswith(".") and not text.endswith(".."):
+        text = text[:-1].rstrip()
+    if math_mode := _MATH_MODE.fullmatch(text):
+        text = (math_mode[1] or math_mode[2] or "").strip()
+    for before in (_BEFORE, _LABEL):
+        text = text[found.end() :] if (found := before.match(text)) else text
+    return around[1].strip() if (around := _AROUND.fullmatch(text)) else text
+
+
+_E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")  # 2.5e-3
+_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")  # √3, √(x+1)
+_RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")  # the exponent of 10⁻³
+_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_SIGNS = str.maketrans(  # signs of mathematics only; digits and letters of other scripts stay, and are no answer
+    {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
+    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
+    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx "}
+    | {"℃": r"^\circ C"}
+    | dict.fromkeys("‐‑‒﹣－", "-")
+)
+_DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # the minus of "–5"; between two digits, a dash is a range
+_TIMES = re.compile(r"(?<=[0-9])\s?[xX]\s?(?=10\s?\^)")  # the x of "3 x 10^8"
+_ORDINAL = re.compile(  # 12th, 12^{\text{th}}
+    r"(?<![\w.,/^_{\\])([0-9]{1,15})\s?(?:\^\s?)?(?P<brace>\{\s?)?(?P<text>\\(?:text|mathrm|textsuperscript|mbox)\s?\{\s?)?"
+    r"(st|nd|rd|th)(?(text)\s?\})(?(brace)\s?\})(?![\w^])"
+)
+_NAMES = re.compile(
+    r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}"
+)  # \mathbb R
+
+
+def spell_out(text: str) -> str:
+    r"""``text`` in signs that math-verify reads.
+
+    >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
+    ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
+    """
+    if not text.isascii():
+        text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
+        text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
+        text = _DASH.sub("-", text)
+    if "\\" in text:
+        text = _NAMES.sub(_known, text)
+    text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
+    return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+
+
+def _known(name: re.Match[str]) -> str:
+    """A name as math-verify knows it. It takes ``\\mathrm{i}`` for a unit."""
+    if name[4]:
+        return f" {name[4]} "
+    return r"^\circ " if name[1] else r"\emptyset " if name[2] else f"\\mathbb{{{name[3]}}}"
+
+
+def _cardinal(ordinal: re.Match[str]) -> str:
+    """12 for 12th; 12st, which is no ordinal, stays."""
+    digits, suffix = ordinal[1], ordinal[4]
+    right = "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
+    return digits if suffix == right else ordinal[0]
+
+
+_LAYOUT = re.compile(r"\\(?:[,;:!> ]|(?:q?quad|left|right|[lc]?dots|displaystyle)(?![a-zA-Z]))|\\?\$|[~\"']|\s+")
+_AND_OR = re.compile(r",?\s*\\text\s*\{\s*(?:and|or)\s*\}")  # math-verify reads this one as a comma
+# Numbers side by side: "3 4", "(3)(4)", "5.0.0", "3c 4". The first two alternatives skip the digits of a command ("\frac 1"),
+# an exponent or a subscript.
+_ADJACENT = re.compile(
+    r"""\\[a-zA-Z]+\s*[0-9]* | [\^_]\s*-?[0-9]+
+    | (?P<bad>[0-9]\s+[0-9]
+    | [0-9]\s*\)?\s*\(\s*[0-9]+\s*\)(?!\s*[\^!])
+    | [0-9]\s*\{\s*[0-9]
+    | (?:^|[=+\-*/,;(])\s*\{\s*[0-9]+\s*\}\s*[{(]?\s*[0-9]
+    | [0-9]\s*(?!or|and)[A-Za-z]{1,8}\s*[0-9]
+    | [0-9]\.[0-9]*\.[0-9])""",
+    re.VERBOSE,
+)
+_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*_")  # 5_000
+_UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")  # the "\text{" of "5 \text{ cm}"
+_CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")  # a second answer: "or 4"
+_SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
+_ARGUMENT = re.compile(  # the "(X=2)" of "P(X=2) = 1/2", and a subscript in braces
+    r"(?:(?<![\\A-Za-z])[A-Za-z]|\\Pr|\})\s*\([^()]*\)|_\s*\{[^{}]*\}"
+)
+_INVISIBLE = re.compile(r"\\[hv]?phantom(?![a-zA-Z])")  # \phantom{3}
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # braces, and escaped signs to skip
+
+
+def misread(text: str) -> bool:
+    r"""Whether math-verify would take ``text`` for something that it does not say.
+
+    >>> [misread(text) for text in (r"3 \text{ or four}", "3 4", "5_000", "3 = 4", r"3 \boxed{4}", "3} + {4")]
+    [True, True, True, True, True, True]
+    >>> [misread(text) for text in (r"3 \text{ cm}^2", r"3 \frac{1}{2}", r"\frac 1 2", "x = 3", "P(X=2) = 3", "x_1")]
+    [False, False, False, False, False, False]
+    """
+    plain = _LAYOUT.sub(" ", text)
+    return (
+        not _balanced(text)
+        or "\\boxed" in text
+        or "\\fbox" in text
+        or _INVISIBLE.search(text) is not None
+        or _SUBSCRIPT.search(plain) is not None
+        or any(match["bad"] for match in _ADJACENT.finditer(plain))
+        or _hides_a_candidate(plain)
+        or _sides_differ(plain)
+    )
+
+
+def _balanced(text: str) -> bool:
+    """Whether the braces of a text match. In ``3} + {4``, the first would close the box that we put around it."""
+    depth = 0
+    for token in _BRACE.findall(text):
+        depth += (token == "{") - (token == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _hides_a_candidate(text: str) -> bool:
+    """Whether a trailing unit, which math-verify strips unread, holds a number or a word that joins two answers."""
+    text = _AND_OR.sub(",", text).strip()
+    unit = _UNIT.search(text)
+    ends_in_unit = text.endswith("}") or text[:-2].endswith("}")
+    return bool(unit and unit.start() > 0 and ends_in_unit and _CANDIDATE.search(text, unit.end()))
+
+
+def _sides_differ(text: str) -> bool:
+    """Whether two numbers are set equal and are not. Rounding may move a decimal by 1%, and any number by 5% after ≈."""
+    sides = _SIDES.split(_ARGUMENT.sub(" ", text))
+    numbers = [
+        number for side in sides if (number := read_number(side.strip(" ()")) or read_number(side.strip(" (){}")))
+    ]
+    tolerance = Fraction(5 if "\\approx" in text else any(number.decimal for number in numbers), 100)
+    return any(
+        abs(first.value - second.value) > tolerance * abs(first.value) for first in numbers for second in numbers
+    )
