@@ -191,7 +191,7 @@ def read_files(
 
 def _vote(answer: str | None) -> str | None:
     """The answer, spelt alike for equal numbers: 0.5 and 1/2 are one answer, 50 and 50% are not."""
-    from verl_efficiency.grading.numbers import read_number
+    from verl_efficiency.grading.quick import read_number
 
     number = None if answer is None else read_number(answer)
     if answer is None or number is None:
