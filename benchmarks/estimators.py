@@ -79,7 +79,7 @@ def main() -> None:
     rows = []
     print(f"{'estimator':<24}{'ms':>8}{'times grpo_vectorized':>24}")
     for name, median in sorted(medians.items(), key=lambda item: item[1]):
-        stateless = name == VERLS or ESTIMATORS[name].state is None
+        stateless = name == VERLS or ESTIMATORS[name].new_state() is None
         rows.append(
             {"estimator": name, "ms": round(1000 * median, 1), "ratio": round(median / base, 2), "stateless": stateless}
         )

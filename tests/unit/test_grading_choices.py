@@ -44,7 +44,7 @@ WITH_ITS_TEXT = [
         "Option C) 12",
     ),
     *("(c) a right triangle", "c) a right triangle", r"\boxed{(C) 12}"),
-    # capital letters that belong to what the option says
+    # capital letters that belong to the text of the option
     *(
         "C. I and III only",
         "(C) I, II and III",
@@ -71,7 +71,7 @@ WITH_ITS_TEXT = [
         "(C) x^A",
     ),
     *("(C) The sum of A and B", "(C) A Right Triangle"),
-    # words that join or deny, within what the option says
+    # words that join or deny, within the text of the option
     *(
         "(C) Not enough information",
         "C: not a function",

@@ -1,4 +1,4 @@
-"""Grading in Ray workers, where reward functions run: in threads, off the main thread, and killed at any moment."""
+"""Grading in Ray workers, where reward functions run: in threads, and killed at any moment."""
 
 import os
 import time

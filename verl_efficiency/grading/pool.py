@@ -21,9 +21,8 @@ from verl_efficiency.settings import require
 
 logger = logging.getLogger(__name__)
 
-# Seconds between a worker's own deadline and the moment its parent kills it.
-GRACE = 0.25
-START_SECONDS = 120
+GRACE = 0.25  # seconds after a worker's own deadline until its parent kills it
+START_SECONDS = 120  # within which a worker must be ready
 # The child gets the import path of this process, so a file in the working directory cannot shadow a module.
 _START = (
     "import sys; sys.path[:] = sys.argv[2].splitlines(); "
@@ -154,7 +153,7 @@ class Pool:
         if self.failure:
             raise self.failure
         if self.closed:
-            raise GradingError("grading: the pool was shut down while this answer was being graded; grade it again.")
+            raise GradingError("grading: the pool was shut down while it graded this answer; grade it again.")
         try:
             return self.idle.pop()
         except IndexError:  # every running worker is busy

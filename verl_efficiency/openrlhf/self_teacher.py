@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from verl_efficiency.data.openrlhf import read_label
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
@@ -59,7 +59,7 @@ class SelfTeacher:
 
     def __init__(self, maker: Any) -> None:
         self.maker, self.args = maker, maker.args
-        self.method: Method = maker.method
+        self.method: Estimator = maker.method
         self.settings: DistillationSettings = maker.method_settings
 
     def teach(

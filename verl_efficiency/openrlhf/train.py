@@ -10,14 +10,12 @@ import json
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
 from verl_efficiency.methods.own import offers
-from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, take_options
 from verl_efficiency.settings import SettingsError
 
@@ -68,6 +66,8 @@ def launch(arguments: Sequence[str], **classes: type) -> None:
             raise SettingsError("\n".join(["this run would not do what its flags say:", *problems]))
         start_up.warn(args, options)
         args.efficiency = start_up.prepared(args, options)
+        if options.reward is not None:
+            args.train.agent_func_path = start_up.reward_file(options.reward)  # argparse has made it a plain text
         return args
 
     config.hierarchize = hierarchize
@@ -77,7 +77,9 @@ def launch(arguments: Sequence[str], **classes: type) -> None:
 
 def help_text(arguments: Sequence[str]) -> str:
     """Our flags; with a method among ``arguments``, its settings."""
-    with_file = sorted(file.stem for file in Path(rewards.__file__).parent.glob("[a-z]*.py"))
+    from verl_efficiency.openrlhf.start_up import not_alone
+
+    with_defaults = sorted(name for name in REWARDS if not_alone(name) is None)
     lines = [
         "usage: python -m verl_efficiency.openrlhf.train --efficiency.method NAME [--efficiency.<setting> VALUE …]",
         "           [--efficiency.reward NAME] <flags of OpenRLHF>",
@@ -85,7 +87,7 @@ def help_text(arguments: Sequence[str]) -> str:
         f"{ROOT}.method   which method computes the advantages (null: OpenRLHF itself):",
         *(f"    {name:18s} {method.summary}" for name, method in ESTIMATORS.items()),
         *(f"    {name:18s} {method.owner}" for name, method in offers().methods.items()),
-        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(with_file)}",
+        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(with_defaults)}",
         f"{ROOT}.<name>   a setting of the method; --help after {ROOT}.method NAME lists them",
     ]
     given = [argument for argument in arguments if argument not in ("-h", "--help")]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
@@ -44,7 +44,7 @@ def register(core_algos: Any) -> None:
                 core_algos.register_adv_est(name)(estimator)
 
 
-def read_settings(method: Method, algorithm: Any) -> MethodSettings:
+def read_settings(method: Estimator, algorithm: Any) -> MethodSettings:
     """The settings of ``method`` from verl's ``algorithm`` node.
 
     verl's own switch counts too: with ``algorithm.norm_adv_by_std_in_grpo=False`` the group advantage ``grpo`` is ``dr_grpo``.
@@ -81,7 +81,7 @@ class _Yielding:
     __hash__ = object.__hash__
 
 
-def make_estimator(method: Method) -> Callable[..., tuple[Tensor, Tensor]]:
+def make_estimator(method: Estimator) -> Callable[..., tuple[Tensor, Tensor]]:
     """``method`` as verl calls it."""
 
     @torch.no_grad()
@@ -111,7 +111,7 @@ def build_rollouts(
     scores_B: Tensor,
     lengths_B: Tensor,
     uids_B: np.ndarray,
-    method: Method,
+    method: Estimator,
     settings: MethodSettings,
     step: run.Step | None,
     mask_BL: Tensor | None = None,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.cost import count_tool_tokens, count_turns, priced
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
@@ -53,7 +53,7 @@ def current_step() -> Step | None:
     return _step
 
 
-def report(method: Method, metrics: dict[str, float]) -> None:
+def report(method: Estimator, metrics: dict[str, float]) -> None:
     """The metrics of an estimator: into the step's metrics if the trainer is ours, else one line in the driver's log."""
     if _step is None:
         print(f"[{method.name}] " + " ".join(f"{key}={value:.4g}" for key, value in metrics.items()), flush=True)
@@ -66,7 +66,7 @@ def reported() -> dict[str, float]:
     return dict(_metrics)
 
 
-def state_of(method: Method) -> Any:
+def state_of(method: Estimator) -> Any:
     """The state of ``method`` in this process; a fresh one at first."""
     if method.name not in _states:
         _states[method.name] = method.new_state()

@@ -20,7 +20,7 @@ from transfer_queue import KVBatchMeta
 from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 
 from verl_efficiency.methods import distillation
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
 from verl_efficiency.methods.routing.variance_routing import StoredResponses
@@ -35,7 +35,7 @@ logger = logging.getLogger("verl_efficiency")
 class SelfTeacher:
     """Called by the trainer, in this order: ``start`` once; ``route``, ``teach``, ``update`` in every step."""
 
-    def __init__(self, method: Method, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
+    def __init__(self, method: Estimator, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
         self.method, self.settings, self.config, self.tokenizer = method, settings, config, tokenizer
         self.temperature = config.actor_rollout_ref.rollout.temperature
         self.compared = False

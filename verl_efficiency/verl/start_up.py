@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import open_dict
 
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.concern import concerns_us
@@ -113,7 +113,7 @@ def prepare(config: Any) -> None:
         _save_state(method, config.trainer)
 
 
-def _save_state(method: Method, trainer: Any) -> None:
+def _save_state(method: Estimator, trainer: Any) -> None:
     """Have the state saved with the checkpoints, or say that it is not."""
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):
