@@ -64,7 +64,7 @@ run() {
   fi
   echo "python -m verl.trainer.main_ppo …, $STEPS steps; the whole log: $log"
   rm -rf "${RUNS:?}/$NAME"
-  bash "recipes/verl/$recipe.sh" "${toy[@]}" trainer.save_freq="$STEPS" "$@" > "$log" 2>&1 &
+  bash recipes/verl/train.sh "$recipe" "${toy[@]}" trainer.save_freq="$STEPS" "$@" > "$log" 2>&1 &
   local trainer=$!
   trap 'kill $trainer 2> /dev/null || true' INT TERM EXIT
   python -m verl_efficiency.evaluation.watch "$RUNS/$NAME/metrics.jsonl" --steps "$STEPS" --pid "$trainer"

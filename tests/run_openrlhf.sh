@@ -31,7 +31,7 @@ run() {
   shift 3
   echo "training: $NAME"
   # Importance correction has vLLM report its log-probabilities, with which ours are compared.
-  timeout -k 10 "${LIMIT:-400}" bash "recipes/openrlhf/$recipe.sh" --actor.lr_scheduler constant --actor.lr_warmup_ratio 0 \
+  timeout -k 10 "${LIMIT:-400}" bash recipes/openrlhf/train.sh "$recipe" --actor.lr_scheduler constant --actor.lr_warmup_ratio 0 \
     --algo.advantage.is_correction_level token --algo.advantage.is_correction_mode clip "$@" > "$runs/$NAME.log" 2>&1 &
   trainer=$!
   local status=0

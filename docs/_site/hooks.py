@@ -22,10 +22,10 @@ PICTURES = ("benchmarks/results/quickstart.png", "benchmarks/results/pareto.png"
 
 
 def on_config(config):
+    reference = next(entry["Reference"] for entry in config.nav if "Reference" in entry)
     for title, folder in (("Rewards", "rewards"), ("Methods", "methods")):
         names = sorted(path for path in generate.pages() if path.startswith(f"{folder}/") and "index" not in path)
-        pages = [{"All": f"{folder}/index.md"}, *({Path(path).stem: path} for path in names)]
-        config.nav.insert(2, {title: pages})
+        reference.insert(0, {title: [f"{folder}/index.md", *({Path(path).stem: path} for path in names)]})
     return config
 
 

@@ -66,8 +66,8 @@ def overrides(recipe: Recipe) -> list[str]:
 
 
 def run(name: str, recipe: Recipe, data: Path, more: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """``recipes/verl/METHOD.sh``; with ``DRY_RUN="1"`` its output is captured."""
-    command = ["bash", str(ROOT / "recipes" / "verl" / f"{recipe.method}.sh"), *overrides(recipe), *more]
+    """``recipes/verl/train.sh METHOD``; with ``DRY_RUN="1"`` its output is captured."""
+    command = ["bash", str(ROOT / "recipes" / "verl" / "train.sh"), recipe.method, *overrides(recipe), *more]
     values = {**os.environ, **variables(name, recipe, data), **environment}
     captured = "DRY_RUN" in environment
     return subprocess.run(command, env=values, check=False, text=True, stdout=subprocess.PIPE if captured else None)

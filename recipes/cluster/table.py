@@ -35,10 +35,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One launch: ``recipes/verl/METHOD.sh`` with these variables and overrides.
+    """One launch: ``recipes/verl/train.sh METHOD`` with these variables and overrides.
 
     Attributes:
-        method: a script of recipes/verl.
+        method: its name, or that of a script of recipes/verl.
         model, machine: keys of the tables below.
         train, val: names of recipes/cluster/data.py.
         prompt, response: token limits.

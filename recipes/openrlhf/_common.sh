@@ -1,18 +1,19 @@
-# Sourced by every recipe: `train` is a stock launch of OpenRLHF with the flags that all recipes share, the recipe's own after
-# them, and whatever you add on the command line last. Each of the variables below has a default or is asked for.
+# Sourced by every recipe. `train` launches stock OpenRLHF with the flags that all recipes share, then those of the recipe, then
+# what you add on the command line; the last one counts. A variable without a default is asked for.
 #
 #   MODEL            the model to train: a folder or a hub name
 #   TRAIN            a .jsonl file from `verl-efficiency pack --format openrlhf`
 #   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
-#   GPUS             GPUs of the node, half of them for vLLM; GPUS=0 trains on the CPU (for tests and toy models)
+#   GPUS             GPUs of the node, half of them for vLLM; GPUS=0 trains on the CPU (tests and toy models)
 #   BATCH, GROUP     prompts per step and rollouts per prompt
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
 #   LR, STEPS        learning rate; training steps (empty: one epoch; TRAIN must hold STEPS · BATCH prompts)
 #   MICRO            rollouts of one forward or backward pass
-#   REWARD           one of our rewards (accuracy), or a file of yours with an AgentExecutor, see
-#                    verl_efficiency/openrlhf/reward.py; empty: name one yourself, with the stock flags
+#   REWARD           one of our rewards (accuracy), or your own file with an AgentExecutor, see
+#                    verl_efficiency/openrlhf/reward.py; empty: you name the reward with the stock flags
 
 recipes_openrlhf=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source "$recipes_openrlhf/../_train_method.sh"
 
 train() {
   : "${MODEL:?set MODEL to the model to train, a folder or a hub name}"
@@ -49,7 +50,7 @@ train() {
     flags+=(--data.max_samples "$((STEPS * batch))")
   fi
   if ((gpus % 2)); then
-    echo "GPUS: must be even, half of them are for vLLM, got $gpus" >&2
+    echo "GPUS: must be even, because half of them are for vLLM; got $gpus" >&2
     return 2
   fi
   mkdir -p "$folder"

@@ -38,7 +38,7 @@ if [[ ! -f $RUNS/$NAME/model/model.safetensors ]]; then
   ray_folder=$(mktemp -d)
   trainer=
   trap '[[ -n $trainer ]] && kill "$trainer" 2> /dev/null; rm -rf "$ray_folder"' EXIT
-  RAY_TMPDIR=$ray_folder timeout -k 10 1800 bash recipes/openrlhf/token_budget.sh --train.seed "$((SEED + 42))" \
+  RAY_TMPDIR=$ray_folder timeout -k 10 1800 bash recipes/openrlhf/train.sh token_budget --train.seed "$((SEED + 42))" \
     --actor.lr_warmup_ratio 0.1 --efficiency.difficulty data --efficiency.b_min 11 --efficiency.b_max 41 > "$log" 2>&1 &
   trainer=$!
   # One line of the log per step, until the training ends.

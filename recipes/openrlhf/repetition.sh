@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Correctness, less a penalty for n-grams that a response repeats.
-# `verl-efficiency methods repetition` lists the settings of the penalty; for others set REWARD to a copy of
-# composition_reward.py. The variables are explained in _common.sh.
+# Correctness minus a penalty for repeated n-grams. For other weights, set REWARD to a copy of composition_reward.py.
+# `verl-efficiency methods repetition` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

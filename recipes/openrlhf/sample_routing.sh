@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A wrong rollout with a correct sibling learns from the self-teacher, everything else by GRPO (SRPO).
-# As SRPO publishes it: learning rate 5e-6, 32 prompts, clip-high 0.28. Departs from it: no token importance weights, which are not
-# applied to the teacher's term here.
-# `verl-efficiency methods sample_routing` lists the settings. The variables are explained in _common.sh.
+# SRPO: a wrong rollout with a correct sibling learns from the self-teacher, all others by GRPO.
+# As published: learning rate 5e-6, 32 prompts, clip-high 0.28. Not as published: no token importance weights, because OpenRLHF
+# would not apply them to the teacher's term.
+# `verl-efficiency methods sample_routing` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Every rollout with a correct sibling learns from the self-teacher (SDPO).
-# As SDPO publishes it: learning rate 1e-5, 32 prompts. Departs from it: no token importance weights, which are not applied to the
-# teacher's term here.
-# `verl-efficiency methods self_distillation` lists the settings. The variables are explained in _common.sh.
+# SDPO: every rollout with a correct sibling learns from the self-teacher.
+# As published: learning rate 1e-5, 32 prompts. Not as published: no token importance weights, because OpenRLHF would not apply them
+# to the teacher's term.
+# `verl-efficiency methods self_distillation` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

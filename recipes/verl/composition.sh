@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A reward made of others: a list of terms with weights; a term may be a function of your own, pkg://module:function.
-# `verl-efficiency methods composition` lists the settings. The variables are explained in _common.sh.
+# A weighted sum of rewards. TERMS lists them; a term may be your own function, pkg://module:function.
+# `verl-efficiency methods composition` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A method of your own: SHAPER is the path of a function (my_package.my_module.my_function) that can be imported here.
-# `verl-efficiency methods custom` says what it takes and returns. The variables are explained in _common.sh.
+# Your own method. SHAPER is the path of a function (my_package.my_module.my_function) that can be imported here.
+# `verl-efficiency methods custom` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

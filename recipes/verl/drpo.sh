@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Correct rollouts compare by length with each other only, and with the wrong ones by correctness only.
-# Its loss takes the mean over the tokens of each rollout.
-# `verl-efficiency methods drpo` lists the settings. The variables are explained in _common.sh.
+# Correct rollouts compete by length only with each other. DRPO's loss takes the mean over the tokens of each rollout.
+# `verl-efficiency methods drpo` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A bonus for short thinking and one for a short answer, each relative to the group. For models that think in <think> tags.
-# `verl-efficiency methods grlc` lists the settings. The variables are explained in _common.sh.
+# A bonus for short thinking and one for a short answer, for models that think in <think> tags. Our trainer counts the thinking.
+# `verl-efficiency methods grlc` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Correctness, less a penalty for n-grams that a response repeats.
-# `verl-efficiency methods repetition` lists the settings of the penalty. The variables are explained in _common.sh.
+# Correctness minus WEIGHT times the share of repeated n-grams.
+# `verl-efficiency methods repetition` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

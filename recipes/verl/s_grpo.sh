@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# GRPO that learns from a random part of the tokens of each rollout, by their mean over each rollout.
-# `verl-efficiency methods s_grpo` lists the settings. The variables are explained in _common.sh.
+# GRPO on a random part of the tokens. S-GRPO's loss takes the mean over the kept tokens of each rollout.
+# `verl-efficiency methods s_grpo` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# A wrong rollout with a correct sibling learns from the self-teacher, everything else by GRPO (SRPO).
-# As SRPO publishes it: learning rate 5e-6, 32 prompts, clip-high 0.28, and weights of at most 2 for the tokens that trainer and
-# rollout see differently. Departs from it: no warm-up (SRPO: actor_rollout_ref.actor.optim.lr_warmup_steps=10).
-# `verl-efficiency methods sample_routing` lists the settings. The variables are explained in _common.sh.
+# SRPO: a wrong rollout with a correct sibling learns from the self-teacher, all others by GRPO.
+# As published: learning rate 5e-6, 32 prompts, clip-high 0.28, token importance weights of at most 2 between trainer and rollout.
+# Not as published: no warm-up (SRPO: actor_rollout_ref.actor.optim.lr_warmup_steps=10).
+# `verl-efficiency methods sample_routing` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

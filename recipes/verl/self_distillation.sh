@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Every rollout with a correct sibling or feedback learns from the self-teacher (SDPO).
-# As SDPO publishes it: learning rate 1e-5, 32 prompts, and weights of at most 2 for the tokens that trainer and rollout see
-# differently.
-# `verl-efficiency methods self_distillation` lists the settings. The variables are explained in _common.sh.
+# SDPO: every rollout with a correct sibling or feedback learns from the self-teacher.
+# As published: learning rate 1e-5, 32 prompts, token importance weights of at most 2 between trainer and rollout.
+# `verl-efficiency methods self_distillation` shows the settings; _common.sh explains the variables.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 

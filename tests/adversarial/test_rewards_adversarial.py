@@ -12,38 +12,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.rewards_of_ours import SINGLE, TOLD, score
 from verl_efficiency.methods.catalog import REWARDS
 
 TRUTHS = ["4", "9", r"\frac{1}{2}"]
-TOLD = {
-    **{"index": 0, "response_tokens": 50, "response_limit": 100, "truncated": False, "difficulty": 0.5},
-    **{"target_tokens": 50, "length_level": "long"},
-}
-SINGLE = [
-    "accuracy",
-    "cosine",
-    "lcpo_exact",
-    "lcpo_max",
-    "length_levels",
-    "stop_properly",
-    "token_budget",
-    "composition",
-]
-SETTINGS = {"token_budget": {"b_min": 100, "b_max": 200}}
 
 
 def single(name, text, truth="4", **given):
-    return REWARDS[name].function()("hostile", text, truth, TOLD, **(SETTINGS.get(name, {}) | given))
+    return score(name, text, truth, **given)
 
 
 def batched(text, truths=TRUTHS, told=None, **given):
     return REWARDS["batched_accuracy"].function()(
         "hostile", text, json.dumps(truths), TOLD if told is None else told, format_weight=0, **given
     )
-
-
-def test_no_reward_is_forgotten():
-    assert {*SINGLE, "batched_accuracy", "repetition"} == set(REWARDS)
 
 
 # Packed problems
@@ -117,10 +99,10 @@ def test_what_verl_may_hand_over_beside_the_text(told):
     assert (result["acc"], result["correct_by_problem"]) == (1, "111")
 
 
-@pytest.mark.parametrize("name", [*SINGLE, "batched_accuracy", "repetition"])
+@pytest.mark.parametrize("name", list(REWARDS))
 @pytest.mark.parametrize("response", [None, b"\\boxed{4}", 4, ["\\boxed{4}"]])
 def test_a_response_that_is_no_text_is_refused_in_one_line(name, response):
-    with pytest.raises(ValueError, match=r"solution_str of data source 'hostile', index 0: must be a text, got"):
+    with pytest.raises(ValueError, match=r"solution_str of data source 'sums', index 0: must be a text, got"):
         single(name, response)
 
 

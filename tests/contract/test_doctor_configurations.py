@@ -62,7 +62,11 @@ GOOD = {
     "a difficulty column": (BUDGET, *FIXED, E + "difficulty=data", E + "difficulty_column=extra_info.difficulty"),
     "the running solve rate": (BUDGET, E + "difficulty=running", *ACCURACY),
     "dr_grpo by verl's switch": (BUDGET, "algorithm.norm_adv_by_std_in_grpo=False", *ACCURACY),
-    "any shaper": ("algorithm.adv_estimator=length_shaped", E + "shaper=laser", *ACCURACY),
+    "a function by its path": (
+        "algorithm.adv_estimator=custom",
+        E + "shaper=verl_efficiency.methods.shaping.laser.laser",
+        *ACCURACY,
+    ),
     "decoupled": ("algorithm.adv_estimator=kimi", E + "combine=decoupled", *ACCURACY),
     "hapo": ("algorithm.adv_estimator=hapo", *ACCURACY),
     "s_grpo": ("algorithm.adv_estimator=s_grpo", *ACCURACY),
@@ -140,8 +144,12 @@ MISTAKES = {
         (KWARGS + "strip_thinking=True",),
     ),
     "settings for verl's estimator": Mistake(
-        ACCURACY, (GRPO, E + "shaper=laser"), "algorithm.efficiency:", "set it to one of length_shaped",
-        ("algorithm.adv_estimator=length_shaped", E + "shaper=laser"),
+        ACCURACY, (GRPO, E + "target_length=100"), "algorithm.efficiency:", "set it to one of laser",
+        ("algorithm.adv_estimator=laser", E + "target_length=100"),
+    ),
+    "an estimator that was removed": Mistake(
+        ACCURACY, ("algorithm.adv_estimator=length_shaped", E + "shaper=laser"), "algorithm.adv_estimator:",
+        "length_shaped was removed", ("algorithm.adv_estimator=laser",),
     ),
     "settings of another estimator": Mistake(
         ACCURACY, ("algorithm.adv_estimator=laser", E + "initial_price=0.1"), "algorithm.efficiency:",

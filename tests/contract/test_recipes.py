@@ -1,6 +1,6 @@
-"""Every recipe is a launch that verl and our start-up check accept: no key is misspelt or dead.
+"""verl and our start-up check accept every launch ``recipes/verl/train.sh NAME``: no key is misspelt or dead.
 
-A recipe is run by bash as it stands, with a ``python3`` in front of the real one that writes its arguments down. All go
+The script is run by bash as it stands, with a ``python3`` in front of the real one that writes its arguments down. All go
 through ``verl.trainer.main_ppo`` with ``--cfg job``, one after the other in one process (12 s for its imports, 0.6 s for
 each), and what that prints goes through :func:`verl_efficiency.verl.start_up.check`.
 """
@@ -8,6 +8,7 @@ each), and what that prints goes through :func:`verl_efficiency.verl.start_up.ch
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,11 @@ from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 from verl_efficiency.methods.catalog import ESTIMATORS, METHODS
 from verl_efficiency.verl import start_up
 
-RECIPES = sorted(
-    path for path in (Path(__file__).parents[2] / "recipes" / "verl").glob("*.sh") if not path.name.startswith("_")
-)
-every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-SHIM = """#!/bin/bash
+FOLDER = Path(__file__).parents[2] / "recipes" / "verl"
+NAMES = sorted({method.name for method in METHODS})
+every_name = pytest.mark.parametrize("name", NAMES)
+SHIM = f"""#!/bin/bash
+[[ "$*" == *verl_efficiency.methods.launch* ]] && exec {sys.executable} "$@"
 printf '%s\\0' "$@" > "$RECORD"
 """
 
@@ -49,18 +50,23 @@ json.dump(printed, open(os.environ["PRINTED"], "w"))
 
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory):
-    """Run a recipe; the arguments that it gives to ``python3``."""
+    """Run ``train.sh``: the arguments that it gives to ``python3``, or the failed process."""
     folder = tmp_path_factory.mktemp("launch")
     shim = folder / "bin" / "python3"
     shim.parent.mkdir()
     shim.write_text(SHIM)
     shim.chmod(0o755)
 
-    def arguments(recipe, *more, **environment):
+    def arguments(name, *more, **environment):
         record = folder / "arguments"
         known = {"PATH": f"{shim.parent}:{os.environ['PATH']}", "RECORD": str(record), "RUNS": str(folder / "runs")}
         known |= {"MODEL": "/nowhere/model", "TRAIN": "/nowhere/train.parquet", "VAL": "/nowhere/val.parquet"}
-        subprocess.run(["bash", str(recipe), *more], env={**os.environ, **known, **environment}, check=True, timeout=60)
+        command = ["bash", str(FOLDER / "train.sh"), name, *more]
+        done = subprocess.run(
+            command, env={**os.environ, **known, **environment}, capture_output=True, text=True, timeout=60
+        )
+        if done.returncode:
+            return done
         return record.read_text().split("\0")[:-1]
 
     return arguments
@@ -68,13 +74,12 @@ def launch(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def printed(launch, fresh, tmp_path_factory):
-    """What ``main_ppo --cfg job`` makes of every recipe, of one on the CPU in both ways, and of two mistakes."""
-    launches = {recipe.stem: launch(recipe)[2:] for recipe in RECIPES}
-    laser = next(recipe for recipe in RECIPES if recipe.stem == "laser")
-    launches["on the CPU"] = launch(laser, GPUS="0")[2:]
-    launches["on the CPU with vLLM"] = launch(laser, GPUS="0", ROLLOUT="vllm")[2:]
-    launches["misspelt"] = launch(laser, "algorithm.adv_estimater=grpo")[2:]
-    launches["added twice"] = launch(laser, "+algorithm.gamma=1.0")[2:]
+    """What ``main_ppo --cfg job`` makes of every method, of one on the CPU in both ways, and of two mistakes."""
+    launches = {name: launch(name)[2:] for name in NAMES}
+    launches["on the CPU"] = launch("laser", GPUS="0")[2:]
+    launches["on the CPU with vLLM"] = launch("laser", GPUS="0", ROLLOUT="vllm")[2:]
+    launches["misspelt"] = launch("laser", "algorithm.adv_estimater=grpo")[2:]
+    launches["added twice"] = launch("laser", "+algorithm.gamma=1.0")[2:]
     folder = tmp_path_factory.mktemp("main_ppo")
     (folder / "launches.json").write_text(json.dumps(launches))
     done = fresh(MAIN_PPO, cwd=folder, LAUNCHES=str(folder / "launches.json"), PRINTED=str(folder / "printed.json"))
@@ -84,8 +89,8 @@ def printed(launch, fresh, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def common_paths(launch):
-    """The keys that all recipes set."""
-    return set.intersection(*({path_of(override) for override in launch(recipe)[2:]} for recipe in RECIPES))
+    """The keys that all launches set."""
+    return set.intersection(*({path_of(override) for override in launch(name)[2:]} for name in NAMES))
 
 
 def path_of(override: str) -> str:
@@ -99,15 +104,17 @@ def config_of(printed, name):
     return config
 
 
-@every_recipe
-def test_verl_and_the_start_up_check_accept_it(recipe, launch, printed):
-    assert launch(recipe)[1] == "verl.trainer.main_ppo"
-    config = config_of(printed, recipe.stem)
+@every_name
+def test_verl_and_the_start_up_check_accept_it(name, launch, printed):
+    assert launch(name)[1] == "verl.trainer.main_ppo"
+    config = config_of(printed, name)
     assert start_up.check(config) == []
     assert config.algorithm.adv_estimator in ADV_ESTIMATOR_REGISTRY
-    assert config.trainer.experiment_name == recipe.stem
-    if recipe.stem in ESTIMATORS:
-        assert config.algorithm.adv_estimator == recipe.stem
+    assert config.trainer.experiment_name == name
+    if name in ESTIMATORS:
+        assert config.algorithm.adv_estimator == name
+    elif name != "repetition":  # a term of composition
+        assert config.reward.custom_reward_function.name == name
 
 
 @pytest.mark.parametrize("way", ["on the CPU", "on the CPU with vLLM"])
@@ -122,11 +129,11 @@ def test_main_ppo_refuses_what_is_misspelt_or_added_twice(printed):
     assert "An item is already at 'algorithm.gamma'" in printed["added twice"]["refused"]
 
 
-@every_recipe
-def test_each_key_of_its_own_would_be_caught_misspelt(recipe, launch, common_paths, compose):
+@every_name
+def test_each_key_of_its_own_would_be_caught_misspelt(name, launch, common_paths, compose):
     """By verl's configuration, or, where the recipe adds the key (``+``), by the start-up check with the right name."""
     common, own = [], []
-    for override in launch(recipe)[2:]:
+    for override in launch(name)[2:]:
         path = path_of(override)
         (common if path in common_paths and path not in map(path_of, common) else own).append(override)
     assert own
@@ -143,18 +150,28 @@ def test_each_key_of_its_own_would_be_caught_misspelt(recipe, launch, common_pat
                 compose(*common, *others, misspelt)
 
 
-@every_recipe
-def test_what_comes_on_the_command_line_has_the_last_word(recipe, launch):
-    assert launch(recipe, "data.train_batch_size=4")[-1] == "data.train_batch_size=4"
+@every_name
+def test_what_comes_on_the_command_line_has_the_last_word(name, launch):
+    assert launch(name, "data.train_batch_size=4")[-1] == "data.train_batch_size=4"
 
 
-def test_every_method_has_a_recipe_and_every_recipe_a_method():
-    assert {f"recipes/verl/{recipe.name}" for recipe in RECIPES} == {method.recipe for method in METHODS}
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("kimmi", ["'kimmi'", "'kimi'"]), ("batched_acuracy", ["'batched_accuracy'"]), ("length_shaped", ["kimi"]),
+     ("train", ["'train'"]), ("_common", ["'_common'"])],
+)  # fmt: skip
+def test_a_wrong_name_stops_with_the_closest_one(name, words, launch):
+    done = launch(name)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert all(word in done.stderr for word in words)
 
 
-@pytest.mark.parametrize("shaper", ["kimi", "laser_d", "hapo"])
-def test_length_shaped_takes_any_shaper(shaper, launch, compose):
-    recipe = next(recipe for recipe in RECIPES if recipe.stem == "length_shaped")
-    config = compose(*launch(recipe, SHAPER=shaper)[2:])
-    assert config.algorithm.efficiency.shaper == shaper
-    assert start_up.check(config) == []
+def test_without_a_name_it_prints_the_names(launch):
+    done = launch("")
+    assert done.returncode == 2
+    assert set(NAMES) <= set(done.stdout.split())
+
+
+def test_a_script_of_its_own_belongs_to_a_method():
+    assert {path.stem for path in FOLDER.glob("[a-z]*.sh")} - {"train"} <= set(NAMES)

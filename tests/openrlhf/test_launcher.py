@@ -37,7 +37,7 @@ def test_the_limit_on_tokens_is_handed_over(stock):
 def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
     args = parse(["--efficiency.reward", "accuracy", "--algo.advantage.estimator", "rloo", *stock])
     assert args.efficiency == Options(reward="accuracy")
-    assert args.train.agent_func_path.endswith("verl_efficiency/openrlhf/rewards/accuracy.py")
+    assert args.train.agent_func_path == start_up.reward_file("accuracy")
     assert args.algo.advantage.estimator == "rloo"
 
 

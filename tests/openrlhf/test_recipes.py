@@ -1,26 +1,28 @@
-"""Every recipe is a launch that the real command line of OpenRLHF and our checks accept."""
+"""Every method's launch, ``recipes/openrlhf/train.sh NAME``, is one that OpenRLHF's command line and our checks accept."""
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.catalog import ESTIMATORS, METHODS
 from verl_efficiency.openrlhf.start_up import reward_file
 
 from .conftest import ROOT, WARM_START
 from .launching import parse
 
 FOLDER = ROOT / "recipes" / "openrlhf"
-RECIPES = sorted(path for path in FOLDER.glob("*.sh") if path.stem not in ("_common", "_environment", "quickstart_cpu"))
-SHIM = """#!/bin/bash
+NAMES = sorted({method.name for method in METHODS})
+SHIM = f"""#!/bin/bash
+[[ "$*" == *verl_efficiency.methods.launch* ]] && exec {sys.executable} "$@"
 printf '%s\\0' "$@" > "$RECORD"
 """
 
 
-def launch_of(recipe: Path, folder: Path, *more: str, **variables: str) -> list[str]:
-    """Run a recipe as it stands, with a ``python3`` in front of the real one that writes its arguments down."""
+def launch_of(name: str, folder: Path, *more: str, **variables: str) -> list[str]:
+    """Run the script as it stands, with a ``python3`` in front of the real one that writes its arguments down."""
     shim = folder / "python3"
     shim.write_text(SHIM)
     shim.chmod(0o755)
@@ -32,21 +34,20 @@ def launch_of(recipe: Path, folder: Path, *more: str, **variables: str) -> list[
         "RUNS": str(folder / "runs"),
         **variables,
     }
-    subprocess.run(["bash", str(recipe), *more], env=environment, check=True, timeout=30)
+    subprocess.run(["bash", str(FOLDER / "train.sh"), name, *more], env=environment, check=True, timeout=30)
     return (folder / "arguments").read_text().split("\0")[:-1]
 
 
 @pytest.mark.parametrize("gpus", ["0", "8"])
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_recipe_is_accepted(recipe, gpus, tmp_path, data):
-    arguments = launch_of(recipe, tmp_path, TRAIN=str(data), GPUS=gpus, STEPS="5", BATCH="8")
+@pytest.mark.parametrize("name", NAMES)
+def test_launch_is_accepted(name, gpus, tmp_path, data):
+    arguments = launch_of(name, tmp_path, TRAIN=str(data), GPUS=gpus, STEPS="5", BATCH="8")
     launcher = 1 if gpus == "0" else 2  # cpu/launch.py, or -m and the module
     if gpus == "8":
         assert arguments[:2] == ["-m", "verl_efficiency.openrlhf.train"]
         assert "cpu" not in " ".join(arguments)  # no shim in the path of a GPU user
     args = parse(arguments[launcher:])
-    if recipe.stem in ESTIMATORS and "--efficiency.method" in arguments:
-        assert args.efficiency.method == recipe.stem
+    assert args.efficiency.method == (name if name in ESTIMATORS else None)
     assert args.algo.advantage.estimator == "group_norm"
     assert args.train.agent_func_path
     assert args.data.max_samples == 40
@@ -58,14 +59,12 @@ def test_recipe_is_accepted(recipe, gpus, tmp_path, data):
     [("token_budget", "accuracy"), ("length_levels", "length_levels"), ("repetition", "composition")],
 )
 def test_reward_of_a_recipe(recipe, reward, tmp_path, data):
-    arguments = launch_of(FOLDER / f"{recipe}.sh", tmp_path, TRAIN=str(data))
+    arguments = launch_of(recipe, tmp_path, TRAIN=str(data))
     assert parse(arguments[2:]).train.agent_func_path == reward_file(reward)
 
 
 def test_what_the_user_adds_comes_last(tmp_path, data):
-    arguments = launch_of(
-        FOLDER / "token_budget.sh", tmp_path, "--efficiency.penalty", "0.5", TRAIN=str(data), LR="2e-6"
-    )
+    arguments = launch_of("token_budget", tmp_path, "--efficiency.penalty", "0.5", TRAIN=str(data), LR="2e-6")
     args = parse(arguments[2:])
     assert args.efficiency.build_settings().penalty == 0.5
     assert args.actor.adam.lr == 2e-6
@@ -73,7 +72,7 @@ def test_what_the_user_adds_comes_last(tmp_path, data):
 
 def test_a_reward_of_ones_own(tmp_path, data):
     own = FOLDER / "composition_reward.py"
-    args = parse(launch_of(FOLDER / "composition.sh", tmp_path, TRAIN=str(data), REWARD=str(own))[2:])
+    args = parse(launch_of("composition", tmp_path, TRAIN=str(data), REWARD=str(own))[2:])
     assert args.train.agent_func_path == str(own)
     from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
 
@@ -82,11 +81,15 @@ def test_a_reward_of_ones_own(tmp_path, data):
 
 def test_an_odd_number_of_gpus_is_refused(tmp_path, data):
     with pytest.raises(subprocess.CalledProcessError):
-        launch_of(FOLDER / "token_budget.sh", tmp_path, TRAIN=str(data), GPUS="1")
+        launch_of("token_budget", tmp_path, TRAIN=str(data), GPUS="1")
 
 
-def test_every_method_has_a_recipe():
-    names = {path.stem for path in RECIPES}
-    assert set(ESTIMATORS) <= names
-    verl = {path.stem for path in (ROOT / "recipes" / "verl").glob("[a-z]*.sh")}
-    assert verl <= names, f"verl has {sorted(verl - names)} besides"
+def test_a_wrong_name_stops_with_the_closest_one(tmp_path, data):
+    with pytest.raises(subprocess.CalledProcessError) as stopped:
+        launch_of("kimmi", tmp_path, TRAIN=str(data))
+    assert stopped.value.returncode == 2
+
+
+def test_a_script_of_its_own_belongs_to_a_method():
+    own = {path.stem for path in FOLDER.glob("[a-z]*.sh")} - {"train", "quickstart_cpu"}
+    assert own <= set(NAMES)

@@ -1,7 +1,11 @@
 """Rewards through OpenRLHF's own executors: what is learned, logged and filtered by; and that no error is lost."""
 
 import asyncio
+import os
+import pickle
+import tempfile
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 from vllm import SamplingParams
 
+from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.openrlhf.reward import RewardError, agent_executor, reward_function
 from verl_efficiency.openrlhf.start_up import reward_file
 from verl_efficiency.settings import SettingsError
@@ -44,10 +49,56 @@ def run(executor, tokenizer, answers: list[str], truth: str, limit: int = 40) ->
     return asyncio.run(gather())
 
 
+FILE = """
+from verl_efficiency.openrlhf.reward import agent_executor, reward_function
+reward_func = reward_function({0!r})
+AgentExecutor = agent_executor({0!r})
+"""
+
+
+@pytest.fixture
+def own_file(tmp_path):
+    """A reward file that a user writes, with both forms."""
+
+    def written(name):
+        (tmp_path / "own.py").write_text(FILE.format(name))
+        return str(tmp_path / "own.py")
+
+    return written
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_every_reward_that_runs_not_alone_has_a_file_on_every_machine(name, tmp_path, monkeypatch, tokenizer):
+    if name in ("repetition", "token_budget"):
+        with pytest.raises(SettingsError, match=f"--efficiency.reward: {name} "):
+            reward_file(name)
+        return
+    sent = pickle.dumps(reward_file(name))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # another machine
+    arrived = pickle.loads(sent)
+    assert Path(arrived).is_relative_to(tmp_path)
+    row = label("3", length_level="short", target_tokens=10)
+    (result,) = run(executor_of(arrived, agent=True), tokenizer, ["\\boxed{3}<|im_end|>"], row)
+    assert result["reward"] > 0
+
+
+def test_a_folder_of_somebody_else_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reward_file("accuracy")
+    (mode,) = {folder.stat().st_mode & 0o777 for folder in tmp_path.iterdir()}
+    assert mode == 0o700
+    real = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: real + 1)
+    (folder,) = tmp_path.iterdir()
+    folder.rename(tmp_path / f"verl_efficiency_{real + 1}")
+    with pytest.raises(SettingsError, match="TMPDIR"):
+        reward_file("accuracy")
+
+
 @pytest.mark.parametrize("agent", [False, True])
 @pytest.mark.parametrize("truth", ["3", label("3")])
-def test_accuracy(agent, truth, tokenizer):
-    executor = executor_of(reward_file("accuracy"), agent)
+def test_accuracy(agent, truth, tokenizer, own_file):
+    executor = executor_of(own_file("accuracy"), agent)
     right, wrong = run(executor, tokenizer, ["0f0+3=3\\boxed{3}<|im_end|>", "\\boxed{4}<|im_end|>"], truth)
     assert (right["reward"], right["scores"]) == (1.0, 1.0)
     assert (wrong["reward"], wrong["scores"]) == (0.0, 0.0)
@@ -56,8 +107,8 @@ def test_accuracy(agent, truth, tokenizer):
 
 
 @pytest.mark.parametrize("agent", [False, True])
-def test_batched_accuracy_scores_are_plain_correctness(agent, tokenizer):
-    executor = executor_of(reward_file("batched_accuracy"), agent)
+def test_batched_accuracy_scores_are_plain_correctness(agent, tokenizer, own_file):
+    executor = executor_of(own_file("batched_accuracy"), agent)
     answer = "1:Answer1::\\boxed{2}\n2:Answer2::\\boxed{9}<|im_end|>"
     (result,) = run(executor, tokenizer, [answer], label('["2", "4"]', n=2))
     assert result["reward"] == pytest.approx(0.5 + 0.1)  # and the format
@@ -74,8 +125,8 @@ def test_a_truncated_response_has_no_format_where_the_agent_knows_it(tokenizer):
     assert result["extra_logs"]["reward/format"] == 0.0
 
 
-def test_composition_logs_every_term(tokenizer):
-    executor = executor_of(reward_file("composition"), agent=False)
+def test_composition_logs_every_term(tokenizer, own_file):
+    executor = executor_of(own_file("composition"), agent=False)
     (result,) = run(executor, tokenizer, ["\\boxed{3}<|im_end|>"], "3")
     assert result["extra_logs"]["reward/term_accuracy"] == 1.0
     assert "reward/term_repetition" in result["extra_logs"]

@@ -5,8 +5,6 @@ import json
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from torchdata.stateful_dataloader import StatefulDataLoader
-from torchdata.stateful_dataloader.sampler import RandomSampler
 
 from verl_efficiency.data import PackingSettings, pack_rows
 from verl_efficiency.data.dataset import RepackedRows
@@ -61,9 +59,13 @@ def test_looking_at_a_row_does_not_count():
 
 
 def loader_of(data, batch_size):
+    """verl's data loader; its package comes with verl."""
+    loading = pytest.importorskip("torchdata.stateful_dataloader")
+    from torchdata.stateful_dataloader.sampler import RandomSampler
+
     generator = torch.Generator()
     generator.manual_seed(1)
-    return StatefulDataLoader(
+    return loading.StatefulDataLoader(
         data, batch_size=batch_size, drop_last=True, collate_fn=list, sampler=RandomSampler(data, generator=generator)
     )
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from verl_efficiency import cli
 from verl_efficiency.methods.catalog import METHODS
+from verl_efficiency.methods.launch import command
 from verl_efficiency.methods.page import inline, markdown, meanings, page
 
 by_name = pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.name}-{method.hook}")
@@ -19,7 +20,7 @@ def test_a_page_says_all_that_a_user_needs(method):
     text = page(method)
     assert text.startswith(f"## {method.name} ({method.hook})\n\n{method.summary}")
     assert method.paper in text
-    assert method.recipe in text
+    assert command(method) in text
     for field in dataclasses.fields(method.settings_class()):
         default = "null" if field.default is None else str(field.default).replace("\n", "\\n")
         assert f"| `{field.name}` | `{default}` | " in text

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from verl_efficiency.methods.catalog import METHODS, markdown_table
+from verl_efficiency.methods.catalog import markdown_table
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -16,14 +16,12 @@ def section(name: str) -> str:
 
 
 def test_the_table_of_methods_is_the_catalog():
-    assert section("methods") == markdown_table()
+    assert section("methods") == markdown_table(), "run: python -m verl_efficiency.methods.catalog"
 
 
 def test_every_file_it_names_exists():
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
-    for method in METHODS:
-        assert (ROOT / method.recipe).exists(), method.recipe
 
 
 def test_every_figure_of_the_quickstart_stands_in_its_results_file():

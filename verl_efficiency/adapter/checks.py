@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Reward
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
@@ -59,7 +59,7 @@ def methods_with(keys: Iterable[str]) -> list[str]:
     return [name for name, method in ESTIMATORS.items() if wanted <= set(_settings_of(method))]
 
 
-def build_settings(method: Method, given: Any, where: str) -> MethodSettings:
+def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
     """The settings of ``method``; an error about a setting of other methods names them.
 
     Raises:
@@ -71,7 +71,7 @@ def build_settings(method: Method, given: Any, where: str) -> MethodSettings:
         raise SettingsError(f"{error}{_elsewhere(method, given)}") from None
 
 
-def _elsewhere(method: Method, given: Any) -> str:
+def _elsewhere(method: Estimator, given: Any) -> str:
     try:
         own = _settings_of(method)
     except SettingsError:  # the method of another package that cannot be loaded, which is the error itself
@@ -82,16 +82,16 @@ def _elsewhere(method: Method, given: Any) -> str:
     return ""
 
 
-def _settings_of(method: Method) -> list[str]:
+def _settings_of(method: Estimator) -> list[str]:
     return [field.name for field in dataclasses.fields(method.settings_class())]
 
 
-def has_teacher(method: Method, settings: MethodSettings) -> bool:
+def has_teacher(method: Estimator, settings: MethodSettings) -> bool:
     """Whether a self-teacher scores rollouts."""
     return method.router is not None and settings.needs_trainer
 
 
-def check_router(method: Method, settings: Any, where: str) -> Iterator[str]:
+def check_router(method: Estimator, settings: Any, where: str) -> Iterator[str]:
     """The routing function that the settings name can be imported."""
     from verl_efficiency.methods.routing.base import router_of
 
@@ -102,7 +102,7 @@ def check_router(method: Method, settings: Any, where: str) -> Iterator[str]:
 
 
 def check_aggregation(
-    method: Method, settings: MethodSettings, mode: str, key: str, fix: str, unscaled: str
+    method: Estimator, settings: MethodSettings, mode: str, key: str, fix: str, unscaled: str
 ) -> Iterator[str]:
     """The loss is a mean over all tokens, where the method's token weights are scaled for that.
 
@@ -123,7 +123,7 @@ def check_aggregation(
 
 
 def check_loss(
-    method: Method, settings: MethodSettings, loss: str, key: str, of_rollouts: Mapping[str, str], fix: str
+    method: Estimator, settings: MethodSettings, loss: str, key: str, of_rollouts: Mapping[str, str], fix: str
 ) -> Iterator[str]:
     """The policy loss keeps what a method decides for single tokens.
 
@@ -161,20 +161,20 @@ def with_limit(given: Mapping[str, Any] | None, settings: Any, limit: int) -> di
     return {**(given or {}), "max_response_length": limit}
 
 
-def learns_where_all_are_right(method: Method, settings: Any) -> bool:
+def learns_where_all_are_right(method: Estimator, settings: Any) -> bool:
     """Whether a group of correct rollouts teaches a method, for example to be shorter."""
     from verl_efficiency.methods.shaping.base import ShapingSettings
 
-    of_ours = method.module.startswith("verl_efficiency.methods.shaping.")
+    of_ours = method.family == "shaping"
     return of_ours or isinstance(settings, ShapingSettings) or method.name in _LEARNS_WHERE_ALL_ARE_RIGHT
 
 
-def only_a_term(reward: Method) -> str | None:
+def only_a_term(reward: Reward) -> str | None:
     """Why no run may use a reward alone, if so."""
     reason = reward.settings_class().only_as_term
     return f"{reward.name} alone {reason}; make it a term of composition" if reason else None
 
 
-def state_is_lost(method: Method, where: str, fix: str) -> str:
+def state_is_lost(method: Estimator, where: str, fix: str) -> str:
     """The line for a run that has no place to save what the method carries from step to step."""
     return f"{where}: {method.name} carries state from step to step, and a resumed run would lose it; {fix}"

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-CHUNK = 256  # rows between two moves of the progress bar
-PROBED = 64  # references that are tried by themselves
+CHUNK = 256  # rows per move of the progress bar
+PROBED = 64  # references whose readability is tried
 PROBE = "918273645"
+MEANING = (
+    "Only 'correct' earns a reward.",
+    "no_answer: the response gives no answer.",
+    "unparsable: the answer or the right answer cannot be read as mathematics.",
+    "timed_out: the comparison took longer than --deadline.",
+)
 
 
 def grade_command(
@@ -37,9 +40,13 @@ def grade_command(
     deadline: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 3.0,
 ) -> None:
     """Grade responses against answers: a verdict for every row, and how many there are of each."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     from verl_efficiency.data.columns import column
     from verl_efficiency.data.files import place_of, read_rows, require_ending, require_other_file, write_lines
     from verl_efficiency.data.parquet import answer_texts
+    from verl_efficiency.evaluation.tables import explained, new_table
     from verl_efficiency.grading import (
         PoolSettings,
         Status,
@@ -88,17 +95,17 @@ def grade_command(
         ]
         write_lines(out, lines)
     counts = Counter(verdict.status for verdict in verdicts)
-    table = Table("status", "rows", "share")
+    table = new_table("status", "rows", "share")
     for status in Status:
         table.add_row(status.value, str(counts[status]), f"{counts[status] / len(rows):.1%}")
     table.add_row("all", str(len(rows)), "")
-    Console().print(table)
+    Console().print(explained(table, *MEANING))
     if note := _unreadable(golds, deadline):
         Console(stderr=True).print(f"warning: {note}", markup=False, style="yellow", soft_wrap=True)
 
 
 def _unreadable(golds: list[str], deadline: float) -> str | None:
-    """What to say where most references are nothing that can be graded: sentences, or not mathematics."""
+    """The warning if most references cannot be graded, since they are sentences or not mathematics; None if they can."""
     from verl_efficiency.data.files import spread
     from verl_efficiency.grading import Status, grade_batch
     from verl_efficiency.rewards.ground_truth import sentences
@@ -108,7 +115,7 @@ def _unreadable(golds: list[str], deadline: float) -> str | None:
     if 2 * len(found) > len(golds):
         return f"{len(found)} of {len(golds)} answers are sentences, for example {golds[found[0]][:80]!r}; {fix}"
     looked_at = [golds[number] for number in spread(len(golds), PROBED)]
-    # A plain number can be read, so what is unparsable against it is the reference. Its digits appear in none.
+    # PROBE can be read, so a pair with it is unparsable only because of the reference. No reference has its digits.
     verdicts = grade_batch([PROBE] * len(looked_at), looked_at, deadline=deadline)
     unread = [gold for gold, verdict in zip(looked_at, verdicts, strict=True) if verdict.status is Status.unparsable]
     if 2 * len(unread) > len(looked_at):

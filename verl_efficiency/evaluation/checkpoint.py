@@ -1,26 +1,26 @@
-"""Find the Hugging Face model in what a user points at: a model, a verl checkpoint, or the folder of a whole run."""
+"""Finds the Hugging Face weights in a model folder, a verl checkpoint or the folder of a run."""
 
 from pathlib import Path
 
 from verl_efficiency.settings import SettingsError
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-MEND = (
+FIX = (
     "verl writes Hugging Face weights only with "
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]; "
-    "a checkpoint without them is converted by `python -m verl.model_merger merge --backend fsdp "
+    "to convert a checkpoint without them: `python -m verl.model_merger merge --backend fsdp "
     "--local_dir global_step_N/actor --target_dir global_step_N/actor/huggingface`"
 )
 
 
 def resolve_model(model: str | Path) -> str:
-    """Return the folder with the weights, or ``model`` itself when it is a name on the Hugging Face hub (``owner/name``).
+    """The folder with the weights, or ``model`` itself if it is a name on the Hugging Face hub (``owner/name``).
 
-    Accepts a model folder, ``…/actor/huggingface``, ``…/actor``, ``…/global_step_N`` and the folder of a run
-    (``trainer.default_local_dir``), of which the latest step is taken.
+    ``model`` may be a model folder, ``…/actor/huggingface``, ``…/actor``, ``…/global_step_N``, or the folder of a run
+    (``trainer.default_local_dir``), which stands for its latest step.
 
     Raises:
-        SettingsError: there is no such folder, or it holds no weights; the message lists the places looked at.
+        SettingsError: there is no such folder, or it holds no weights; the message lists the searched places.
     """
     path = Path(model)
     if not path.is_dir():
@@ -34,7 +34,7 @@ def resolve_model(model: str | Path) -> str:
         if (place / "config.json").is_file() and any(any(place.glob(pattern)) for pattern in WEIGHTS):
             return str(place)
     looked = ", ".join(str(place) for place in places)
-    raise SettingsError(f"model: no config.json with {' or '.join(WEIGHTS)} in any of: {looked}. {MEND}")
+    raise SettingsError(f"model: no config.json with {' or '.join(WEIGHTS)} in any of: {looked}. {FIX}")
 
 
 def _places(root: Path) -> list[Path]:

@@ -1,11 +1,11 @@
-r"""What a model spends and what it gets for it: every number of ``verl-efficiency evaluate offline``, each with its formula.
+r"""The numbers of ``verl-efficiency evaluate offline``, each with its formula.
 
 ``c`` is the correctness of a response in [0, 1], ``L`` its tokens, ``Σ`` a sum over the N responses of a file::
 
     accuracy            Σ c / N                      (avg@k where each problem has k responses)
-    accuracy at b       Σ c · [L ≤ b] / N            what a cap of b tokens would leave
+    accuracy at b       Σ c · [L ≤ b] / N            under a limit of b tokens
     area                Σ c · max(0, 1 − L/C) / N    the mean of "accuracy at b" over b from 0 to C tokens
-    normalised regret   1 − area                     MRT, arXiv 2503.07572, with no forced answers before the end
+    normalised regret   1 − area                     MRT, arXiv 2503.07572; no answer is forced before the end
     tokens per correct  Σ L / Σ c
     pass@k              mean over problems of 1 − C(n − c, k) / C(n, k)      arXiv 2107.03374
     AES                 ΔL + 3·|ΔA| if ΔA ≥ 0, else ΔL − 5·|ΔA|              arXiv 2501.12570
@@ -26,15 +26,16 @@ from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.settings import require
 
 CURVE_POINTS = 40
-CAP_LOSS = 0.01  # accuracy that a cap may cost
+CAP_LOSS = 0.01  # of accuracy, that a cap may cost
 AES_LENGTH, AES_GAIN, AES_LOSS = 1.0, 3.0, 5.0
 OCK_WEIGHT, OCK_TOKENS = 10.0, 10_000
-CORRECT = 0.5  # Correctness at or above this counts as solved.
+CORRECT = 0.5  # responses at least this correct count as solved
+LOOPING = 0.2  # responses that repeat more than this share count as looping
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Money per million tokens; 0 for tokens that cost nothing."""
+    """Money per million tokens of the responses (``out``) and of the prompts."""
 
     out: float = 0.0
     prompt: float = 0.0
@@ -49,11 +50,11 @@ def measure(generations: Generations, budget: int, prices: Prices | None = None)
 
     Args:
         generations: the responses.
-        budget: C, the tokens up to which the area and the curve go.
-        prices: what a million tokens cost.
+        budget: C, the number of tokens up to which the area and the curve go.
+        prices: the cost of a million tokens.
 
     Returns:
-        Numbers by name; ``None`` where the file lacks the column. ``accuracy_at`` is a list of ``[budget, accuracy]``.
+        Numbers by name; ``None`` if the file lacks a column for one. ``accuracy_at`` is a list of ``[budget, accuracy]``.
     """
     require(budget >= 1, "--budget", budget, "at least 1 token")
     correct_N, tokens_N = generations.correct_N, generations.tokens_N.astype(float)
@@ -96,7 +97,7 @@ def measure(generations: Generations, budget: int, prices: Prices | None = None)
         "money_per_correct": money_per_correct(generations, prices or Prices()),
         "ock_score": 100 * accuracy - OCK_WEIGHT * math.log10(tokens / OCK_TOKENS + 1),
         "repeated": _mean(generations.repeated_N),
-        "looping": None if generations.repeated_N is None else _mean(generations.repeated_N > 0.2),
+        "looping": None if generations.repeated_N is None else _mean(generations.repeated_N > LOOPING),
         "hedging_correct": _mean(generations.hedging_N, solved_N),
         "hedging_wrong": _mean(generations.hedging_N, ~solved_N),
         "checking_correct": _mean(generations.checking_N, solved_N),
@@ -119,9 +120,7 @@ def accuracy_at(correct_N: np.ndarray, tokens_N: np.ndarray, budget: int) -> lis
 
 
 def smallest_cap(correct_N: np.ndarray, tokens_N: np.ndarray, loss: float = CAP_LOSS) -> float:
-    """The smallest limit on tokens that costs at most ``loss`` of accuracy.
-
-    This is the saving that a token limit gives without training.
+    """The smallest token limit that costs at most ``loss`` of accuracy: what can be saved without training.
 
     >>> smallest_cap(np.ones(100), np.arange(1, 101))
     99.0
@@ -133,7 +132,7 @@ def smallest_cap(correct_N: np.ndarray, tokens_N: np.ndarray, loss: float = CAP_
 
 
 def pass_at(count_P: np.ndarray, solved_P: np.ndarray, k: int) -> float:
-    """The chance that at least one of ``k`` responses is correct, without bias, for problems of at least k responses.
+    """An unbiased estimate of the chance that one of ``k`` responses is correct; every problem has at least k responses.
 
     >>> pass_at(np.array([4.0, 4.0]), np.array([2.0, 0.0]), 2)  # 1 − 1/6 of one problem, 0 of the other
     0.4166666666666667
@@ -150,7 +149,7 @@ def powers_of_two(most: int) -> list[int]:
 
 
 def money_per_correct(generations: Generations, prices: Prices) -> float | None:
-    """Money for a correct answer; ``None`` where nothing is priced or correct, or priced prompts are not counted."""
+    """Money per correct answer; ``None`` without prices, without correct answers, or without the tokens of priced prompts."""
     cost = prices.out * generations.tokens_N.sum()
     if prices.prompt:
         if generations.prompt_tokens_N is None:
@@ -163,11 +162,11 @@ def money_per_correct(generations: Generations, prices: Prices) -> float | None:
 def fit_by_difficulty(generations: Generations, count_P: np.ndarray, solved_P: np.ndarray) -> dict[str, Any] | None:
     """The least-squares line of tokens over difficulty.
 
-    Difficulty is the column, or 1 − solve rate of the problem where there is none and problems have several responses.
+    Difficulty is the column. Without one, it is 1 − the problem's solve rate, if every problem has several responses.
 
     Returns:
         ``source``, ``easiest`` and ``hardest`` (tokens at both ends of the line), ``slope``, ``r2`` (of single responses);
-        ``None`` where all difficulties are equal.
+        ``None`` without difficulties, or if all are equal.
     """
     difficulty_N, source = generations.difficulty_N, "column"
     if difficulty_N is None:
@@ -180,14 +179,13 @@ def fit_by_difficulty(generations: Generations, count_P: np.ndarray, solved_P: n
     centred_N = difficulty_N - difficulty_N.mean()
     slope = float((centred_N * tokens_N).sum() / (centred_N**2).sum())
     spread = float(((tokens_N - tokens_N.mean()) ** 2).sum())
-    at = {name: float(tokens_N.mean() + slope * (end - difficulty_N.mean()))
-          for name, end in (("easiest", difficulty_N.min()), ("hardest", difficulty_N.max()))}  # fmt: skip
+    easiest, hardest = (float(tokens_N.mean() + slope * end) for end in (centred_N.min(), centred_N.max()))
     r2 = float(slope**2 * (centred_N**2).sum() / spread) if spread else None
-    return {"source": source, **at, "slope": slope, "r2": r2}
+    return {"source": source, "easiest": easiest, "hardest": hardest, "slope": slope, "r2": r2}
 
 
 def against(base: dict[str, Any], other: dict[str, Any]) -> dict[str, float | None]:
-    """AES of ``other``, with its two parts, against the first file ``base``."""
+    """AES of ``other`` against ``base``, with its two parts."""
     if not base["accuracy"] or not base["tokens"]:
         return {"shorter": None, "better": None, "aes": None}
     shorter = 1 - other["tokens"] / base["tokens"]
@@ -197,7 +195,7 @@ def against(base: dict[str, Any], other: dict[str, Any]) -> dict[str, float | No
 
 
 def paired(base: Generations, other: Generations) -> dict[str, float | int | None]:
-    """Change of accuracy and ratio of tokens on the problems that both files have, problem by problem.
+    """Change of accuracy and ratio of tokens, paired over the problems of both files.
 
     Each problem counts once, with the mean of its responses.
     """

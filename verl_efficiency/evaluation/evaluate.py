@@ -1,4 +1,4 @@
-"""Evaluate a model on problems whose answers are known: accuracy, tokens per problem, tokens over the shortest."""
+"""Evaluates a model on problems with known answers: accuracy, tokens per problem, tokens over the shortest."""
 
 import platform
 import time
@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from rich.progress import track
 
 from verl_efficiency.data.files import write_lines
@@ -41,39 +42,42 @@ def evaluate(
     rows_file: str | Path | None = None,
     engine: Engine | None = None,
 ) -> dict[str, Any]:
-    """Generate ``samples`` responses to every prompt, grade them and sum up; the result can be written as JSON.
+    """Generate ``samples`` responses to every prompt, grade them and sum up.
 
     Args:
         model: a model folder, a hub name, a verl checkpoint, or the folder of a run (its latest step).
         data: file in verl's form (.parquet, .jsonl or .json). ``extra_info.shortest_tokens`` (of the whole response) and
-            ``extra_info.difficulty`` are used where they are there.
-        sampling: how to draw responses.
-        reward: which reward function grades: ``accuracy``, or ``batched_accuracy`` for prompts that pack problems.
+            ``extra_info.difficulty`` are used if every row has them.
+        sampling: how responses are drawn.
+        reward: the reward function that grades: ``accuracy``, or ``batched_accuracy`` for packed prompts.
         samples: responses per prompt.
         limit: only the first so many prompts.
         device: a torch device or ``auto``, see :func:`load_model`.
         dtype: a torch dtype by name or ``auto``, see :func:`load_model`.
         chat_template: further arguments of the chat template, for example ``{"enable_thinking": False}``.
-        label: how reports call this evaluation; by default the model as given.
-        rows_file: where to write one JSON line per response, text included.
-        engine: what answers, instead of ``model`` loaded here.
+        label: the name in reports; by default the model as given.
+        rows_file: a file for one JSON line per response, with its text.
+        engine: answers instead of ``model``.
+
+    Returns:
+        Settings, versions and numbers, all of which JSON can hold.
 
     Raises:
-        SettingsError: a path, a column or a setting is wrong; nothing that can be seen early waits for the model.
+        SettingsError: a path, a column or a setting is wrong. All checks but those of the model come before it is loaded.
     """
     sampling = sampling or Sampling()
     require(samples >= 1, "samples", samples, "at least 1")
     if reward not in REWARDS:
         raise SettingsError(f"reward: unknown {reward!r}{nearest(reward, REWARDS) or '.'} Known: {', '.join(REWARDS)}")
     prompts = load_prompts(data, limit)
-    # An empty response is graded first, so that a bad ground truth does not wait until all is generated.
+    # Grading an empty response finds a bad ground truth before anything is generated.
     try:
         problems = [int(_grade(reward, prompt, "", extra={}).get("problems", 1)) for prompt in prompts]
     except ValueError as error:
         raise SettingsError(f"data: {data}: {error}") from None
     label = str(model) if label is None else label
     drawn = [index for index in range(len(prompts)) for _ in range(samples)]
-    repeats = Counter[str]()  # rows of equal content are asked as further samples of one prompt
+    repeats = Counter[str]()  # equal rows are further samples of one prompt
     requests = []
     for index in drawn:
         key = prompts[index].key
@@ -86,13 +90,13 @@ def evaluate(
     start = time.perf_counter()
     responses = engine.answer(requests, sampling)
     generated = time.perf_counter()
-    with ThreadPoolExecutor() as threads:  # the processes of the grading pool do the work
+    with ThreadPoolExecutor() as threads:  # which wait for the processes of the grading pool
         jobs = threads.map(
             lambda index, response: _grade_row(reward, prompts[index], index, problems[index], response),
             drawn,
             responses,
         )
-        rows = list(track(jobs, total=len(drawn), description="grade"))
+        rows = list(track(jobs, "grade", total=len(drawn), console=Console(stderr=True)))
     graded = time.perf_counter()
 
     if rows_file is not None:

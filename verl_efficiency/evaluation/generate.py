@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import track
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -88,7 +89,7 @@ def respond(model: LocalModel, prompts: Sequence[Sequence[int]], sampling: Sampl
             segment=sampling.max_new_tokens,
         )
     )
-    for _ in track(done, total=len(rows), description="generate"):
+    for _ in track(done, "generate", total=len(rows), console=Console(stderr=True)):
         pass
     return rows
 

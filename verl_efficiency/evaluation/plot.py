@@ -34,7 +34,7 @@ LEAST_RANGE = 17  # points of accuracy shown below the lowest, so that one point
 
 
 def blank_figure(size: tuple[float, float]) -> "Figure":
-    """An empty picture of ``size`` inches that needs no screen.
+    """An empty picture of ``size`` inches; no display is needed.
 
     Raises:
         SettingsError: matplotlib is not installed.
@@ -196,10 +196,11 @@ def plot_fit(
             capprops={"color": BEFORE},
             medianprops={"color": AFTER[1], "lw": 2},
         )
+        axes.plot([], [], color=AFTER[1], lw=2, label="median, in a box of the quartiles")
     grid = np.linspace(0, 1, 51)
     lines_RX = fits_R2[:, :1] + (fits_R2[:, 1:] - fits_R2[:, :1]) * grid
     band = np.quantile(lines_RX, [0.025, 0.975], axis=0)
-    axes.fill_between(grid, *band, color=AFTER[0], alpha=0.2, lw=0, label="95 % of the fits to redrawn problems")
+    axes.fill_between(grid, *band, color=AFTER[0], alpha=0.2, lw=0, label="95 % interval of the budget")
     label = f"budget, quantile {quantile:g}: {fit[0]:.1f} + {fit[1] - fit[0]:.1f} d"
     axes.plot([0, 1], fit, color=AFTER[0], lw=1.5, ls="--", zorder=5)  # beyond what was seen
     seen = np.array([levels[0], levels[-1]])

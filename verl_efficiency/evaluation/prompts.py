@@ -1,4 +1,4 @@
-"""Read the prompts of a file in verl's form."""
+"""Reads the prompts of a file in verl's form."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ COLUMNS = ("prompt", "reward_model")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One row: chat messages, what the grader needs, and a key made of messages and ground truth."""
+    """One row: chat messages, the grader's inputs, and a key made of messages and ground truth."""
 
     messages: list[dict[str, Any]]
     data_source: str
@@ -27,11 +27,10 @@ class Prompt:
 def load_prompts(path: str | Path, limit: int | None = None) -> list[Prompt]:
     """Read the first ``limit`` rows of a file (all by default).
 
-    Columns: ``prompt`` (a list of messages), ``reward_model.ground_truth``, and if there are any ``data_source`` and
-    ``extra_info``.
+    Columns: ``prompt`` (a list of messages), ``reward_model.ground_truth``, optionally ``data_source`` and ``extra_info``.
 
     Raises:
-        SettingsError: no such file, a column is missing or of another form, or there is no row.
+        SettingsError: there is no such file or no row, or a column is missing or has another form.
     """
     require(limit is None or limit >= 1, "limit", limit, "at least 1")
     sample = read_sample(path, "data", limit=None)

@@ -1,7 +1,7 @@
-"""Ask any OpenAI-compatible server (vLLM, SGLang, ``transformers serve``) for responses, and keep each one as it arrives.
+"""The engine that asks an OpenAI-compatible server (vLLM, SGLang, ``transformers serve``).
 
-The responses go into a store, a file of JSON lines that only grows. An interrupted run resumes: stored responses are not
-requested again.
+Each response is appended to a store, a file of JSON lines, as it arrives. An interrupted run resumes: stored responses are
+not requested again.
 """
 
 import asyncio
@@ -16,40 +16,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
+from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.settings import SettingsError, require, unknown
 
-GIVE_UP_AFTER = 8  # requests that fail before the first success: the server is not going to recover
-COUNTS_DIFFER = 0.02  # share of the tokens by which the server's count and the tokenizer's may differ without a warning
+GIVE_UP_AFTER = 8  # failed requests before the first success: the server does not recover
+COUNTS_DIFFER = (
+    0.02  # relative difference between the server's count of tokens and the tokenizer's that needs a warning
+)
 
 
 @dataclass(frozen=True)
 class Server:
-    """Server address and request limits.
+    """Server address and request limits."""
 
-    Attributes:
-        url: the address of the API, with its ``/v1``.
-        model: the name under which the server has the model.
-        store: the file of responses; it is made where missing.
-        concurrency: requests at a time, at least 1.
-        retries: further tries of a request that fails for a reason that may pass (429, 5xx, time-out, no connection).
-        timeout: seconds for one response, above 0.
-        api_key: sent to the server; servers of one's own ignore it.
-        tokenizer: a model whose tokenizer counts tokens where the server gives no usage, and checks the server's count.
-    """
-
-    url: str
-    model: str
-    store: Path
-    concurrency: int = 32
-    retries: int = 4
-    timeout: float = 1800.0
-    api_key: str = "none"
-    tokenizer: str | None = None
+    url: str  # the address of the API, with its `/v1`
+    model: str  # the model's name on the server
+    store: Path  # the file of responses
+    concurrency: int = 32  # requests at a time, at least 1
+    retries: int = 4  # further tries of a request that fails for a passing reason (429, 5xx, time-out, no connection)
+    timeout: float = 1800.0  # seconds for one response, above 0
+    api_key: str = "none"  # sent to the server; most self-hosted servers ignore it
+    tokenizer: str | None = None  # its model's tokenizer checks the server's token counts, and counts without usage
 
     def __post_init__(self) -> None:
-        require(
-            self.url.startswith(("http://", "https://")), "--server", self.url, "an address such as http://host:8000/v1"
-        )
+        is_url = self.url.startswith(("http://", "https://"))
+        require(is_url, "--server", self.url, "an address such as http://host:8000/v1")
         require(self.concurrency >= 1, "--concurrency", self.concurrency, "at least 1")
         require(self.retries >= 0, "--retries", self.retries, "at least 0")
         require(self.timeout > 0, "--timeout", self.timeout, "above 0 seconds")
@@ -57,7 +48,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Stored:
-    """One line of the store: the answer, and what it belongs to."""
+    """One line of the store: the answer, and the key and sample of its request."""
 
     key: str
     sample: int
@@ -79,38 +70,35 @@ def server_engine(server: Server) -> Engine:
 
 
 def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list[Answer]:
-    """A response to every request, in order; those in the store are not asked again.
+    """A response to every request, in order; stored ones are not requested again.
 
-    The text that is graded is the message's content; reasoning that the server gives apart (``reasoning_content``) is counted
-    and kept in the store.
+    The message's content is graded. Reasoning in a field of its own (``reasoning_content``) is counted and stored.
 
     Raises:
-        SettingsError: no server, another model, a request that the server refuses, a store of other settings, or some
-            responses are missing after all tries. What has arrived is in the store.
+        SettingsError: nothing answers, the server has another model or refuses a request, the store has other settings, or
+            responses are missing after all tries. All responses that arrived are in the store.
     """
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"model": server.model, "sampling": drawn, "chat_template": requests[0].chat_template}
     stored = _open_store(server.store, header)
     missing = [request for request in requests if (request.key, request.sample) not in stored]
     if missing:
-        count = _token_counter(server.tokenizer)
+        count = None if server.tokenizer is None else token_counter(server.tokenizer)
         failures = asyncio.run(_ask_all(missing, sampling, server, stored, count))
         if failures:
             raise SettingsError(
                 f"--server: {len(failures)} of {len(requests)} responses are missing ({failures[0]}). The others are in "
-                f"{server.store}; the same command asks for the missing ones only"
+                f"{server.store}; run the same command again to request the missing ones only"
             )
-    return [_answer(stored[request.key, request.sample]) for request in requests]
-
-
-def _answer(stored: Stored) -> Answer:
-    return Answer(stored.text, stored.tokens, stored.truncated, stored.reasoning_tokens, stored.prompt_tokens)
+    found = [stored[request.key, request.sample] for request in requests]
+    return [Answer(one.text, one.tokens, one.truncated, one.reasoning_tokens, one.prompt_tokens) for one in found]
 
 
 def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Stored]:
-    """What the store holds. A new store gets its header; a last line that was cut off is dropped.
+    """The responses in the store. A new store gets its header, and an incomplete last line is dropped.
 
-    A file that is not a store is left as it is.
+    Raises:
+        SettingsError: the file is not a store, or has other settings; it stays unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.stat().st_size == 0:
@@ -130,7 +118,7 @@ def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Sto
         raise SettingsError(f"--store: {path} was made with {made_with}, this run has {header}; name another file")
     if not entries:
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
-    elif len(whole) < len(rest):  # the last run was killed while it wrote a line
+    elif len(whole) < len(rest):  # the last run was killed while writing a line
         with path.open("r+b") as file:
             file.truncate(len(text) - len(rest) + len(whole))
     return {(entry.key, entry.sample): entry for entry in entries}
@@ -141,12 +129,12 @@ async def _ask_all(
     sampling: Sampling,
     server: Server,
     stored: dict[tuple[str, int], Stored],
-    count: Callable[[str], int] | None,
+    count: Callable[[list[str]], list[int]] | None,
 ) -> list[str]:
-    """Ask for all requests, a limited number at a time; the reasons of those that failed for good."""
+    """Send all requests, ``concurrency`` at a time; returns why requests failed after all tries."""
     import openai
 
-    # What another try cannot change: a wrong name, a wrong key, a prompt that is too long.
+    # Errors that another try cannot fix: a wrong name, a wrong key, a prompt that is too long.
     refused = (
         openai.BadRequestError,
         openai.AuthenticationError,
@@ -171,7 +159,7 @@ async def _ask_all(
 
             async def work() -> None:
                 nonlocal succeeded
-                for request in queue:  # shared by the workers: each takes the next one
+                for request in queue:  # shared by the workers
                     try:
                         reply = await client.chat.completions.create(
                             model=server.model,
@@ -200,17 +188,19 @@ async def _ask_all(
 
             await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
     if differs:
-        print(f"warning: {len(differs)} counts of the server and of {server.tokenizer} differ, first {differs[0]}")
+        print(
+            f"warning: server and tokenizer {server.tokenizer} count {len(differs)} responses differently: {differs[0]}"
+        )
     return failures + ["not asked"] * (len(requests) - succeeded - len(failures))
 
 
 class NoAnswer(Exception):
-    """The server's reply holds no response, or not what is needed to count it."""
+    """The server's reply holds no response, or no way to count its tokens."""
 
 
-def _read(reply: Any, request: Request, count: Callable[[str], int] | None, differs: list[str]) -> Stored:
-    """The line of the store for a reply; counts that differ are added to ``differs``."""
-    choices = getattr(reply, "choices", None)  # a reply that is not JSON comes as a text
+def _read(reply: Any, request: Request, count: Callable[[list[str]], list[int]] | None, differs: list[str]) -> Stored:
+    """The line of the store for a reply; differing token counts are added to ``differs``."""
+    choices = getattr(reply, "choices", None)  # the client returns a reply that is not JSON as a text
     if not choices or getattr(choices[0], "message", None) is None:
         raise NoAnswer("the reply has no choices")
     message, finish = choices[0].message, choices[0].finish_reason
@@ -221,10 +211,10 @@ def _read(reply: Any, request: Request, count: Callable[[str], int] | None, diff
     reasoning_tokens = getattr(details, "reasoning_tokens", None)
     counted = None
     if count is not None:
-        thought = reasoning or text.rpartition("</think>")[0]  # given apart, or in the text
+        thought = reasoning or text.rpartition("</think>")[0]  # in a field of its own, or in the text
         if reasoning_tokens is None and thought:
-            reasoning_tokens = count(thought)
-        counted = count(reasoning or "") + count(text) + (finish == "stop")  # and the end-of-sequence token
+            (reasoning_tokens,) = count([thought])
+        counted = sum(count([reasoning or "", text])) + (finish == "stop")  # with the end-of-sequence token
     tokens = getattr(usage, "completion_tokens", None)
     if tokens is None:
         if counted is None:
@@ -245,7 +235,7 @@ def _read(reply: Any, request: Request, count: Callable[[str], int] | None, diff
 
 
 async def _check_model(client: Any, server: Server) -> None:
-    """Stop before the first request where nothing answers, or the server lists its models and ours is not among them."""
+    """Raise if nothing answers, or if the server lists its models and ours is not among them."""
     import openai
 
     try:
@@ -253,22 +243,13 @@ async def _check_model(client: Any, server: Server) -> None:
     except openai.APIConnectionError as error:
         raise SettingsError(f"--server: nothing answers at {server.url} ({_one_line(error)})") from None
     except (openai.APIError, json.JSONDecodeError, AttributeError):
-        return  # a server without a list of models; the first request shows the rest
+        return  # the server has no list of models; the first request shows the rest
     if listed and server.model not in listed:
         raise SettingsError(f"MODEL: {server.url} has {unknown('model', server.model, listed)}")
 
 
-def _token_counter(tokenizer: str | None) -> Callable[[str], int] | None:
-    if tokenizer is None:
-        return None
-    from verl_efficiency.evaluation.generations import token_counter
-
-    counter = token_counter(tokenizer)
-    return lambda text: counter([text])[0] if text else 0
-
-
 def _one_line(error: Exception) -> str:
-    """The first line of what an error says, with what caused it."""
+    """The first line of an error's message, with its cause."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     cause = str(error.__cause__ or "").splitlines()
     return (f"{said.rstrip('.')}: {cause[0]}" if cause else said)[:300]

@@ -1,18 +1,18 @@
-r"""Test-time strategies, replayed from stored samples: what would have cost least for this accuracy?
+r"""Test-time strategies, replayed from stored samples: which one costs least for an accuracy?
 
-We draw k of a problem's n samples. If there are at most 64 ordered draws, we use all, otherwise 64 random ones. Each
-strategy pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
+A draw is an ordered choice of k of a problem's n samples: all draws if there are at most 64, else 64 random ones. A strategy
+pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
 
     plain          one sample                                         L
     cap b          one sample, cut off at b tokens                    min(L, b)
     first finish   the first of k parallel samples to finish          k · L₁                 FFS, arXiv 2505.18149
     short-m@k      majority of the m first to finish                  Σ min(Lᵢ, L_m)         arXiv 2505.17813
     majority       majority of k                                      Σ Lᵢ                   arXiv 2203.11171
-    early stop     majority of k, one after the other, ended when     Σ Lᵢ of those drawn
-                   the lead cannot be lost any more
+    early stop     majority of k, one after the other, until the      Σ Lᵢ of those drawn
+                   lead is safe
     weighted       the answer with the largest sum of weights of k    Σ Lᵢ
 
-A response without an answer votes for nothing. Of answers with equally many votes, the one whose sample finished first wins.
+A response without an answer does not vote. Of answers with equally many votes, the one that finished first wins.
 """
 
 import itertools
@@ -33,19 +33,12 @@ QUANTILES = (0.25, 0.5, 0.75, 0.9)  # of the lengths: the caps by default
 
 @dataclass(frozen=True)
 class Samples:
-    """Some samples of one problem, in the order in which they were drawn.
+    """Some samples of one problem, in the order in which they were drawn."""
 
-    Attributes:
-        vote_K: int64, number of the answer, −1 for none.
-        correct_K: float64 in [0, 1].
-        tokens_K: float64.
-        weight_K: float64, 1 without a verifier.
-    """
-
-    vote_K: np.ndarray
-    correct_K: np.ndarray
-    tokens_K: np.ndarray
-    weight_K: np.ndarray
+    vote_K: np.ndarray  # int64, number of the answer, −1 for none
+    correct_K: np.ndarray  # float64 in [0, 1]
+    tokens_K: np.ndarray  # float64
+    weight_K: np.ndarray  # float64, 1 without a verifier
 
     def only(self, places: np.ndarray) -> "Samples":
         return Samples(self.vote_K[places], self.correct_K[places], self.tokens_K[places], self.weight_K[places])
@@ -55,7 +48,7 @@ Strategy = Callable[[Samples], tuple[float, float]]  # correctness of the chosen
 
 
 def elect(samples: Samples, *, weighted: bool = False) -> float:
-    """Correctness of the answer with the most votes (or weight); 0 where nothing has an answer.
+    """Correctness of the answer with the most votes (or weight); 0 if no sample has an answer.
 
     >>> votes, correct = np.array([7, 3, 3]), np.array([1.0, 0.0, 0.0])
     >>> elect(Samples(votes, correct, np.array([9.0, 5.0, 6.0]), np.ones(3)))
@@ -89,7 +82,7 @@ def cap(limit: float) -> Strategy:
 
 
 def short(m: int) -> Strategy:
-    """The majority of the ``m`` samples that finish first; the others are cancelled then. First finish is m = 1."""
+    """The majority of the ``m`` samples that finish first; the others are then cancelled. First finish is m = 1."""
 
     def strategy(samples: Samples) -> tuple[float, float]:
         order = np.argsort(samples.tokens_K, kind="stable")[:m]
@@ -110,7 +103,7 @@ def weighted(samples: Samples) -> tuple[float, float]:
 
 
 def early_stop(samples: Samples) -> tuple[float, float]:
-    """The majority, drawn one after the other until no other answer can overtake or draw level."""
+    """The majority, sampled one after the other until no other answer can reach it."""
     k, counts = len(samples.vote_K), dict[int, int]()
     for drawn in range(1, k + 1):
         vote = int(samples.vote_K[drawn - 1])
@@ -132,17 +125,17 @@ def replay(
         generations: with ``vote_N``.
         sizes: the k to try, by default those of :data:`SIZES` for which every problem has enough samples.
         caps: the token limits to try, by default :data:`QUANTILES` of the lengths.
-        seed: of the random draws.
+        seed: seed of the random draws.
 
     Returns:
         A row for each strategy: ``strategy``, ``k``, ``accuracy``, ``accuracy_se``, ``tokens`` (for each problem),
-        ``pareto`` (no other strategy is at least as accurate for fewer tokens), in order of tokens.
+        ``pareto`` (no other strategy is at least as accurate for fewer tokens), sorted by tokens.
 
     Raises:
         SettingsError: too few samples, or no answers to vote with.
     """
     if generations.vote_N is None:
-        raise SettingsError("files: strategies need the text of the responses, to read the answers that vote")
+        raise SettingsError("files: strategies need the text of the responses, since their answers vote")
     count_P = np.bincount(generations.problem_N)
     if sizes is None:
         sizes = [k for k in SIZES if k <= count_P.min()] or [1]
@@ -195,7 +188,7 @@ def replay(
 
 
 def draws(n: int, k: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Ordered draws of k of n samples: all of them where they are at most ``DRAWS``, else so many random ones."""
+    """Ordered draws of k of n samples: all if they are at most ``DRAWS``, else ``DRAWS`` random ones."""
     if math.perm(n, k) <= DRAWS:
         yield from (np.array(places) for places in itertools.permutations(range(n), k))
     else:

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation. Each is a ratio of two sums over prompts, and one formula gives its standard error."""
+"""The numbers of an evaluation. Each is a ratio of two sums over prompts; :func:`ratio` gives it with its standard error."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,44 +13,28 @@ MAX_STRATA = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One graded response.
+    """One graded response."""
 
-    Args:
-        prompt: which row of the data.
-        key: names the content of that row, so that equal prompts, and two evaluations, can be matched.
-        problems: how many problems the prompt asks (1, or N of a pack).
-        acc: the share of them answered correctly, in [0, 1].
-        score: what the reward function would pay.
-        tokens: length of the response, end-of-sequence token included.
-        truncated: whether the limit came before the end.
-        shortest_tokens: length of the shortest correct response, where it is known.
-        difficulty: the stratum, where it is known.
-        response: the text.
-        by_slot: for a pack, a ``1`` or ``0`` for each problem in the order of the prompt.
-        reasoning_tokens: the part of ``tokens`` that is reasoning, where it is known.
-        prompt_tokens: tokens of the prompt, where they are known.
-    """
-
-    prompt: int
-    key: str
-    problems: int
-    acc: float
-    score: float
-    tokens: int
-    truncated: bool
-    shortest_tokens: float | None
-    difficulty: float | str | None
-    response: str
-    by_slot: str | None = None
-    reasoning_tokens: int | None = None
-    prompt_tokens: int | None = None
+    prompt: int  # number of the row in the data
+    key: str  # names the content of that row; matches equal prompts, and the rows of two evaluations
+    problems: int  # number of problems in the prompt (1, or N of a pack)
+    acc: float  # the share of them answered correctly, in [0, 1]
+    score: float  # the reward
+    tokens: int  # length of the response with the end-of-sequence token
+    truncated: bool  # whether the token limit cut the response off
+    shortest_tokens: float | None  # length of the shortest correct response, if known
+    difficulty: float | str | None  # the stratum, if known
+    response: str  # the text
+    by_slot: str | None = None  # for a pack, a `1` or `0` for each problem in the order of the prompt
+    reasoning_tokens: int | None = None  # the part of `tokens` that is reasoning, if known
+    prompt_tokens: int | None = None  # tokens of the prompt, if known
 
 
 def ratio(above_P: np.ndarray, below_P: np.ndarray) -> tuple[float, float | None]:
     r"""``(R, standard error)`` of R = Σ above / Σ below over P independent prompts.
 
-    The standard error is that of the linearised ratio, ``sqrt(P / (P - 1) · Σ (above - R · below)²) / Σ below``; with
-    ``below`` constant it is the usual standard error of a mean. It is None for a single prompt.
+    The standard error is that of the linearised ratio, ``sqrt(P / (P - 1) · Σ (above - R · below)²) / Σ below``. If ``below``
+    is constant, it is the usual standard error of a mean. It is None for a single prompt.
 
     >>> ratio(np.array([1.0, 0.0, 1.0, 1.0]), np.ones(4))
     (0.75, 0.25)
@@ -65,9 +49,9 @@ def ratio(above_P: np.ndarray, below_P: np.ndarray) -> tuple[float, float | None
 
 
 def per_prompt(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Sums over all responses to the same prompt, as columns sorted by key: what :func:`compare` needs.
+    """Sums over the responses to each prompt, as columns sorted by key, for :func:`compare`.
 
-    Rows of equal content are the same prompt. ``shortest_tokens`` is empty unless every row knows it.
+    Rows of equal content are one prompt. ``shortest_tokens`` is empty unless every row has it.
     """
     keys, prompt_B = np.unique([row.key for row in rows], return_inverse=True)
 
@@ -87,10 +71,10 @@ def per_prompt(rows: Sequence[Row]) -> dict[str, list[Any]]:
 def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
     """Accuracy, tokens and truncation; standard errors (``…_se``) treat the responses to a prompt as one draw.
 
-    ``prompts`` counts the different ones; ``accuracy`` is per problem; ``over_shortest`` is mean tokens / mean shortest
-    tokens, None unless every row knows it; ``reasoning_share`` is the share of the tokens that is reasoning, None
-    unless every row knows it; median and 90th percentile are over responses, each divided by its number of
-    problems. A standard error of 0 says only that all prompts agree.
+    ``prompts`` is the number of different prompts. ``accuracy`` is per problem. Median and 90th percentile are over
+    responses, each divided by its number of problems. ``over_shortest`` (mean tokens / mean shortest tokens) and
+    ``reasoning_share`` (of the tokens) are None unless every row has the numbers. A standard error of 0 says only that all
+    prompts agree.
     """
     sums = {name: np.array(column) for name, column in per_prompt(rows).items()}
     accuracy, accuracy_se = ratio(sums["correct"], sums["problems"])
@@ -120,7 +104,6 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
 
 
 def _reasoning_share(rows: Sequence[Row]) -> float | None:
-    """The share of all tokens that is reasoning, None unless every row knows its own."""
     known = [row.reasoning_tokens for row in rows if row.reasoning_tokens is not None]
     if len(known) < len(rows) or not sum(known):
         return None
@@ -128,10 +111,10 @@ def _reasoning_share(rows: Sequence[Row]) -> float | None:
 
 
 def strata(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Split by difficulty: a stratum for each value, or quarters of more than 12 numbers; empty if a row has none.
+    """Split by difficulty: a stratum per value, or quarters if there are more than 12 numbers; empty if a row has none.
 
     Raises:
-        SettingsError: more than 12 names.
+        SettingsError: there are more than 12 names.
     """
     values = [row.difficulty for row in rows if row.difficulty is not None]
     if len(values) < len(rows):
@@ -156,13 +139,13 @@ def strata(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, float | int | None]:
-    """Compare two results of ``evaluate`` on the same problems, prompt by prompt.
+    """Compare two results of ``evaluate``, paired by prompt.
 
     ``accuracy_change`` = accuracy(after) - accuracy(before) and ``tokens_ratio`` = tokens(after) / tokens(before), both
     with the paired standard error.
 
     Raises:
-        SettingsError: the two are not on the same problems with the same number of samples.
+        SettingsError: the problems differ, or the number of samples does.
     """
     a, b = before["per_prompt"], after["per_prompt"]
     if a["key"] != b["key"] or a["problems"] != b["problems"]:

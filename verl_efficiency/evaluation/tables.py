@@ -5,18 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 Result = Mapping[str, Any]
 
 
-def new_table(first: str, *others: str, title: str | None = None, caption: str | None = None) -> Table:
+def new_table(first: str, *others: str, title: str | None = None) -> Table:
     """An empty table: the first column holds names, the others hold numbers."""
-    table = Table(title=title, caption=caption, caption_justify="left", box=box.SIMPLE, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False)
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="right", overflow="fold")
     return table
+
+
+def explained(table: Table, *notes: str) -> Group:
+    """The table, and under it what its columns mean, a note per line."""
+    return Group(table, Text("\n".join(notes)))
 
 
 def number(
@@ -45,10 +52,12 @@ def _tokens(value: float, error: float | None = None) -> str:
 
 # evaluate and report
 
-OVER_SHORTEST = "over the shortest: tokens / tokens of the shortest correct response"
+STANDARD_ERROR = "± one standard error."
+CUT_OFF = "cut off: responses that reached the token limit."
+OVER_SHORTEST = "over the shortest: tokens / tokens of the shortest correct response."
 
 
-def evaluation_table(evaluation: Result) -> Table:
+def evaluation_table(evaluation: Result) -> Group:
     """One row per difficulty, and one for all problems."""
     all_summary = evaluation["summary"]
     cells: dict[str, Callable[[Result], str]] = {
@@ -56,24 +65,24 @@ def evaluation_table(evaluation: Result) -> Table:
         "accuracy\n%": lambda summary: number(summary["accuracy"], summary["accuracy_se"], scale=100),
         "tokens per\nproblem": lambda summary: _tokens(summary["tokens_per_problem"]),
         "median": lambda summary: _tokens(summary["tokens_median"]),
-        "90th per-\ncentile": lambda summary: _tokens(summary["tokens_p90"]),
+        "p90": lambda summary: _tokens(summary["tokens_p90"]),
         "cut off\n%": lambda summary: number(summary["truncated_share"], scale=100),
     }
-    caption = "± one standard error. cut off: responses that reached the token limit."
+    notes = [STANDARD_ERROR, "median, p90 (90th percentile): of the tokens per problem.", CUT_OFF]
     if all_summary["over_shortest"] is not None:
         cells["over the\nshortest"] = lambda summary: number(summary["over_shortest"], digits=2)
-        caption += f" {OVER_SHORTEST}."
+        notes.append(OVER_SHORTEST)
     if all_summary.get("reasoning_share") is not None:
         cells["reasoning\n%"] = lambda summary: number(summary["reasoning_share"], scale=100)
-        caption += " reasoning: share of the tokens."
+        notes.append("reasoning: share of the tokens.")
     title = f"{evaluation['label']} on {Path(evaluation['data']).name}"
-    table = new_table("difficulty" if evaluation["by_difficulty"] else "", *cells, title=title, caption=caption)
+    table = new_table("difficulty" if evaluation["by_difficulty"] else "", *cells, title=title)
     for name, summary in {**evaluation["by_difficulty"], "all": all_summary}.items():
         table.add_row(name, *(cell(summary) for cell in cells.values()))
-    return table
+    return explained(table, *notes)
 
 
-def comparison_table(evaluations: Sequence[Result], changes: Sequence[Result]) -> Table:
+def comparison_table(evaluations: Sequence[Result], changes: Sequence[Result]) -> Group:
     """One row per evaluation; ``changes`` belong to all but the first."""
     first = evaluations[0]
     shortest = any(evaluation["summary"]["over_shortest"] is not None for evaluation in evaluations)
@@ -82,8 +91,6 @@ def comparison_table(evaluations: Sequence[Result], changes: Sequence[Result]) -
         *("accuracy\n%", "change\npoints", "tokens per\nproblem", "change\n%"),
         *["over the\nshortest"] * shortest,
         title=f"{first['summary']['problems']} problems of {Path(first['data']).name}",
-        caption=f"± one standard error. Changes are against {first['label']}, paired by problem."
-        + f" {OVER_SHORTEST}." * shortest,
     )
     table.columns[0].min_width = min(20, max(len(evaluation["label"]) for evaluation in evaluations))
     for evaluation, change in zip(evaluations, [None, *changes], strict=True):
@@ -100,21 +107,22 @@ def comparison_table(evaluations: Sequence[Result], changes: Sequence[Result]) -
             else number(change["tokens_ratio"] - 1, change["tokens_ratio_se"], scale=100, sign="+"),
             *[number(summary["over_shortest"], digits=2)] * shortest,
         )
-    return table
+    changes_note = f"change: against {first['label']}, paired by problem."
+    return explained(table, STANDARD_ERROR, changes_note, *[OVER_SHORTEST] * shortest)
 
 
 # evaluate task-scaling
 
 
-def scaling_table(result: Result) -> Table:
+def scaling_table(result: Result) -> Group:
     """One row for each number of problems in a prompt."""
     law = result["law"]
-    caption = "± one standard error. finished: responses that did not reach the token limit."
+    notes = [STANDARD_ERROR, "finished: responses that did not reach the token limit."]
     if law is not None:
-        caption += f" Fitted: tokens per problem = {law['a']:.1f} · N^({-law['b']:+.2f}); each further problem changes "
-        caption += f"accuracy by {law['points_per_problem']:+.2f} points."
+        notes.append(f"Fitted: tokens per problem = {law['a']:.1f} · N^{-law['b']:.2f}")
+        notes.append(f"Fitted: each further problem changes accuracy by {law['points_per_problem']:+.2f} points.")
     names = ("accuracy, %", "tokens per problem", "finished, %", "accuracy by place in the prompt, %")
-    table = new_table("problems N", *names, title=result["label"], caption=caption)
+    table = new_table("problems N", *names, title=result["label"])
     for point in result["points"]:
         table.add_row(
             str(point["problems"]),
@@ -123,42 +131,59 @@ def scaling_table(result: Result) -> Table:
             number(point["finished"], scale=100),
             " ".join(f"{100 * value:.0f}" for value in point["by_slot"]),
         )
-    return table
+    return explained(table, *notes)
 
 
 # evaluate strategies
 
+STRATEGIES = {
+    "plain": "plain: one sample.",
+    "cap": "cap b: one sample, cut off at b tokens.",
+    "first finish": "first finish: the first of k parallel samples to finish.",
+    "short": "short-m: majority of the first m of k to finish.",
+    "majority": "majority: of all k answers.",
+    "early stop": "early stop: the same, sampled one by one until the lead is safe.",
+    "weighted": "weighted: the answer with the largest sum of weights.",
+}
 
-def strategies_table(results: Sequence[Result]) -> Table:
+
+def strategies_table(results: Sequence[Result]) -> Group:
     """One row per strategy."""
-    caption = "± one standard error. tokens: per problem, of all samples. *: no cheaper strategy is as accurate."
-    table = new_table("strategy", "samples k", "accuracy, %", "tokens", "", caption=caption)
+    table = new_table("strategy", "samples k", "accuracy, %", "tokens", "")
     for row in results:
         accuracy = number(row["accuracy"], row["accuracy_se"], scale=100)
         table.add_row(row["strategy"], str(row["k"]), accuracy, number(row["tokens"]), "*" if row["pareto"] else "")
-    return table
+    used = [text for name, text in STRATEGIES.items() if any(row["strategy"].startswith(name) for row in results)]
+    notes = ("tokens: per problem, of all its samples.", "*: no cheaper strategy is as accurate.")
+    return explained(table, STANDARD_ERROR, *notes, *used)
 
 
 # evaluate offline
 
 
-def efficiency_table(results: Sequence[Result]) -> Table:
+def efficiency_table(results: Sequence[Result]) -> Group:
     """A row per number, a column per file; rows that no file has are left out."""
-    table = new_table(
-        "",
-        *(result["label"] for result in results),
-        caption="± one standard error; the responses to one problem count as one draw. Change and ratio are against the first "
-        "file, paired by problem. Accuracy, mean to C: the accuracy under a limit of b tokens, averaged over b from 0 to C. "
-        "Normalised regret: 1 minus that. Doubts and checks: words per response such as 'wait' and 'let me verify'. "
-        "Looping: more than a fifth of the response repeats itself. AES: 1 · shorter + 3 · gain or − 5 · loss of accuracy, "
-        "relative to the first file. OckScore: 100 · accuracy − 10 · log10(tokens/10,000 + 1).",
-    )
+    shown = {name: [cell(result) for result in results] for name, cell in _LINES.items()}
+    shown = {name: cells for name, cells in shown.items() if any(cells)}
+    table = new_table("", *(result["label"] for result in results))
     table.columns[0].no_wrap = True
-    for name, cell in _LINES.items():
-        cells = [cell(result) for result in results]
-        if any(cells):
-            table.add_row(name, *cells)
-    return table
+    for name, cells in shown.items():
+        table.add_row(name, *cells)
+    notes = [note for name, note in _NOTES.items() if name in shown]
+    return explained(table, "± one standard error; the responses to one problem count as one draw.", *notes)
+
+
+_NOTES = {
+    "  change, points": "change, ratio: against the first file, paired by problem.",
+    "pass@k, %": "pass@k: at least one of k responses is correct.",
+    "accuracy, mean to C": "accuracy, mean to C: the accuracy under a limit of b tokens, averaged over b from 0 to C.",
+    "normalised regret": "normalised regret: 1 minus that mean.",
+    "cap for 1 point less": "cap: the smallest token limit that costs at most one point of accuracy.",
+    "AES": "AES: relative saving of tokens + 3 · relative gain (or - 5 · relative loss) of accuracy, against the first file.",
+    "OckScore": "OckScore: 100 · accuracy - 10 · log10(tokens/10,000 + 1).",
+    "looping, %": "looping: responses of which more than a fifth repeats itself.",
+    "doubts when correct": "doubts, checks: words per response such as 'wait' and 'let me verify'.",
+}
 
 
 def _value(*path: str, **form: Any) -> Callable[[Result], str]:

@@ -1,4 +1,4 @@
-"""Measures tokens and accuracy per problem over N problems in one prompt.
+"""Tokens and accuracy per problem, over the number N of problems in one prompt.
 
 Batched Contextual Reinforcement (arXiv 2604.02322) reports that a trained model spends fewer tokens per problem the more
 problems share its prompt. Two lines are fitted to the measured points::
@@ -6,8 +6,8 @@ problems share its prompt. Two lines are fitted to the measured points::
     tokens per problem = a · N^(−b)      least squares in logarithms; b = 0: packing saves nothing
     accuracy = c + d · N                 least squares; d in points for each further problem
 
-N = 1 is the prompt of the data set, graded by ``accuracy``; packs are made as ``verl-efficiency pack`` makes them, graded by
-``batched_accuracy``. What is left over after the last full pack is not asked.
+N = 1 is the prompt of the data set, graded by ``accuracy``. Packs are made as by ``verl-efficiency pack`` and graded by
+``batched_accuracy``. Problems left over after the last full pack are not asked.
 """
 
 import json
@@ -43,11 +43,11 @@ def task_scaling(
     """Evaluate the same problems in packs of every size.
 
     Args:
-        engine: what answers.
+        engine: answers the prompts.
         data: single problems, parquet in verl's form.
-        sizes: the N to try, each at least 1; None for those of :data:`SIZES` that are at most the number of problems.
-        settings: of :class:`PackingSettings`, ``problems`` left out.
-        sampling: how to draw; the limit is that of a response, whatever N.
+        sizes: the N to try, each at least 1; by default those of :data:`SIZES` for which there are enough problems.
+        settings: of :class:`PackingSettings`, without ``problems``.
+        sampling: how responses are drawn; the token limit is that of a response, whatever N.
         samples: responses to every prompt.
         limit: only the first so many problems.
         chat_template: further arguments of the chat template.
@@ -59,7 +59,7 @@ def task_scaling(
         ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N.
 
     Raises:
-        SettingsError: more problems in a pack than there are, or what :func:`evaluate` refuses.
+        SettingsError: N exceeds the number of problems, or :func:`evaluate` refuses the data.
     """
     require(limit is None or limit >= 1, "--limit", limit, "at least 1")
     rows = load_verl_rows(data)[:limit]

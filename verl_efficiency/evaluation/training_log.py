@@ -1,4 +1,4 @@
-"""Read one metric over the steps of a training run, from verl's own logs."""
+"""Reads one metric over the steps of a training run, from verl's own logs."""
 
 import json
 import math
@@ -15,19 +15,18 @@ NUMBER = re.compile(r"^([\w/@.+-]+):(?:np\.\w+\()?([-+.\deE]+)\)?$")
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """The log of one phase; ``problems`` is how many problems a prompt packs, so that lengths are per problem.
+    """The log of one phase of training: the file of verl's ``trainer.logger=[console,file]``, or saved console output.
 
-    ``path`` is what verl's ``trainer.logger=[console,file]`` writes (``VERL_FILE_LOGGER_PATH``, or
-    ``$VERL_FILE_LOGGER_ROOT/<project>/<experiment>.jsonl``), or a saved console output.
+    verl writes the file to ``VERL_FILE_LOGGER_PATH``, or to ``$VERL_FILE_LOGGER_ROOT/<project>/<experiment>.jsonl``.
     """
 
-    label: str
+    label: str  # the name in reports
     path: Path
-    problems: int = 1
+    problems: int = 1  # number of problems in a prompt; lengths are divided by it
 
 
 def parse_training_log(text: str) -> TrainingLog:
-    """Parse ``LABEL=FILE`` or ``LABEL=FILE:N``, N being the problems per prompt.
+    """Parse ``LABEL=FILE`` or ``LABEL=FILE:N``, where N is the number of problems per prompt.
 
     >>> parse_training_log("BCR=logs/bcr.jsonl:3").problems
     3
@@ -43,12 +42,12 @@ def parse_training_log(text: str) -> TrainingLog:
 
 
 def read_metric(path: Path, name: str = RESPONSE_LENGTH) -> list[tuple[int, float]]:
-    """Return ``[(step, value), …]`` of a metric from a ``.jsonl`` of verl's file logger or from console output.
+    """``[(step, value), …]`` of a metric, from a ``.jsonl`` of verl's file logger or from console output.
 
     A step that was logged twice (a resumed run) counts with its last value.
 
     Raises:
-        SettingsError: no such file, or no step has the metric; the message gives the nearest name there is.
+        SettingsError: there is no such file, or no step has the metric; the message gives the nearest name.
     """
     require(path.is_file(), "training log", str(path), "a file written by trainer.logger=[console,file]")
     read = _file_logger if path.suffix == ".jsonl" else _console

@@ -1,7 +1,7 @@
-"""Follow a running training by its metrics file: ``python -m verl_efficiency.evaluation.watch FILE --steps 25 --pid 123``.
+"""Shows the progress of a training: ``python -m verl_efficiency.evaluation.watch FILE --steps 25 --pid 123``.
 
-The file is verl's (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``). Ends when all steps are there or the process
-is gone; the exit code says nothing about the training.
+It reads verl's metrics file (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``), and ends with the last step or with
+the process. The exit code says nothing about the training.
 """
 
 import json
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from verl_efficiency.settings import SettingsError
 
 POLL_SECONDS = 0.5
-LINES = 5  # of progress, in a log file or a pipe
+LINES = 5  # lines of progress if the output is a file or a pipe
 
 
 def watch(
@@ -24,13 +24,13 @@ def watch(
     steps: Annotated[int, typer.Option(help="Steps of the training.")],
     pid: Annotated[int, typer.Option(help="Process of the training.")],
 ) -> None:
-    """Show a bar of the steps with score and response length."""
+    """Show a progress bar with score and response length."""
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns) as progress:
         bar = progress.add_task("starting (Ray, model, rollout server)", total=steps)
         printed = 0
         while True:
-            alive = _alive(pid)  # asked before reading, so that the last lines of a process that ends are read
+            alive = _alive(pid)  # before reading, so that the last lines of an ending process are read
             done = metrics.read_text().split("\n")[:-1] if metrics.exists() else []  # whole lines only
             if done:
                 text = _described(metrics, len(done), done[-1])
@@ -53,7 +53,7 @@ def _described(metrics: Path, number: int, line: str) -> str:
 
 
 def _alive(pid: int) -> bool:
-    """Whether the process runs; a finished one that nobody has waited for yet does not."""
+    """Whether the process runs; a zombie does not."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

@@ -1,13 +1,13 @@
-"""A method of your own, without a package: the setting ``shaper`` names the function that computes the advantages.
+"""Your own method, without a package: the setting ``shaper`` names the function that computes the advantages.
 
     algorithm.adv_estimator=custom
     +algorithm.efficiency.shaper=my_package.my_module.my_function
     +algorithm.efficiency.my_setting=0.2
 
 The function takes ``(rollouts, settings)`` or ``(rollouts, settings, state)`` and returns an ``Outcome``. Its annotations name
-the classes of its settings and its state, see :mod:`verl_efficiency.methods.own`; ``docs/examples/flat_penalty`` is a whole
-one. It must be importable where the run starts, for example by ``PYTHONPATH``. To give a method a name of its own, offer it
-by an entry point.
+the classes of its settings and of its state, see :mod:`verl_efficiency.methods.own`. ``docs/examples/flat_penalty`` is a
+complete one. The function must be importable where the run starts, for example by ``PYTHONPATH``. An entry point gives it a
+name of its own.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from verl_efficiency.settings import MethodSettings, SettingsError, build_settin
 
 @dataclass(frozen=True)
 class CustomSettings(MethodSettings):
-    """Settings of ``custom``: ``shaper``, and beside it those of the function that it names.
+    """Settings of ``custom``: ``shaper``, and the settings of the function that it names.
 
     Attributes:
         shaper: ``package.module.function``.
@@ -59,7 +59,7 @@ class CustomState:
     """What the function carries from step to step.
 
     Attributes:
-        shaper: whose it is. Another function starts with a new one.
+        shaper: the function that it belongs to. Another function starts with a new state.
         values: the fields of its state.
     """
 
@@ -67,8 +67,8 @@ class CustomState:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def custom(rollouts: Rollouts, settings: Any, state: CustomState) -> Outcome:
-    """The outcome of the function that ``settings.shaper`` names. With ``laser``, rewards of 1 + 1/3, 1 and 0:
+def custom(rollouts: Rollouts, settings: CustomSettings, state: CustomState) -> Outcome:
+    """The outcome of the function that ``settings.shaper`` names. Here ``laser``, whose rewards are 1 + 1/3, 1 and 0:
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])
@@ -77,6 +77,7 @@ def custom(rollouts: Rollouts, settings: Any, state: CustomState) -> Outcome:
     >>> [round(a, 4) for a in custom(r, s, CustomState()).advantages_B.tolist()]
     [0.5556, 0.2222, -0.7778]
     """
+    assert settings.shaper is not None  # CustomSettings.build sees to it
     method = _method(settings.shaper)
     own = method.new_state()
     if own is not None and state.shaper == settings.shaper:

@@ -1,16 +1,18 @@
-"""Methods of your own: a function named by its import path, or offered by an installed package.
+"""Your own methods: a function named by its import path, or offered by an installed package.
 
 A method is a function ``(rollouts, settings)`` or ``(rollouts, settings, state)`` that returns an
-:class:`~verl_efficiency.methods.outcome.Outcome`. Its annotations say the rest: the class of ``settings`` (a frozen dataclass
-derived from ``ShapingSettings``, which is also what a function without the annotation gets) and the class of ``state`` (a
-dataclass of plain data whose fields all have defaults; saved with the checkpoints if ``settings.keeps_state``).
+:class:`~verl_efficiency.methods.outcome.Outcome`. Its annotations say the rest:
 
-A package offers a method by an entry point of the group ``verl_efficiency.methods``::
+* ``settings``: a frozen dataclass derived from ``ShapingSettings``. Without the annotation it is ``ShapingSettings`` itself.
+* ``state``: a dataclass of plain data, in which every field has a default. It is saved with the checkpoints if
+  ``settings.keeps_state``.
+
+A package offers a method by an entry point::
 
     [project.entry-points."verl_efficiency.methods"]
     flat_penalty = "my_package.penalties:flat_penalty"
 
-It is imported only when a run, ``doctor`` or ``methods`` asks for it, so that a broken package stops no other run.
+It is imported only when a run, ``doctor`` or ``methods`` asks for it, so a broken package stops no other run.
 """
 
 import dataclasses
@@ -18,32 +20,36 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
-import typing
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from verl_efficiency.methods.catalog import ESTIMATORS, METHODS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, METHODS, REMOVED
+from verl_efficiency.methods.row import Estimator
 from verl_efficiency.settings import MethodSettings, SettingsError, require
 
 GROUP = "verl_efficiency.methods"
 
 
 @dataclass(frozen=True)
-class OwnMethod(Method):
-    """A method that is not in the catalog; everything but its name is found when it is loaded.
+class OwnMethod(Estimator):
+    """A method that is not in the catalog.
 
     Attributes:
-        attribute: name of the function in ``module``.
+        path: ``package.module.function``.
         owner: who offers it, for messages.
     """
 
-    attribute: str = ""
+    path: str = ""
     owner: str = ""
 
+    @property
+    def module(self) -> str:
+        return self.path.rpartition(".")[0]
+
     def function(self) -> Callable:
-        """The method, whose result is checked.
+        """The method. A result that no trainer could use raises an error.
 
         Raises:
             SettingsError: it cannot be loaded; the message names the owner.
@@ -53,7 +59,8 @@ class OwnMethod(Method):
     def settings_class(self) -> type[Any]:
         from verl_efficiency.methods.shaping.base import ShapingSettings
 
-        cls = self._annotation("settings", ShapingSettings)
+        cls = self._annotated("settings")
+        cls = ShapingSettings if cls is type(None) else cls
         fits = isinstance(cls, type) and issubclass(cls, MethodSettings) and dataclasses.is_dataclass(cls)
         if not fits or not all(hasattr(cls, name) for name in ("advantage", "correct_threshold")):
             raise SettingsError(
@@ -82,28 +89,28 @@ class OwnMethod(Method):
         return settings
 
     def new_state(self) -> Any:
-        cls = self._annotation("state", None)
-        if cls is None or cls is type(None):
+        cls = self._annotated("state")
+        if cls is type(None):
             return None
         if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
             raise SettingsError(f"{self.owner}: the state must be a dataclass whose fields have defaults, got {cls!r}")
         return cls()
 
     def described(self) -> "OwnMethod":
-        """With the first line of the function's docstring as its summary; loads it."""
+        """With the first line of the function's docstring as its summary; this loads the function."""
         return dataclasses.replace(self, summary=(inspect.getdoc(self._load()) or "").partition("\n")[0])
 
-    def _annotation(self, parameter: str, default: Any) -> Any:
-        function = self._load()
+    def _annotated(self, parameter: str) -> Any:
+        self._load()
         try:
-            return typing.get_type_hints(function).get(parameter, default)
+            return self.annotation(parameter)
         except (NameError, TypeError) as error:
             raise SettingsError(f"{self.owner}: its annotations cannot be read: {error}") from None
 
     def _load(self) -> Callable:
         try:
-            found = getattr(importlib.import_module(self.module), self.attribute)
-        except (Exception, SystemExit) as error:  # whatever the import of somebody else's package does
+            found = getattr(importlib.import_module(self.module), self.path.rpartition(".")[2])
+        except (Exception, SystemExit) as error:  # the import of another package may raise anything
             raise SettingsError(f"{self.owner} cannot be loaded: {type(error).__name__}: {error}") from error
         if not inspect.isfunction(found) or inspect.iscoroutinefunction(found):
             raise SettingsError(f"{self.owner} must be a plain function (rollouts, settings, state), got {found!r}")
@@ -118,8 +125,8 @@ class Offers:
 
     Attributes:
         methods: by name.
-        refused: name → why nobody gets it.
-        problems: one line for each refusal, for the log.
+        refused: name → why it names no method: several packages offer it, or it was removed.
+        problems: a line for each package whose method is not available, for the log.
     """
 
     methods: dict[str, OwnMethod]
@@ -131,23 +138,23 @@ def own_method(name: str, path: str, owner: str) -> OwnMethod:
     """The method behind ``package.module.function`` or ``package.module:function``, not loaded yet.
 
     Raises:
-        SettingsError: ``path`` is not of that form.
+        SettingsError: ``path`` has another form.
     """
-    module, _, attribute = path.replace(":", ".").rpartition(".")
-    names = [*module.split("."), attribute]
-    require(all(part.isidentifier() for part in names), name, path, "package.module.function")
-    return OwnMethod(name, "estimator", "", "", module, None, None, "", attribute=attribute, owner=owner)
+    dotted = path.replace(":", ".")
+    valid = "." in dotted and all(part.isidentifier() for part in dotted.split("."))
+    require(valid, name, path, "package.module.function")
+    return OwnMethod(name, paper="", summary="", path=dotted, owner=owner)
 
 
 @functools.cache
 def offers() -> Offers:
-    """The methods that installed packages offer; reads their metadata and imports none of them."""
+    """The methods that installed packages offer. Reads their metadata and imports none of them."""
     by_name: dict[str, dict[str, OwnMethod]] = defaultdict(dict)
     refused, problems = {}, []
     try:
         points = list(importlib.metadata.entry_points(group=GROUP))
     except Exception as error:  # noqa: BLE001  # unreadable metadata of any package must stop no run
-        return Offers({}, {}, (f"the entry points {GROUP} cannot be read: {type(error).__name__}: {error}",))
+        return Offers({}, REMOVED, (f"the entry points {GROUP} cannot be read: {type(error).__name__}: {error}",))
     for point in points:
         package = f"{point.dist.name} {point.dist.version}" if point.dist else "a package without a name"
         owner = f"{point.name} of {package} ({point.value})"
@@ -165,16 +172,18 @@ def offers() -> Offers:
                 f"the method {name!r} has several owners: {'; '.join(owners)}; {keeps}. Rename one or uninstall it"
             )
     problems += refused.values()
-    return Offers({n: next(iter(m.values())) for n, m in by_name.items() if n not in refused}, refused, tuple(problems))
+    found = {name: next(iter(methods.values())) for name, methods in by_name.items() if name not in refused}
+    removed = {name: answer for name, answer in REMOVED.items() if name not in found}
+    return Offers(found, {**removed, **refused}, tuple(problems))
 
 
-def all_estimators() -> dict[str, Method]:
+def all_estimators() -> dict[str, Estimator]:
     """The estimators of the catalog and those of installed packages, by name."""
     return {**ESTIMATORS, **offers().methods}
 
 
 def _checked(function: Callable, owner: str) -> Callable:
-    """``function`` as an adapter calls it, which refuses a result that no trainer could use."""
+    """``function`` as an adapter calls it; an unusable result raises an error."""
     takes_state = len(inspect.signature(function).parameters) == 3
 
     @functools.wraps(function)

@@ -1,18 +1,14 @@
-"""The page of a method, made from the catalog and the docstrings.
-
-``verl-efficiency methods NAME`` shows one; docs/methods.md holds all, written by::
-
-    python -m verl_efficiency.methods.page > docs/methods.md
-"""
+"""The page of a method, from the catalog and the docstrings. ``verl-efficiency methods NAME`` and the docs show it."""
 
 import dataclasses
 import importlib
 import inspect
 import re
 
-from verl_efficiency.methods.catalog import METHODS, Method
+from verl_efficiency.methods.launch import command
+from verl_efficiency.methods.own import OwnMethod
+from verl_efficiency.methods.row import Method
 
-COMMAND = "python -m verl_efficiency.methods.page > docs/methods.md"
 USE = {
     "estimator": "`algorithm.adv_estimator={name}`; settings: `+algorithm.efficiency.<setting>=…`",
     "trainer": "`algorithm.adv_estimator={name}` with `trainer.v1.trainer_mode=efficiency_sync`; "
@@ -22,25 +18,17 @@ USE = {
 }
 
 
-def page(method: Method, *, recipes: str = "") -> str:
-    """Markdown: use, formula and choices, settings with defaults and meaning, paper, recipe.
-
-    Args:
-        method: a row of the catalog.
-        recipes: what comes before the path of a recipe, so that it is a link; none without.
-    """
-    module = importlib.import_module(method.module)
-    recipe = f"[`{method.recipe}`]({recipes}{method.recipe})" if recipes else f"`{method.recipe}`"
+def page(method: Method) -> str:
+    """Markdown: use, formula and choices, settings with defaults and meaning, paper, recipe."""
+    recipe = f"Paper: {method.paper or 'none'}. Recipe: `{command(method)}`"
     parts = [
         f"## {method.name} ({method.hook})",
         method.summary,
         USE[method.hook].format(name=method.name),
-        markdown(module.__doc__ or ""),
+        markdown(importlib.import_module(method.module).__doc__ or ""),
         markdown(method.function().__doc__ or ""),
         settings_table(method),
-        f"Paper: {method.paper or 'none'}. Recipe: {recipe}"
-        if method.recipe
-        else f"Offered by: {getattr(method, 'owner', '')}",
+        f"Offered by: {method.owner}" if isinstance(method, OwnMethod) else recipe,
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -91,22 +79,3 @@ def markdown(docstring: str) -> str:
 def inline(text: str) -> str:
     """Roles and double backticks as plain code."""
     return re.sub(r"(?::\w+:)?`{1,2}~?([^`]+?)`{1,2}", r"`\1`", text)
-
-
-def document() -> str:
-    """The whole of docs/methods.md."""
-    family = importlib.import_module("verl_efficiency.methods.shaping")
-    names = "\n".join(f"* [{m.name} ({m.hook})](#{m.name}-{m.hook}): {m.summary}" for m in METHODS)
-    parts = [
-        f"<!-- Made by `{COMMAND}` from the catalog and the docstrings. Change those, then run it again. -->",
-        "# Methods",
-        names,
-        "## The length-shaping family",
-        markdown(family.__doc__ or ""),
-        *(page(method, recipes="../") for method in METHODS),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-if __name__ == "__main__":
-    print(document(), end="")

@@ -1,6 +1,7 @@
 """Stock flags of OpenRLHF that a method or a reward of ours would ignore, or cannot work with."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from verl_efficiency.adapter import checks
@@ -125,8 +126,8 @@ def check_reward(args: Any, options: Options, file: str | None) -> Iterator[str]
             problem = lacks(source_file(first), name)
         except SettingsError as error:
             problem = str(error)
-            if first in REWARDS:
-                problem += f"; for our reward of that name write {ROOT}.reward {first}"
+            if Path(first).stem in REWARDS:
+                problem += f"; for our reward of that name write {ROOT}.reward {Path(first).stem}"
         if problem:
             yield f"{flag}: {problem}"
     if url and "," in url and url.partition(",")[0].endswith(".py"):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from verl_efficiency.adapter.checks import build_settings, has_teacher, wrong_method
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.settings import MethodSettings, SettingsError, nearest, unknown
 
@@ -36,7 +36,7 @@ class Options:
     settings: dict[str, Any] = field(default_factory=dict)
     reward: str | None = None
 
-    def row(self) -> Method | None:
+    def row(self) -> Estimator | None:
         """The method's row of the catalog."""
         return None if self.method is None else all_estimators()[self.method]
 

@@ -1,7 +1,7 @@
 r"""Our rewards in the two forms in which OpenRLHF loads one from a file.
 
-``--reward.remote_url`` takes a file with ``reward_func``, ``--train.agent_func_path`` one with ``AgentExecutor``. The files in
-``openrlhf/rewards/`` have our rewards with default settings. For other settings, write such a file::
+``--reward.remote_url`` takes a file with ``reward_func``, ``--train.agent_func_path`` one with ``AgentExecutor``.
+``--efficiency.reward NAME`` writes the latter for you, see :class:`RewardFile`. For other settings, write such a file::
 
     from verl_efficiency.openrlhf.reward import agent_executor, reward_function
     reward_func = reward_function("composition", terms=[{"name": "accuracy", "weight": 1.0}])
@@ -24,15 +24,19 @@ special tokens (``42<|im_end|>``), so those at the end are recognised by their f
 
 import functools
 import math
+import os
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from verl_efficiency.adapter.rollouts import prompt_name
+from verl_efficiency.data.files import write_text
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.grading import opens_thinking, without_end_tokens
 from verl_efficiency.grading.extract import without_start_tokens
 from verl_efficiency.methods.catalog import REWARDS
-from verl_efficiency.openrlhf.batch import prompt_name
 from verl_efficiency.settings import SettingsError, unknown
 
 SHOWN = 300  # characters of a prompt in an error
@@ -44,6 +48,30 @@ class RewardError(BaseException):
     Not an ``Exception``: OpenRLHF swallows those, then goes on without the sample or fails later with another error. This one
     ends the run.
     """
+
+
+class RewardFile(str):
+    """Path of an agent file that runs one of our rewards with its default settings, on every machine of the run.
+
+    OpenRLHF loads a reward from a file, on the machine of each engine. So the file is written where the path is made, and
+    written again where Ray unpickles the path. It stands in a folder of the user below the temporary one.
+    """
+
+    def __new__(cls, reward: str) -> "RewardFile":
+        folder = Path(tempfile.gettempdir(), f"verl_efficiency_{os.getuid()}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise SettingsError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
+        file = folder / f"{reward}.py"
+        write_text(file, f"from {__name__} import agent_executor\n\nAgentExecutor = agent_executor({reward!r})\n")
+        path = super().__new__(cls, file)
+        path.reward = reward
+        return path
+
+    reward: str
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return RewardFile, (self.reward,)
 
 
 def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequence, Sequence, Sequence], dict]:

@@ -4,7 +4,6 @@ import importlib.metadata
 import logging
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from verl_efficiency.adapter.checks import (
@@ -17,10 +16,10 @@ from verl_efficiency.adapter.checks import (
 )
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
 from verl_efficiency.methods.own import offers
-from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.check_data import check_data
 from verl_efficiency.openrlhf.check_flags import check_method, check_reward, check_teacher
 from verl_efficiency.openrlhf.options import ROOT, Options
+from verl_efficiency.openrlhf.reward import RewardFile
 from verl_efficiency.settings import SettingsError
 
 logger = logging.getLogger("verl_efficiency")
@@ -62,19 +61,21 @@ def reward_file(name: str) -> str:
     Raises:
         SettingsError: the reward cannot run without settings, or not alone.
     """
-    file = Path(rewards.__file__).parent / f"{name}.py"
-    if file.exists():
-        return str(file)
-    why = only_a_term(REWARDS[name])
+    if problem := not_alone(name):
+        raise SettingsError(
+            f"{ROOT}.reward: {problem}; write a reward file of your own, see verl_efficiency.openrlhf.reward"
+        )
+    return RewardFile(name)
+
+
+def not_alone(name: str) -> str | None:
+    """Why the reward ``name`` cannot run alone with its default settings, or None."""
     try:
         REWARDS[name].build_settings({}, name)
     except SettingsError as error:
-        why = f"{name} has no defaults for all of its settings ({error})"
-        if name in ESTIMATORS:
-            why += f", but {ROOT}.method {name} has"
-    raise SettingsError(
-        f"{ROOT}.reward: {why or f'there is no {file}'}; write a reward file of your own, see verl_efficiency.openrlhf.reward"
-    )
+        instead = f", but {ROOT}.method {name} has" if name in ESTIMATORS else ""
+        return f"{name} has no defaults for all of its settings ({error}){instead}"
+    return only_a_term(REWARDS[name])
 
 
 def stock_flags(options: Options, arguments: list[str]) -> list[str]:

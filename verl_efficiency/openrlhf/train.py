@@ -1,8 +1,8 @@
 """The launcher: ``python -m verl_efficiency.openrlhf.train <our flags> <stock flags>``.
 
-OpenRLHF has no plugins. So its own command line is run, unchanged, in this process, after three names in its modules have been
-bound to our subclasses (:mod:`verl_efficiency.openrlhf.ray_classes`) and our settings have been put beside the stock ones, with
-which they travel to every Ray actor (``strategy.args.efficiency``). No file of OpenRLHF is changed.
+OpenRLHF has no plugins. The launcher therefore binds three names in OpenRLHF's modules to our subclasses
+(:mod:`verl_efficiency.openrlhf.ray_classes`), and then runs OpenRLHF's own command line in this process. Our settings travel to
+every Ray actor with the stock ones (``strategy.args.efficiency``). No file of OpenRLHF is changed.
 """
 
 import dataclasses
@@ -10,14 +10,12 @@ import json
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS
 from verl_efficiency.methods.own import offers
-from verl_efficiency.openrlhf import rewards
 from verl_efficiency.openrlhf.options import ROOT, Options, take_options
 from verl_efficiency.settings import SettingsError
 
@@ -29,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, **classes: type) -> None:
 
     Args:
         arguments: the command line; None: that of the process.
-        classes: actors of yours, see :func:`verl_efficiency.openrlhf.ray_classes.install`.
+        classes: your own actors, see :func:`verl_efficiency.openrlhf.ray_classes.install`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -43,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, **classes: type) -> None:
 
 
 def launch(arguments: Sequence[str], **classes: type) -> None:
-    """Check, put our classes in place, and run the stock command line.
+    """Check the flags, install our classes, and run the stock command line.
 
     Raises:
         SettingsError: this run would not do what its flags say.
@@ -61,13 +59,15 @@ def launch(arguments: Sequence[str], **classes: type) -> None:
     original = config.hierarchize
 
     def hierarchize(parsed: Any) -> Any:
-        """The one place that sees all stock flags before anything is started (train_ppo_ray.py:628)."""
+        """The only call that sees all stock flags before anything starts (train_ppo_ray.py:628)."""
         args = original(parsed)
         problems = start_up.check(args, options)
         if problems:
             raise SettingsError("\n".join(["this run would not do what its flags say:", *problems]))
         start_up.warn(args, options)
         args.efficiency = start_up.prepared(args, options)
+        if options.reward is not None:
+            args.train.agent_func_path = start_up.reward_file(options.reward)  # argparse has made it a plain text
         return args
 
     config.hierarchize = hierarchize
@@ -77,7 +77,9 @@ def launch(arguments: Sequence[str], **classes: type) -> None:
 
 def help_text(arguments: Sequence[str]) -> str:
     """Our flags; with a method among ``arguments``, its settings."""
-    with_file = sorted(file.stem for file in Path(rewards.__file__).parent.glob("[a-z]*.py"))
+    from verl_efficiency.openrlhf.start_up import not_alone
+
+    with_defaults = sorted(name for name in REWARDS if not_alone(name) is None)
     lines = [
         "usage: python -m verl_efficiency.openrlhf.train --efficiency.method NAME [--efficiency.<setting> VALUE …]",
         "           [--efficiency.reward NAME] <flags of OpenRLHF>",
@@ -85,7 +87,7 @@ def help_text(arguments: Sequence[str]) -> str:
         f"{ROOT}.method   which method computes the advantages (null: OpenRLHF itself):",
         *(f"    {name:18s} {method.summary}" for name, method in ESTIMATORS.items()),
         *(f"    {name:18s} {method.owner}" for name, method in offers().methods.items()),
-        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(with_file)}",
+        f"{ROOT}.reward   one of our rewards, with its default settings: {', '.join(with_defaults)}",
         f"{ROOT}.<name>   a setting of the method; --help after {ROOT}.method NAME lists them",
     ]
     given = [argument for argument in arguments if argument not in ("-h", "--help")]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from verl_efficiency.grading import drop_thinking, extract_answer, grade, require_marker
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.rewards.ground_truth import one_answer
-from verl_efficiency.settings import SettingsError, build_settings, nearest, require
+from verl_efficiency.settings import SettingsError, build_settings, misspelt, require
 
 WHERE = "reward.custom_reward_function.reward_kwargs"
 _ADDED_BY_VERL = {"reward_router_address", "reward_model_tokenizer"}  # where a reward model is served
@@ -134,7 +134,7 @@ class RewardSettings:
         """
         own = [field.name for field in fields(cls)]
         for name in given or {}:
-            if name not in own and not nearest(name, own) and (reason := cls.belongs_elsewhere(name)):
+            if name not in own and not misspelt(name, own) and (reason := cls.belongs_elsewhere(name)):
                 raise SettingsError(f"{where}.{name}: {reason}")
         return build_settings(cls, given, where)
 
@@ -275,7 +275,7 @@ def reward(cls: type[S]) -> Callable[[Callable[[Response, S], Result]], Reward]:
 
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):  # not the signature, which is verl's
             setattr(call, attribute, getattr(score, attribute))
-        call.settings_class = cls  # type: ignore[attr-defined]
+        call.settings = cls  # type: ignore[attr-defined]  # the catalog reads it
         return call
 
     return decorate

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import open_dict
 
 from verl_efficiency.adapter.checks import state_is_lost, with_limit
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.concern import concerns_us
@@ -114,7 +114,7 @@ def prepare(config: Any) -> None:
         _save_state(method, config.trainer)
 
 
-def _save_state(method: Method, trainer: Any) -> None:
+def _save_state(method: Estimator, trainer: Any) -> None:
     """Save the state with verl's checkpoints, or warn that it is not saved."""
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):

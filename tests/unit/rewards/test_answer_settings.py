@@ -6,19 +6,13 @@ import subprocess
 
 import pytest
 
+from tests.rewards_of_ours import ANSWERING, SINGLE, TOLD, score
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows, write_rows
-from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.page import meanings
 from verl_efficiency.rewards import accuracy, batched_accuracy
 from verl_efficiency.rewards.base import AnswerSettings
 from verl_efficiency.settings import SettingsError
 
-TOLD = {"response_tokens": 50, "response_limit": 100, "truncated": False, "difficulty": 0.5} | {
-    "target_tokens": 50,
-    "length_level": "long",
-}
-SETTINGS = {"token_budget": {"b_min": 100, "b_max": 200}}
-ANSWERING = [name for name in REWARDS if name not in ("composition", "repetition")]
 TEXT = "<think>\n#### 5\n</think>It is \\boxed{3}, or\n#### 4\nfor short."
 
 
@@ -34,36 +28,34 @@ TEXT = "<think>\n#### 5\n</think>It is \\boxed{3}, or\n#### 4\nfor short."
     ],
 )
 def test_every_reward_reads_a_marked_answer(name, truth, settings, acc):
-    result = REWARDS[name].function()("sums", TEXT, truth, TOLD, **(SETTINGS.get(name, {}) | settings))
-    assert result["acc"] == acc
+    assert score(name, TEXT, truth, **settings)["acc"] == acc
 
 
 @pytest.mark.parametrize("name", ANSWERING)
 def test_a_marked_answer_inside_the_thinking(name):
     text = "<think>\n#### 4\n</think>I am done."
     for strip_thinking, acc in ((False, 1), (True, 0)):
-        settings = SETTINGS.get(name, {}) | {"marker": "####", "strip_thinking": strip_thinking}
-        assert REWARDS[name].function()("sums", text, "4", TOLD, **settings)["acc"] == acc
+        assert score(name, text, marker="####", strip_thinking=strip_thinking)["acc"] == acc
 
 
-@pytest.mark.parametrize("name", [name for name in ANSWERING if name != "batched_accuracy"])
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_reward_of_one_problem_refuses_a_packed_row(name):
     rows = [{"prompt": [{"role": "user", "content": "?"}], "reward_model": {"ground_truth": "4"}}] * 2
     (row,) = pack_rows(rows, PackingSettings(problems=2, grouping="random"), seed=0)
     truth, told = row["reward_model"]["ground_truth"], TOLD | row["extra_info"]
     with pytest.raises(ValueError, match=r"is a list of answers.*use batched_accuracy"):
-        REWARDS[name].function()("sums", TEXT, truth, told, **SETTINGS.get(name, {}))
+        score(name, TEXT, truth, told)
 
 
 def test_a_term_of_a_composition_has_its_own_marker():
     terms = [{"name": "accuracy", "weight": 1.0, "marker": "####"}]
-    assert REWARDS["composition"].function()("sums", TEXT, "4", TOLD, terms=terms)["score"] == 1
+    assert score("composition", TEXT, terms=terms)["score"] == 1
 
 
 @pytest.mark.parametrize("name", ANSWERING)
 def test_a_blank_marker_is_refused(name):
     with pytest.raises(SettingsError, match="marker: must be a text, or null"):
-        REWARDS[name].function()("sums", TEXT, "4", TOLD, **(SETTINGS.get(name, {}) | {"marker": " "}))
+        score(name, TEXT, marker=" ")
 
 
 def problems(count):

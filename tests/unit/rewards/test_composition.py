@@ -1,11 +1,7 @@
 """Composition: the sum, its parts among the extras, and everything that can be wrong in a list of terms."""
 
-import inspect
-
 import pytest
 
-from verl_efficiency import rewards
-from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.rewards import CompositionSettings, composition
 from verl_efficiency.rewards.base import read_settings
 from verl_efficiency.settings import SettingsError
@@ -140,29 +136,3 @@ def test_a_wrong_list_is_refused(terms, message):
 def test_a_term_without_a_score_is_named(name):
     with pytest.raises(ValueError, match=f"the term '{name}' must return a finite number .*'sums', index 3"):
         reward(ACCURACY, {"name": f"{HERE}:{name}", "weight": 1})
-
-
-@pytest.mark.parametrize("name", list(REWARDS))
-def test_every_reward_is_called_alike(name):
-    function = getattr(rewards, name)
-    assert REWARDS[name].function() is function
-    assert inspect.getmodule(function).compute_score is function
-    assert list(inspect.signature(function).parameters) == [
-        *("data_source", "solution_str", "ground_truth", "extra_info", "settings")
-    ]
-    required = {"b_min": 1, "b_max": 2} if name == "token_budget" else {}
-    told = {
-        **{"index": 1, "response_tokens": 5, "truncated": False, "response_limit": 40, "difficulty": 0.5},
-        **{"target_tokens": 5, "length_level": "short"},
-    }
-    added = {"reward_router_address": "host:1", "reward_model_tokenizer": object()}
-    right, wrong, silent = (
-        function("sums", text, "4", told, **required, **added) for text in (r"\boxed{4}", r"\boxed{5}", "")
-    )
-    assert list(right) == list(wrong) == list(silent)
-    assert all(isinstance(value, str | float) for value in right.values())
-    if name != "repetition":
-        assert (right["acc"], wrong["acc"], silent["acc"]) == (1, 0, 0)
-        assert right["score"] > max(wrong["score"], silent["score"])
-        for result in (wrong, silent):  # the format is worth something by itself, nothing else is
-            assert float(result["score"]) <= 0.1 * result.get("format", 0)

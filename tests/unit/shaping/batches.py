@@ -1,6 +1,19 @@
-"""Batches for the tests of this folder, and one way to run a method on them."""
+"""Batches for the tests of this folder, and one way to run a method on them.
+
+The tests for all methods take what they cannot know from the method's own file, ``test_<name>.py`` in this folder:
+
+* ``formula(rows, settings, state)``: the advantages once more in plain Python, like those in formulas.py;
+* ``USUAL``: settings at which length matters on these batches (up to 300 tokens);
+* ``VARIANTS``: a list of other settings that change the formula;
+* ``TRAITS``: which of :data:`TRAITS` it has;
+* ``ANY_NUMBER``: its settings that take any number.
+
+All but ``formula`` may be left out.
+"""
 
 import dataclasses
+import importlib
+import importlib.util
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -13,23 +26,11 @@ from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.outcome import Outcome
 
 LIMIT = 300  # tokens; rollouts of the random batches are at most that long
-NAMES = (
-    *("arora", "kimi", "laser", "laser_d", "laser_de", "short_rl", "alp", "dast", "shorter_better", "grpo_lead", "gr3"),
-    *(
-        "hapo",
-        "leash",
-        "a_dlp",
-        "drpo",
-        "cosine",
-        "truncation",
-        "overlong",
-        "toggle",
-        "pass_rate",
-        "grlc",
-        "gfpo",
-        "grpo_roc",
-        "s_grpo",
-    ),
+# All of the families shaping and selection but two, whose tests are test_token_budget.py and test_t_spmo.py.
+NAMES = tuple(
+    name
+    for name, method in ESTIMATORS.items()
+    if method.family in ("shaping", "selection") and name not in ("token_budget", "t_spmo")
 )
 # Settings at which length matters on batches of a few hundred tokens.
 USUAL: dict[str, dict[str, Any]] = {
@@ -46,9 +47,40 @@ USUAL: dict[str, dict[str, Any]] = {
 }
 
 
+TRAITS: dict[str, set[str]] = {
+    # Of two wrong rollouts of a group the shorter one may get more.
+    "rewards_short_wrong": {
+        *("kimi", "alp", "shorter_better", "hapo", "a_dlp", "pass_rate", "grlc", "overlong"),
+        "grpo_roc",  # it keeps wrong ones as they come
+    },
+    # Groups without a correct rollout have advantages.
+    "shapes_unsolved": {
+        *("kimi", "alp", "shorter_better", "a_dlp", "dast", "cosine", "laser_de", "hapo", "overlong", "grlc"),
+    },
+    # It is not GRPO where all lengths of a group are equal.
+    "equal_lengths_matter": {
+        "grpo_lead",  # weighs groups by their solve rate
+        "drpo",  # has an advantage of its own, on another scale than GRPO's
+        "truncation",  # adds its boost to correct answers
+        *("gfpo", "grpo_roc"),  # drop half of a group
+        *("variance_routing", "sample_routing", "self_distillation", "concise_teacher"),
+    },
+}
+
+
+def declared(name: str, what: str, default: Any) -> Any:
+    """What the method's own test file says."""
+    module = f"{__package__}.test_{name}"
+    return getattr(importlib.import_module(module), what, default) if importlib.util.find_spec(module) else default
+
+
+def has(name: str, trait: str) -> bool:
+    return name in TRAITS[trait] or trait in declared(name, "TRAITS", ())
+
+
 def settings_of(name: str, **given: Any) -> Any:
     """Settings of ``name``: the usual ones of these tests, with the limit where it has one, and ``given`` on top."""
-    chosen = {**USUAL.get(name, {}), **given}
+    chosen = {**(USUAL.get(name) or declared(name, "USUAL", {})), **given}
     if hasattr(ESTIMATORS[name].settings_class(), "max_response_length"):
         chosen.setdefault("max_response_length", LIMIT)
     return ESTIMATORS[name].build_settings(chosen, "here")

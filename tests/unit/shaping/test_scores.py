@@ -7,14 +7,13 @@ import random
 import pytest
 
 from tests.unit.reference import Row, groups_of
-from tests.unit.shaping.batches import advantages, random_rows, run, settings_of
+from tests.unit.shaping.batches import advantages, has, random_rows, run, settings_of
 from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
 from verl_efficiency.methods.shaping import base
 
 SCALED = sorted({*SHAPERS, "token_budget"} - {"drpo"})  # drpo reads nothing but correctness from the score
-# Scores of a right and of a wrong answer in the authors' code, as each docstring and each number of test_official has them.
+# Scores of a right and of a wrong answer in the authors' code, where they are not 1 and 0.
 AUTHORS = {
-    **dict.fromkeys(SCALED, (1.0, 0.0)),
     **dict.fromkeys(["kimi", "laser", "laser_d", "laser_de"], (1.0, -0.5)),
     **dict.fromkeys(["leash", "grpo_lead", "overlong"], (1.0, -1.0)),
     "short_rl": (3.0, -0.5),
@@ -31,7 +30,7 @@ def on_scale(rows, right, wrong):
 
 
 def test_the_scores_of_the_authors():
-    assert {name: ESTIMATORS[name].settings_class().paper_scores for name in SCALED} == AUTHORS
+    assert {name: ESTIMATORS[name].settings_class().paper_scores for name in AUTHORS} == AUTHORS
 
 
 @pytest.mark.parametrize("scale", SCALES, ids=str)
@@ -96,8 +95,6 @@ def test_scores_below_the_scale_are_named_once(caplog):
 
 # Groups that nobody solved ------------------------------------------------------------------------------------------------
 
-SHAPES_UNSOLVED = {"kimi", "alp", "shorter_better", "a_dlp", "dast", "cosine", "laser_de", "hapo", "overlong", "grlc"}
-
 
 @pytest.mark.parametrize("name", sorted(set(SHAPERS) - {"drpo"}))
 def test_unsolved_groups_are_left_alone_when_asked(name):
@@ -113,7 +110,7 @@ def test_unsolved_groups_are_left_alone_when_asked(name):
         outcome = run(name, rows, chosen, state)
         shaped[unsolved] = any(outcome.advantages_B.tolist()[2:])
         assert (outcome.metrics["unsolved_share"] > 0) == shaped[unsolved]
-    assert shaped == {"as_published": name in SHAPES_UNSOLVED, "leave": False}
+    assert shaped == {"as_published": has(name, "shapes_unsolved"), "leave": False}
 
 
 def test_the_share_of_unsolved_groups_by_hand():

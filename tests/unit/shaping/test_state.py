@@ -11,32 +11,28 @@ from tests.unit.shaping.batches import NAMES, advantages, random_rows, run, sett
 from tests.unit.test_rollouts import build
 from verl_efficiency.methods.catalog import ESTIMATORS, SHAPERS
 
-STATEFUL = [name for name in NAMES if ESTIMATORS[name].state]
-
+STATEFUL = [name for name in NAMES if ESTIMATORS[name].new_state() is not None]
 
 STATE_WITH = {"gfpo": {"adaptive": True}}  # the settings at which a state is kept, where not always
 
 
 def test_which_methods_keep_a_state():
-    assert sorted(STATEFUL) == ["a_dlp", "gfpo", "hapo", "laser_d", "laser_de", "leash", "short_rl", "toggle"]
+    assert {"a_dlp", "gfpo", "hapo", "laser_d", "laser_de", "leash", "short_rl", "toggle"} <= set(STATEFUL)
     for name in NAMES:
         assert settings_of(name, **STATE_WITH.get(name, {})).keeps_state == (name in STATEFUL)
     assert not settings_of("gfpo").keeps_state
-    assert [name for name in NAMES if settings_of(name).names_prompts] == ["hapo", "toggle"]
+    assert {"hapo", "toggle"} <= {name for name in NAMES if settings_of(name).names_prompts}
 
 
 @pytest.mark.parametrize("name", STATEFUL)
-@pytest.mark.parametrize("shaped_by_name", [False, True], ids=["", "length_shaped"])
-def test_a_state_that_was_saved_and_loaded_goes_on_as_if_nothing_had_happened(name, shaped_by_name):
+@pytest.mark.parametrize("by_path", [False, True], ids=["", "custom"])
+def test_a_state_that_was_saved_and_loaded_goes_on_as_if_nothing_had_happened(name, by_path):
     rng = random.Random(name)
-    steps, method = [random_rows(rng) for _ in range(6)], ESTIMATORS[name]
+    steps = [random_rows(rng) for _ in range(6)]
     chosen = settings_of(name, **STATE_WITH.get(name, {}))
-    if shaped_by_name and name not in SHAPERS:
-        return
-    if shaped_by_name:
-        method, shaper, name = ESTIMATORS["length_shaped"], name, "length_shaped"
-        given = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
-        chosen = method.build_settings({"shaper": shaper, **given}, "here")
+    if by_path:
+        name, chosen = "custom", through_custom(name, chosen)
+    method = ESTIMATORS[name]
 
     whole = method.new_state()
     uninterrupted = [advantages(name, rows, chosen, whole) for rows in steps]
@@ -165,23 +161,32 @@ def test_short_rl_pauses_below_its_best_by_hand():
     assert state.best_accuracy == 1.0
 
 
-def test_length_shaped_is_the_method_that_it_names():
+def through_custom(name, chosen):
+    given = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
+    path = f"{ESTIMATORS[name].module}.{name}"
+    return ESTIMATORS["custom"].build_settings({"shaper": path, **given}, "here")
+
+
+def test_custom_is_the_method_that_it_names():
     rng = random.Random(3)
     for name in SHAPERS:
-        chosen, method = settings_of(name), ESTIMATORS["length_shaped"]
-        given = {field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)}
-        through = method.build_settings({"shaper": name, **given}, "here")
+        chosen = settings_of(name)
+        through = through_custom(name, chosen)
         assert (through.keeps_state, through.names_prompts) == (chosen.keeps_state, chosen.names_prompts)
-        state, own = method.new_state(), ESTIMATORS[name].new_state()
+        state, own = ESTIMATORS["custom"].new_state(), ESTIMATORS[name].new_state()
         for _ in range(2):
             rows = random_rows(rng)
-            assert advantages("length_shaped", rows, through, state) == advantages(name, rows, chosen, own)
+            assert advantages("custom", rows, through, state) == advantages(name, rows, chosen, own)
 
 
-def test_length_shaped_with_another_shaper_starts_anew():
-    state, build = ESTIMATORS["length_shaped"].new_state(), ESTIMATORS["length_shaped"].build_settings
-    rows = [Row(1.0, 500, "a"), Row(0.0, 5, "a")]
-    run("length_shaped", rows, build({"shaper": "leash", "target_length": 10.0}, "here"), state)
+def test_custom_with_another_function_starts_again():
+    state, rows = ESTIMATORS["custom"].new_state(), [Row(1.0, 500, "a"), Row(0.0, 5, "a")]
+    run(
+        "custom",
+        rows,
+        through_custom("leash", settings_of("leash", target_length=10.0, initial_price=0.01, step=0.02)),
+        state,
+    )
     assert state.values["price"] == pytest.approx(0.01 + 0.02 * (252.5 / 10 - 1))
-    run("length_shaped", rows, build({"shaper": "a_dlp"}, "here"), state)
+    run("custom", rows, through_custom("a_dlp", settings_of("a_dlp", step=0.001)), state)
     assert state.values["price"] == pytest.approx(0.001 - 0.001 * 0.12)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from verl_efficiency.adapter import checks
-from verl_efficiency.methods.catalog import ESTIMATORS, Method
+from verl_efficiency.methods.catalog import ESTIMATORS, Estimator
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
@@ -17,7 +17,7 @@ SETTINGS = "algorithm.efficiency"
 _V1 = "verl>=0.9 with trainer.use_v1=True"
 
 
-def estimator_of(config: Any) -> Method | None:
+def estimator_of(config: Any) -> Estimator | None:
     """Our method behind ``algorithm.adv_estimator``, or None for other people's."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY
 
@@ -26,7 +26,7 @@ def estimator_of(config: Any) -> Method | None:
     return all_estimators()[name.removeprefix(ALIAS)] if ours else None
 
 
-def settings_of(method: Method, config: Any) -> Any:
+def settings_of(method: Estimator, config: Any) -> Any:
     """The settings of ``method`` in a run."""
     from verl_efficiency.verl.estimators import read_settings
 
@@ -108,7 +108,7 @@ def advise_on_budget(config: Any) -> Iterator[str]:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
 
 
-def _check_counts(method: Method, settings: Any, trainer: Any) -> Iterator[str]:
+def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
     """The trainer keeps the tokens that the method counts."""
     mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
     other = (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from verl_efficiency.adapter.checks import learns_where_all_are_right
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator, Method
 from verl_efficiency.settings import nearest
 from verl_efficiency.verl.checks.extras import known_extras
 from verl_efficiency.verl.checks.reward import OurReward, reward_of
@@ -49,7 +49,7 @@ def check_filter(config: Any) -> Iterator[str]:
                f"{', '.join(numbers)})")  # fmt: skip
 
 
-def advise(config: Any, method: Method | None) -> Iterator[str]:
+def advise(config: Any, method: Estimator | None) -> Iterator[str]:
     """What a run with correct settings will not learn. ``method`` is the estimator if it is ours."""
     reward = reward_of(config)
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
@@ -65,7 +65,7 @@ def advise(config: Any, method: Method | None) -> Iterator[str]:
         return
     from verl_efficiency.verl.checks.estimator import settings_of
 
-    learner = method
+    learner: Method | None = method
     if method is None or not learns_where_all_are_right(method, settings_of(method, config)):
         learner = None
     if learner is None and reward is not None and reward.settings.ranks_correct and not by_score:
@@ -94,7 +94,7 @@ def hand_filter_to_sampler(config: Any) -> None:
         }
 
 
-def _alone(config: Any, method: Method | None, reward: OurReward | None) -> Iterator[str]:
+def _alone(config: Any, method: Estimator | None, reward: OurReward | None) -> Iterator[str]:
     where = "actor_rollout_ref.rollout.n"
     if method is not None:
         learned = _learned_alone(method)
@@ -104,7 +104,7 @@ def _alone(config: Any, method: Method | None, reward: OurReward | None) -> Iter
                f"the score itself: an answer that scores 0 teaches nothing; write {where}=8")  # fmt: skip
 
 
-def _learned_alone(method: Method) -> str:
+def _learned_alone(method: Estimator) -> str:
     if method.name in ("t_spmo", "drpo"):
         return "nothing is learned, because every advantage is 0"
     if method.name in ("sample_routing", "self_distillation"):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from verl_efficiency.adapter.checks import only_a_term
-from verl_efficiency.methods.catalog import REWARDS, Method
+from verl_efficiency.methods.catalog import REWARDS, Reward
 from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
@@ -44,7 +44,7 @@ class OurReward(NamedTuple):
         settings: the same, checked.
     """
 
-    method: Method
+    method: Reward
     given: dict[str, Any]
     settings: Any
 

@@ -12,7 +12,7 @@ from verl_efficiency.adapter.checks import (
     has_teacher,
     unmet,
 )
-from verl_efficiency.methods.catalog import Method
+from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl.checks.files import local_files
 
@@ -23,7 +23,7 @@ _OF_ROLLOUTS = {"geo_mean": "takes one ratio and one mean advantage per rollout"
 _SCALED = {"sapo": "averages over each rollout, whatever loss_agg_mode says"}
 
 
-def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iterator[str]:
+def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> Iterator[str]:
     """Trainer, loss and workers are set up as the method needs them."""
     actor = config.actor_rollout_ref.actor
     mode = (config.trainer.get("v1") or {}).get("trainer_mode")
@@ -50,7 +50,7 @@ def check_trainer(method: Method, settings: MethodSettings, config: Any) -> Iter
         yield from _check_teacher(method, settings, config)
 
 
-def _check_worker(method: Method, settings: Any, config: Any) -> Iterator[str]:
+def _check_worker(method: Estimator, settings: Any, config: Any) -> Iterator[str]:
     """The workers give the student's logits and the teacher's weights."""
     actor, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.model
     engine, splits = actor.get("fsdp_config") or {}, "ulysses_sequence_parallel_size"
@@ -71,7 +71,7 @@ def _check_worker(method: Method, settings: Any, config: Any) -> Iterator[str]:
     yield from unmet(method.name, needs, lambda key, value: f"write {key}={value}")
 
 
-def _check_teacher(method: Method, settings: Any, config: Any) -> Iterator[str]:
+def _check_teacher(method: Estimator, settings: Any, config: Any) -> Iterator[str]:
     """Nobody else teaches, and the teacher can read every row."""
     yield from check_router(method, settings, SETTINGS)
     if (config.get("distillation") or {}).get("enabled", False):
@@ -83,7 +83,7 @@ def _check_teacher(method: Method, settings: Any, config: Any) -> Iterator[str]:
                "tokens are recorded; set it to False, or full_logit_distillation=False, alpha=1")  # fmt: skip
 
 
-def _check_media(method: Method, data: Any) -> Iterator[str]:
+def _check_media(method: Estimator, data: Any) -> Iterator[str]:
     """No row of a local training file has images, videos or audio."""
     import pyarrow.parquet as pq
 

@@ -1,7 +1,0 @@
-#!/usr/bin/env bash
-# The model, told to be concise, teaches itself on every rollout. The reward is only logged. CRISP: BATCH=32 GROUP=1.
-# `verl-efficiency methods concise_teacher` lists the settings. The variables are explained in _common.sh.
-set -euo pipefail
-source "$(dirname "$0")/_common.sh"
-
-train --efficiency.method concise_teacher "$@"

@@ -1,6 +1,0 @@
-"""``batched_accuracy`` for ``--reward.remote_url`` or ``--train.agent_func_path``."""
-
-from verl_efficiency.openrlhf.reward import agent_executor, reward_function
-
-reward_func = reward_function("batched_accuracy")
-AgentExecutor = agent_executor("batched_accuracy")
