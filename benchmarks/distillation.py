@@ -122,7 +122,7 @@ def measure(form: str, chunk: int, tokens: int, dtype: str, device: str) -> dict
 
 
 def in_child(limit_gib: float, *arguments: object) -> dict[str, float] | None:
-    """:func:`measure` in a process of its own; None when the limit is too small for it."""
+    """:func:`measure` in its own process; None when the limit is too small for it."""
     command = [sys.executable, __file__, "--child", str(limit_gib), *map(str, arguments)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The test command: installs what it needs into .venv and .venv-openrlhf, then lint, types, tests, and real training runs on the
-# CPU. OpenRLHF's whole loop takes an environment of its own: bash tests/run_openrlhf.sh.
+# CPU. OpenRLHF's whole loop needs its own environment: bash tests/run_openrlhf.sh.
 #
 #   bash tests/run.sh                all of it
 #   bash tests/run.sh tests/unit     only these tests, no lint

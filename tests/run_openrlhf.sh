@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole loop of OpenRLHF with our classes, on the CPU: Ray's actors, vLLM, DeepSpeed, weights sent to vLLM after every step.
-# In an environment of its own (4 GB, made at the first call in a few minutes); the runs take about a quarter of an hour.
+# In its own environment (4 GB, made at the first call in a few minutes); the runs take about a quarter of an hour.
 #
 #   bash tests/run_openrlhf.sh          everything
 #   bash tests/run_openrlhf.sh async    one of: sync async learns resumes distils ranks raises

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The light tests of the OpenRLHF side, in an environment of their own: stock command line, rewards, experience, loss, recipes.
+# The light tests of the OpenRLHF side, in their own environment: stock command line, rewards, experience, loss, recipes.
 #
 #   bash tests/run_openrlhf_light.sh            all of them
 #   bash tests/run_openrlhf_light.sh -k reward  arguments of pytest

@@ -1,6 +1,6 @@
-"""Code of a user's own that a framework loads by a path: is it there, and does it define the name that is asked for?
+"""Checks the user's own code that a framework loads by a path: does the file exist, and does it define the requested name?
 
-It is read, not run: what it does when imported is for the framework's workers, not for the process that starts them.
+The checks parse the code and do not run it. Only the framework's workers should run it, not the process that starts them.
 """
 
 import ast
@@ -44,7 +44,7 @@ def lacks(source: Path, name: Any) -> str | None:
     """Why a file does not define ``name``, or None.
 
     Raises:
-        SettingsError: it is not Python.
+        SettingsError: the file is not Python.
     """
     content = source.read_bytes()
     try:
@@ -53,7 +53,7 @@ def lacks(source: Path, name: Any) -> str | None:
         raise SettingsError(f"{source} is not Python that this interpreter reads ({error})") from None
     if name is not None and (str(name) in names or names & {"*", "__getattr__"}):
         return None
-    if b"globals()" in content:  # names may be made while it runs
+    if b"globals()" in content:  # the code may define names when it runs
         return None
     if name is None:
         return f"is missing; {source} defines {', '.join(sorted(names))}"
@@ -61,10 +61,10 @@ def lacks(source: Path, name: Any) -> str | None:
 
 
 def source_file(path: str) -> Path:
-    """The file of this name, which is Python.
+    """The Python file at ``path``.
 
     Raises:
-        SettingsError: it is not there, or is something else.
+        SettingsError: there is no such file, or it is not a .py file.
     """
     file = Path(path)
     if not file.exists():
@@ -82,7 +82,7 @@ def _module_file(path: Any) -> Path | None:
     first, *rest = str(module_name(path)).split(".")
     try:
         spec = importlib.util.find_spec(first) if first else None
-    except ValueError:  # a module that was made by hand
+    except ValueError:  # a module without a spec, created at run time
         return None
     if spec is None:
         raise SettingsError(f"there is no package {first!r}{nearest(first, ['verl_efficiency'])} (from {path})")
@@ -100,7 +100,7 @@ def _module_file(path: Any) -> Path | None:
 
 
 def _defined(body: list[ast.stmt]) -> set[str]:
-    """Names that the statements bind; ``*`` for those of an import that names none."""
+    """Names that the statements bind; ``*`` for a star import."""
     names: set[str] = set()
     for statement in body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

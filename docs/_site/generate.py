@@ -34,7 +34,7 @@ def path_of(method: Method) -> str:
 
 
 def _page(method: Method) -> str:
-    """The page of ``verl-efficiency methods NAME`` as a page of its own."""
+    """The output of ``verl-efficiency methods NAME`` as a page."""
     return _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
 
 
@@ -69,7 +69,7 @@ def settings() -> str:
         "",
         "- verl, methods: `+algorithm.efficiency.<setting>=…`",
         "- verl, rewards: `+reward.custom_reward_function.reward_kwargs.<setting>=…`",
-        "- OpenRLHF: `--efficiency.<setting> …`; rewards: arguments of `agent_executor` in a file of your own",
+        "- OpenRLHF: `--efficiency.<setting> …`; rewards: arguments of `agent_executor` in your own file",
         "",
         "Settings that several methods share come first. A method that replaces a default says so on its own page.",
     ]

@@ -1,7 +1,7 @@
 """Public data sets into verl's parquet form: streamed by ``datasets``, so that no set has to fit into memory.
 
     python -m recipes.cluster.data dapo aime25                          writes data/dapo.parquet and data/aime25.parquet
-    python -m recipes.cluster.data gsm8k --file my_gsm8k_copy.jsonl     the same set from a file of yours, without a network
+    python -m recipes.cluster.data gsm8k --file my_gsm8k_copy.jsonl     the same set from your own file, without a network
     python -m recipes.cluster.data                                      lists the sets
 
 A set is one row of the table below: where it lies, which columns hold question, answer and difficulty. The difficulty is

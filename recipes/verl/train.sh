@@ -8,7 +8,7 @@
 #
 # After the name come settings of verl and of the method; the last one of a key counts. `verl-efficiency methods NAME` shows the
 # settings of a method. _common.sh explains the variables (MODEL, TRAIN, VAL, GPUS, …). A method that needs more than its name
-# has a script of its own in this folder, which this script runs.
+# has its own script in this folder, which this script runs.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"
 train_method "$(dirname "$0")" verl "$@"

@@ -68,7 +68,7 @@ def compose(data_file):
 
 @pytest.fixture(scope="session")
 def fresh():
-    """Run Python in an interpreter of its own: ``fresh("code")`` or ``fresh("-m", "module", …)``, with more environment."""
+    """Run Python in its own interpreter: ``fresh("code")`` or ``fresh("-m", "module", …)``, with more environment."""
 
     def run(*arguments, cwd=None, timeout=240, **environment):
         arguments = ("-c", *arguments) if len(arguments) == 1 else arguments

@@ -32,7 +32,7 @@ def _fresh_state():
 
 @pytest.fixture
 def config(compose, tmp_path):
-    """A launch of ``token_budget`` that was checked at start-up, with checkpoints below a folder of its own."""
+    """A launch of ``token_budget`` that was checked at start-up, with its own checkpoint folder."""
 
     def launched(*overrides, name="token_budget"):
         composed = compose(
@@ -129,8 +129,8 @@ def test_so_does_one_of_every_method_that_keeps_a_state(config, name, settings):
     assert resumed == uninterrupted
     assert run.dump_states() == final
     run.reset()
-    anew = [learn(second, rows) for rows in STEPS[3:]]
-    assert (anew, run.dump_states()) != (uninterrupted[3:], final)  # the state does matter
+    fresh = [learn(second, rows) for rows in STEPS[3:]]
+    assert (fresh, run.dump_states()) != (uninterrupted[3:], final)  # the state does matter
 
 
 def test_a_new_run_starts_anew(config, caplog):

@@ -125,7 +125,7 @@ def run_engine(example, loss):
     for name in ("_get_packed_pad_size", "_gather_and_unpad_packed", "prepare_model_inputs", "prepare_model_outputs"):
         setattr(engine, name, functools.partial(getattr(FSDPEngineWithLMHead, name), engine))
     _, output_args = engine.prepare_model_inputs(example.data)
-    logits = example.logits * 1.0  # a model's logits are no leaf
+    logits = example.logits * 1.0  # a model's logits are not a leaf
     example.seen = logits
     if example.remove_padding:
         logits = logits[None]
@@ -295,7 +295,7 @@ def test_log_probs_are_those_that_verl_would_have_made(stock, remove_padding, dt
 
 @both_forms
 def test_a_batch_without_targets_is_verls_business_alone(stock, remove_padding):
-    """Nothing is routed: the worker leaves verl's flags alone, and the batch has no field of ours."""
+    """Nothing is routed: the worker leaves verl's flags alone, and the batch has none of our fields."""
     results = []
     for wrap in (lambda loss: loss, lambda loss: DistillationLoss(loss, settings())):
         example = Example(remove_padding=remove_padding, distillation_use_topk=False, distillation_only=False)
@@ -372,7 +372,7 @@ def test_a_length_that_verl_padded_is_refused(stock):
 
 
 @both_forms
-def test_the_students_likeliest_tokens_are_noted_beside_verls_log_probs(remove_padding):
+def test_the_students_most_likely_tokens_are_noted_beside_verls_log_probs(remove_padding):
     flags = {"distillation_only": False, "remove_padding": remove_padding, "calculate_entropy": True}
     example = Example(**flags)
     with torch.no_grad():

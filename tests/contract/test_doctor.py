@@ -152,7 +152,9 @@ def test_data_and_code_are_looked_at(failures, data_file, tmp_path):
     assert failures(*GOOD, f"data.train_files={data_file}") == []
     (line,) = failures(*GOOD, f"data.train_files={tmp_path / 'absent.parquet'}")
     assert line.startswith("data.train_files: there is no file")
-    (line,) = failures("reward.custom_reward_function.path=/nowhere/reward.py")  # nothing of ours, but doctor is asked
+    (line,) = failures(
+        "reward.custom_reward_function.path=/nowhere/reward.py"
+    )  # does not use this package, but doctor is asked
     assert line.startswith("reward.custom_reward_function.path: there is no file /nowhere/reward.py")
 
 

@@ -93,7 +93,7 @@ def train_file(tmp_path):
             ["algorithm.adv_estimator:", "did you mean 'efficiency.token_budget'?"],
         ),
         (
-            ("algorithm.adv_estimator=batched_accuracy",),  # a method of ours, but a reward
+            ("algorithm.adv_estimator=batched_accuracy",),  # one of our methods, but a reward
             ["algorithm.adv_estimator:", "unknown estimator 'batched_accuracy'"],
         ),
         (

@@ -1,4 +1,4 @@
-"""A reward of ours that also writes down in which process it runs, what it is told and what it answers."""
+"""One of our rewards, which also writes down in which process it runs, what it is told and what it answers."""
 
 import json
 from pathlib import Path

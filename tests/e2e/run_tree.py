@@ -41,7 +41,7 @@ def run_tree(
     poll: float = 0.5,
     stop: threading.Event | None = None,
 ) -> CompletedRun:
-    """Run ``command`` in a session of its own and end its whole process tree when it ends, on the time-out or on an error.
+    """Run ``command`` in its own session and end its whole process tree when it ends, on the time-out or on an error.
 
     The tree is every descendant seen while it ran and every process that carries the run's :data:`MARKER`; processes are
     ended one by one by their identity (pid and start time), never by name.

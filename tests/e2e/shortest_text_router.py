@@ -1,4 +1,4 @@
-"""A router of a user's own: sample routing whose demonstration depends on what was said, not on the order of the rollouts.
+"""A user's router: sample routing whose demonstration depends on what was said, not on the order of the rollouts.
 
 The rollout server generates the same n responses in every run, but which of them a row gets is a matter of timing. Two runs
 can be compared only if nothing hangs on that order, as the first correct sibling does.

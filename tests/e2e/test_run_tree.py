@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.run_tree import MARKER, run_tree
 
-# A daemon as Ray makes them: a process in a session of its own, whose parent ends at once.
+# A daemon as Ray makes them: a process in its own session, whose parent ends at once.
 DAEMON = """
 import os, sys, time
 if os.fork() == 0:

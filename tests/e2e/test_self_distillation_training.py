@@ -100,7 +100,7 @@ def check(
 def test_sample_routing_step_by_step_and_across_a_resume(tmp_path, testbed):
     """One rank, dynamic micro-batches, padding rows, entropy weights; then step 2 again from the checkpoint of step 1.
 
-    With a router of a user's own, since the two runs may give the same responses to the rows of a group in another order.
+    With a user's router, since the two runs may give the same responses to the rows of a group in another order.
     """
     overrides = (
         *(uneven(testbed), *TEACHER),

@@ -108,7 +108,7 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_pat
     address = f"{ray.util.get_node_ip_address()}:{port}"
 
     def launch(name: str) -> object:
-        # From a folder of its own: Ray adds the driver's folder to the path of every worker.
+        # From its own folder: Ray adds the driver's folder to the path of every worker.
         return train(
             "token_budget",
             folder / name,

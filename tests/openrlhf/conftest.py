@@ -1,6 +1,6 @@
 """OpenRLHF without Ray's processes, vLLM, flash-attn and a GPU: what cannot be imported is a stub, everything else is real.
 
-Runs in an environment of its own: ``bash tests/run_openrlhf_light.sh``.
+Runs in its own environment: ``bash tests/run_openrlhf_light.sh``.
 """
 
 import importlib.machinery

@@ -1,4 +1,4 @@
-"""Classes of a user's own, derived from ours: the actors build them, and the stock command line starts the actors."""
+"""A user's classes, derived from ours: the actors build them, and the stock command line starts the actors."""
 
 from types import SimpleNamespace
 

@@ -222,7 +222,7 @@ def test_only_generated_tokens_count_as_thinking():
 
 
 def test_thinking_of_real_tokenizers():
-    """Whether the tag is a token of its own, or as many as letters, the count is of the same text."""
+    """The count is the same whether the tag is one token or one token per letter."""
     tokenizers = pytest.importorskip("tokenizers")
     from tokenizers import models, pre_tokenizers
 

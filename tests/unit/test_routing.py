@@ -1,4 +1,4 @@
-"""Routing: every case by hand on a small batch, and what a router of one's own may and may not say."""
+"""Routing: every case by hand on a small batch, and what your own router may and may not return."""
 
 import dataclasses
 import math
@@ -175,7 +175,7 @@ def test_a_router_of_ones_own():
     assert settings.reads_responses
     assert not SampleRoutingSettings().reads_responses
     assert sample_routing(batch(), settings).metrics["distil_share"] == 0
-    with pytest.raises(ValueError, match="rollout 2 is 0, which is no rollout of its group"):
+    with pytest.raises(ValueError, match=r"rollout 2 is 0.*group"):
         route(route_by_sample, batch(), SampleRoutingSettings(router=f"{__name__}.everything_to_the_first"))
     for wrong in ("no.such.module", f"{__name__}.no_such_name", "nodots"):
         with pytest.raises(SettingsError, match="cannot be imported"):

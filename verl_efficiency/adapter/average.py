@@ -10,10 +10,10 @@ from torch import Tensor
 class WeightAverage:
     """``average ← (1 − rate) · average + rate · weights`` of the trained parameters.
 
-    With LoRA only the adapter is trained: the teacher is then the base model with the averaged adapter.
+    With LoRA only the adapter is trained. The teacher is then the base model with the averaged adapter.
 
-    A framework derives its own class. That says where the weights are (:meth:`weights`), which file of a checkpoint holds their
-    average (:meth:`file`), and how the two are exchanged for the teacher's pass.
+    Each framework has a subclass. It says where the weights are (:meth:`weights`) and which file of a checkpoint holds their
+    average (:meth:`file`). It also swaps the average in for the teacher's pass, and out again.
 
     Args:
         average: where the average starts, by parameter name.
@@ -48,7 +48,7 @@ class WeightAverage:
         torch.save(self.average, self.file(Path(folder)))
 
     def load(self, folder: str | Path) -> bool:
-        """Read the average from a checkpoint's folder; False, and nothing changes, where the checkpoint has none."""
+        """Read the average from a checkpoint's folder. Returns False and changes nothing if the checkpoint has none."""
         file = self.file(Path(folder))
         if not file.exists():
             return False

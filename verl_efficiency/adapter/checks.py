@@ -12,7 +12,7 @@ from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Rewa
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
-# Methods whose result says how much each token of a rollout counts, beside those that need our trainer.
+# Methods that weight single tokens. The methods that need our trainer do so too.
 _WEIGHS_TOKENS = ("s_grpo",)
 _LEARNS_WHERE_ALL_ARE_RIGHT = ("variance_routing", "self_distillation", "concise_teacher")
 # Why a method with a self-teacher takes no KL term.
@@ -37,7 +37,7 @@ def unmet(who: str, needs: Iterable[Need], write: Callable[[str, Any], str]) -> 
 
 
 def wrong_method(name: str, what: str, known: Iterable[str], write_reward: Callable[[str], str]) -> str | None:
-    """Why ``name`` names no method, or None where it resembles no name of ours.
+    """Why ``name`` is not a method. None if it does not resemble any of our names.
 
     Args:
         name: what the user wrote.
@@ -60,7 +60,7 @@ def methods_with(keys: Iterable[str]) -> list[str]:
 
 
 def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
-    """The settings of ``method``; an error about a setting of other methods names them.
+    """The settings of ``method``. If an unknown setting belongs to other methods, the error names them.
 
     Raises:
         SettingsError: an unknown setting, or a wrong value.
@@ -74,7 +74,7 @@ def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
 def _elsewhere(method: Estimator, given: Any) -> str:
     try:
         own = _settings_of(method)
-    except SettingsError:  # the method of another package that cannot be loaded, which is the error itself
+    except SettingsError:  # a method of another package that cannot be loaded; the caller reports that
         return ""
     for key in given if isinstance(given, Mapping) else ():
         if key not in own and not nearest(str(key), own) and methods_with([str(key)]):
@@ -92,7 +92,7 @@ def has_teacher(method: Estimator, settings: MethodSettings) -> bool:
 
 
 def check_router(method: Estimator, settings: Any, where: str) -> Iterator[str]:
-    """The routing function that the settings name can be imported."""
+    """A line if the routing function that the settings name cannot be imported."""
     from verl_efficiency.methods.routing.base import router_of
 
     try:
@@ -104,7 +104,7 @@ def check_router(method: Estimator, settings: Any, where: str) -> Iterator[str]:
 def check_aggregation(
     method: Estimator, settings: MethodSettings, mode: str, key: str, fix: str, unscaled: str
 ) -> Iterator[str]:
-    """The loss is a mean over all tokens, where the method's token weights are scaled for that.
+    """A line if the method scales its token weights for a mean over all tokens, and the loss is another mean.
 
     Args:
         method, settings: who runs.
@@ -125,13 +125,13 @@ def check_aggregation(
 def check_loss(
     method: Estimator, settings: MethodSettings, loss: str, key: str, of_rollouts: Mapping[str, str], fix: str
 ) -> Iterator[str]:
-    """The policy loss keeps what a method decides for single tokens.
+    """A line if the method weights single tokens, and the policy loss treats all tokens of a rollout alike.
 
     Args:
         method, settings: who runs.
         loss: the framework's policy loss.
         key: the setting that holds ``loss``.
-        of_rollouts: the losses that treat all tokens of a rollout alike, and what each of them does.
+        of_rollouts: the losses that treat all tokens of a rollout alike, and what each does.
         fix: how a user gets a loss that works token by token.
     """
     if loss in of_rollouts and (settings.needs_trainer or method.name in _WEIGHS_TOKENS):
@@ -139,7 +139,7 @@ def check_loss(
 
 
 def check_shares(values: Iterable[Any], path: str, where: str, file: Any) -> Iterator[str]:
-    """Every value of a difficulty column is a number in [0, 1]; at most one line."""
+    """A line for the first value of a difficulty column that is not a number in [0, 1]."""
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             yield f"{where}: {path} must be a number in [0, 1] in every row, but {file} has {value!r}"
@@ -147,7 +147,7 @@ def check_shares(values: Iterable[Any], path: str, where: str, file: Any) -> Ite
 
 
 def check_budget(settings: Any, limit: int | None, where: str, limit_key: str) -> Iterator[str]:
-    """A response can be longer than the smallest budget, in tokens."""
+    """A line if no response can be longer than the smallest budget, in tokens."""
     least = getattr(settings, "b_min", None)
     if least is not None and limit is not None and least >= limit:
         yield (f"{where}.b_min: the smallest budget, {least:g} tokens, is not below {limit_key} ({limit}). No response can "
@@ -155,14 +155,14 @@ def check_budget(settings: Any, limit: int | None, where: str, limit_key: str) -
 
 
 def with_limit(given: Mapping[str, Any] | None, settings: Any, limit: int) -> dict[str, Any] | None:
-    """``given`` with the response limit of the run, where the method asks for it and the user gives none; else None."""
+    """``given`` plus the response limit of the run, if the method needs a limit and the user set none; else None."""
     if getattr(settings, "max_response_length", 0) is not None:
         return None
     return {**(given or {}), "max_response_length": limit}
 
 
 def learns_where_all_are_right(method: Estimator, settings: Any) -> bool:
-    """Whether a group of correct rollouts teaches a method, for example to be shorter."""
+    """Whether a method learns from a group in which every rollout is correct, for example to be shorter."""
     from verl_efficiency.methods.shaping.base import ShapingSettings
 
     of_ours = method.family == "shaping"
@@ -170,11 +170,11 @@ def learns_where_all_are_right(method: Estimator, settings: Any) -> bool:
 
 
 def only_a_term(reward: Reward) -> str | None:
-    """Why no run may use a reward alone, if so."""
+    """Why a reward cannot be used alone. None if it can."""
     reason = reward.settings_class().only_as_term
     return f"{reward.name} alone {reason}; make it a term of composition" if reason else None
 
 
 def state_is_lost(method: Estimator, where: str, fix: str) -> str:
-    """The line for a run that has no place to save what the method carries from step to step."""
+    """The line for a run that cannot save the state which the method carries from step to step."""
     return f"{where}: {method.name} carries state from step to step, and a resumed run would lose it; {fix}"

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def console_line(method: str, metrics: Mapping[str, float]) -> str:
-    """One line for a log that has no other place for them.
+    """One line of metrics for a framework that does not log those of a method.
 
     >>> console_line("kimi", {"solve_rate": 0.5, "tokens": 1234.5678})
     '[kimi] solve_rate=0.5 tokens=1235'
@@ -20,7 +20,7 @@ def reward_means(infos: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The mean of every number that the reward returned, as ``reward/<name>``.
 
     Args:
-        infos: per rollout, what the reward returned beside the score; texts are passed over.
+        infos: per rollout, what the reward returned besides the score; texts are ignored.
 
     A reward that raised returns fewer numbers. The mean is then over the rollouts that have the number, and
     ``reward/<name>_given`` is their share.

@@ -1,4 +1,4 @@
-"""From the data of a step to the input of a method, and from its outcome to advantages for every token."""
+"""Turns the data of a step into the input of a method, and the method's outcome into advantages for every token."""
 
 import hashlib
 import json
@@ -22,16 +22,15 @@ RAW_PROMPT, PROMPT_IDS = "raw_prompt", "prompts"
 
 @dataclass(frozen=True)
 class Step:
-    """What a framework knows of the rollouts of a step beyond scores, lengths and groups; None: it does not know.
+    """What a framework knows about the rollouts of a step, besides scores, lengths and groups. None: it does not know.
 
     Attributes:
         where: how users of the framework write our settings, for messages: ``algorithm.efficiency``, ``--efficiency``.
-        rows: gives, for the rollouts and dotted paths of columns, the row of the data set of every group; None for a group of
-            padding. Beside the columns of the data set there are ``raw_prompt``, the prompt as text or messages, and
-            ``prompts``, its token ids.
-        mask_BL: 1 for the tokens that the policy wrote.
+        rows: a function of the rollouts and the dotted column paths to read. It returns one row of the data set per group,
+            None for a group of padding. A row also has ``raw_prompt`` (text or messages) and ``prompts`` (token ids).
+        mask_BL: response mask, 1 for the tokens that the policy wrote.
         responses_B: token ids of each response, those of tools included.
-        feedback_B: what the reward said of each response in words, or None.
+        feedback_B: the reward's feedback on each response in words, or None.
         thinking_B: int64, thinking tokens of each response, see :func:`count_thinking`.
     """
 
@@ -44,9 +43,9 @@ class Step:
 
 
 def complete(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step) -> Rollouts:
-    """``rollouts`` with what the method reads beyond scores and lengths; lengths become costs where ``settings.cost`` says so.
+    """Add to ``rollouts`` what the method reads besides scores and lengths. With ``settings.cost``, lengths become costs.
 
-    Only what the settings ask for is looked up.
+    Nothing is looked up that the settings do not ask for.
 
     Raises:
         SettingsError: a column is missing or empty in the data of the step.
@@ -69,7 +68,7 @@ def complete(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Ste
 
 
 def _of_data_set(rollouts: Rollouts, settings: MethodSettings, state: Any, step: Step) -> dict[str, Any]:
-    """What the data set, and the responses stored so far, say of each prompt."""
+    """The fields of ``Rollouts`` that come from the data set and from the responses stored so far."""
     paths = dict(settings.columns)
     if settings.names_prompts:
         paths.setdefault("prompt", RAW_PROMPT)
@@ -87,7 +86,7 @@ def _of_data_set(rollouts: Rollouts, settings: MethodSettings, state: Any, step:
         known = [0.5 if value is None else float(value) for value in values("difficulty")]
         added["difficulty_G"] = torch.tensor(known, dtype=torch.float64, device=rollouts.scores_B.device)
     if "prompt" in paths:
-        named = paths["prompt"] != RAW_PROMPT  # a column of names, of the user's own
+        named = paths["prompt"] != RAW_PROMPT  # the user's own column of names
         added["prompt_ids_G"] = tuple(
             ""
             if value is None
@@ -106,7 +105,7 @@ def _of_data_set(rollouts: Rollouts, settings: MethodSettings, state: Any, step:
 
 
 def prompt_name(prompt: str | Iterable[Mapping]) -> str:
-    """A name of a prompt, its text or its messages, that is the same in every epoch and process.
+    """A name for a prompt (text or messages) that is the same in every epoch and process.
 
     >>> prompt_name([{"content": "1+1?", "role": "user"}]) == prompt_name([{"role": "user", "content": "1+1?"}])
     True
@@ -119,12 +118,12 @@ def prompt_name(prompt: str | Iterable[Mapping]) -> str:
 def count_thinking(
     tokenizer: Any, prompts_B: Sequence[Tensor], responses_B: Sequence[Tensor], masks_B: Sequence[Tensor]
 ) -> Tensor:
-    """(B,) int64: generated thinking tokens, from token ids and masks as in :class:`Step`; a prompt may open the thinking."""
+    """(B,) int64: generated thinking tokens. Token ids and masks are as in :class:`Step`. A prompt may open the thinking."""
     opened_B = [opens_thinking(tokenizer.decode(prompt[-LOOK_BACK:])) for prompt in prompts_B]
     return thinking_counter(tokenizer).count(responses_B, masks_B, opened_B)
 
 
 def spread(outcome: Outcome, mask_BL: Tensor) -> Tensor:
-    """(B, L) float32: each rollout's advantage on its tokens, times their weights where the method gives weights, else 0."""
+    """(B, L) float32: each rollout's advantage on its generated tokens, times the method's token weights; 0 elsewhere."""
     weigh = outcome.token_weights or (lambda mask: mask.to(torch.float32, copy=True))
     return weigh(mask_BL).mul_(outcome.advantages_B.float()[:, None])

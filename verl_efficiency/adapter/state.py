@@ -9,12 +9,12 @@ from verl_efficiency.settings import SettingsError, unknown
 
 
 def dump(states: Mapping[str, Any]) -> dict[str, dict]:
-    """States by the name of their method as plain data; a method without a state (None) is left out."""
+    """The state of each method as plain data, by the method's name. A method without state (None) is left out."""
     return {name: dataclasses.asdict(state) for name, state in states.items() if state is not None}
 
 
 def restore(saved: Mapping[str, Mapping]) -> dict[str, Any]:
-    """The states that :func:`dump` made ``saved`` of.
+    """Rebuild the states from what :func:`dump` returned.
 
     Raises:
         SettingsError: a method, or a field of its state, that this version does not have.

@@ -1,8 +1,8 @@
-"""The self-teacher without its framework: whom it scores, what it is asked, how its answers are weighted.
+"""The part of the self-teacher that all frameworks share: which rollouts it scores, with which prompt and which weights.
 
-* Full form: the loss compares the student with what the teacher says of the student's top-K tokens.
-* Sampled-token form (``full_logit_distillation=False``): the advantage of a taught token is ``w · (log q − log π_old)``, with q
-  the teacher, and the framework's own loss does the rest.
+* Full form: the loss compares the student with the teacher on the student's top-K tokens.
+* Sampled-token form (``full_logit_distillation=False``): a taught token has the advantage ``w · (log q − log π_old)``, where q
+  is the teacher. The framework's own loss does the rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ from verl_efficiency.methods.teacher import DistillationSettings, teacher_messag
 
 @dataclass(frozen=True)
 class Plan:
-    """Which rollouts of a step learn by what.
+    """How each rollout of a step learns.
 
     Attributes:
         rollouts: the batch.
-        routes: what the router said.
+        routes: the router's decision.
         taught: rows that the teacher scores: those routed to it that have at least one token.
-        skipped: rows to take out of every loss and denominator; empty where no rollout would be left.
+        skipped: rows to take out of every loss and denominator; empty if no rollout would be left.
     """
 
     rollouts: Rollouts
@@ -43,12 +43,12 @@ class Plan:
 
 
 class Teacher:
-    """One step of a self-teacher is :meth:`plan`, then :meth:`lesson`. A framework's subclass has the methods after them.
+    """In each step, the adapter calls :meth:`plan`, then :meth:`lesson`. A framework's subclass implements what they call.
 
     Args:
         method: row of the catalog, with a router.
-        settings: of the method.
-        tokenizer: of the model, with its chat template.
+        settings: settings of the method.
+        tokenizer: tokenizer of the model, with its chat template.
         template_options: further arguments for the chat template, as for the student's prompts.
     """
 
@@ -60,7 +60,7 @@ class Teacher:
         self.metrics: dict[str, float] = {}
 
     def plan(self, rollouts: Rollouts) -> Plan:
-        """Ask the method's router, or the user's own."""
+        """Route each rollout, by the method's router or the user's own."""
         routes = route(self.method.own_router(), rollouts, self.settings)
         learn_B = rollouts.real_B & (routes.route_B != SKIP)
         skipped_B = rollouts.real_B & ~learn_B if learn_B.any() else torch.zeros_like(learn_B)
@@ -68,12 +68,12 @@ class Teacher:
         return Plan(rollouts, routes, taught_B.nonzero().flatten().tolist(), skipped_B.nonzero().flatten().tolist())
 
     def lesson(self, plan: Plan, responses_B: Sequence[Tensor], state: Any) -> dict[str, float]:
-        """Have the taught rollouts scored, and hand the loss what it needs; returns metrics of the step.
+        """Score the taught rollouts and hand the loss what it needs. Returns the metrics of the step.
 
         Args:
-            plan: of this step.
+            plan: the plan of this step.
             responses_B: token ids of each response.
-            state: of the method, where it stores responses.
+            state: state of the method, in which it may store responses.
         """
         self.metrics = {"teacher_rows": float(len(plan.taught))}
         if plan.taught:
@@ -95,7 +95,7 @@ class Teacher:
         return self.metrics
 
     def moves(self, step: int) -> bool:
-        """Whether the running average takes a step after training step ``step``."""
+        """Whether the running average is updated after training step ``step``."""
         return self.settings.teacher_regularization == "ema" and step % self.settings.teacher_refresh_steps == 0
 
     def messages(self, row: int) -> Sequence[Mapping]:
@@ -106,8 +106,7 @@ class Teacher:
         """Run the passes with the prompts of ``plan.taught``.
 
         Returns:
-            The teacher's entropy in nats at each token, (n,) per taught rollout; None where ``entropy_beta`` is 0 and the
-            framework leaves it out.
+            The teacher's entropy in nats at each token, (n,) per taught rollout. May be None if ``entropy_beta`` is 0.
         """
         raise NotImplementedError
 

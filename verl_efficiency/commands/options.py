@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A parameter of ``command`` whose type is a dataclass becomes one option per field; the command gets the dataclass."""
+    """Turn each parameter of ``command`` whose type is a dataclass into one option per field; it receives the dataclass."""
     groups: dict[str, Any] = {}
     parameters: list[inspect.Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
@@ -59,11 +59,12 @@ class Generating:
     store: Annotated[
         Path | None, Option(help="File for the server's responses. Default: OUT with .responses.jsonl.")
     ] = None
-    concurrency: Annotated[int, Option(help="Requests to the server at a time.")] = 32
-    retries: Annotated[int, Option(help="Further tries of a request that fails (429, 5xx, time-out).")] = 4
+    concurrency: Annotated[int, Option(help="Requests sent to the server in parallel.")] = 32
+    retries: Annotated[int, Option(help="Retries of a request that fails (429, 5xx, time-out).")] = 4
     timeout: Annotated[float, Option(help="Seconds for one response of the server.")] = 1800.0
     tokenizer: Annotated[
-        str | None, Option(help="Model whose tokenizer checks the server's token counts, and counts if it gives none.")
+        str | None,
+        Option(help="Model whose tokenizer checks the server's token counts, or counts if the server gives none."),
     ] = None
 
     def sampling(self, max_new_tokens: int) -> "Sampling":
@@ -100,18 +101,20 @@ class Generating:
 class Stored:
     """How stored responses are read, and what is written about them."""
 
-    problem: Annotated[str | None, Option(help="Column that names the problem; dots lead inside.")] = None
+    problem: Annotated[str | None, Option(help="Column that names the problem; a dot reaches a nested field.")] = None
     response: Annotated[str | None, Option(help="Column of the response's text.")] = None
     correct: Annotated[str | None, Option(help="Column of the correctness, in [0, 1].")] = None
-    answer: Annotated[str | None, Option(help="Column of the right answer: the responses are graded.")] = None
+    answer: Annotated[str | None, Option(help="Column of the right answer, with which the responses are graded.")] = (
+        None
+    )
     answer_after: Annotated[
         str | None, Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
     ] = None
-    answer_in_box: Annotated[bool, Option(help=r"The right answer is what the last \boxed{} of its column holds.")] = (
-        False
-    )
+    answer_in_box: Annotated[
+        bool, Option(help=r"The right answer is the content of the last \boxed{} in its column.")
+    ] = False
     marker: Annotated[
-        str | None, Option(help="A response's answer is what follows the last such text, not \\boxed{}.")
+        str | None, Option(help="A response's answer follows the last occurrence of this text, instead of \\boxed{}.")
     ] = None
     strip_thinking: Annotated[bool, Option(help="Read answers outside <think> blocks only.")] = False
     tokens: Annotated[str | None, Option(help="Column of the response's tokens.")] = None

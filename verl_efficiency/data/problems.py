@@ -37,13 +37,12 @@ class ProblemSet:
 def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
     """Read single problems from rows in verl's format.
 
-    The identity is ``extra_info.index`` if every row has one, else the row number. ``shortest_tokens`` is read if every row has
-    it; so is the difficulty, which all groupings but ``random`` require.
+    The identity is ``extra_info.index`` if every row has one, else the row number. ``shortest_tokens`` and the difficulty are
+    read if every row has them. Every grouping except ``random`` requires the difficulty.
 
     Args:
-        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (one answer), ``data_source`` and, optionally, ``ability``
-        and
-            ``extra_info``.
+        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (one answer) and ``data_source``; optionally ``ability``
+            and ``extra_info``.
         settings: the column paths ``question``, ``difficulty`` and ``distinct_by``.
 
     Raises:
@@ -98,7 +97,7 @@ def _difficulties(rows: Sequence[Row], settings: PackingSettings) -> list[Any]:
 
 
 def needs_difficulty(settings: PackingSettings) -> str:
-    """How an error about a missing difficulty ends: what to write."""
+    """The end of an error about a missing difficulty: the possible fixes."""
     return (
         f"grouping={settings.grouping} needs a difficulty column; write --grouping random (+data.efficiency.grouping=random), "
         "or keep your difficulty column with --keep"
@@ -124,7 +123,7 @@ def _last_user_text(prompt: Any, number: int) -> str:
         raise SettingsError(f"rows: the prompt of row {number} {problem}")
     users = [message["content"] for message in prompt if message["role"] == "user"]
     if not users or not isinstance(users[-1], str):
-        raise SettingsError(f"rows: the prompt of row {number} has no user message of text; set question to a column")
+        raise SettingsError(f"rows: the prompt of row {number} has no user message with text; set question to a column")
     return users[-1]
 
 

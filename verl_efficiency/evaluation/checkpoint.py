@@ -17,10 +17,10 @@ def resolve_model(model: str | Path) -> str:
     """The folder with the weights, or ``model`` itself if it is a name on the Hugging Face hub (``owner/name``).
 
     ``model`` may be a model folder, ``…/actor/huggingface``, ``…/actor``, ``…/global_step_N``, or the folder of a run
-    (``trainer.default_local_dir``), which stands for its latest step.
+    (``trainer.default_local_dir``). For a run, the latest step is used.
 
     Raises:
-        SettingsError: there is no such folder, or it holds no weights; the message lists the searched places.
+        SettingsError: the folder does not exist, or has no weights; the message lists the places searched.
     """
     path = Path(model)
     if not path.is_dir():

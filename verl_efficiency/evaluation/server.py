@@ -72,7 +72,7 @@ def server_engine(server: Server) -> Engine:
 def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list[Answer]:
     """A response to every request, in order; stored ones are not requested again.
 
-    The message's content is graded. Reasoning in a field of its own (``reasoning_content``) is counted and stored.
+    The message's content is graded. Reasoning in a separate field (``reasoning_content``) is counted and stored.
 
     Raises:
         SettingsError: nothing answers, the server has another model or refuses a request, the store has other settings, or
@@ -211,7 +211,7 @@ def _read(reply: Any, request: Request, count: Callable[[list[str]], list[int]] 
     reasoning_tokens = getattr(details, "reasoning_tokens", None)
     counted = None
     if count is not None:
-        thought = reasoning or text.rpartition("</think>")[0]  # in a field of its own, or in the text
+        thought = reasoning or text.rpartition("</think>")[0]  # in a separate field, or in the text
         if reasoning_tokens is None and thought:
             (reasoning_tokens,) = count([thought])
         counted = sum(count([reasoning or "", text])) + (finish == "stop")  # with the end-of-sequence token

@@ -8,8 +8,8 @@ pays for the tokens generated until it stops. The k samples have lengths L, sort
     first finish   the first of k parallel samples to finish          k · L₁                 FFS, arXiv 2505.18149
     short-m@k      majority of the m first to finish                  Σ min(Lᵢ, L_m)         arXiv 2505.17813
     majority       majority of k                                      Σ Lᵢ                   arXiv 2203.11171
-    early stop     majority of k, one after the other, until the      Σ Lᵢ of those drawn
-                   lead is safe
+    early stop     majority of k, sampled one by one until no other   Σ Lᵢ of those drawn
+                   answer can reach the leader
     weighted       the answer with the largest sum of weights of k    Σ Lᵢ
 
 A response without an answer does not vote. Of answers with equally many votes, the one that finished first wins.

@@ -83,7 +83,7 @@ def evaluation_table(evaluation: Result) -> Group:
 
 
 def comparison_table(evaluations: Sequence[Result], changes: Sequence[Result]) -> Group:
-    """One row per evaluation; ``changes`` belong to all but the first."""
+    """One row per evaluation. ``changes`` has an entry for each evaluation after the first."""
     first = evaluations[0]
     shortest = any(evaluation["summary"]["over_shortest"] is not None for evaluation in evaluations)
     table = new_table(
@@ -142,7 +142,7 @@ STRATEGIES = {
     "first finish": "first finish: the first of k parallel samples to finish.",
     "short": "short-m: majority of the first m of k to finish.",
     "majority": "majority: of all k answers.",
-    "early stop": "early stop: the same, sampled one by one until the lead is safe.",
+    "early stop": "early stop: majority, sampling one by one until no other answer can reach the leader.",
     "weighted": "weighted: the answer with the largest sum of weights.",
 }
 
@@ -162,7 +162,7 @@ def strategies_table(results: Sequence[Result]) -> Group:
 
 
 def efficiency_table(results: Sequence[Result]) -> Group:
-    """A row per number, a column per file; rows that no file has are left out."""
+    """One row per number and one column per file. A row without a value in any file is left out."""
     shown = {name: [cell(result) for result in results] for name, cell in _LINES.items()}
     shown = {name: cells for name, cells in shown.items() if any(cells)}
     table = new_table("", *(result["label"] for result in results))
@@ -177,7 +177,7 @@ _NOTES = {
     "  change, points": "change, ratio: against the first file, paired by problem.",
     "pass@k, %": "pass@k: at least one of k responses is correct.",
     "accuracy, mean to C": "accuracy, mean to C: the accuracy under a limit of b tokens, averaged over b from 0 to C.",
-    "normalised regret": "normalised regret: 1 minus that mean.",
+    "normalised regret": "normalised regret: 1 minus the accuracy, mean to C.",
     "cap for 1 point less": "cap: the smallest token limit that costs at most one point of accuracy.",
     "AES": "AES: relative saving of tokens + 3 · relative gain (or - 5 · relative loss) of accuracy, against the first file.",
     "OckScore": "OckScore: 100 · accuracy - 10 · log10(tokens/10,000 + 1).",
@@ -187,7 +187,7 @@ _NOTES = {
 
 
 def _value(*path: str, **form: Any) -> Callable[[Result], str]:
-    """The cell of a number, with its standard error if there is one, at a path inside the result."""
+    """A function that formats the number at ``path`` of a result, with its standard error if there is one."""
 
     def cell(result: Result) -> str:
         for name in path[:-1]:

@@ -44,7 +44,7 @@ def parse_training_log(text: str) -> TrainingLog:
 def read_metric(path: Path, name: str = RESPONSE_LENGTH) -> list[tuple[int, float]]:
     """``[(step, value), …]`` of a metric, from a ``.jsonl`` of verl's file logger or from console output.
 
-    A step that was logged twice (a resumed run) counts with its last value.
+    If a step was logged twice (in a resumed run), its last value counts.
 
     Raises:
         SettingsError: there is no such file, or no step has the metric; the message gives the nearest name.

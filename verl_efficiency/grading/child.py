@@ -1,7 +1,7 @@
 """The process in which math-verify runs: one grading at a time, in the main thread, under a deadline.
 
 :mod:`verl_efficiency.grading.pool` starts it. It reads and writes JSON over one socket and ends when the socket closes. It
-imports no module of the caller. :func:`judge` holds the order of its decisions.
+does not import the caller's modules. :func:`judge` lists its decisions in order.
 """
 
 import faulthandler
@@ -21,8 +21,8 @@ from verl_efficiency.grading.parse import has_degrees, has_imaginary_unit, read
 from verl_efficiency.grading.sets import same_region
 from verl_efficiency.grading.values import contradicts_itself, same
 
-# Seconds after the deadline at which a grading that Python cannot interrupt (one long call into C) ends the process, even
-# when the parent that would have killed it is gone.
+# Python cannot interrupt one long call into C. Such a grading ends its process this many seconds after the deadline. Usually
+# the parent kills the process first; this limit also holds after the parent is gone.
 SELF_KILL_AFTER = 0.4
 LOOK_FOR_PARENT_EVERY = 1.0  # seconds
 
@@ -45,8 +45,9 @@ def judge(answer: str, gold: str) -> str:
 
     1. A number too large to evaluate is ``unparsable``.
     2. Sets of real numbers are compared as sets.
-    3. An answer that contradicts itself is ``wrong``, unless the reference is an equation, of which both sides are compared.
-    4. Two expressions are compared by value; an angle in degrees with one in radians, too.
+    3. An answer that contradicts itself is ``wrong``. An equation as reference skips this step: the later steps compare both
+       of its sides.
+    4. Two expressions are compared by value. An angle in degrees may equal one in radians.
     5. math-verify decides the rest.
     """
     from math_verify import verify
@@ -68,7 +69,7 @@ def judge(answer: str, gold: str) -> str:
             equal = _same_angle(answer, gold) or equal
         if equal is not None:
             return "correct" if equal else "wrong"
-    # Reversed, the text comes before the expression: equal texts need no mathematics.
+    # Reversed, the lists have the text first: math-verify accepts equal texts before it compares expressions.
     if verify(golds[::-1], answers[::-1], timeout_seconds=None):
         return "correct"
     return "wrong" if len(expressions) >= 2 else "unparsable"
@@ -131,7 +132,7 @@ def peak_mib() -> float:
 
 
 def limit_memory(size: int) -> None:
-    """Limit the address space to ``size`` bytes, or to what the system allows if that is less."""
+    """Limit the address space to ``size`` bytes, or to the system's own limit if that is lower."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (size if most == resource.RLIM_INFINITY else min(size, most), most))

@@ -1,15 +1,16 @@
-r"""Grade one answer, or many. The decisions, in their order, and the file that makes each:
+r"""Grade one answer, or many. These are the decisions in order, each with the file that makes it.
 
 In this process, within microseconds:
 
 1. ``None`` or blank: ``no_answer``.
 2. ``quick.py``: two integers, the same text, two options of a multiple choice, or two plain numbers are decided.
 3. ``clean.py`` removes box, math mode and punctuation around both texts and rewrites Unicode as LaTeX. Then step 2 again.
-4. ``quantities.py``: numbers with units or words (``5 cm``, ``3 million``, ``7:30 p.m.``) are decided, or go on without units.
-5. ``unparsable``: longer than ``MAX_CHARS``, or an answer that math-verify would misread (``clean.misread``).
+4. ``quantities.py``: numbers with units or words (``5 cm``, ``3 million``, ``7:30 p.m.``) are decided, or lose their units and
+   go on.
+5. A text longer than ``MAX_CHARS`` is ``unparsable``, and so is an answer that math-verify would misread (``clean.misread``).
 
-In a child process, within milliseconds. ``pool.py`` keeps a few of them and kills one at the deadline (``timed_out``).
-``child.judge`` holds the order there:
+In a child process, within milliseconds. ``pool.py`` keeps a few children. It kills a child that overruns its deadline
+(``timed_out``). ``child.judge`` takes these steps:
 
 6. ``parse.py`` parses LaTeX into sympy. ``evaluate.py``: a number too large to evaluate is ``unparsable``.
 7. ``sets.py``: sets of real numbers (``x > 3`` and ``(3, \infty)``).
@@ -60,7 +61,7 @@ def grade(answer: str | None, gold: str, *, deadline: float = DEADLINE) -> Verdi
 
     Args:
         answer: the answer of the model, without ``\boxed{}``; ``None`` if it gave none.
-        gold: the reference answer. Above ``MAX_CHARS`` characters, only the same text is equal.
+        gold: the reference answer. If it is longer than ``MAX_CHARS`` characters, only the same text equals it.
         deadline: seconds that a comparison may take in a worker; above 0.
 
     Raises:

@@ -1,7 +1,7 @@
 """A few child processes that grade with math-verify. One that overruns its deadline is killed and replaced.
 
-Each process has its own pool, started when first needed; a forked process drops the inherited one. The children end when the
-process that started them ends, however it ends, because their socket closes.
+Each process has its own pool, started when first needed. A forked process drops the inherited pool. When a process ends, for
+whatever reason, the sockets of its children close, and the children end too.
 """
 
 import atexit
@@ -31,7 +31,7 @@ _START = (
 
 
 class GradingError(RuntimeError):
-    """Grading does not work here. It never means that the answer is wrong. The message tells the fix."""
+    """Grading does not work here. It never means that the answer is wrong. The message gives the fix."""
 
 
 class WorkerDied(Exception):
@@ -70,7 +70,7 @@ class Worker:
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in a terminal is for the caller
+            start_new_session=True,  # so that Ctrl-C in a terminal reaches only the caller
         )
         theirs.close()
         self.ready = False
@@ -84,7 +84,7 @@ class Worker:
         if problem:
             raise GradingError(
                 f"grading: math-verify does not work in a child process ({problem}). "
-                f"See `{sys.executable} -c 'import math_verify'`; most often the fix is "
+                f"Run `{sys.executable} -c 'import math_verify'` to see the error; most often the fix is "
                 "`pip install 'math-verify[antlr4_9_3]>=0.9,<0.10'`."
             )
         self.ready = True
@@ -100,7 +100,7 @@ class Worker:
             raise WorkerDied from error
 
     def kill(self) -> None:
-        """End the process without waiting: one that holds much memory takes a while to go."""
+        """Kill the process without waiting: a process with much memory takes a while to exit."""
         self.connection.close()
         self.process.kill()
 
@@ -111,7 +111,7 @@ class Worker:
 
 
 class Pool:
-    """Workers shared by threads. The thread that wants a grading talks to the worker itself, so no supervisor can die."""
+    """Workers shared by threads. Each thread talks to its worker directly: there is no supervisor thread that could die."""
 
     def __init__(self, settings: PoolSettings):
         self.settings = settings
@@ -164,7 +164,7 @@ class Pool:
         try:
             worker.wait_until_ready()
         except GradingError as error:
-            if (worker.process.returncode or 0) >= 0:  # one killed from outside proves nothing
+            if (worker.process.returncode or 0) >= 0:  # a kill from outside says nothing about math-verify
                 self.failure = error
             raise
         finally:

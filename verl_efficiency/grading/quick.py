@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-MAX_CHARS = 500  # of an answer or a reference; a longer one is equal only to the same text
+MAX_CHARS = 500  # limit for an answer or a reference; a longer text equals only the same text
 
 # LaTeX that prints a blank: "\,", "~", "\quad". Used inside other patterns.
 SPACE = r"\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])"
@@ -29,11 +29,11 @@ _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")  # the "\lef
 _SPACE = re.compile(rf"(?:{SPACE})+")
 _TEXT = re.compile(rf"{PRINT}\s*\{{([^{{}}]*)\}}")  # \text{east} → east
 _WORDS = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})*")  # a text of words only: "not enough"
-_LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")  # a blank that separates nothing: "x + 1"
+_LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")  # a blank that does not separate words: "x + 1"
 
 
 def quick_equal(answer: str, gold: str) -> bool | None:
-    r"""Whether two answers are equal, or ``None`` where this needs more than a look.
+    r"""Whether two answers are equal, or ``None`` where only a slower comparison can tell.
 
     >>> quick_equal("1,000", "1000"), quick_equal("0.5", "1/2"), quick_equal("41", "42"), quick_equal("x + 1", "1 + x")
     (True, True, False, None)
@@ -77,7 +77,7 @@ def same_elements(
 
 
 def _same_text(answer: str, gold: str) -> bool:
-    """Whether two texts differ in spacing, fonts and layout only; of words, the capitals do not count either."""
+    """Whether two texts are the same, up to spacing, fonts and layout. In texts of words, capitals do not count either."""
     left, right = _LOOSE_SPACE.sub("", _plain(answer)), _LOOSE_SPACE.sub("", _plain(gold))
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
         printed = _TEXT.search(answer + gold) is not None
@@ -85,7 +85,7 @@ def _same_text(answer: str, gold: str) -> bool:
     return left == right
 
 
-@lru_cache(maxsize=8)  # a comparison asks more than once
+@lru_cache(maxsize=8)  # one comparison calls it several times
 def _plain(text: str) -> str:
     """``text`` without layout and fonts, with single spaces."""
     text = re.sub(r"\\[dtc]frac", r"\\frac", _LAYOUT.sub("", text))
@@ -107,7 +107,7 @@ def fold_words(text: str, *, printed: bool = True) -> str:
 
     Args:
         text: without commands around the words.
-        printed: the text stands in ``\text{…}``. If not, a short word may be a product of letters.
+        printed: the text is in ``\text{…}``. If not, a short word may be a product of letters.
 
     >>> fold_words("YES"), fold_words("Tuesday"), fold_words("Mm"), fold_words("AB"), fold_words("mMa")
     ('yes', 'tuesday', 'Mm', 'AB', 'mMa')
@@ -202,7 +202,7 @@ def same_number(answer: Number, gold: Number) -> bool | None:
 
 
 def _same_percentage(answer: Number, gold: Number) -> bool:
-    """50% equals 0.5, and also 50. It does not equal 50 where only the answer has the sign and the reference is a decimal."""
+    """50% equals 0.5, and also 50. Exception: the answer 50% does not equal a decimal reference such as 50.0."""
     part, plain = (answer, gold) if answer.percent else (gold, answer)
     if part.value == 100 * plain.value:
         return True
@@ -241,7 +241,7 @@ _FONTS = re.compile(
     r"\\(?:boldsymbol|bm|mathsf|textsf|mathtt|texttt|mathit|emph|underline)\s*\{([^{}]*)\}|\*\*|`"
 )  # **C**
 
-# A text that continues after the letter, which then is not a label: "or (D)", "= 5".
+# Text after a letter that shows that the letter is not a label: "or (D)", "= 5".
 _GOES_ON = re.compile(
     r"[=*/^·,;&]|[+|](?:\s|$)|\\(?:cdot|times|div|cup|cap|in)(?![a-zA-Z])|\(?\s*(?:and|or|nor|but)\b|not\W*$",
     re.IGNORECASE,
@@ -249,7 +249,7 @@ _GOES_ON = re.compile(
 # A second label in the text: the "(D)" of "12 or (D) 13".
 _LABEL = re.compile(r"(?<![A-Za-z0-9)\]}(])\(\s*[A-Ja-hj]\s*\)|(?<![A-Za-z(\\{])[A-J][).:](?=\s)")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-HJ](?![A-Za-z])")  # a capital alone, which may name a second option
-# Capitals alone that name no option: "A right triangle", "A = 5", "A and B only", "angle A".
+# Single capitals that do not name an option: "A right triangle", "A = 5", "A and B only", "angle A".
 _HARMLESS = re.compile(
     r"""\bA(?=\s+(?!(?:or|and|nor|but|not)\b)(?:[A-Za-z]{2,}|[0-9]+[-\s][A-Za-z]))   # the article
     | [=<>+\-^_(|]\s*[A-J](?![A-Za-z])                                               # a variable
@@ -268,9 +268,9 @@ class Choice:
     """An option that a text names.
 
     Attributes:
-        letter: as written.
-        text: what follows the letter; empty where nothing does.
-        bare: nothing but the letter says that this is an option.
+        letter: the letter as written.
+        text: the text after the letter, or empty.
+        bare: the letter stands alone, without a bracket, mark or word that makes it an option.
     """
 
     letter: str
@@ -283,7 +283,7 @@ def read_choice(text: str) -> Choice | None:
 
     An option is a letter from A to J, alone or before its text. Before a text it must look like a label: in brackets, or
     followed by ``)``, ``.`` or ``:`` and a blank. A lower-case letter needs brackets, a ``)``, or "option" before it. The
-    letter i is never an option. A text that names a second option names none.
+    letter i is never an option. A text that names two options is not read as an option.
 
     >>> read_choice("The answer is (C)"), read_choice("D. I and III only")
     (Choice(letter='C', text='', bare=False), Choice(letter='D', text='I and III only', bare=False))
@@ -315,9 +315,10 @@ def _is_its_text(text: str) -> bool:
 def same_choice(answer: str, gold: str) -> bool | None:
     r"""Whether two texts name the same option; ``None`` where neither names one, or where their texts need a closer look.
 
-    A letter matches the same letter with a text. A letter with its text matches that text alone. Two letters with texts are
-    equal where both parts are; with different letters they are wrong, even for the same text. A bare ``c`` matches the
-    reference ``C``. The reference ``c`` is a variable, which ``C`` does not match.
+    * A letter equals the same letter with a text: ``C`` and ``(C) 12``.
+    * A letter with a text equals the text: ``(C) a circle`` and ``circle``.
+    * Two letters with texts are equal if letters and texts are equal. Different letters are wrong, even with the same text.
+    * The answer ``c`` equals the reference ``C``. But the reference ``c`` is a variable, and the answer ``C`` is wrong.
 
     >>> same_choice("(C) 12", "C"), same_choice("C", "(C) 12"), same_choice("(C) or (D)", "C"), same_choice("(B) 12", "(C) 12")
     (True, True, None, False)
@@ -337,6 +338,6 @@ def same_choice(answer: str, gold: str) -> bool | None:
 
 
 def _phrase(text: str) -> str:
-    """``text`` without blanks and stops around it; of plain words also without article, punctuation and capitals."""
+    """``text`` without blanks and punctuation around it. Plain words also lose article, punctuation and capitals."""
     words = _PHRASE.fullmatch(" ".join(re.sub(r"[.,;:!?]", "", text).split()))
     return words[1].casefold() if words else text.strip(" .,;:")

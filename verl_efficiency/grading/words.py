@@ -194,7 +194,7 @@ MATHEMATICS = _words(
     "pi sqrt root sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max mod modulo det choose "
     "lim arg dim ker sup div rem abs sgn iff cis"
 )
-# Words without a meaning of their own: "a total of 5".
+# Words that add no meaning: "a total of 5".
 FILLERS = _words(
     "of the is are was were be will in on at total exactly about approximately approx around roughly only just all each "
     "altogether a an"

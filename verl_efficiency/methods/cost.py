@@ -1,17 +1,17 @@
-"""What a rollout costs: which tokens, or how many turns, a method makes it pay for.
+"""What a rollout pays for: its tokens, some of them, or its turns.
 
 The setting ``cost`` is one of these names, or a weighted sum of them such as ``thinking+0.2*answer`` or
 ``generated+200*turns``:
 
 * ``generated``: tokens that the policy wrote, the default;
-* ``thinking``: those between ``<think>`` and ``</think>``, tags included;
+* ``thinking``: generated tokens between ``<think>`` and ``</think>``, tags included;
 * ``answer``: the other generated tokens;
-* ``turns``: how often the policy was asked to write, which is 1 without tools;
-* ``context``: tokens that it read: the prompt, and what tools wrote between its turns.
+* ``turns``: how many times the policy wrote; 1 without tools;
+* ``context``: tokens that the policy read: the prompt, and the output of tools between its turns.
 
 A method finds the cost in :attr:`~verl_efficiency.methods.rollouts.Rollouts.lengths_B` and treats it like a length. Its
-settings in tokens (targets, budgets, ``max_response_length``) are then in units of the cost. Whether a response was cut
-off still goes by its generated tokens.
+settings in tokens (targets, budgets, ``max_response_length``) are then in units of the cost. Truncation still depends on the
+generated tokens.
 """
 
 import functools
@@ -60,7 +60,7 @@ def read_cost(cost: str) -> dict[str, float]:
     """The weight of each term.
 
     Raises:
-        SettingsError: an unknown term, one that is named twice, or a weight that is not a number above 0.
+        SettingsError: an unknown term, a repeated term, or a weight that is not a number above 0.
 
     >>> read_cost("thinking + 0.2*answer")
     {'thinking': 1.0, 'answer': 0.2}
@@ -86,7 +86,7 @@ def read_cost(cost: str) -> dict[str, float]:
 
 
 def priced(rollouts: Rollouts, settings: MethodSettings) -> Rollouts:
-    """The rollouts with what ``settings.cost`` counts in the place of their lengths; unchanged for ``generated``.
+    """The rollouts with their cost as ``lengths_B`` and their lengths as ``generated_B``; unchanged for ``generated``.
 
     >>> r = Rollouts.build(torch.tensor([1., 0.]), torch.tensor([10, 30]), ["a", "a"])
     >>> r = replace(r, thinking_B=torch.tensor([6, 30]))
@@ -125,7 +125,7 @@ def count_turns(mask_BL: Tensor) -> Tensor:
 
 
 def count_tool_tokens(mask_BL: Tensor) -> Tensor:
-    """(B,) int64: tokens of a response before its last generated one that the policy did not write.
+    """(B,) int64: tokens that tools wrote before the last generated token of a response.
 
     >>> count_tool_tokens(torch.tensor([[1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0]])).tolist()
     [2, 0]
@@ -137,9 +137,9 @@ def count_tool_tokens(mask_BL: Tensor) -> Tensor:
 
 
 class ThinkingCounter:
-    """Counts the thinking tokens of responses, by the pieces of text that a tokenizer's vocabulary is made of.
+    """Counts the thinking tokens of responses. It finds the tags in the texts of the tokens, without decoding.
 
-    A tag may be one token of the vocabulary or several, and its last token may go on after it (``>\\n``).
+    A tag may be one token or several. Its last token may hold more text after the tag (``>\\n``).
 
     Args:
         tokenizer: any tokenizer of transformers.
@@ -154,9 +154,9 @@ class ThinkingCounter:
     def count(self, responses_B: Sequence[Tensor], masks_B: Sequence[Tensor], opened_B: Sequence[bool]) -> Tensor:
         """(B,) int64: generated tokens inside the thinking, tags included.
 
-        Thinking goes from ``<think>``, or from the start where the prompt has opened it, to ``</think>``. Without an end
-        it goes to the end of the response. A ``</think>`` that nobody has opened ends a thinking that began where the one
-        before it ended. A response without a tag is all thinking if the prompt has opened it, and all answer if not.
+        Thinking begins at ``<think>``, or at the start of the response if the prompt opened it. It ends at ``</think>``, or
+        at the end of the response. A ``</think>`` without a ``<think>`` closes thinking that began after the previous
+        ``</think>``, or at the start. A response without a tag is all thinking if the prompt opened it, else all answer.
 
         Args:
             responses_B: token ids of each response, those of tools included.
@@ -169,7 +169,7 @@ class ThinkingCounter:
     def _count(self, response: Tensor, mask: Tensor, opened: bool) -> int:
         response, mask = response.cpu(), mask.cpu()
         ids = response.tolist()
-        start, inside, total = 0, opened, 0  # the thinking, or what may turn out to be it, begins at token `start`
+        start, inside, total = 0, opened, 0  # thinking begins at token `start`; a later </think> may show it
         known = response.clamp(0, len(self.may_end) - 1)
         for end in self.may_end[known].nonzero().flatten().tolist():
             for closing, first in self._tags(ids, end):
@@ -199,15 +199,15 @@ class ThinkingCounter:
 
 @functools.lru_cache(maxsize=1)
 def thinking_counter(tokenizer: Any) -> ThinkingCounter:
-    """The counter of ``tokenizer``; made once, since it reads the whole vocabulary."""
+    """The counter of ``tokenizer``, cached because it reads the whole vocabulary."""
     return ThinkingCounter(tokenizer)
 
 
-LOOK_BACK = 16  # tokens at the end of a prompt, enough for a <think> in pieces and blanks
-_LONGEST = len("</think>")  # a tag has at most so many tokens
+LOOK_BACK = 16  # tokens to read at the end of a prompt; enough for a <think> in pieces, and blanks
+_LONGEST = len("</think>")  # maximum number of tokens in a tag
 
 
 def _may_end_a_tag(piece: str) -> bool:
-    """Whether a tag may end in ``piece``: what comes up to a ``>`` ends as a tag does, or is the end of one."""
+    """Whether a tag may end in ``piece``: the text up to some ``>`` ends with a tag, or is the last part of one."""
     beginnings = [piece[: place + 1] for place, letter in enumerate(piece) if letter == ">"]
     return any(text.endswith("think>") or "</think>".endswith(text) or text == "<think>" for text in beginnings)

@@ -7,7 +7,7 @@
 The function takes ``(rollouts, settings)`` or ``(rollouts, settings, state)`` and returns an ``Outcome``. Its annotations name
 the classes of its settings and of its state, see :mod:`verl_efficiency.methods.own`. ``docs/examples/flat_penalty`` is a
 complete one. The function must be importable where the run starts, for example by ``PYTHONPATH``. An entry point gives it a
-name of its own.
+name.
 """
 
 import dataclasses

@@ -79,7 +79,7 @@ class OwnMethod(Estimator):
         """
         if settings.needs_trainer:
             raise SettingsError(
-                f"{self.owner}: a method of your own is an estimator; derive its settings from ShapingSettings"
+                f"{self.owner}: your own method is an estimator; derive its settings from ShapingSettings"
             )
         if self.new_state() is not None and not settings.keeps_state:
             raise SettingsError(

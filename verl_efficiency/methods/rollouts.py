@@ -1,7 +1,7 @@
 """The one input type of every method: a batch of rollouts, and statistics over its groups.
 
-Shapes: ``B`` rollouts of one training batch, ``G`` groups (rollouts of the same prompt). Everything is vectorised over rows
-and groups and runs in float64 on ``B`` numbers, which costs nothing beside the ``(B, L)`` token tensors that an adapter reads.
+Shapes: ``B`` rollouts of one training batch, ``G`` groups (rollouts of the same prompt). All code is vectorised over rows and
+groups. It computes in float64: ``B`` numbers are cheap beside the ``(B, L)`` token tensors that an adapter reads.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,23 @@ class Rollouts:
 
     Attributes:
         scores_B: float64, the score of each rollout as the reward gave it.
-        lengths_B: what each rollout cost. int64, generated tokens (tool and observation tokens excluded, EOS included; 0 for
-            an empty response), or float64 where the setting ``cost`` counts something else.
-        groups_B: int64 in ``[0, G)``, which rollouts answer the same prompt.
+        lengths_B: what each rollout pays for. By default int64, generated tokens (tool and observation tokens excluded, EOS
+            included; 0 for an empty response). float64 if the setting ``cost`` counts something else.
+        groups_B: int64 in ``[0, G)``, the group of each rollout.
         correct_B: bool, score at or above the threshold; never true for padding.
         real_B: bool, False for rows that only pad the batch. Padding counts in no statistic.
         labels_G: the name of each group, in order of first appearance (verl's ``uid``).
-        difficulty_G: float64 in [0, 1] or None, a difficulty known beforehand (a column of the data set).
-        prompt_ids_G: a name of each prompt that stays the same over epochs, or None when nobody needs it.
-        references_G: a correct solution of each prompt that is no rollout of the batch, None where there is none.
-        responses_B: int64 token ids of each response with everything in it, or None when nobody needs them.
-        feedback_B: what the reward said of each response in words, None where it said nothing.
-        thinking_B: int64, generated tokens inside the thinking, or None when nobody needs them; likewise:
-        turns_B: int64, how often the policy was asked to write; 0 for an empty response.
+        difficulty_G: float64 in [0, 1], the difficulty from a column of the data set.
+        prompt_ids_G: a name of each prompt that stays the same over epochs.
+        references_G: a correct solution of each prompt from outside the batch; None for a prompt without one.
+        responses_B: int64 token ids of each response, tool tokens included.
+        feedback_B: the reward's feedback on each response in words; None where it gave none.
+        thinking_B: int64, generated tokens inside the thinking.
+        turns_B: int64, how many times the policy wrote; 0 for an empty response.
         context_B: int64, tokens of the prompt, and of tools before the last generated token.
-        generated_B: int64, generated tokens where ``lengths_B`` counts something else, else None.
+        generated_B: int64, generated tokens if ``lengths_B`` counts something else.
+
+    The fields from ``difficulty_G`` on are None if the method does not need them.
     """
 
     scores_B: Tensor
@@ -103,11 +105,11 @@ class Rollouts:
         return len(self.labels_G)
 
     def reached(self, tokens: int) -> Tensor:
-        """(B,) bool: the rollouts of at least so many generated tokens, whatever ``lengths_B`` counts."""
+        """(B,) bool: whether a rollout has at least ``tokens`` generated tokens, whatever ``lengths_B`` counts."""
         return (self.lengths_B if self.generated_B is None else self.generated_B) >= tokens
 
     def count(self, mask_B: Tensor | None = None) -> Tensor:
-        """(G,) float64: real rollouts per group, of those in ``mask_B`` when given."""
+        """(G,) float64: real rollouts per group; if ``mask_B`` is given, only those in it."""
         return self.total(torch.ones_like(self.scores_B), mask_B)
 
     def total(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
@@ -146,7 +148,7 @@ class Rollouts:
         return torch.where(count_G > 0, rate_G, 0.5)
 
     def places(self, keys: Sequence[Tensor]) -> Tensor:
-        """(B,) int64: the place 0, 1, … of each real rollout in its group, by ``keys`` (the first counts most), then by row."""
+        """(B,) int64: rank 0, 1, … of each real rollout in its group, by the first key, ties by the next keys, then by row."""
         group_B = torch.where(self.real_B, self.groups_B, self.G)  # padding comes after all groups
         order = torch.arange(len(group_B), device=group_B.device)
         for key_B in [*reversed(keys), group_B]:

@@ -1,8 +1,8 @@
-"""The rollouts of a step out of OpenRLHF's experiences, and values for their tokens back into them.
+"""Collects the rollouts of a step from OpenRLHF's experiences, and writes values for their tokens back.
 
-OpenRLHF cuts a step into micro-batches (``Experience``). Their masks (E, A) are over prompt and response, shifted by one. A
-:class:`Batch` has all rollouts of the step in the order of generation, and masks (B, L) that begin at the first token of the
-response, as in verl. Rollout k belongs to group k // n.
+OpenRLHF cuts a step into micro-batches (``Experience``). A micro-batch of E rollouts has a mask (E, A) over prompt and
+response, shifted by one. A :class:`Batch` has all rollouts of the step in the order of generation. Its masks (B, L) begin at
+the first token of the response, as in verl. Rollout k belongs to group k // n.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ class Batch:
     """All rollouts of a step.
 
     Attributes:
-        place_B: int64, the place of each rollout among the rows of all experiences, one after the other.
-        mask_BL: 1 for the response tokens that the policy wrote (not for those of tools), from the first response token on.
+        place_B: int64, the row of each rollout when all experiences are concatenated.
+        mask_BL: response mask from the first response token on: 1 for tokens that the policy wrote, 0 for those of tools.
         scores_B: float32, rewards.
         texts_B: prompts as text.
         labels_B: labels of the data set.
@@ -52,7 +52,7 @@ class Batch:
         """Collect the rollouts of ``experiences``.
 
         Raises:
-            ValueError: they do not form whole groups of one prompt each.
+            ValueError: the rollouts do not form whole groups with one prompt each.
         """
         index = torch.tensor([number for experience in experiences for number in experience.index])
         place_B = index.argsort()
@@ -77,7 +77,7 @@ class Batch:
         for start in range(0, len(index), group_size):
             if len(set(texts_B[start : start + group_size])) > 1:
                 raise ValueError(
-                    f"the rollouts {start} to {start + group_size - 1} are a group, but of several prompts"
+                    f"rollouts {start} to {start + group_size - 1} should be one group, but their prompts differ"
                 )
         return cls(
             place_B=place_B,
@@ -94,8 +94,8 @@ class Batch:
     def rollouts(self, settings: MethodSettings, state: Any = None) -> Rollouts:
         """The input of a method.
 
-        A group is named by its place and its tokens. Methods that draw by the name therefore draw differently in every step,
-        and the same in a repeated run.
+        The name of a group is its place in the batch and a digest of its tokens. A method that seeds a random draw with this
+        name draws differently in every step, and identically when the run is repeated.
 
         Raises:
             SettingsError: the labels lack a column that the method reads.
@@ -127,7 +127,7 @@ class Batch:
         return _aligned(values, experiences)[self.place_B] * self.mask_BL
 
     def scatter(self, values_BL: Tensor, experiences: Sequence[Any]) -> list[Tensor]:
-        """The way back from :meth:`gather`: one (E, A) tensor per experience, 0 outside of its mask."""
+        """The inverse of :meth:`gather`: one (E, A) tensor per experience, 0 outside its mask."""
         by_place = torch.empty_like(values_BL)
         by_place[self.place_B] = values_BL
         scattered = []
@@ -147,7 +147,7 @@ def _first_token(mask_EA: Tensor) -> Tensor:
 
 
 def _aligned(values: Sequence[Tensor], experiences: Sequence[Any]) -> Tensor:
-    """(rows, L): the values from the first token of each response on, 0 behind the last column."""
+    """(rows, L): the values, shifted so that column 0 is the first token of each response, and padded with 0."""
     parts = []
     for values_EA, experience in zip(values, experiences, strict=True):
         width = values_EA.shape[1]

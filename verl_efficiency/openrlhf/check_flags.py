@@ -1,4 +1,4 @@
-"""Stock flags of OpenRLHF that a method or a reward of ours would ignore, or cannot work with."""
+"""Stock flags of OpenRLHF that our methods or rewards would ignore, or cannot work with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,13 +45,13 @@ def check_method(args: Any, options: Options) -> Iterator[str]:
         ("--algo.advantage.no_std_norm:", advantage.no_std_norm, f"write {ROOT}.advantage dr_grpo"),
         ("--algo.advantage.gamma:", advantage.gamma != 1, "leave it out"),
         ("--algo.advantage.lambd:", advantage.lambd != 1, "leave it out"),
-        ("--reward.clip_range:", tuple(args.reward.clip_range) != (-10, 10), "clip in a reward of your own"),
+        ("--reward.clip_range:", tuple(args.reward.clip_range) != (-10, 10), "clip in your own reward"),
     ]  # fmt: skip
     for what, given, fix in ignored:
         if given:
             yield f"{what} would be ignored, since {name} computes the advantages; {fix}"
     changed = [
-        ("overlong_buffer_len", args.reward.overlong_buffer_len is not None, "a term of your own"),
+        ("overlong_buffer_len", args.reward.overlong_buffer_len is not None, "your own term"),
         ("stop_properly_penalty_coef", args.reward.stop_properly_penalty_coef is not None, "the term stop_properly"),
         ("normalize_enable", args.reward.normalize_enable, None),
     ]
@@ -113,8 +113,8 @@ def check_reward(args: Any, options: Options, file: str | None) -> Iterator[str]
             if given:
                 yield f"{flag}: there is {ROOT}.reward {options.reward} already; leave one of them out"
     elif not (url or agent or model):
-        yield (f"{ROOT}.reward: is missing, and so is any other reward; write for example {ROOT}.reward accuracy, or name a "
-               f"file of your own with --train.agent_func_path, {_GUIDE}")  # fmt: skip
+        yield (f"{ROOT}.reward: is missing, and so is any other reward; write for example {ROOT}.reward accuracy, or name "
+               f"your own file with --train.agent_func_path, {_GUIDE}")  # fmt: skip
     for flag, value, name in (
         ("--reward.remote_url", url, "reward_func"),
         ("--train.agent_func_path", agent, "AgentExecutor"),

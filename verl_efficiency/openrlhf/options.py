@@ -116,8 +116,8 @@ def _checked(given: dict[str, Any]) -> Options:
         raise SettingsError(f"{ROOT}.reward: {unknown('reward', reward, REWARDS)}")
     if method is None and settings:
         raise SettingsError(
-            f"{ROOT}.{next(iter(settings))}: would be ignored without {ROOT}.method. Settings of a reward go into a reward "
-            "file of your own, see verl_efficiency.openrlhf.reward"
+            f"{ROOT}.{next(iter(settings))}: would be ignored without {ROOT}.method. Settings of a reward go into your own "
+            "reward file, see verl_efficiency.openrlhf.reward"
         )
     options = Options(method, settings, reward)
     options.build_settings()

@@ -61,7 +61,7 @@ class RewardFile(str):
         folder = Path(tempfile.gettempdir(), f"verl_efficiency_{os.getuid()}")
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
-            raise SettingsError(f"{folder} belongs to another user; set TMPDIR to a folder of your own")
+            raise SettingsError(f"{folder} belongs to another user; set TMPDIR to your own folder")
         file = folder / f"{reward}.py"
         write_text(file, f"from {__name__} import agent_executor\n\nAgentExecutor = agent_executor({reward!r})\n")
         path = super().__new__(cls, file)

@@ -63,7 +63,7 @@ def reward_file(name: str) -> str:
     """
     if problem := not_alone(name):
         raise SettingsError(
-            f"{ROOT}.reward: {problem}; write a reward file of your own, see verl_efficiency.openrlhf.reward"
+            f"{ROOT}.reward: {problem}; write your own reward file, see verl_efficiency.openrlhf.reward"
         )
     return RewardFile(name)
 

@@ -218,7 +218,7 @@ class OverrunSettings(AnswerSettings):
 
 
 def graded(response: Response, settings: AnswerSettings) -> Result:
-    """What ``accuracy`` returns. Other rewards change ``score`` and add keys of their own.
+    """What ``accuracy`` returns. Other rewards change ``score`` and add their own keys.
 
     Returns:
         ``score`` and ``acc``, 1 if the answer is correct, else 0; ``finished``, 1 if there is an answer; ``tokens`` of the

@@ -1,4 +1,4 @@
-"""The table of tasks."""
+"""The tasks of the testbed, one row each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ class Task:
     """A task of the testbed."""
 
     name: str
-    characters: str  # of its texts, besides the fixed pieces of the tokenizer and the line break
-    levels: Sequence[int]  # of difficulty, the easiest first
+    characters: str  # characters of its texts, without the fixed pieces of the tokenizer and the line break
+    levels: Sequence[int]  # levels of difficulty, easiest first
     level: Callable[[Any], int]  # the level of a problem
     count: Callable[[int], int]  # the number of problems of a level
-    numbered: Callable[[int, int], Any]  # the problem of a number (from 0) and a level
+    numbered: Callable[[int, int], Any]  # (number from 0, level) -> problem
     splits: tuple[str, ...]  # the splits that are written as data, the one for training first
     warm_start_split: str  # the split that the warm start is trained on
     sample_pack: Callable[[Random, int, str], list[Any]]  # (rng, size, split) -> problems that can share a prompt
-    info: Callable[[Any], dict[str, Any]]  # what a data row has about a problem, besides text and difficulty
+    info: Callable[[Any], dict[str, Any]]  # further fields of a problem's data row, besides text and difficulty
     max_new_tokens: int  # the limit for one problem; no sensible response is longer
     shortest_tokens: Callable[[Sequence[Any]], int] | None = (
-        None  # of the shortest correct response to a pack, if known
+        None  # tokens of the shortest correct response to a pack, if known
     )
 
     @property

@@ -47,7 +47,7 @@ def near_misses(overrides: list[str]) -> Iterator[str]:
     added = [override.lstrip("+").partition("=")[0] for override in overrides if override.startswith("+")]
     for key in added:
         meant = None if key.startswith("ray_kwargs.") else _similar_key(key)  # Ray takes more keys than verl lists
-        if meant and not meant.startswith("+"):  # check_near_keys reports places of ours, with the value
+        if meant and not meant.startswith("+"):  # check_near_keys reports our places, with the value
             yield f"+{key}: nobody reads this key; did you mean '{meant}'?"
 
 

@@ -1,12 +1,12 @@
 """Replay for ``t_spmo`` on verl's V1 trainer: ``+algorithm.efficiency.replay=8``.
 
-After each step some rollouts are chosen for a restart (``methods/selection/replay.py``). A restart is a prompt of the next
-step: the same problem, followed by the first tokens of the chosen rollout. Generation continues from there ``rollout.n``
-times, and the continuations are a group of their own. To verl the prefix is part of the prompt. Lengths, mask, credit and
-gradient, and ``extra_info.response_tokens``, are therefore those of the continuation; only the reward reads the whole text. A
-restart may be restarted again, with a longer prefix.
+After each step the method chooses rollouts to restart (``methods/selection/replay.py``). A restart is a prompt of the next
+step: the same problem, followed by a prefix, the first tokens of the chosen rollout. Generation continues the prefix
+``rollout.n`` times, and the continuations form a new group. To verl the prefix is part of the prompt. So lengths, response
+mask, credit, gradient and ``extra_info.response_tokens`` cover the continuation only. The reward alone reads the whole text.
+A continuation may be restarted again, with a longer prefix.
 
-verl's own means suffice:
+Replay uses verl's settings and fields, and changes none of its code:
 
 * ``data.gen_batch_size=1`` (set at start-up) lets the trainer ask the data loader for fewer prompts in a step with restarts. No
   prompt is skipped or repeated, and the number of rollouts stays the same. The number of steps per epoch stays too, so the
@@ -38,9 +38,9 @@ class Replay:
     """The driver's side: chooses restarts after a step, and puts them into the next batch.
 
     Args:
-        settings: of the method.
+        settings: settings of ``t_spmo``.
         batch_size: prompts per step; at most half of them are restarts.
-        prompt_limit: the most tokens of problem and prefix together.
+        prompt_limit: maximum tokens of problem and prefix together.
     """
 
     def __init__(self, settings: TSpmoSettings, batch_size: int, prompt_limit: int) -> None:
@@ -70,14 +70,14 @@ class Replay:
         return batch
 
     def remember(self, batch: TensorDict) -> None:
-        """These prompts are used in this step."""
+        """Note ``batch`` as prompts of this step."""
         uids = tu.get(batch, "uid")
         self.prompts.update({uid: tu.index_select_tensor_dict(batch, [row]) for row, uid in enumerate(uids)})
 
     def choose(self, rows: Batch, step: int) -> None:
-        """Choose restarts among the rollouts of this step; ``rows`` are in the order of their keys and have prompts."""
+        """Choose restarts among the rollouts of this step. ``rows`` are in the order of their keys, with their prompts."""
         place = {uid: number for number, uid in enumerate(self.prompts)}
-        # by the order of the prompts, since uids are random; padding has a uid that no prompt has
+        # sorted by prompt, because uids are random; the uid of padding belongs to no prompt
         order = sorted(
             (row for row, uid in enumerate(rows.uids_B) if uid in place), key=lambda row: place[str(rows.uids_B[row])]
         )
@@ -105,7 +105,7 @@ def _restart(prompt: TensorDict, prefix: list[int]) -> TensorDict:
 
 
 def check(config: Any) -> Iterator[str]:
-    """What in a composed configuration rules out replay, one line each."""
+    """One line for each setting of a composed configuration that does not work with replay."""
     rollout = config.actor_rollout_ref.rollout
     needed = [
         ("actor_rollout_ref.rollout.agent.default_agent_loop", rollout.agent.default_agent_loop, (PLAIN_AGENT,),

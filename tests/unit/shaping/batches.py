@@ -60,7 +60,7 @@ TRAITS: dict[str, set[str]] = {
     # It is not GRPO where all lengths of a group are equal.
     "equal_lengths_matter": {
         "grpo_lead",  # weighs groups by their solve rate
-        "drpo",  # has an advantage of its own, on another scale than GRPO's
+        "drpo",  # has its own advantage, on another scale than GRPO's
         "truncation",  # adds its boost to correct answers
         *("gfpo", "grpo_roc"),  # drop half of a group
         *("variance_routing", "sample_routing", "self_distillation", "concise_teacher"),

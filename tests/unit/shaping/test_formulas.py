@@ -92,7 +92,7 @@ def test_another_threshold(name):
         assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY)
 
 
-@pytest.mark.parametrize("name", sorted({"token_budget", *SHAPERS} - {"drpo"}))  # that one has an advantage of its own
+@pytest.mark.parametrize("name", sorted({"token_budget", *SHAPERS} - {"drpo"}))  # drpo has its own advantage
 def test_verls_own_switch_counts_however_the_terms_are_combined(name):
     """``algorithm.norm_adv_by_std_in_grpo=False`` makes ``grpo`` the plain difference to the mean, and leaves rloo alone."""
     for combine in ("shaped_reward", "decoupled"):

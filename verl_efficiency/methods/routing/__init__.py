@@ -1,6 +1,6 @@
 """Methods that route: each rollout learns by GRPO, from a self-teacher, or not at all.
 
-Names for a router of your own; see :mod:`verl_efficiency.methods.routing.base`.
+Names for your own router; see :mod:`verl_efficiency.methods.routing.base`.
 """
 
 from verl_efficiency.methods.routing.base import (

@@ -1,6 +1,6 @@
 """Routing: which rollout learns by which signal, as data.
 
-A router is a function ``(rollouts, settings) -> Routes``. The trainer executes what it says; a router of your own is named by
+A router is a function ``(rollouts, settings) -> Routes``. The trainer executes what it says; name your own router by
 its import path in the setting ``router``. It is called more than once per step, with the rows in different orders: it must be a
 function of its arguments alone, and decide for a rollout the same in any order.
 """
@@ -91,7 +91,7 @@ def check_routes(routes: Any, rollouts: Rollouts) -> Routes:
         if not rollouts.real_B[row]:
             raise ValueError(f"rollout {row} only pads the batch; its route must be SKIP")
         if source >= 0 and (source >= B or int(rollouts.groups_B[source]) != group or not rollouts.real_B[source]):
-            raise ValueError(f"the demonstration of rollout {row} is {source}, which is no rollout of its group")
+            raise ValueError(f"the demonstration of rollout {row} is {source}, which is not in its group")
         if source == REFERENCE and (rollouts.references_G is None or not rollouts.references_G[group]):
             raise ValueError(f"rollout {row} is to learn from a reference solution, but its prompt has none")
         told = rollouts.feedback_B is not None and bool(rollouts.feedback_B[row]) and bool(routes.feedback_B[row])

@@ -14,7 +14,7 @@ def replay_prefixes(rollouts: Rollouts, settings: TSpmoSettings, step: int) -> t
     Our reading of the paper, of which we only know that it restarts from prefixes of good and bad completions so that
     rollouts part deeper in the response. One restart for each of at most ``settings.replay`` prompts, drawn evenly among those
     with some credit: where all scores are equal there is nothing to learn. A branch at the very first token restarts nothing
-    and is passed over. What is generated belongs into a group of its own, whose prompt ends with the prefix: among its
+    and is passed over. The continuations belong in their own group, whose prompt ends with the prefix: among its
     siblings, of which few pass that prefix, it would bend the means above it.
 
     >>> from dataclasses import replace

@@ -40,7 +40,7 @@ MOST_COMPARED = 2**17  # numbers held at once by a comparison of many rows, so t
 
 @dataclass(frozen=True)
 class TSpmoSettings(MethodSettings):
-    """Settings of ``t_spmo``, which has an advantage of its own.
+    """Settings of ``t_spmo``, which has its own advantage.
 
     Attributes:
         normalise: which pairs share the 1/|U|. ``batch``: all of the batch. ``prompt``: those of a prompt, and J is the mean
@@ -195,7 +195,7 @@ def find_branches(
     """The tree of every group, of which only the places where rollouts part are visited; arguments as above.
 
     A set of rollouts with a common prefix is compared with its first one, its lead. Where the first of them leaves the lead
-    (or ends), the set is split by the next token, and the sets without the lead get a lead of their own. No token of a
+    (or ends), the set is split by the next token, and the sets without the lead get their own lead. No token of a
     rollout is compared twice but for the tail of a window, so the work is linear in the tokens before a rollout is alone,
     plus the number of rollouts times the splits above each other, of which a group of n has at most n − 1.
     """

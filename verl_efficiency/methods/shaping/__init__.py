@@ -1,4 +1,4 @@
-"""Each published way to ask for fewer tokens is an advantage estimator in a file of its own.
+"""Each published way to ask for fewer tokens is an advantage estimator in its own file.
 
 A method says what becomes of the rewards, from scores, lengths and groups. What is common to all: the scale of the scores
 (``score_correct``, ``score_wrong``), groups that nobody solved (``unsolved``), the group advantage of the shaped rewards,

@@ -9,7 +9,7 @@ With score ``s``, length ``L`` (generated tokens) and price λ per token::
 
 Paper: "Thinking Fast and Right: Balancing Accuracy and Reasoning Length with Adaptive Rewards", arXiv 2505.18298;
 code: github.com/JinyanSu1/A-DLP at afbc411 (``verl/verl/trainer/main_ppo.py``, ``…/ppo/ray_trainer.py``); λ from
-0.001, step 0.001 and reference accuracy 0.62 as its ``scripts/train.sh``: give the accuracy of your own model before
+0.001, step 0.001 and reference accuracy 0.62 as its ``scripts/train.sh``: give your own model's accuracy before
 training. Wrong answers pay too, so a short wrong answer scores above a long wrong one, and at this price above a
 correct one of 1000 tokens more.
 """

@@ -9,7 +9,7 @@ with the values shortest and longest of correct or of wrong answers. The reward 
 "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot
 at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16 tokens as there, values 2 → 1, −10 → 0 and −10 as its
 script ``section_4.2__active_scaling_of_cot_length__cosine.sh``. Our choice: a group advantage (there PPO); L_max is
-the limit of the run (there a number of its own). Not here: its repetition penalties, which need the text. A wrong
+the limit of the run (there a separate number). Not here: its repetition penalties, which need the text. A wrong
 answer gains from being long, never from being short.
 """
 

@@ -29,7 +29,7 @@ from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_
 
 @dataclass(frozen=True)
 class DastSettings(LimitedShapingSettings):
-    """Settings of ``dast``: it has none of its own."""
+    """Settings of ``dast``: only those of every shaping method."""
 
 
 def dast(rollouts: Rollouts, settings: DastSettings, state: None = None) -> Outcome:

@@ -31,7 +31,7 @@ from verl_efficiency.settings import require
 
 @dataclass(frozen=True)
 class DrpoSettings(CostSettings, LimitedSettings):
-    """Settings of ``drpo``, which has an advantage of its own.
+    """Settings of ``drpo``, which has its own advantage.
 
     Attributes:
         temperature: how little length counts among the right ones; → ∞ weighs them equally.

@@ -9,12 +9,13 @@ wrong::
 
 Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the
 value in github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it
-for scores of 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores w amounts to 0.27. A
+for scores of 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale this w equals 0.27. A
 long wrong answer scores below a short wrong one, as in that code.
 
-Dividing by the deviation turns the length term up to full size in groups that are all correct. On a small task where care
-pays (outside verl, accuracy @ tokens; accuracy alone .987 @ 57): as published .894 @ 24, with ``advantage=dr_grpo`` .941 @
-24, with ``combine=decoupled`` too .959 @ 28. The last two are of one seed.
+In a group that is all correct, only lengths differ. Dividing by the standard deviation then turns even a small length term
+into a full-size advantage. We measured accuracy @ tokens outside verl, on a small task where the shortest answers to hard
+problems are wrong. Without a length term: .987 @ 57. As published: .894 @ 24. With ``advantage=dr_grpo``: .941 @ 24. With
+``combine=decoupled`` as well: .959 @ 28. The last two figures are from one seed.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class KimiSettings(ShapingSettings):
     """Settings of ``kimi``.
 
     Attributes:
-        weight: w, the weight of the length reward; the shortest gains and the longest loses half of it.
+        weight: w, the weight of the length reward. The shortest correct rollout gains w/2, the longest loses w/2.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
@@ -48,7 +49,7 @@ class KimiSettings(ShapingSettings):
 def kimi(rollouts: Rollouts, settings: KimiSettings, state: None = None) -> Outcome:
     """Advantages, (B,) float64. Lengths 10, 20, 30 give λ = ½, 0, −½.
 
-    At w = 0.6 the rewards are 1.3, 1 and −0.8 on the scale of 1 and −0.5, so 1.2, 1 and −0.2 at 0/1 scores (mean ⅔):
+    At w = 0.6 the rewards are 1.3, 1 and −0.8 on the scale of 1 and −0.5. On the 0/1 scale they are 1.2, 1 and −0.2 (mean ⅔):
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 20, 30]), ["a", "a", "a"])
     >>> [round(a, 4) for a in kimi(r, KimiSettings(weight=0.6, advantage="dr_grpo")).advantages_B.tolist()]

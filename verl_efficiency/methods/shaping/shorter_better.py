@@ -1,4 +1,4 @@
-"""ShorterBetter: every answer is drawn towards the length of the shortest correct one of its group.
+"""ShorterBetter: every answer is pulled towards the length of the shortest correct answer of its group.
 
 With score ``s`` and length ``L`` (generated tokens)::
 
@@ -7,8 +7,9 @@ With score ``s`` and length ``L`` (generated tokens)::
 
 Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv
 2504.21370; code: github.com/JingyangYi/ShorterBetter at 6399366 (``verl/verl/workers/reward_manager/naive.py``), where
-alpha = 2 and beta = 0.001. Our choice: where rewards are not 0/1, the score takes the place of the indicator. Wrong
-answers pay too: beside a correct sibling, one of its length scores above a longer one, as in that code.
+alpha = 2 and beta = 0.001. Wrong answers pay too, as in that code: a wrong answer as long as the shortest correct one
+scores above a longer wrong answer. Our choice: the paper's reward has an indicator of correctness in the place of ``s``.
+The two are equal for scores of 0 and 1.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class ShorterBetterSettings(ShapingSettings):
 
 
 def shorter_better(rollouts: Rollouts, settings: ShorterBetterSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. The best length is 100; rewards 2, 2 − 0.1 and 0 − 0.02 (mean 1.2933):
+    """Advantages, (B,) float64. Here L* = 100, and the rewards are 2, 2 − 0.1 and 0 − 0.02 (mean 1.2933):
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([100, 200, 80]), ["a", "a", "a"])
     >>> [round(a, 4) for a in shorter_better(r, ShorterBetterSettings(advantage="dr_grpo")).advantages_B.tolist()]

@@ -9,8 +9,8 @@ of the training step t = 0, 1, …::
     budget = percentile of the correct lengths when the problem was first solved
 
 Paper: "Kimi K2.5: Visual Agentic Intelligence", arXiv 2602.02276, section 4.4.2; no public code. It reports 25–30 %
-fewer tokens with little loss. The phases without a budget are there because a model that is trained under a rigid
-budget all the time cannot use more tokens later.
+fewer tokens with little loss. Its reason for the phases without a budget: a model that always trains under a rigid
+budget cannot use more tokens later.
 
 Our choices, since the paper does not say: ``phase_steps``, ``threshold`` and ``percentile``. The paper estimates the
 budgets at the start of the run. Here a problem gets its budget from its first group with a correct answer. The budget
@@ -35,8 +35,8 @@ class ToggleSettings(ShapingSettings):
 
     Attributes:
         phase_steps: m, training steps of each phase; the first phase has budgets.
-        threshold: λ, the mean score from which on the budget of a group counts.
-        percentile: ρ in [0, 100], where the budget lies among the lengths of the correct answers.
+        threshold: λ; the budget applies to groups whose mean score is at least this.
+        percentile: ρ in [0, 100]; the budget is this percentile of the lengths of the correct answers.
         prompt_column: path of a column that names a problem across epochs; null takes the prompt's own text.
     """
 
@@ -78,9 +78,9 @@ class ToggleState:
 
 
 def toggle(rollouts: Rollouts, settings: ToggleSettings, state: ToggleState) -> Outcome:
-    """Advantages, (B,) float64; new problems get their budget first.
+    """Advantages, (B,) float64. A new problem gets its budget before its rewards are computed.
 
-    The median of 10 and 30 tokens is 20, so the second correct answer counts for nothing in phase 0:
+    The median of 10 and 30 tokens is 20, so the second correct answer scores 0 in phase 0:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 30, 5]), ["a", "a", "a"])
     >>> from dataclasses import replace

@@ -161,7 +161,7 @@ def styles(level: int) -> list[str]:
 
 
 def styled(problem: Problem, style: str) -> list[bool]:
-    """The plan of a style of :func:`styles`; ``"0"`` is no note at any level."""
+    """The plan of a style of :func:`styles`; ``"0"`` takes no notes at any level."""
     if style == ALL:
         return [True] * DIGITS
     places = [place for place, digit in enumerate(problem.digits) if digit]

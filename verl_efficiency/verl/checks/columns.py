@@ -14,7 +14,7 @@ def check_column(files: Any, path: str, where: str) -> Iterator[str]:
 
     Of a parquet file only a difficulty is read; its statistics say whether other values are missing.
     """
-    from verl_efficiency.data.columns import column  # heavy: a run that uses nothing of ours must not load it
+    from verl_efficiency.data.columns import column  # heavy: a run without this package must not load it
     from verl_efficiency.data.files import read_sample
 
     difficulty = where.endswith("difficulty_column")

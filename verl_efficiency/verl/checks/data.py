@@ -34,7 +34,7 @@ def check_data(config: Any, *, asked: bool = False) -> Iterator[str]:
 
     Args:
         config: a composed verl configuration.
-        asked: True for ``doctor``. It also looks at runs that use nothing of ours, and verl's default files may be missing.
+        asked: True for ``doctor``. It also looks at runs that do not use this package, and verl's default files may be missing.
     """
     if not asked and not concerns_us(config):
         return

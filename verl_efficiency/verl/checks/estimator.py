@@ -80,7 +80,7 @@ def check_estimator(config: Any) -> Iterator[str]:
 
 
 def _not_registered(name: str) -> str | None:
-    """Why verl does not know an estimator of ours; None for other people's, which may be registered later."""
+    """Why verl does not know one of our estimators; None for other people's, which may be registered later."""
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
 
     known = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}

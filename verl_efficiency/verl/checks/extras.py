@@ -1,6 +1,6 @@
 """The extras of a reward function: what it returns for every sample beside the score.
 
-Ours are known. A function of your own declares them by the attribute ``my_reward.extras``, see ``reward_manager.py``.
+Ours are known. Your own function declares them in the attribute ``my_reward.extras``, see ``reward_manager.py``.
 """
 
 from collections.abc import Iterator, Mapping

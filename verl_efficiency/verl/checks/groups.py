@@ -23,7 +23,7 @@ GROUP_ESTIMATORS = (
 
 
 def check_filter(config: Any) -> Iterator[str]:
-    """verl's group filter runs, and has an effect. verl itself would say so after the first generation at best."""
+    """Settings that stop verl's group filter or leave it without effect. verl reports them after a generation, or never."""
     groups = config.algorithm.get("filter_groups") or {}
     custom, trainer = _sampler(config), config.trainer
     where = "algorithm.filter_groups"
@@ -50,7 +50,7 @@ def check_filter(config: Any) -> Iterator[str]:
 
 
 def advise(config: Any, method: Estimator | None) -> Iterator[str]:
-    """What a run with correct settings will not learn. ``method`` is the estimator if it is ours."""
+    """Warnings: the settings are valid, but some groups teach nothing. ``method`` is the estimator, if it is one of ours."""
     reward = reward_of(config)
     if config.actor_rollout_ref.rollout.get("n", 1) == 1:
         yield from _alone(config, method, reward)
@@ -76,7 +76,7 @@ def advise(config: Any, method: Estimator | None) -> Iterator[str]:
 
 
 def hand_filter_to_sampler(config: Any) -> None:
-    """Give our sampler the arguments of the group filter, which verl gives only to its own."""
+    """Give our sampler the arguments of the group filter. verl passes them only to its own sampler."""
     from omegaconf import open_dict
 
     groups: Any = config.algorithm.get("filter_groups") or {}

@@ -12,16 +12,16 @@ PLACES = (("algorithm", "efficiency"), ("data", "efficiency"), ("reward.custom_r
 
 
 def check_moved_keys(config: Any) -> Iterator[str]:
-    """verl 0.8 moves these keys below ``reward``. verl 0.9 keeps them and reads them nowhere."""
+    """Keys that verl 0.8 moves below ``reward``. verl 0.9 leaves them in place and ignores them."""
     for root in ROOTS:
         for leaf, value in _set_leaves(config.get(root), root):
             place = moved_key(config, leaf)
-            advice = f"write {_written(place, value)}" if place else "leave it out, it has no other place"
+            advice = f"write {_written(place, value)}" if place else "leave it out; it has no new place"
             yield f"{leaf}: this verl ignores the key silently; {advice}"
 
 
 def check_near_keys(config: Any) -> Iterator[str]:
-    """Nobody reads ``algorithm.effciency``."""
+    """Misspelt nodes of our settings, such as ``algorithm.effciency``: nobody reads them."""
     from omegaconf import OmegaConf
 
     for parent, name in PLACES:
@@ -37,8 +37,8 @@ def check_near_keys(config: Any) -> Iterator[str]:
 def moved_key(config: Any, leaf: str) -> str | None:
     """Where verl itself moves ``leaf`` (experimental/reward_loop/reward_loop.py:39); None if nowhere.
 
-    The value is replaced by a mark, verl's own function runs, and the mark is searched. The answer begins with a + if verl's
-    configuration does not have that key.
+    We put a mark in the place of the value, run verl's own function on a copy, and look for the mark. The result begins with
+    ``+`` if verl's configuration does not have the new key.
     """
     if leaf.split(".")[0] not in ROOTS:
         return None
@@ -48,7 +48,7 @@ def moved_key(config: Any, leaf: str) -> str | None:
     kept = {key: OmegaConf.to_container(config[key], resolve=False) for key in ("reward", *ROOTS) if key in config}
     copy = OmegaConf.create(kept)
     mark = "<moved>"
-    OmegaConf.update(copy, "reward_model.reward_loop_source", "importlib")  # without it the module stays where it is
+    OmegaConf.update(copy, "reward_model.reward_loop_source", "importlib")  # otherwise verl does not move the module
     OmegaConf.update(copy, leaf, mark)
     moved: Any = OmegaConf.to_container(migrate_legacy_reward_impl(copy).reward, resolve=False)
     place = next((path for path, value in _set_leaves(moved, "reward") if value == mark), None)

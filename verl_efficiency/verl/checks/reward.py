@@ -36,7 +36,7 @@ def check_reward(config: Any) -> Iterator[str]:
 
 
 class OurReward(NamedTuple):
-    """A reward of ours in a run.
+    """One of our rewards in a run.
 
     Attributes:
         method: its row of the catalog.
