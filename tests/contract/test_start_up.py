@@ -163,7 +163,7 @@ def train_file(tmp_path):
         ),
     ],
 )
-def test_one_line_with_the_place_and_the_mend(refusal, overrides, words):
+def test_one_line_with_the_place_and_the_fix(refusal, overrides, words):
     (line,) = refusal(*overrides)
     for word in words:
         assert word in line
