@@ -43,8 +43,8 @@ class PackingReport:
         ]
         if self.spread_of_packs is not None:
             lines.append(
-                f"difficulty: standard deviation {self.spread_of_problems:.3g} of problems, "
-                f"{self.spread_of_packs:.3g} of pack means"
+                f"difficulty: standard deviation {self.spread_of_problems:.3g} over problems, {self.spread_of_packs:.3g} over "
+                "the means of packs (0 if all packs are equally hard)"
             )
         return "\n".join(lines)
 
