@@ -8,9 +8,9 @@ earlier one. ``late``: all share everything but the last 20 tokens. ``ladder``: 
 over the length; this is the deepest possible tree, and no comparison helps with the next.
 
 The references are plain Python. ``prefixes`` is the formula written down, with a dictionary whose keys are prefixes as tuples.
-It is quadratic in the length, so it is timed on two groups (``--sampled``) and multiplied. ``trie`` is linear: a dictionary from
-(node, token) to node, timed on all groups. Every reference must give the same credits to 1e-12. Times are of one process. Ours
-and the whole method (``t_spmo`` and its weights) are also given as CPU time.
+It is quadratic in the length, so it is timed on two groups (``--sampled``) and multiplied. ``trie`` is linear: a dictionary
+from (node, token) to node, timed on all groups. Every reference must give the same credits to 1e-12. Times are of one process.
+Ours and the whole method (``t_spmo`` and its weights) are also given as CPU time.
 
 glibc returns large blocks to the system, and then every call pays for fresh pages: from about 16 MB of tokens on, a token takes
 two to three times as long, mostly for the three copies that every shape needs. The two variables keep the blocks, so that the

@@ -3,8 +3,8 @@
     python benchmarks/startup_check.py --rows 1000000 --out benchmarks/results/startup_check.json
 
 Writes two parquet files in verl's form: one with row groups of 1,000 rows, as ``datasets`` writes by default, and one with a
-single row group, as pyarrow does. A fresh process then composes a configuration and checks it like ``main_ppo``. The memory is the peak of
-the process during the checks, minus its memory before.
+single row group, as pyarrow does. A fresh process then composes a configuration and checks it like ``main_ppo``. The memory is
+the peak of the process during the checks, minus its memory before.
 """
 
 import hashlib
