@@ -211,6 +211,15 @@ def test_a_worker_killed_from_outside_costs_no_verdict():
     assert grade("x + 1", "1 + x").correct
 
 
+def test_an_answer_on_which_the_comparison_fails_costs_no_worker(caplog):
+    """The number of digits of a letter to the power of 10¹⁰ is not a number."""
+    assert grade("x + 1", "1 + x").correct
+    before = workers_of(os.getpid())
+    assert grade("x^{10^{10}}", "x + 1").status is Status.unparsable
+    assert "x^{10^{10}}" in caplog.text
+    assert workers_of(os.getpid()) == before
+
+
 def test_killed_in_the_middle_of_a_grading():
     assert grade("x + 1", "1 + x").correct
     (worker,) = workers_of(os.getpid())

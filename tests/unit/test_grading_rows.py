@@ -101,48 +101,13 @@ def test_a_row_is_compared_whole(boxes, gold, right):
 
 
 NOTHING = [
-    *(
-        r"\boxed{}",
-        r"\boxed{ }",
-        r"\boxed{\ }",
-        r"\boxed{\quad}",
-        r"\boxed{...}",
-        r"\boxed{…}",
-        r"\boxed{\ldots}",
-        r"\boxed{\dots}",
-    ),
-    *(
-        r"\boxed{\text{...}}",
-        r"\boxed{answer}",
-        r"\boxed{\text{answer}}",
-        r"\boxed{\text{Answer}}",
-        r"\boxed{your answer}",
-    ),
-    *(
-        r"\boxed{\text{your final answer}}",
-        r"\boxed{the answer}",
-        r"\boxed{final answer}",
-        r"\boxed{[answer]}",
-        r"\boxed{<answer>}",
-    ),
-    *(r"\boxed{\text{Your answer here}}", r"\boxed{insert answer here}", r"\boxed{(your answer)}"),
-    *(
-        r"\boxed{answer1}",
-        r"\boxed{FINAL_ANSWER}",
-        r"\boxed{?}",
-        r"\boxed{___}",
-        r"\boxed{\_\_\_}",
-        r"\boxed{\square}",
-        r"\boxed{答案}",
-    ),
-    *(
-        r"\boxed{\text{}}",
-        r"\boxed{\boxed{}}",
-        r"\fbox{...}",
-        r"\boxed{**answer**}",
-        r"\boxed{your result}",
-        r"$\boxed\ldots$",
-    ),
+    *(r"\boxed{}", r"\boxed{ }", r"\boxed{\ }", r"\boxed{\quad}", r"\boxed{...}", r"\boxed{…}", r"\boxed{\ldots}"),
+    *(r"\boxed{\dots}", r"\boxed{\text{...}}", r"\boxed{answer}", r"\boxed{\text{answer}}", r"\boxed{\text{Answer}}"),
+    *(r"\boxed{your answer}", r"\boxed{\text{your final answer}}", r"\boxed{the answer}", r"\boxed{final answer}"),
+    *(r"\boxed{[answer]}", r"\boxed{<answer>}", r"\boxed{\text{Your answer here}}", r"\boxed{insert answer here}"),
+    *(r"\boxed{(your answer)}", r"\boxed{answer1}", r"\boxed{FINAL_ANSWER}", r"\boxed{?}", r"\boxed{___}"),
+    *(r"\boxed{\_\_\_}", r"\boxed{\square}", r"\boxed{答案}", r"\boxed{\text{}}", r"\boxed{\boxed{}}", r"\fbox{...}"),
+    *(r"\boxed{**answer**}", r"\boxed{your result}", r"$\boxed\ldots$"),
 ]
 
 

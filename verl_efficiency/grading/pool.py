@@ -147,6 +147,8 @@ class Pool:
                 healthy = reply["peak_mib"] <= self.settings.retire_mib
         finally:  # also after an interrupt: otherwise the next answer would get this answer's verdict
             self.give_back(worker, healthy)
+        if reply and reply["problem"]:
+            logger.warning("grading: %r against %r is unparsable: %s", answer, gold, reply["problem"])
         return reply["status"] if reply else "timed_out", time.perf_counter() - started
 
     def take(self) -> Worker:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-MAX_CHARS = 500  # of an answer; in a longer one, only the same text, a number or a row of boxes is recognised
+MAX_CHARS = 500  # of an answer or a reference; a longer one is equal only to the same text
 
 # LaTeX that prints a blank: "\,", "~", "\quad". Used inside other patterns.
 SPACE = r"\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])"
