@@ -31,9 +31,9 @@ class Batch:
         scores_B: float32, rewards.
         texts_B: prompts as text.
         labels_B: labels of the data set.
+        group_size: rollouts per prompt, n.
         prompts_B: prompts as token ids.
         tokens_B: responses as token ids, those of tools included.
-        group_size: rollouts per prompt, n.
         tokenizer: needed only to count thinking tokens.
     """
 
@@ -42,9 +42,9 @@ class Batch:
     scores_B: Tensor
     texts_B: tuple[str, ...]
     labels_B: tuple[str, ...]
+    group_size: int
     prompts_B: tuple[Tensor, ...]
     tokens_B: tuple[Tensor, ...]
-    group_size: int
     tokenizer: Any = None
 
     @classmethod
