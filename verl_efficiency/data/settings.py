@@ -1,4 +1,4 @@
-"""Settings of packing for batched contextual reinforcement: which problems share a prompt, and in what words."""
+"""Settings of packing for batched contextual reinforcement: which problems share a prompt, and how it is worded."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -25,17 +25,17 @@ class PackingSettings:
         difficulty: column path of the difficulty (any real number; larger is harder). ``random`` does not need it.
         distinct_by: column path whose values must differ within a pack, or ``None``.
         question: column path of the problem's text; ``None``: the last user message of ``prompt``.
-        remainder: what happens to the last ``len % N`` problems. ``drop``: they are left out (others for each seed);
-            ``smaller``: they form a smaller pack; ``wrap``: problems of other packs complete their pack.
-        instruction: text before the problems, with ``{n}`` and ``{answers}``; empty for none. The words are our choice, see
+        remainder: what happens to the last ``len % N`` problems. ``drop``: they are left out (which ones depends on the seed);
+            ``smaller``: they form a smaller pack; ``wrap``: problems of other packs fill up their pack.
+        instruction: text before the problems, with ``{n}`` and ``{answers}``; empty for none. The wording is our choice, see
             :data:`INSTRUCTION`.
         problem_template: one problem, with ``{index}`` (from 1) and ``{problem}``.
-        answer_template: the form of one answer, with ``{index}`` and ``…``; doubled braces are literal, see
-            :mod:`verl_efficiency.rewards.answer_form`. Your own template is written to ``extra_info.answer_template`` of each
-            row, where ``batched_accuracy`` finds it.
+        answer_template: the form of one answer, with ``{index}`` and ``…``. Write literal braces twice, see
+            :mod:`verl_efficiency.rewards.answer_form`. A template other than the default is written to
+            ``extra_info.answer_template`` of each row, where ``batched_accuracy`` finds it.
         separator: text between the instruction and the problems.
-        split: the ``extra_info.split`` of the rows that verl's ``PackedDataset`` packs; it leaves other files as they are.
-            Packing from file to file ignores it.
+        split: ``PackedDataset`` packs files whose rows have this ``extra_info.split``, and leaves other files as they are.
+            The command ``pack`` ignores it.
     """
 
     problems: int = 3

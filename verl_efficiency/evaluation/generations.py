@@ -1,4 +1,4 @@
-"""Stored responses of any tool, read into columns of numbers. Texts are reduced to counts and do not stay in memory.
+"""Reads the stored responses of any tool into columns of numbers. Texts become counts and do not stay in memory.
 
 Shapes: ``N`` responses, ``P`` different problems. A million responses take about 100 MB.
 """
@@ -19,7 +19,7 @@ from verl_efficiency.data.files import iter_json, open_parquet, require_file
 from verl_efficiency.rewards.repetition import repeated_share
 from verl_efficiency.settings import SettingsError, nearest, require, unknown
 
-CHUNK = 1024  # rows that are in memory with their texts
+CHUNK = 1024  # rows in memory with their texts at a time
 REPEATED_PIECES = 20  # length of an n-gram whose repetition counts as a loop, in words or signs
 # Role -> usual names of its column: those of `evaluate --rows`, verl's rollout dumps and common tools.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -52,7 +52,7 @@ CHECKING = re.compile(
 
 @dataclass(frozen=True)
 class Generations:
-    """The responses of one file. A column that the file cannot give is ``None``."""
+    """The responses of one file. A column that the file lacks is ``None``."""
 
     label: str  # the name in reports
     problem_N: np.ndarray  # int64, number of the problem
@@ -86,11 +86,12 @@ def read_generations(
     Args:
         path: the file.
         label: the name in reports.
-        chosen: the column for each role of :data:`ROLES` whose column has an unusual name; dots lead inside.
-        tokenizer: a model whose tokenizer counts the tokens, instead of a column.
-        max_tokens: the limit that the run had; without a column, a response of that length counts as truncated.
-        grade: from responses and right answers (role ``answer``) to 1 or 0 each, instead of a column.
-        votes: from responses to their answers, spelt alike if they are equal; makes ``vote_N``.
+        chosen: the column for each role of :data:`ROLES` whose column has an unusual name; a dot reaches a nested field.
+        tokenizer: a model whose tokenizer counts the tokens, instead of reading a column.
+        max_tokens: the token limit of the run. Without a column for truncation, a response of that length is truncated.
+        grade: a function of the responses and the right answers (role ``answer``). It returns 1 or 0 for each response,
+            instead of reading a column.
+        votes: a function from responses to their answers, which gives equal answers the same spelling. Makes ``vote_N``.
         progress: called with the number of rows of each chunk.
 
     Raises:
@@ -174,10 +175,10 @@ def find_columns(
     needed: Mapping[str, str],
     instead: Sequence[str] = (),
 ) -> dict[str, str]:
-    """The column of each role: the chosen one, else the first usual name that ``row`` has a value for.
+    """The column of each role: the chosen one, else the first usual name with a value in ``row``.
 
     Raises:
-        SettingsError: a needed role has none, or the rows are packed prompts.
+        SettingsError: a needed role has no column, or the rows are packed prompts.
     """
     columns: dict[str, str] = {}
     for role in (*ROLES, "answer"):
@@ -205,7 +206,7 @@ def find_columns(
 
 
 def _require_value(path: Path, row: Mapping[str, Any], name: str, setting: str) -> None:
-    """Refuse a column that the first row does not have, or has with nothing in it."""
+    """Refuse a column that the first row lacks, or has empty."""
     if not has_key(row, name):
         raise SettingsError(f"{setting}: {path} has {unknown('column', name, row)}")
     if value_at(row, name) is None:
@@ -214,7 +215,7 @@ def _require_value(path: Path, row: Mapping[str, Any], name: str, setting: str) 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some rows of a file, from number ``start`` on, and the column of each role."""
+    """Rows of a file, from row number ``start`` on, and the column of each role."""
 
     path: Path
     start: int
@@ -222,7 +223,7 @@ class Chunk:
     columns: dict[str, str]
 
     def column(self, role: str) -> list[Any]:
-        """The values of a role, none of which is empty."""
+        """The values of a role. An empty value is an error."""
         values = [value_at(row, self.columns[role]) for row in self.rows]
         for number, (row, value) in enumerate(zip(self.rows, values, strict=True), start=self.start + 1):
             if value is None:
@@ -231,14 +232,14 @@ class Chunk:
         return values
 
     def texts(self, role: str) -> list[str]:
-        """The values of a role, all texts."""
+        """The values of a role. A value that is not a text is an error."""
         values = self.column(role)
         for number, value in enumerate(values, start=self.start + 1):
             require(isinstance(value, str), f"files: {self.path} row {number}: {self.columns[role]}", value, "a text")
         return values
 
     def numbers(self, role: str, least: float = -np.inf, most: float = np.inf) -> list[float]:
-        """The values of a role, all numbers from ``least`` to ``most``."""
+        """The values of a role. A value that is not a number from ``least`` to ``most`` is an error."""
         values = self.column(role)
         wanted = f"a number in [{least:g}, {most:g}]" if most < np.inf else "a number"
         wanted += ", not a shaped score" * (role == "correct")

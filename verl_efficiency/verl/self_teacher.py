@@ -1,11 +1,12 @@
 """The self-teacher on verl's driver: what it writes into TransferQueue for the workers.
 
-The rows of the batch get these fields. TransferQueue returns only fields that every requested row has, so what the update reads
-is written for every row. n is the number of generated tokens of a taught row and 0 for others; L is the length of the response:
+The rows of the batch get these fields. TransferQueue returns only fields that every requested row has, so the fields that the
+update reads are written for every row. n is the number of generated tokens of a taught row, 0 for others. L is the length of
+the response:
 
 * ``distil_mask`` (L,): 1 where a token is distilled;
-* ``distil_topk_ids`` (n, K) int32: the student's most likely tokens, noted during verl's own pass for ``old_log_probs``;
-* ``teacher_prompts``: token ids of the teacher's prompt, for taught rows and for those that fill up its batch;
+* ``distil_topk_ids`` (n, K) int32: the student's most likely tokens, recorded during verl's own pass for ``old_log_probs``;
+* ``teacher_prompts``: token ids of the teacher's prompt, for taught rows and for rows that fill up its batch;
 * ``distil_teacher_logps`` (n, K) float32, and ``distil_weight`` (L,) float32.
 """
 
@@ -43,12 +44,12 @@ class SelfTeacher(Teacher):
         self.compared = False
 
     def start(self, workers: Any) -> None:
-        """The models are built: have the workers keep a teacher."""
+        """Have the workers keep a teacher. Their models must exist."""
         self.workers = workers
         workers.start_distillation(self.settings)
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
-        """Decide who learns by what; have the student's top-K noted in the pass that comes next."""
+        """Route the rollouts, and have the next pass record the student's top-K."""
         rollouts = build_rollouts(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
         self.plan_of_step = self.plan(rollouts)
         distil = self.plan_of_step.routes.distil_B.tolist()
@@ -68,7 +69,7 @@ class SelfTeacher(Teacher):
             batch.fields = None  # everything that the rows have by now
 
     def update(self, metrics: dict, step: int = 0) -> None:
-        """Move the teacher's average after training step ``step``; not where verl threw away a gradient of the step."""
+        """Update the teacher's average after training step ``step``, unless verl discarded a gradient of the step."""
         if moves(self.settings, step):
             moved = math.isfinite(metrics["actor/grad_norm"])
             self._log(metrics, {"teacher_updated": float(moved)})
@@ -79,7 +80,7 @@ class SelfTeacher(Teacher):
         return self.rows.messages_B[row]
 
     def score(self, plan: Plan, prompts: list[Tensor]) -> Sequence[Tensor]:
-        """See the base class. Rows that nobody needs scored may fill up the batch, since every rank must get equally many."""
+        """See the base class. Other rows fill up the batch, because every rank must get the same number of rows."""
         rows = self.rows
         if not self.compared:
             self._compare_templates(plan.taught[0])
@@ -105,7 +106,7 @@ class SelfTeacher(Teacher):
                 extra_info={
                     "temperature": self.config.actor_rollout_ref.rollout.temperature,
                     "calculate_entropy": False,
-                    "use_dynamic_bsz": True,  # whatever the actor does: a fixed size need not divide the number of rows
+                    "use_dynamic_bsz": True,  # whatever the actor uses: a fixed size may not divide the number of rows
                     "max_token_len_per_gpu": most,
                 },
             )
@@ -146,7 +147,7 @@ class SelfTeacher(Teacher):
         return read([self.rows.keys[row] for row in plan.taught], self.batch, field)[field].unbind()
 
     def _compare_templates(self, row: int) -> None:
-        """Once per run: the chat template must make of a student's messages the prompt that the student had."""
+        """Once per run, warn if the chat template does not turn the student's messages into the student's prompt."""
         self.compared = True
         if self.templated(self.messages(row)) != self.rows.prompts_B[row].tolist():
             logger.warning(
@@ -160,7 +161,7 @@ class SelfTeacher(Teacher):
 
 
 def _balanced(tokens: dict[int, int], ranks: int) -> list[int]:
-    """The rows in an order in which each rank, which takes the next equal part, gets about as many tokens."""
+    """The rows, ordered so that each rank gets about the same number of tokens. The ranks take equal parts in turn."""
     rows = list(tokens)
     parts = get_seqlen_balanced_partitions(list(tokens.values()), k_partitions=ranks, equal_size=True)
     return [rows[index] for part in parts for index in part]

@@ -1,25 +1,31 @@
-"""LASER-D: LASER with a target length for each of three bands of difficulty, chosen again from time to time.
+"""LASER-D: LASER with a target length for each of three bands of difficulty. The targets are chosen again every few steps.
 
-A problem is easy, medium or hard when at least ⅔, at least ⅓ or less of its rollouts are right. With n rollouts per
-problem, the share of a band's rollouts that are no longer than T (``coverage``), and T on a grid up to the limit::
+A problem is easy if at least ⅔ of its rollouts are correct, medium if at least ⅓ are, else hard. With n rollouts per
+problem, the share of a band's rollouts of at most T tokens (``coverage(T)``), and T on a grid up to the limit::
 
-    n_right = ⌊⅔ n⌋ easy, ⌊⅓ n⌋ medium, 1 hard    right ones expected of n
+    n_right = ⌊⅔ n⌋ easy, ⌊⅓ n⌋ medium, 1 hard    correct rollouts expected of n
     target  = smallest T with ⌊coverage(T) · n_right⌋ ≥ expected_correct,
-              or the limit where there is none
+              or the limit if there is no such T
     r = s + bonus     correct and L ≤ target of the problem's band
     r = s             otherwise
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), whose scripts set bonus 0.5
-(on the scale of 1 and −0.5, as in ``laser``), n = 8, targets every 20 steps on a grid of 1024 … 16384 tokens in steps
-of 1024, which is the limit in 16 parts, our default. Our choice: the coverage is counted on the training rollouts
-since the last choice (there on 500 problems that are sampled for it), so the first targets come from the first batch;
-a band without rollouts keeps its target; n is the largest group of the batch, and n_right is at least 1; a problem of
-exactly ⅓ or ⅔ is in the same band in both places (there in the harder one when coverage is counted, which n = 8 never
-meets).
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). Its scripts set bonus 0.5 (on the
+scale of 1 and −0.5, as in ``laser``), n = 8, and new targets every 20 steps. Their grid is 1024 … 16384 tokens in steps
+of 1024: the limit in 16 parts, as by default here.
 
-On a small task where care pays (outside verl, accuracy @ tokens; accuracy alone .987 @ 57): as published .972 @ 33 after 50
-steps, with ``advantage=dr_grpo`` .988 @ 36 after 100 (one seed).
+Our choices:
+
+* The coverage is counted on the training rollouts since the last choice. (That code samples 500 problems for it.) So the
+  first targets come from the first batch.
+* A band without rollouts keeps its target.
+* n is the size of the largest group of the batch, and n_right is at least 1.
+* A solve rate of exactly ⅓ or ⅔ has the same band for coverage and for the bonus. (That code counts its coverage in the
+  harder band. With n = 8 there are no such rates.)
+
+We measured accuracy @ tokens outside verl, on a small task where the shortest answers to hard problems are wrong. Without a
+length term: .987 @ 57. As published: .972 @ 33 after 50 steps. With ``advantage=dr_grpo``: .988 @ 36 after 100 steps (one
+seed).
 """
 
 from dataclasses import dataclass, field
@@ -41,11 +47,11 @@ class LaserDSettings(LimitedShapingSettings):
     """Settings of ``laser_d``.
 
     Attributes:
-        bonus: what a correct answer within its target gets.
-        update_every: steps between two choices of the targets.
+        bonus: added to the score of a correct answer within its target.
+        update_every: the targets are chosen again after this many steps.
         grid_points: the targets are multiples of max_response_length / grid_points.
         min_target: the lowest target allowed, tokens; the official scripts vary it from 1024 to 4096.
-        expected_correct: right answers that must still be expected within a target.
+        expected_correct: how many of n_right must fit within a target.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
@@ -84,10 +90,11 @@ class LaserDState:
 
 
 def laser_d(rollouts: Rollouts, settings: LaserDSettings, state: LaserDState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` is brought up to date first.
+    """Advantages, (B,) float64. ``state`` is updated first.
 
-    Grid of 10, 20, 30, 40 tokens; ¾ right is easy, n_right = ⌊⅔ · 4⌋ = 2. Two of four are within 10 tokens: ⌊½ · 2⌋ = 1
-    right answer expected, so the target is 10. At a bonus of 0.6 the rewards are 1.4, 1.4, 1, 0 at 0/1 scores (mean 0.95):
+    The grid is 10, 20, 30, 40 tokens. A solve rate of ¾ is easy, so n_right = ⌊⅔ · 4⌋ = 2. Two of four rollouts have at most
+    10 tokens, and ⌊½ · 2⌋ = 1 is enough: the target is 10. With bonus 0.6 the rewards are 1.4, 1.4, 1, 0 at 0/1 scores (mean
+    0.95):
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0.]), torch.tensor([6, 10, 25, 40]), ["a"] * 4)
     >>> s = LaserDSettings(max_response_length=40, grid_points=4, bonus=0.6, advantage="dr_grpo")
@@ -101,7 +108,7 @@ def laser_d(rollouts: Rollouts, settings: LaserDSettings, state: LaserDState) ->
 
 
 def target_lengths(rollouts: Rollouts, settings: LaserDSettings, state: LaserDState) -> Tensor:
-    """(B,) int64: count this batch into ``state``, choose new targets if it is time, and give each rollout's target."""
+    """(B,) int64: the target of each rollout. Counts this batch in ``state``, and chooses new targets if they are due."""
     grid = torch.arange(1, settings.grid_points + 1) * settings.limit // settings.grid_points
     correct_G, count_G = rollouts.count(rollouts.correct_B), rollouts.count()
     band_B = ((3 * correct_G >= count_G).long() + (3 * correct_G >= 2 * count_G).long())[rollouts.groups_B]
@@ -124,7 +131,7 @@ def target_lengths(rollouts: Rollouts, settings: LaserDSettings, state: LaserDSt
 
 
 def _choose(state: LaserDState, grid: Tensor, largest_group: int, settings: LaserDSettings) -> list[int]:
-    """Targets of hard, medium and easy problems, in whole numbers throughout."""
+    """Targets of hard, medium and easy problems. The arithmetic is in whole numbers, so nothing is rounded."""
     counts = torch.tensor(state.counts)
     covered, total = counts.cumsum(1)[:, :-1], counts.sum(1, keepdim=True)
     right = torch.tensor([1, max(1, largest_group // 3), max(1, 2 * largest_group // 3)])[:, None]

@@ -1,4 +1,4 @@
-"""Token budget: a correct answer pays for the tokens it spends over a budget that grows with the difficulty of its problem.
+"""Token budget: a correct answer pays for its tokens over a budget, and harder problems have larger budgets.
 
 With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]``::
 
@@ -7,36 +7,43 @@ With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]`
     r    = max(s − λ · min(o, o_max), floor)           shaped score, correct only
     floor = min(s, highest wrong score of the group, or 0, + margin)
 
-followed by ``A(s) + length_weight · A(r − s)`` without the floor and with the second term among the correct only
-(``combine=decoupled``, the default), or by the group advantage A(r) (``combine=shaped_reward``). A is ``dr_grpo`` by default:
-dividing by the deviation would turn the length term up to full size in groups that are all correct, which costs accuracy.
+With ``combine=decoupled``, the default, the advantage is ``A(s) + length_weight · A(r − s)``. The second term compares correct
+rollouts only, and r has no floor. With ``combine=shaped_reward`` the advantage is A(r). The group advantage A is ``dr_grpo`` by
+default. Dividing by the standard deviation would turn even a small length term into a full-size advantage in groups that are
+all correct, and that costs accuracy.
 
-The guard. Length pressure can cost accuracy slowly. With the running accuracy a of the batches and its best value a*::
+The guard. Length pressure can lower accuracy slowly. With the running accuracy a of the batches and its best value a*::
 
     share = 1 − (a* − a) / max(accuracy_guard, 2 e)       held in [0, 1]
     A     = A(s) + share · (shaped advantage − A(s))
 
-So the length term fades while accuracy is below its best, and is off at ``accuracy_guard`` below it; accuracy alone then
-learns, and the term comes back with it. a is an exponential average (0.9 of the past). e is its standard error, from the
-spread of the solve rates between the groups of each batch. Accuracies are noisy, and the highest of many noisy values is too
-high: a* is therefore the highest a − 2 e so far. Accuracy is that of the training batches: where the trainer filters groups
-out (``algorithm.filter_groups``), that of the groups left, which tells little. A run whose prompts become much harder (a
-curriculum) should switch the guard off (``accuracy_guard=null``): its best accuracy stays out of reach.
+So the length term fades while accuracy is below its best. At ``accuracy_guard`` below the best it is off, and the policy learns
+from accuracy alone until accuracy recovers. a is an exponential average (0.9 of the past). e is its standard error, from the
+spread of the solve rates between the groups of each batch. a* is the highest value of a − 2 e so far, because the maximum of
+many noisy values of a would be too high.
 
-Promises: a wrong answer never gains from being short (with ``apply_to=correct``); a correct one stays above every wrong one of
-its group by ``margin`` (or by its own lead, where that is smaller); the shaped score never rises with length; at or under
-budget nothing changes; a higher difficulty is never stricter; a group in which nobody is right is left alone. The guard keeps
-all of them.
+The guard sees the accuracy of the training batches. If the trainer filters groups (``algorithm.filter_groups``), it sees only
+the groups that are left, which says little. In a run whose prompts become much harder (a curriculum), accuracy cannot reach its
+old best again. Turn the guard off there (``accuracy_guard=null``).
 
-Measured on a small task where care pays (sums with optional notes, outside verl; accuracy @ tokens after 200 steps, 960
-held-out problems a seed, three seeds). Accuracy alone: .992 @ 57 (.990 .994 .993). The defaults: .977 @ 31 (.979 .973 .978).
-Without the guard: .974 @ 29 (.984 .972 .965). So the defaults halve the tokens and cost 1.5 points; the guard evens the seeds
-out and does not remove the loss. ``shaped_reward`` with ``grpo``: .900 @ 22 after 100 steps, one seed. A flat budget of 16
-tokens does as well there (.980 @ 28, one seed): the saving comes from the pressure, its safety from the advantage, and
-difficulty explains little.
+What always holds, with and without the guard:
 
-The linear budget follows the task-scaling law of Batched Contextual Reinforcement (arXiv 2604.02322); difficulty-adjusted
-budgets are published in DAST (arXiv 2503.04472) and LASER-D (arXiv 2505.15612). The combination is ours.
+* A wrong answer never gains from being short (with ``apply_to=correct``).
+* A correct answer stays above every wrong answer of its group by ``margin``, or by its original lead if that is smaller.
+* The shaped score never rises with length.
+* At or under its budget, a score does not change.
+* A higher difficulty never means a larger penalty.
+* A group without a correct answer is not shaped.
+
+We measured accuracy @ tokens outside verl, on a small task where the shortest answers to hard problems are wrong (sums with
+optional notes). 200 steps, three seeds, 960 held-out problems each. Without a length term: .992 @ 57 (.990 .994 .993). The
+defaults: .977 @ 31 (.979 .973 .978). Without the guard: .974 @ 29 (.984 .972 .965). So the defaults halve the tokens and cost
+1.5 points. The guard makes the seeds more similar and does not remove the loss. ``shaped_reward`` with ``grpo``: .900 @ 22
+after 100 steps, one seed. A flat budget of 16 tokens does as well there (.980 @ 28, one seed). So the length pressure saves the
+tokens, the choice of advantage protects the accuracy, and the difficulty matters little.
+
+The linear budget follows the task-scaling law of Batched Contextual Reinforcement (arXiv 2604.02322). DAST (arXiv 2503.04472)
+and LASER-D (arXiv 2505.15612) publish difficulty-adjusted budgets. The combination is ours.
 """
 
 from dataclasses import dataclass, field
@@ -60,24 +67,25 @@ class TokenBudgetSettings(ShapingSettings):
     """Settings of ``token_budget``; every default works on its own.
 
     Attributes:
-        difficulty: where d comes from. ``group``: 1 − smoothed solve rate of the rollout's own group. ``data``: the data
-            set's column ``difficulty_column``. ``running``: 1 − exponential average of the smoothed solve rate of the prompt
-            over the steps that saw it. ``blend``: ``blend_weight`` · data + (1 − ``blend_weight``) · group.
+        difficulty: the source of d. ``group``: 1 − smoothed solve rate of the rollout's own group. ``data``: the data
+            set's column ``difficulty_column``. ``running``: 1 − exponential average of the prompt's smoothed solve rate over
+            the steps that saw it. ``blend``: ``blend_weight`` · data + (1 − ``blend_weight``) · group.
         difficulty_column: path of the column with d in [0, 1], for ``data`` and ``blend``.
         prompt_column: path of a column that names a prompt across epochs, for ``running``; None takes the prompt's own text.
         smoothing: weight, in rollouts, of the prior solve rate ½.
         running_decay: weight of the past in the average of ``running``, in [0, 1).
         blend_weight: see ``difficulty``, in [0, 1].
-        b_min, b_max: budget in tokens at d = 0 and d = 1. Unset, they follow the run: exponential averages of the 10th and
-            90th percentile of the lengths of correct rollouts (``verl-efficiency calibrate`` fits them from stored rollouts).
+        b_min, b_max: budget in tokens at d = 0 and d = 1. By default they follow the run: exponential averages of the 10th and
+            90th percentile of the lengths of correct rollouts. ``verl-efficiency calibrate`` fits fixed budgets to stored
+            rollouts.
         budget_decay: weight of the past in these averages, in [0, 1).
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the overrun beyond which the penalty stays the same.
-        margin: distance kept between every correct and every wrong rollout of a group (``shaped_reward``).
+        margin: minimum distance between every correct and every wrong rollout of a group (``shaped_reward``).
         apply_to: ``correct``, or ``all`` (then a wrong short answer scores above a wrong long one).
-        gate_solve_rate: groups solved less often than this are not shaped; 0 shapes every group with a correct answer.
-        accuracy_guard: distance of the running accuracy below its best at which the length term is off, in (0, 1] (0.01 is
-            one point); null: no guard.
+        gate_solve_rate: groups with a lower solve rate are not shaped; 0 shapes every group with a correct answer.
+        accuracy_guard: the length term is off when the running accuracy is this far below its best, in (0, 1] (0.01 is one
+            point); null: no guard.
     """
 
     combine: Literal["shaped_reward", "decoupled"] = "decoupled"
@@ -148,7 +156,7 @@ class TokenBudgetState:
         solve_rates: smoothed solve rate of each prompt, for ``difficulty=running``.
         accuracy: running accuracy of the guard, None before the first batch.
         accuracy_variance: the square of its standard error.
-        best_accuracy: the highest accuracy that it surely reached.
+        best_accuracy: a*, the highest running accuracy minus two standard errors so far.
     """
 
     low: float | None = None
@@ -160,10 +168,10 @@ class TokenBudgetState:
 
 
 def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> Outcome:
-    """Advantages under the token budget; ``state`` is brought up to date first, so that step 1 already has a budget.
+    """Advantages under the token budget. ``state`` is updated first, so that step 1 already has a budget.
 
-    Two correct rollouts, at and over their budget of 10 tokens, and a wrong one. Accuracy ⅓, ⅓, −⅔; length terms 0 and −0.3,
-    centred ±0.15, of which half counts:
+    Two correct rollouts, at and over their budget of 10 tokens, and a wrong one. Their accuracy advantages are ⅓, ⅓, −⅔. The
+    length terms 0 and −0.3 become ±0.15 when centred, and half of that counts:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 20, 3]), ["a", "a", "a"])
     >>> s = TokenBudgetSettings(b_min=10.0, b_max=10.0)
@@ -174,7 +182,7 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     _observe_lengths(rollouts, settings, state)
     low = settings.b_min if settings.b_min is not None else state.low
     high = settings.b_max if settings.b_max is not None else state.high
-    if low is None or high is None:  # nobody has been right yet in this run: there is nothing to shape
+    if low is None or high is None:  # no correct rollout yet in this run: there is nothing to shape
         penalty_B = torch.zeros_like(rollouts.scores_B)
         low = high = float("nan")
     else:
@@ -214,7 +222,7 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
 
 
 def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudgetSettings) -> Tensor:
-    """(B,) the shaped scores, but no correct one is lowered further than to ``margin`` above the best wrong one."""
+    """(B,) the shaped scores, where a correct score stays at least ``margin`` above the best wrong score of its group."""
     scores_B = paper_scores_of(rollouts, settings)
     best_wrong_G = rollouts.largest(scores_B, ~rollouts.correct_B)
     best_wrong_G = torch.where(best_wrong_G.isfinite(), best_wrong_G, 0.0)
@@ -223,14 +231,16 @@ def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudget
 
 
 def _share(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> float:
-    """The share of the length term that the guard leaves, in [0, 1]; the running accuracy moves first."""
+    """The share of the length term that the guard leaves, in [0, 1]. The running accuracy is updated first."""
     if settings.accuracy_guard is None:
         return 1.0
     real_G = rollouts.count() > 0
     if bool(real_G.any()):
         accuracy = rollouts.correct_B.sum().item() / int(rollouts.real_B.sum())
         rates = rollouts.solve_rate()[real_G]
-        variance = rates.var().item() / len(rates) if len(rates) > 1 else 0.25  # one group: as uncertain as can be
+        variance = (
+            rates.var().item() / len(rates) if len(rates) > 1 else 0.25
+        )  # one group: the largest possible variance
         past = 0.0 if state.accuracy is None else GUARD_DECAY
         state.accuracy = past * (state.accuracy or 0.0) + (1 - past) * accuracy
         state.accuracy_variance = past**2 * state.accuracy_variance + (1 - past) ** 2 * variance

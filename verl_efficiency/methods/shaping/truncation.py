@@ -1,5 +1,4 @@
-"""Truncation: an answer that was cut off keeps a fraction of its reward, and correct ones get a little advantage on
-top.
+"""Truncation: an answer that was cut off keeps a fraction of its reward, and correct answers get a small extra advantage.
 
 With score ``s`` and length ``L`` (generated tokens)::
 
@@ -8,15 +7,18 @@ With score ``s`` and length ``L`` (generated tokens)::
     r = s                         otherwise
     A = group advantage of r  +  correct_boost where s ≥ 1
 
-These are the two parts of DLER that verl lacks: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code:
-github.com/NVlabs/DLER at ea7d4f7, ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``;
-factor and boost 0.1 as its ``verl-dler/dler_slurm.sh``. A factor for cut-off answers is ProRL's "stop properly",
-which OpenRLHF has. The rest of DLER are settings of verl: a short ``data.max_response_length``,
-``clip_ratio_high=0.28``, ``filter_groups``. It normalises over the batch's tokens (verl's
-reinforce_plus_plus_baseline): that is ``advantage=batch``, which the recipe sets; ``dr_grpo`` is what comes nearest
-among those that look at one group, and the default. The boost goes by the score before the factor, as there: a right
-answer that was cut off gets it too. Our choice: cut off is read from the length; a negative reward is not multiplied,
-since that would reward being cut off.
+Paper: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code: github.com/NVlabs/DLER at ea7d4f7,
+``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``. Factor and boost are 0.1 as in its
+``verl-dler/dler_slurm.sh``. These are the two parts of DLER that verl lacks. (OpenRLHF has the factor: ProRL's "stop
+properly".) The rest of DLER is settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28`` and
+``filter_groups``.
+
+DLER normalises over the tokens of the batch, as verl's reinforce_plus_plus_baseline does. That is ``advantage=batch``,
+which the recipe sets. The default is ``dr_grpo``, the nearest advantage that needs one group only. The boost depends on
+the score before the factor, as in that code: a correct answer that was cut off gets it too.
+
+Our choices: the length says whether an answer was cut off. A negative reward is not multiplied, since a smaller penalty
+would reward being cut off.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ class TruncationSettings(LimitedShapingSettings):
 
     Attributes:
         truncated_factor: in [0, 1], what a cut-off answer keeps of its reward.
-        truncated_value: its reward instead; null: the factor decides.
+        truncated_value: the reward of a cut-off answer; null: use the factor.
         correct_boost: added to the advantage of an answer whose score is at least 1, cut off or not.
     """
 
@@ -52,7 +54,7 @@ class TruncationSettings(LimitedShapingSettings):
 
 
 def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. The second is cut off: rewards 1, 0.1, 0 (mean 0.3667), and 0.1 more for the right ones:
+    """Advantages, (B,) float64. The second is cut off: rewards 1, 0.1, 0 (mean 0.3667). Correct answers get 0.1 on top:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([30, 50, 20]), ["a", "a", "a"])
     >>> s = TruncationSettings(max_response_length=50)

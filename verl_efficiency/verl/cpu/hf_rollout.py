@@ -1,4 +1,4 @@
-"""The rollout ``hf``: Hugging Face transformers generate for verl's agent loop. For small models.
+"""The rollout ``hf``: Hugging Face transformers generates responses for verl's agent loop. It is meant for small models.
 
 It starts in a second and needs only transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``, see
 :class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. Requests cannot be aborted, so only
@@ -28,7 +28,7 @@ def server_name(replica_rank: int) -> str:
 
 
 def _node_and_gpu(worker: Any, resource: str) -> tuple[str, str]:
-    """Where a trainer rank runs; called in its process."""
+    """Node and GPU of a trainer rank. Runs in that rank's process."""
     context = ray.get_runtime_context()
     return context.get_node_id(), context.get_accelerator_ids()[resource][0]
 
@@ -59,7 +59,7 @@ class HFReplica(RolloutReplica):
         node, gpu = await self.workers[0].__ray_call__.remote(_node_and_gpu, platform.ray_resource_name())
         variables = dict.fromkeys(
             platform.ray_noset_envvars(), "1"
-        )  # else Ray hides all GPUs from an actor that asks for none
+        )  # otherwise Ray hides all GPUs from an actor that requests none
         return {
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
             "runtime_env": {"env_vars": variables | {platform.visible_devices_envvar(): gpu}},
@@ -123,7 +123,7 @@ class HFServerAdapter(BaseRollout):
         async for name, value in ensure_async_iterator(weights):
             if server is None:
                 continue
-            # A copy: for one rank the iterator gives the trainer's own tensor, which the next step changes.
+            # Copy: with one rank, the iterator yields the trainer's own tensor, which the next step changes.
             bucket[name] = value.detach().to("cpu", copy=True).contiguous()
             size += bucket[name].nbytes
             if size >= limit:
