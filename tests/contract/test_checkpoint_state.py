@@ -189,9 +189,9 @@ def test_a_callback_derived_from_ours_saves_too(config, tmp_path):
         ({"token_budge": {}}, "unknown estimator 'token_budge'; did you mean 'token_budget'?"),
         (
             {"leash": {"prise": 0.1}},
-            "state of leash is another version's: unknown field 'prise'; did you mean 'price'?",
+            "state of leash is from another version: unknown field 'prise'; did you mean 'price'?",
         ),
-        ({"kimi": {"price": 0.1}}, "state of kimi is another version's: unknown field 'price'"),
+        ({"kimi": {"price": 0.1}}, "state of kimi is from another version: unknown field 'price'"),
     ],
 )
 def test_a_state_of_another_version_is_refused(config, saved, message):
