@@ -1,11 +1,11 @@
-"""Every method on the same work: methods × seeds × settings, each a stock launch of verl on the CPU.
+"""Compares all methods: methods × seeds × settings, each run a stock launch of verl on the CPU.
 
-    python benchmarks/compare.py list                        what there is to run, and what has run
-    python benchmarks/compare.py run [--only 'kimi.*']         run what is missing; interrupt it and start it again as you like
-    python benchmarks/compare.py report                      table, JSON and plot of what has run
+    python benchmarks/compare.py list                        all runs, and which have a result
+    python benchmarks/compare.py run [--only 'kimi.*']       run what is missing; it can be interrupted and started again
+    python benchmarks/compare.py report                      table, JSON and plot of the results
 
-The table is ``benchmarks/compare.yaml``. A run that has a line of exactly its settings in the results is not run again. The
-task is ``notes`` of the testbed: care pays there, and the frontier says what the best policy could reach.
+The arms are in ``benchmarks/compare.yaml``. A run is done if the results have a line with exactly its settings. The task is the
+testbed's ``notes``, where care pays: its frontier is the best that a policy can reach.
 """
 
 import json
@@ -40,22 +40,22 @@ COUNTS = {"train": 2048, "validation": 240, "test": 960}
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Results = Annotated[Path, typer.Option(help="JSON lines, one per run")]
 TableFile = Annotated[Path, typer.Option("--table", help="the table of arms, YAML")]
-Steps = Annotated[int, typer.Option(help="training steps, where not those of the table")]
-Only = Annotated[str, typer.Option(help="only runs of such a name, for example 'kimi.*' or '*.published.seed0'")]
+Steps = Annotated[int, typer.Option(help="training steps, instead of the table's")]
+Only = Annotated[str, typer.Option(help="only runs with such a name, for example 'kimi.*' or '*.published.seed0'")]
 
 
 @app.command("list")
 def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "*", steps: Steps = 0) -> None:
-    """Show all runs that can be named by now, and which have a result."""
+    """Show all runs so far, and which have a result."""
     plan, lines = read_table(table, steps), read_lines(results)
     runs = [run for run in plan.runs(lines, frontier.load()) if fnmatch(run.name, only)]
     missing = missing_runs(runs, lines)
-    printed = Printed("run", "done", "settings of its own")
+    printed = Printed("run", "done", "own settings")
     for run in runs:
         printed.add_row(run.name, "" if run in missing else "✓", " ".join(run.settings[len(plan.common) :]))
     Console().print(printed)
     print(
-        f"{len(runs) - len(missing)} of {len(runs)} done; {plan.total} in the end, {estimate(missing, lines, jobs=1)}"
+        f"{len(runs) - len(missing)} of {len(runs)} done; {plan.total} with all tuned runs, {estimate(missing, lines, jobs=1)}"
     )
 
 
@@ -65,12 +65,12 @@ def run(
     results: Results = RESULTS,
     only: Only = "*",
     steps: Steps = 0,
-    jobs: Annotated[int, typer.Option(help="runs side by side; each wants about a core and 4 GB")] = 1,
+    jobs: Annotated[int, typer.Option(help="parallel runs; each needs about a core and 4 GB")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
     folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
 ) -> None:
-    """Run what has no result yet. Tuned runs follow when the trials of their arm are there."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # as an interrupt: the runs under way are ended, too
+    """Run what has no result yet. Tuned runs follow when the trials of their arm are done."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # like an interrupt, which also ends the current runs
     plan, bound = read_table(table, steps), frontier.load()
     data = folder / "data"
     prepare(task_named("notes"), data, seed=0, counts=COUNTS)
@@ -99,7 +99,7 @@ def report(
 
 
 def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: int, timeout: float) -> list[Run]:
-    """Run ``todo``, ``jobs`` at a time, and add a line to ``results`` for each; returns the runs that failed."""
+    """Run ``todo``, ``jobs`` at a time, and append a line to ``results`` for each; returns the failed runs."""
     failed: list[Run] = []
     done = 0
     one_at_a_time = threading.Lock()
@@ -131,7 +131,7 @@ def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: 
         try:
             for finished in [pool.submit(go, run) for run in todo]:
                 finished.result()
-        except BaseException:  # an interrupt, too: the runs under way are ended, and they are run again next time
+        except BaseException:  # also an interrupt: end the current runs, which the next call starts again
             pool.shutdown(wait=False, cancel_futures=True)
             stop.set()
             raise
@@ -139,7 +139,7 @@ def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: 
 
 
 def estimate(left: Sequence[Run], lines: Sequence[dict[str, Any]], jobs: int) -> str:
-    """How long the rest takes, by the seconds per step of the runs so far."""
+    """The remaining time, from the seconds per step of the runs so far."""
     if not left or not lines:
         return f"{len(left)} left"
     pace = sum(line["seconds"]["whole"] for line in lines) / sum(line["run"]["steps"] for line in lines)
@@ -151,21 +151,19 @@ def read_lines(results: Path) -> list[dict[str, Any]]:
     """The result lines so far.
 
     Raises:
-        SettingsError: a line is not JSON; it names the file and the line.
+        SettingsError: a line is not JSON.
     """
     lines = []
     for number, text in enumerate(results.read_text().splitlines() if results.exists() else [], start=1):
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError as error:
-            raise SettingsError(
-                f"{results} line {number}: {error}; delete the line, and its run is run again"
-            ) from None
+            raise SettingsError(f"{results} line {number}: {error}; delete the line to run its run again") from None
     return lines
 
 
 def append_line(results: Path, line: dict[str, Any]) -> None:
-    """Add a line in one write, so that an interruption leaves a whole line or none."""
+    """Append a line in one write, so that an interruption leaves a whole line or none."""
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a") as file:
         file.write(json.dumps(line) + "\n")

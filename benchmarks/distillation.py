@@ -8,6 +8,7 @@ at every token too, from logits (T, 151936) to their gradient. Contestants:
 - ours: ``chunked_divergence`` with ``overwrite_logits``, for each chunk size; "ours, new gradient" without it;
 - index: what one writes first: the routed rows indexed and gathered minus logsumexp, the labels by log_softmax;
 - shared: the leanest form without chunks that we know: one log_softmax for both. The verdict is against this one.
+- verl, and "verl, chunked" (only in benchmarks/gpu): verl's own top-k loss, another divergence (forward KL, no tail).
 
 Memory: peak above the inputs. On a CPU every pass runs in a fresh process, and it is VmHWM of /proc/self/status, reset just
 before the pass, minus VmRSS then (Linux only). On a GPU it is torch.cuda.max_memory_allocated minus the memory allocated
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -52,11 +54,27 @@ def shared(logits: Tensor, labels: Tensor, positions: Tensor, ids: Tensor, teach
     return logp.gather(1, labels[:, None])[:, 0], divergence(with_tail(student), with_tail(teacher), ALPHA)
 
 
+def verls(
+    chunk: int, logits: Tensor, labels: Tensor, positions: Tensor, ids: Tensor, teacher: Tensor
+) -> tuple[Tensor, Tensor]:
+    """verl's top-k loss (trainer/distillation/fsdp/losses.py), with the label's log-probability as in ``index``."""
+    from verl.trainer.distillation.fsdp.losses import compute_forward_kl_topk
+
+    settings = SimpleNamespace(use_chunked_topk=chunk > 0, chunked_topk_chunk_size=chunk, log_prob_min_clamp=None)
+    order = positions.argsort()  # verl has no routes: every token, in its order
+    topk = [torch.nested.as_nested_tensor([value[order]], layout=torch.jagged) for value in (teacher, ids)]
+    result = compute_forward_kl_topk(logits[None], *topk, SimpleNamespace(distillation_loss=settings), "thd")
+    log_probs = logits.float().log_softmax(-1).gather(1, labels[:, None])[:, 0]
+    return log_probs, result["distillation_losses"][0]
+
+
 def one_pass(form: str, chunk: int, inputs: tuple[Tensor, ...]) -> float:
     """The sum of both outputs; the gradient is computed and thrown away."""
     logits = inputs[0].view_as(inputs[0])  # no leaf, as behind a model
     if form in ("index", "shared"):
         outputs = {"index": index, "shared": shared}[form](logits, *inputs[1:])
+    elif form.startswith("verl"):
+        outputs = verls(chunk, logits, *inputs[1:])
     else:
         overwrite = form == "ours"
         outputs = chunked_divergence(

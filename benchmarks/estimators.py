@@ -46,9 +46,12 @@ def estimators(tokens: int) -> dict[str, Callable]:
     """The functions to time; those that need more of a run (its own trainer, the names of prompts) are left out."""
     functions: dict[str, Callable] = {VERLS: grpo_vectorized}
     for name, method in ESTIMATORS.items():
+        if name == "custom":  # the function is the user's
+            continue
         settings = method.build_settings({}, name)
         given = {"max_response_length": tokens} if hasattr(settings, "max_response_length") else {}
-        if method.hook == "estimator" and not settings.names_prompts:
+        from_the_run = settings.names_prompts or settings.columns or settings.reads_responses or settings.reads_feedback
+        if method.hook == "estimator" and not from_the_run and not settings.parts & {"context", "thinking"}:
             config = OmegaConf.create({"efficiency": given})
             functions[name] = functools.partial(make_estimator(method), config=config)
     return functions

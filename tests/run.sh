@@ -22,5 +22,6 @@ fi
 ruff check .
 ruff format --check .
 mypy
-python -m pytest --doctest-modules verl_efficiency tests
+# Two processes share the files: 2 cores are what CI has, and a training run leaves one of them idle half of the time.
+python -m pytest -n 2 --dist loadfile --doctest-modules verl_efficiency tests
 bash tests/run_openrlhf_light.sh

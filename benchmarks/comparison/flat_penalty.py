@@ -1,4 +1,4 @@
-"""The plainest way to ask for short answers: every response pays for its tokens, right or wrong."""
+"""The simplest reward for short answers: every response pays for its tokens, right or wrong."""
 
 from collections.abc import Mapping
 from typing import Any

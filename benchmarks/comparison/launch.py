@@ -1,8 +1,7 @@
-"""One run: train with the stock trainer, read what it left, test the model. The outcome is one line of JSON.
+"""One run: train with the stock trainer, read its files, test the model. The result is one line of JSON.
 
-Each run starts a Ray of its own, so that runs side by side share nothing. That costs little. Of the time before the first step,
-Ray's start takes about a fifteenth. The rest goes to verl's processes, each of which imports torch and verl; a shared Ray would
-not save that, since it gives each job fresh processes.
+Each run starts its own Ray, so that parallel runs share nothing. Ray's start takes about a fifteenth of the time before the
+first step. The rest is verl's processes importing torch and verl, which a shared Ray would not save.
 """
 
 import json
@@ -30,7 +29,7 @@ _one_test = threading.Lock()  # sampling uses torch's global random state
 
 
 class RunFailed(Exception):
-    """A run ended without a result; the message says why and where its log is."""
+    """A run ended without a result; the message gives the reason and the log file."""
 
 
 def launch(run: Run, data: Path, folder: Path, timeout: float, stop: threading.Event | None = None) -> dict[str, Any]:
@@ -38,18 +37,18 @@ def launch(run: Run, data: Path, folder: Path, timeout: float, stop: threading.E
 
     Args:
         data: a folder of ``verl_efficiency.testbed.prepare``: ``model``, ``train.parquet``, ``validation.parquet``,
-            ``test.parquet``. The test problems are read for published and tuned runs only, once, after the training.
-        folder: what the run writes; emptied before.
+            ``test.parquet``. The test problems are read once, after the training of a published or tuned run.
+        folder: the files of the run; emptied first.
         timeout: seconds after which the training and all its processes are ended.
-        stop: set by another thread, it ends them at once.
+        stop: ends them at once when another thread sets it.
 
     Raises:
-        RunFailed: the time-out or ``stop`` came first, or the trainer failed.
+        RunFailed: the trainer failed, or was ended.
     """
     started = datetime.now(timezone.utc)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:  # of its own, so that runs side by side do not meet
+    with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
         environment = {
             **dict(run.variables),
             **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
@@ -121,7 +120,7 @@ def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
 
 
 def validation_scores(file: Path) -> dict[str, Any]:
-    """Scores of one validation, from verl's dump of it. The prompt's text tells the level."""
+    """Scores of one validation, from verl's dump. The prompt's text gives the level."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     levels = [sum(character in "123456789" for character in row["input"]) - 1 for row in rows]
     tokens = [row["tokens"] if "tokens" in row else row["tokens_per_problem"] for row in rows]  # of a reward for packs
@@ -132,8 +131,8 @@ def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
     """Scores at temperature 1, one response to each problem of ``data``."""
     import torch
 
+    from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.evaluate import evaluate
-    from verl_efficiency.evaluation.generate import Sampling
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

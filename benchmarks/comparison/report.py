@@ -14,7 +14,7 @@ from benchmarks.comparison.table import Table
 from verl_efficiency.testbed.notes import frontier as notes_frontier
 from verl_efficiency.testbed.notes.frontier import Point, tokens_at
 
-# Student's t for a 95 % interval, by degrees of freedom; 1.96 beyond.
+# Student's t for a 95 % interval, by degrees of freedom; 1.96 for more.
 T_95 = (math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 
 
@@ -32,10 +32,9 @@ def mean_and_interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def rows(table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> list[dict[str, Any]]:
-    """One row per arm and kind whose runs are tested, in the order of tokens above the frontier.
+    """One row per arm and kind of tested runs, sorted by tokens above the frontier.
 
-    Rows below the table's floor of accuracy come last: few tokens at a low accuracy are not a merit. Only lines of the table's
-    present settings count.
+    Rows below the table's floor of accuracy come last. Lines of other settings than the table's are left out.
     """
     keys = [run.key for run in table.runs(lines, frontier) if run.kind != "trial"]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -118,7 +117,7 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: i
             elinewidth=0.8,
         )
         label = row["arm"] if row["kind"] == "published" else f"{row['arm']} {row['value']:g}"
-        right = row["tokens"] > 40  # its label stands to the left, inside the picture
+        right = row["tokens"] > 40  # its label goes to the left, inside the picture
         place = {"xytext": (-5, 4) if right else (5, 4), "ha": "right" if right else "left"}
         axes.annotate(label, (row["tokens"], row["accuracy"]), textcoords="offset points", fontsize=8, **place)
     counts = [row["seeds"] for row in found]

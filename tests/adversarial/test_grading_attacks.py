@@ -12,7 +12,7 @@ DEADLINE = 1.0
 
 
 class Lateness(threading.Thread):
-    """How late this machine wakes a sleeper up, at worst: on a busy one, that is not the grader's doing."""
+    """How late this machine wakes a sleeping thread, at worst. On a busy machine, the grader is not to blame for that."""
 
     def __init__(self):
         super().__init__(daemon=True)
@@ -295,7 +295,7 @@ OPTIONS += [
 
 @pytest.mark.parametrize("answer", OPTIONS)
 def test_the_letters_of_several_options_are_no_answer(answer):
-    """One letter alone may be read out of it (math-verify takes the last side of A=C), but never two different ones."""
+    """One letter may be read from it (math-verify takes the last side of A=C), but never two different ones."""
     assert sum(grade(answer, gold).correct for gold in ("A", "B", "C", "D")) <= (answer in ("A=C", "C=A", "(B) 12"))
 
 
@@ -306,7 +306,7 @@ def test_an_answer_that_is_no_text_is_refused_and_not_graded(answer):
 
 
 def test_direct_calls_with_broken_braces():
-    """Whoever extracts answers himself may hand over anything."""
+    """A user who extracts answers may pass anything."""
     for answer in ("42} + {43", "43} \\boxed{42", "}42{", "{42", "42}", "\\boxed{42", "43}\\fbox{42}{"):
         assert not grade(answer, "42").correct, answer
 
@@ -358,7 +358,7 @@ def test_a_right_answer_is_not_punished_for_its_surroundings(name):
 
 
 def test_a_batch_of_attacks_ends_in_time_and_keeps_the_honest_answers(lateness):
-    """16 attacks among 64 honest symbolic answers: the attacks cost at most their deadlines, the honest ones nothing."""
+    """Of 16 attacks among 64 honest symbolic answers, each costs at most its deadline, and no honest answer suffers."""
     attacks = [answer for text in TOO_MUCH.values() if (answer := extract_answer(text)) and len(answer) < 500][:16]
     answers = [answer for attack in attacks for answer in (attack, "x + 1", "x + 2", "2 + x", "1 + x")]
     golds = ["42", "1 + x", "1 + x", "x + 2", "x + 1"] * 16

@@ -1,4 +1,4 @@
-"""Generated formulas and small numbers whose truth is known: letters that differ in case, values far below 1."""
+"""Generated formulas and small numbers with known truth: letters that differ in case, values far below 1."""
 
 import random
 from fractions import Fraction

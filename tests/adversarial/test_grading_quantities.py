@@ -1,6 +1,6 @@
-r"""Generated quantities with known truth: no wrong one is paid, none is denied for the way in which it is written.
+r"""Generated quantities with known truth: no wrong one is accepted, and no right one is refused for its notation.
 
-What a quantity is worth is reckoned here from tables of its own, in whole numbers, not from the grader's.
+The worth of a quantity is computed from the tables below, in whole numbers, not from the tables of the grader.
 """
 
 import random
@@ -47,7 +47,7 @@ OPPOSITES = [("north", "south"), ("a.m.", "p.m."), ("clockwise", "counterclockwi
 
 @dataclass(frozen=True)
 class Written:
-    """A quantity as text, and what it is worth: (dimension, size in its smallest unit)."""
+    """A quantity as text, and its worth: (dimension, size in the smallest unit)."""
 
     text: str
     worth: tuple[str, int]
@@ -97,7 +97,7 @@ def pool():
 
 
 def test_1500_pairs_with_units():
-    """Equal where dimension and size are equal, whatever the spelling and the print."""
+    """Equal where dimension and size are equal, in any spelling and font."""
     generator = random.Random(1)
     equal = 0
     for _ in range(1500):
@@ -137,7 +137,7 @@ def test_500_quantities_in_parts():
 
 
 def test_300_lists():
-    """A list of one dimension is the same in any order; with one value more, fewer or another, it is not."""
+    """A list of one dimension is the same in any order. One value more, fewer or different makes it wrong."""
     generator = random.Random(3)
     for _ in range(300):
         dimension = generator.choice(["length", "area", "speed", "mass"])
@@ -168,7 +168,7 @@ def test_1000_scales():
 
 
 def test_1000_nouns_and_opposites():
-    """A noun never decides; opposites always do; what one side leaves out does not."""
+    """A noun never decides, and opposites always do, unless one side leaves the word out."""
     generator = random.Random(5)
     for _ in range(1000):
         value, other_value = generator.randint(1, 12), generator.randint(1, 12)
@@ -184,7 +184,7 @@ def test_1000_nouns_and_opposites():
 
 
 def test_4000_jumbles_of_words_are_read_in_bounded_time():
-    """No exception, no endless text, and a verdict only where both sides hold quantities."""
+    """No exception, no endless text, and never ``True`` in one direction only."""
     generator = random.Random(6)
     pieces = [
         "5",

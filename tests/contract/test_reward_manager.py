@@ -115,7 +115,7 @@ def test_a_prompt_has_one_name_in_all_epochs_and_processes(reward, fresh):
     assert reward([6, EOS], raw_prompt=other)["prompt_id"] != name
     as_system = [{"role": "system", "content": "2+2"}]
     assert reward([6, EOS], raw_prompt=as_system)["prompt_id"] != name
-    code = "from verl_efficiency.verl.run import prompt_name; print(prompt_name([{'content': '2+2', 'role': 'user'}]))"
+    code = "from verl_efficiency.adapter.rollouts import prompt_name; print(prompt_name([{'content': '2+2', 'role': 'user'}]))"
     assert fresh(code).stdout.strip() == name
 
 

@@ -25,6 +25,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from verl_efficiency.adapter.rollouts import complete, prompt_name
 from verl_efficiency.cli import app
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.rollouts import Rollouts
@@ -35,7 +36,7 @@ from verl_efficiency.verl import trainer as trainer_module
 from verl_efficiency.verl.average import WeightAverage
 from verl_efficiency.verl.batch import Batch, read, read_batch, write
 from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets
-from verl_efficiency.verl.trainer import EfficiencyTrainer, reward_metrics
+from verl_efficiency.verl.trainer import EfficiencyTrainer
 from verl_efficiency.verl.worker import DistillationWorker, _put_teacher_prompts
 
 HOOKS = (
@@ -192,7 +193,9 @@ def test_the_steps_in_between(monkeypatch, taught):
     read_with = []
     monkeypatch.setattr(
         *(trainer_module, "read_batch"),
-        lambda batch, *, with_prompts: read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}]),
+        lambda batch, *, with_prompts: (
+            read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}, {}], padding=1)
+        ),
     )
     trainer.self_teacher = SimpleNamespace(**{n: step(n) for n in ("route", "teach", "update")}) if taught else None
     trainer.replay, trainer.timing_raw, trainer.global_steps, metrics = None, {}, 1, {}
@@ -208,9 +211,9 @@ def test_the_steps_in_between(monkeypatch, taught):
 
 
 def test_the_metrics_of_a_step_are_not_those_of_the_one_before():
-    run.begin_step(run.Step((), ()))
+    run.begin_step(run.step())
     run.report(ESTIMATORS["kimi"], {"a": 1.0, "b": 2.0})
-    run.begin_step(run.Step((), ()))
+    run.begin_step(run.step())
     run.report(ESTIMATORS["kimi"], {"b": 3.0})
     assert run.reported() == {"kimi/b": 3.0}
 
@@ -263,30 +266,6 @@ def test_what_a_trainer_cannot_count_is_refused_with_the_way_to_get_it(compose, 
     for part in remedy.removeprefix("+").split("="):
         assert part in problem
     assert start_up.check(compose(*overrides, remedy)) == []
-
-
-def test_every_number_of_the_reward_is_logged():
-    infos = [
-        {"acc": True, "format": 0.5, "tokens": np.int64(10), "mean": np.float32(0.25), "text": "x", "none": None},
-        {"acc": False, "format": 1, "tokens": np.int64(30), "mean": np.float32(0.75), "text": "y", "none": None},
-        {"acc": 100.0, "format": 100.0, "tokens": 100, "mean": 100.0, "extra": 100.0},  # padding
-    ]
-    assert reward_metrics(rows(infos, padding=1)) == {
-        "reward/acc": 0.5,
-        "reward/format": 0.75,
-        "reward/mean": 0.5,
-        "reward/tokens": 20.0,
-    }
-
-
-def test_a_component_that_some_rollouts_lack_is_a_mean_of_those_that_have_it():
-    infos = [{"acc": 1.0, "bonus": 0.5}, {"acc": 0.0}, {"acc": 0.0, "bonus": 1.0}, {"acc": 1.0, "bonus": None}]
-    found = reward_metrics(rows(infos))
-    assert found == {"reward/acc": 0.5, "reward/bonus": 0.75, "reward/bonus_given": 0.5}
-
-
-def test_a_reward_without_components_has_no_metrics():
-    assert reward_metrics(rows([{}, {"text": "x"}])) == {}
 
 
 def test_rows_in_the_order_of_their_keys_do_not_depend_on_how_verl_balanced_them():
@@ -387,7 +366,7 @@ def rollouts_of(labels):
 
 
 def completed(monkeypatch, method, given, columns, step=None, labels=("a", "b", "b", "pad")):
-    """``run.complete`` for a data set with these columns."""
+    """``complete`` for a data set with these columns."""
     monkeypatch.setattr(transfer_queue, "kv_list", lambda partition: {partition: [f"{u}_0_0" for u in columns]})
     monkeypatch.setattr(
         *(transfer_queue, "kv_batch_get"),
@@ -397,7 +376,7 @@ def completed(monkeypatch, method, given, columns, step=None, labels=("a", "b", 
     )
     method = ESTIMATORS[method]
     settings = method.build_settings(given, "algorithm.efficiency")
-    return run.complete(rollouts_of(list(labels)), settings, run.state_of(method), step)
+    return complete(rollouts_of(list(labels)), settings, run.state_of(method), step or run.step())
 
 
 def question(text):
@@ -418,13 +397,13 @@ def test_references_come_from_the_column_first_and_then_from_what_was_stored(mon
     )
     given |= {"store_responses": True}
     state = run.state_of(ESTIMATORS["variance_routing"])
-    state.offer(run.prompt_name(question("1+1")), "2", 1)
-    state.offer(run.prompt_name(question("2+2")), "four, I think", 13)
-    state.offer(run.prompt_name(question("2+2")), "4", 1)
-    state.offer(run.prompt_name(question("2+2")), "4 again", 7)
+    state.offer(prompt_name(question("1+1")), "2", 1)
+    state.offer(prompt_name(question("2+2")), "four, I think", 13)
+    state.offer(prompt_name(question("2+2")), "4", 1)
+    state.offer(prompt_name(question("2+2")), "4 again", 7)
     found = completed(monkeypatch, "variance_routing", given, columns, labels=labels)
     assert found.references_G == ("two", "4", None, None)
-    assert found.prompt_ids_G[1] == run.prompt_name(question("2+2"))
+    assert found.prompt_ids_G[1] == prompt_name(question("2+2"))
     del given["reference_column"]
     assert completed(monkeypatch, "variance_routing", given, columns, labels=labels).references_G == (
         "2",
@@ -437,20 +416,18 @@ def test_references_come_from_the_column_first_and_then_from_what_was_stored(mon
 def test_a_column_that_a_row_lacks_is_named(monkeypatch):
     given = {"distil": True, "reference_column": "extra_info.solution"}
     columns = {"a": {"extra_info": {"solution": "x"}}, "b": {"extra_info": {"index": 3}}}
-    with pytest.raises(KeyError, match=r"no column 'extra_info.solution' \(stopped at 'solution'\)"):
+    with pytest.raises(KeyError, match=r"no column 'extra_info\.solution'"):
         completed(monkeypatch, "variance_routing", given, columns)
 
 
 def test_responses_and_feedback_are_handed_over_to_those_who_read_them(monkeypatch):
-    step = run.Step(responses_B=tuple(torch.arange(n) for n in range(4)), feedback_B=("x", None, None, None))
+    step = run.step(responses_B=tuple(torch.arange(n) for n in range(4)), feedback_B=("x", None, None, None))
     found = completed(monkeypatch, "t_spmo", {}, {}, step)
     assert (found.responses_B, found.feedback_B) == (step.responses_B, None)
     found = completed(monkeypatch, "sample_routing", {}, {}, step)
     assert (found.responses_B, found.feedback_B) == (None, step.feedback_B)
     found = completed(monkeypatch, "sample_routing", {"include_environment_feedback": False}, {}, step)
     assert found.feedback_B is None
-    with pytest.raises(RuntimeError, match=r"trainer\.v1\.trainer_mode=efficiency_sync"):
-        completed(monkeypatch, "t_spmo", {}, {}, None)
 
 
 # The worker
@@ -591,7 +568,7 @@ def test_a_teacher_that_reads_beyond_the_models_positions_is_noticed_once(caplog
         worker.teacher_log_probs(batch())  # four tokens of the teacher's prompt, three of the response
     found = [record.getMessage() for record in caplog.records if "max_position_embeddings" in record.getMessage()]
     assert len(found) == said
-    assert all("reads 7 tokens, its prompt and the response, but the model has 6 positions" in text for text in found)
+    assert all("7 tokens" in text and "6 positions" in text for text in found)
 
 
 def test_without_an_average_the_teacher_is_the_actor_as_it_is():
@@ -626,7 +603,7 @@ def test_the_checkpoint_holds_the_teacher(tmp_path, caplog):
     (tmp_path / "teacher_world_size_1_rank_0.pt").unlink()
     again.load_checkpoint(str(tmp_path))
     assert (again.average.average["weight"] == 7.0).all()
-    assert "holds no teacher: it starts from the actor's weights" in caplog.text
+    assert f"{tmp_path} holds no teacher" in caplog.text
 
 
 def test_the_teacher_is_read_before_verl_may_delete_the_folder(tmp_path):

@@ -63,6 +63,24 @@ def with_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> to
     return other
 
 
+def weights_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The actor's weights in float64 as verl saved them for Hugging Face."""
+    saved = load(folder / "run" / f"global_step_{step}" / "actor" / "huggingface")
+    return {
+        name: parameter.detach()
+        for name, parameter in saved.named_parameters()
+        if name in dict(template.named_parameters())
+    }
+
+
+def teacher_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The teacher's weights: the parts of the ranks, put together along the first dimension."""
+    files = sorted((folder / "run" / f"global_step_{step}" / "actor").glob("teacher_world_size_*_rank_*.pt"))
+    parts = [torch.load(file, weights_only=True) for file in files]
+    whole = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
+    return {name.removeprefix("_orig_mod."): value for name, value in whole.items()}
+
+
 def read_rows(dump: list[dict], model: Path, limit: int) -> list[Row]:
     """The rollouts of a step in the order of their keys; the end-of-text token is not in the dump."""
     tokenizer = AutoTokenizer.from_pretrained(model)

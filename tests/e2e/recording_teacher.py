@@ -21,7 +21,7 @@ def _record(module):
     def teach(wrapped, self, args, kwargs):
         wrapped(*args, **kwargs)
         batch, rows, _ = args
-        keys = [rows.keys[row] for row in self.routes.distil_B.nonzero().flatten().tolist()]
+        keys = [rows.keys[row] for row in self.plan_of_step.taught]
         folder = Path(os.environ["RECORD_TEACHER"])
         folder.mkdir(exist_ok=True, parents=True)
         data = module.read(keys, batch, "distil_teacher_logps")["distil_teacher_logps"].unbind()

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.e2e import distillation_reference as reference
+from tests.e2e.distillation_reference import teacher_after, weights_after
 from tests.e2e.training import Training, read_jsonl, small_testbed, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -52,24 +53,6 @@ def launch(recipe: str, folder: Path, testbed: dict, *overrides: str, steps: int
     )
     assert training.run.returncode == 0, training.run.log[-3000:]
     return training
-
-
-def weights_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The actor's weights in float64 as verl saved them for Hugging Face."""
-    saved = reference.load(folder / "run" / f"global_step_{step}" / "actor" / "huggingface")
-    return {
-        name: parameter.detach()
-        for name, parameter in saved.named_parameters()
-        if name in dict(template.named_parameters())
-    }
-
-
-def teacher_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The teacher's weights: the parts of the ranks, put together along the first dimension."""
-    files = sorted((folder / "run" / f"global_step_{step}" / "actor").glob("teacher_world_size_*_rank_*.pt"))
-    parts = [torch.load(file, weights_only=True) for file in files]
-    whole = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
-    return {name.removeprefix("_orig_mod."): value for name, value in whole.items()}
 
 
 def check(

@@ -22,7 +22,8 @@ from tests.e2e.training import ROOT, small_testbed, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
-HOST = "127.0.0.1"
+# Ray asks for a token when a cluster is started by hand; all of this one runs on this machine, for three minutes.
+OPEN = {"RAY_AUTH_MODE": "disabled"}
 SIZES = {"BATCH": 4, "GROUP": 2, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": 40, "LR": 5e-4, "STEPS": 1}
 # What a cluster that is already running must not be given.
 CLUSTER = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
@@ -30,7 +31,7 @@ CLUSTER = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus
 
 def free_port() -> int:
     with socket.socket() as listener:
-        listener.bind((HOST, 0))
+        listener.bind(("", 0))
         return listener.getsockname()[1]
 
 
@@ -60,49 +61,51 @@ def raylet(name: str, folder: Path, python: Path, *options: str, source: bool) -
     Args:
         source: whether the node inherits PYTHONPATH, by which these tests may find the plugin's source.
     """
-    folder.mkdir(exist_ok=True)
-    command = [
-        *(str(python), "-m", "ray.scripts.scripts", "start", "--block", f"--node-ip-address={HOST}"),
-        *(f"--node-name={name}", f"--temp-dir={folder}", "--num-cpus=8", "--num-gpus=1"),
-        *("--object-store-memory=134217728", "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"),
-        *options,
-    ]
-    environment = {"RAY_ADDRESS": "", "RAY_prestart_worker_first_driver": "0", "OMP_NUM_THREADS": "1"}
+    environment = OPEN | {"RAY_ADDRESS": "", "RAY_prestart_worker_first_driver": "0", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "") if source else ""
     stop = threading.Event()
-    runner = threading.Thread(
-        target=run_tree,
-        args=(command,),
-        kwargs={"timeout": 500, "log": folder / "log.txt", "env": environment, "stop": stop, "grace": 1.0},
-    )
-    runner.start()
+    for attempt in (
+        "1",
+        "2",
+        "3",
+    ):  # a raylet gives up when its agents take longer than 15 s, as on a very busy machine
+        here = folder.with_name(folder.name + attempt)
+        here.mkdir()
+        command = [
+            *(str(python), "-m", "ray.scripts.scripts", "start", "--block", *options),
+            *(f"--node-name={name}", f"--temp-dir={here}", "--num-cpus=8", "--num-gpus=1", "--disable-usage-stats"),
+            *("--object-store-memory=134217728", f"--dashboard-agent-listen-port={free_port()}"),
+        ]
+        known = {"timeout": 500, "log": here / "log.txt", "env": environment, "stop": stop, "grace": 1.0}
+        runner = threading.Thread(target=run_tree, args=(command,), kwargs=known)
+        runner.start()
+        if started(here / "log.txt", runner):
+            break
     try:
+        assert runner.is_alive(), (here / "log.txt").read_text()[-3000:]
         yield
     finally:
         stop.set()
         runner.join(60)
 
 
-def wait_for_nodes(address: str, count: int, timeout: float = 90) -> None:
-    """Until the cluster has ``count`` living nodes."""
-    from ray._raylet import GcsClient
-
-    deadline = time.monotonic() + timeout
-    alive = 0
-    while alive < count:
-        assert time.monotonic() < deadline, f"{alive} of {count} nodes after {timeout} s"
-        time.sleep(0.5)
-        with contextlib.suppress(Exception):  # the head is not up yet
-            alive = sum(node.state == 0 for node in GcsClient(address=address).get_all_node_info().values())
+def started(log: Path, runner: threading.Thread) -> bool:
+    """Wait until the raylet is up (True) or has ended (False)."""
+    while runner.is_alive():
+        if log.exists() and "Ray runtime started" in log.read_text(errors="replace"):
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_path_factory, monkeypatch):
     pytest.importorskip("verl")
+    ray = pytest.importorskip("ray")
     folder = tmp_path_factory.mktemp("n")  # short: Ray's sockets lie below, and such a path has at most 107 characters
     testbed = small_testbed(folder / "data")
     second = Environment(folder / "env")
     port = free_port()
-    address = f"{HOST}:{port}"
+    address = f"{ray.util.get_node_ip_address()}:{port}"
 
     def launch(name: str) -> object:
         # From a folder of its own: Ray adds the driver's folder to the path of every worker.
@@ -118,33 +121,24 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_pat
             timeout=240,
             **(testbed | SIZES),
             RAY_ADDRESS=address,
+            **OPEN,
             VERL_USE_EXTERNAL_MODULES="",
         )
 
-    first = raylet(
-        "first",
-        folder / "a",
-        Path(sys.executable),
-        "--head",
-        f"--port={port}",
-        "--include-dashboard=false",
-        source=True,
-    )
+    head = ("--head", f"--port={port}", "--include-dashboard=false")
     monkeypatch.chdir(folder)
-    with first:
-        with raylet("second", folder / "b", second.python, f"--address={address}", source=False):
-            wait_for_nodes(address, 2)
-            refused = launch("refused")
+    with (
+        raylet("first", folder / "a", Path(sys.executable), *head, source=True),
+        raylet("second", folder / "b", second.python, f"--address={address}", source=False),
+    ):
+        refused = launch("refused")
         assert refused.run.returncode == 1, refused.run.log[-3000:]
         (line,) = refused.lines("not installed")
         assert "node second" in line
         assert refused.metrics == {}
-        assert refused.run.seconds < 60
 
-        second.install()
-        with raylet("third", folder / "c", second.python, f"--address={address}", source=False):
-            wait_for_nodes(address, 2)
-            trained = launch("trained")
+        second.install()  # Ray starts new workers for a new job, so the node itself goes on
+        trained = launch("trained")
     assert trained.run.returncode == 0, trained.run.log[-5000:]
     assert sorted(trained.metrics) == [1]
     assert len(trained.rollouts[1]) == 8

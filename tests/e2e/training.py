@@ -26,15 +26,15 @@ class Training:
 
 
 def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **variables: object) -> Training:
-    """Run ``recipes/verl/train.sh <recipe>`` on the CPU in ``folder``; every rollout is dumped.
+    """Run ``recipes/verl/train.sh <recipe>`` in ``folder``, on the CPU unless ``GPUS`` says otherwise; every rollout is dumped.
 
     Args:
         overrides: appended to the recipe's own.
         variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {name: str(value) for name, value in variables.items()}
-    environment |= {"GPUS": "0", "RUNS": str(folder), "NAME": "run", "HF_HUB_OFFLINE": "1"}
+    environment = {"GPUS": "0"} | {name: str(value) for name, value in variables.items()}
+    environment |= {"RUNS": str(folder), "NAME": "run", "HF_HUB_OFFLINE": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = [
         *("bash", str(ROOT / "recipes" / "verl" / "train.sh"), recipe),

@@ -19,6 +19,7 @@ from verl_efficiency.methods.routing import SKIP, route
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
 from verl_efficiency.openrlhf.options import take_options
 from verl_efficiency.openrlhf.self_teacher import SelfTeacher
+from verl_efficiency.verl import columns as verl_columns
 from verl_efficiency.verl import run
 from verl_efficiency.verl.estimators import make_estimator
 
@@ -159,10 +160,12 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
         {**read_label(rows[first].label), "raw_prompt": rows[first].text, "prompts": rows[first].prompt}
         for first in range(0, len(rows), SIZE)
     ]
-    monkeypatch.setattr(run, "_rows_of_step", lambda labels, paths: columns)
+    monkeypatch.setattr(verl_columns, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
     thinking = torch.tensor([thinking_of(row) for row in rows])
-    monkeypatch.setattr(run, "_step", run.Step(responses, (None,) * len(rows), thinking))
+    monkeypatch.setattr(
+        run, "_step", run.step(responses_B=responses, feedback_B=(None,) * len(rows), thinking_B=thinking)
+    )
     uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
     return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
 
@@ -189,7 +192,12 @@ def _labels(maker: EfficiencyExperienceMaker, rows: list[SimpleNamespace]) -> tu
     """The names of our groups."""
     from verl_efficiency.openrlhf.batch import Batch
 
-    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings, None, maker.tokenizer).labels_G
+    return Batch.of(experiences(rows), SIZE).rollouts(maker.method_settings).labels_G
+
+
+def _scored(self, plan, _prompts):
+    """One id, and its log-probability 0, for every token."""
+    self.ids = self.logps = [torch.zeros(tokens, 1) for tokens in plan.tokens]
 
 
 @pytest.mark.parametrize(
@@ -201,8 +209,7 @@ def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
     """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
     monkeypatch.setattr(SelfTeacher, "_prompt", lambda *_: torch.zeros(1))
     monkeypatch.setattr(SelfTeacher, "_text", lambda *_: "")
-    monkeypatch.setattr(SelfTeacher, "_score", lambda _self, _batch, routed, _prompts: (
-        [torch.zeros(1, 1)] * len(routed), [torch.zeros(1, 1)] * len(routed), None))  # fmt: skip
+    monkeypatch.setattr(SelfTeacher, "score", _scored)
     maker = maker_for(name, settings)
     run.reset()
     shares = []
@@ -250,7 +257,7 @@ def test_groups_of_several_prompts_are_refused():
 def test_incomplete_groups_are_refused():
     from verl_efficiency.openrlhf.batch import Batch
 
-    with pytest.raises(ValueError, match="15 rollouts are no whole groups"):
+    with pytest.raises(ValueError, match=r"15 rollouts .*n_samples_per_prompt=4"):
         Batch.of(experiences(step(0)[:15]), SIZE)
 
 
@@ -311,5 +318,5 @@ def test_state_is_saved_and_restored(name, settings):
 
 def test_a_checkpoint_of_another_method_starts_anew_and_says_so(capsys):
     leash = maker_for("leash", {})
-    leash.load_state({"method": "hapo", "values": {}})
+    leash.load_state({"hapo": {}})
     assert "[leash] the checkpoint holds no state of this method: it starts again" in capsys.readouterr().out

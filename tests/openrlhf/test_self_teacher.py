@@ -231,7 +231,7 @@ def test_the_average_is_saved_and_restored(make, tmp_path):
 def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monkeypatch, capsys):
     actor = make("sample_routing", "--efficiency.teacher_update_rate", "0.25").actor
     monkeypatch.setattr(actor.strategy.args.ckpt, "path", str(tmp_path))
-    now = {name: value.detach().float() for name, value in actor.average.weights.items()}
+    now = {name: value.detach().float() for name, value in actor.average.weights()}
     taught = {name: value + 1 for name, value in now.items()}
     monkeypatch.setattr(actor.average, "average", taught)
     actor.save_checkpoint("global_step1", {"global_step": 1})

@@ -10,8 +10,12 @@ from recipes.cluster.table import RECIPES
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/bash
-echo "$(basename "$0") $*" | tr '\\n' ' ' >> "$RECORD"; echo >> "$RECORD"
-case "$(basename "$0") $*" in scontrol*) printf 'one\\ntwo\\n' ;; *ray.nodes*) echo 2 ;; esac
+line="$(basename "$0") $*"
+printf '%s\\n' "${line//$'\\n'/ }" >> "$RECORD" # one write: the Ray nodes start at the same time
+case $line in
+  scontrol*) printf 'one\\ntwo\\n' ;;
+  *ray.nodes*) until (($(grep -c ^srun "$RECORD") == 2)); do sleep 0.05; done; echo 2 ;;
+esac
 """
 
 

@@ -1,5 +1,8 @@
 """Every command on a page runs, or says what it needs; every verdict on the grading page is what the grader says."""
 
+import dataclasses
+import doctest
+import importlib.util
 import json
 import os
 import re
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.docs_pages import MARKS, PAGES, ROOT, added, all_blocks, blocks
-from verl_efficiency.grading import extract_answer, grade
+from verl_efficiency.grading import Status, extract_answer, grade
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.openrlhf.options import take_options
 from verl_efficiency.testbed.prepare import prepare
@@ -131,8 +134,32 @@ def test_the_grading_page_says_what_the_grader_says(answer, gold, said):
     assert verdict.correct == (said == "right"), verdict
 
 
-def test_the_grading_page_has_examples():
+def test_the_grading_page_has_examples_and_every_status():
     assert len(verdicts()) >= 20
+    text = (ROOT / "docs" / "guides" / "grading.md").read_text()
+    assert all(f"`{status.value}`" in text for status in Status)
+
+
+@pytest.fixture(scope="module")
+def generated():
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "_site" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_examples_of_the_generator(generated):
+    assert doctest.testmod(generated).failed == 0
+
+
+def test_every_setting_and_paper_is_in_the_reference(generated):
+    pages = generated.pages()
+    for method in METHODS:
+        assert generated.path_of(method) in pages
+        for field in dataclasses.fields(method.settings_class()):
+            assert f"| `{field.name}` |" in pages["reference/settings.md"], f"{method.name}.{field.name}"
+        for number in re.findall(r"\d{4}\.\d{5}", method.paper):
+            assert f"https://arxiv.org/abs/{number}" in pages["reference/papers.md"]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Our verdicts against math-verify's own, and every kind of answer on which the two differ, with the reason.
+"""Our verdicts beside math-verify's own. Every kind of answer on which the two differ stands here with the reason.
 
 math-verify is called as its authors mean it to be: parse() and verify() with their default settings, in the main thread, on
 ``\\boxed{answer}`` and ``\\boxed{gold}``, only with more time (the machine may be busy). The data sets are looked for in
@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,6 @@ def theirs(answer: str, gold: str) -> bool:
 
 # (answer, gold, ours is correct, why ours is right). Theirs is the opposite, every time.
 DIFFERENCES = [
-    (r"50\%", "50%", True, "a percent sign in a box makes math-verify's parser fail"),
-    (r"50\%", "0.5", True, "the same"),
-    (r"50\%", "50", True, "the same; math-verify means to accept it, see get_pct_val in its grader"),
     ("42.", "42", True, "a full stop makes the parser fail"),
     ("3 1/2", "7/2", True, "a mixed number; read as 3·1/2"),
     ("-2 1/2", "-3/2", False, "minus two and a half; read as -2 + 1/2"),
@@ -73,7 +71,7 @@ DIFFERENCES = [
     (r"\boldsymbol{12}", "12", True, "bold print; it is not read"),
     (r"\textcolor{red}{x + 1}", "1 + x", True, "the same for a colour"),
     (r"\text{12 cm}", "12", True, "the same for print around number and unit"),
-    ("42,", "42", True, "the comma behind it makes the parser fail"),
+    ("42,", "42", True, "the comma after it makes the parser fail"),
     (r"42 \\", "42", True, "the same for the end of a line"),
     (r"\text{10:30 AM}", "10:30 AM", True, "the same text in another font"),
     (r"\varnothing", r"\emptyset", True, "the same sign in another shape"),
@@ -101,7 +99,7 @@ DIFFERENCES = [
     (r"5\sqrt{3}\text{ m}", r"5\sqrt{3}\text{ cm}", False, "the same"),
     (r"5\text{ kg}", r"5\text{ m}", False, "the same"),
     (r"15\text{ cm}", r"15\mbox{ cm}^2", False, "the same"),
-    ("18 dollars", "18", True, "a plain word behind a number; read as a product of letters"),
+    ("18 dollars", "18", True, "a plain word after a number; read as a product of letters"),
     ("18 cups", "18", True, "the same"),
     ("18 miles per hour", "18", True, "the same"),
     ("18 m/s", "18", True, "the same"),
@@ -143,6 +141,14 @@ DIFFERENCES = [
 def test_where_we_differ_from_math_verify(answer, gold, correct, reason):
     assert grade(answer, gold).correct is correct, reason
     assert theirs(answer, gold) is not correct, f"math-verify has changed its mind; delete this row ({reason})"
+
+
+@pytest.mark.parametrize("gold", ["50%", "0.5", "50"])
+def test_a_percent_sign_in_a_box(gold):
+    """With the antlr runtime 4.9 math-verify's parser fails on it, with 4.13 it does not. Ours depends on neither."""
+    assert grade(r"50\%", gold).correct
+    if version("antlr4-python3-runtime").startswith("4.9."):
+        assert not theirs(r"50\%", gold)
 
 
 SYMBOLIC = [

@@ -190,7 +190,7 @@ def test_spelled_out_for_math_verify():
     assert spell_out("2e") == "2e"
     assert spell_out("5·√(x+1) ≥ −3½") == r"5\cdot \sqrt{x+1} \ge  -3\frac{1}{2}"
     assert spell_out("10⁻³ m²") == "10^{-3} m^{2}"
-    assert spell_out("４２ ٣ х") == "４２ ٣ х"  # digits and letters of other scripts are no signs of mathematics
+    assert spell_out("４２ ٣ х") == "４２ ٣ х"  # digits and letters of other scripts stay
 
 
 MISREAD = [

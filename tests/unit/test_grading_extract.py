@@ -1,4 +1,4 @@
-"""Where the final answer is."""
+"""Where the final answer of a response is."""
 
 import time
 
@@ -29,7 +29,7 @@ from verl_efficiency.grading import Box, drop_thinking, extract_answer, extract_
         (r"\\boxed{42}", "42"),  # escaped twice, as in JSON
         (r"x \\ \boxed{42}", "42"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
-        (r"\boxed{\left\{1,2\right\}}", r"\left\{1,2\right\}"),  # escaped braces are print
+        (r"\boxed{\left\{1,2\right\}}", r"\left\{1,2\right\}"),  # escaped braces are printed
         (r"\boxed{\{1,2}", r"\{1,2"),
         (r"\boxed{1\}}", r"1\}"),
         (r"} \boxed{4} {", "4"),
@@ -176,7 +176,7 @@ def test_only_the_end_of_a_long_text_is_read():
     ids=lambda text: repr(text[:12]),
 )
 def test_time_grows_linearly_with_the_text(text):
-    """Four times the text may take eight times as long, not sixteen times and more (best of three each)."""
+    """Four times the text may take eight times as long, but not sixteen (best of three each)."""
 
     def seconds(part: str) -> float:
         times = []

@@ -39,7 +39,7 @@ CAPITALS = [
     (r"\frac{a}{b}c", r"\frac{a}{b}", False),  # math-verify strips the c as a unit
     (r"\frac{a}{b}c", r"\frac{ac}{b}", True),
     (r"\frac{3}{2}m", r"\frac{3}{2}", True),
-    # Alone, an option or an unknown is the same in capitals; r and R are two quantities.
+    # Alone, an option or an unknown ignores case. The letters r and R are two quantities.
     ("c", "C", True),
     ("(b)", r"\text{(B)}", True),
     ("X", "x", True),
@@ -47,7 +47,7 @@ CAPITALS = [
     ("A, B", "a, b", True),
     ("R", "r", False),
     ("m", "M", False),
-    # Words have no case; short ones without print may be products.
+    # Words ignore case. A short one outside of \\text{} may be a product.
     ("yes", "Yes", True),
     ("EAST", r"\text{east}", True),
     (r"\text{Tom}", "tom", True),
@@ -143,7 +143,7 @@ DEGREES = [
     (r"\arctan 1", r"\frac{\pi}{4}", True),
     ("30^\\circ", "30", True),
     ("30", "30^\\circ", True),
-    # An angle is the same in degrees and in radians, where both signs are there.
+    # An angle in degrees equals one in radians, where one has the degree sign and the other has π.
     (r"\frac{\pi}{6}", r"30^\circ", True),
     (r"30^\circ", r"\frac{\pi}{6}", True),
     ("30", r"\frac{\pi}{6}", False),
@@ -259,7 +259,7 @@ SETS = [
     ("x>0.5", r"(1/2,\infty)", True),
     ("|x|<2", "(-2,2)", True),
     (r"x \le -2 \text{ or } x \geq 2", r"|x|\ge 2", True),
-    ("x>1, x<3", "(1,3)", False),  # and, or or?
+    ("x>1, x<3", "(1,3)", False),  # the comma may mean "and" or "or"
 ]
 
 
@@ -311,7 +311,7 @@ def test_where_i_is_the_imaginary_unit(text, unit):
 
 
 def test_what_is_read():
-    """The order of a list stays as written, and nothing comes of nothing."""
+    """A list keeps its order, a blank text gives nothing, and a text that cannot be parsed comes back normalised."""
     assert [str(part) for part in read(r"2+3i, 1, -i", imaginary=True)[0]._unsorted_args] == ["2 + 3*I", "1", "-I"]
     assert read(" ") == []
     assert read(r"\sqrt{") == [r"\sqrt{}"] or isinstance(read(r"\sqrt{")[0], str)

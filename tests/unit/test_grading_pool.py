@@ -1,4 +1,4 @@
-"""The pool: from anywhere, in time, after anything, and nothing left behind."""
+"""The pool works from any process and thread, keeps its deadlines, survives crashes and leaves no process behind."""
 
 import asyncio
 import json
@@ -92,7 +92,7 @@ def test_status(answer, gold, status):
 
 @pytest.mark.parametrize("gold", ["", "  ", None, 42])
 def test_a_reference_that_is_none_raises(gold):
-    with pytest.raises(ValueError, match="gold: the reference answer must be a string with something in it"):
+    with pytest.raises(ValueError, match=r"^gold: .*got "):
         grade("1", gold)
 
 
@@ -113,7 +113,7 @@ def test_batch_keeps_the_order_and_uses_both_workers():
 
 
 def test_a_batch_is_graded_in_parallel():
-    """Four that hang for two seconds each take four on two workers, not eight."""
+    """Four answers that hang for two seconds each take four seconds on two workers, not eight."""
     grade_batch(["x + 1", "2 + x"] * 10, ["1 + x", "x + 2"] * 10)
     started = time.perf_counter()
     verdicts = grade_batch([f"{HANGS} + {term}" for term in (2, 3, 5, 7)], ["1"] * 4, deadline=2)
@@ -135,7 +135,8 @@ def test_easy_answers_start_no_process_and_load_no_sympy():
         import verl_efficiency.grading as g
         assert g.grade(g.extract_answer(r"\\boxed{1,000}"), "1000").correct
         assert not g.grade_batch(["3", None], ["4", "5"])[0].correct
-        assert g.pool._pool is None
+        import psutil
+        assert not psutil.Process().children()
         heavy = {"sympy", "torch", "math_verify", "latex2sympy2_extended", "numpy"} & set(sys.modules)
         assert not heavy, heavy
     """
@@ -194,7 +195,7 @@ def test_a_hanging_grading_is_timed_out_and_the_pool_goes_on():
 def test_a_worker_that_does_not_react_is_killed_and_replaced():
     assert grade("x + 1", "1 + x").correct
     (worker,) = workers_of(os.getpid())
-    worker.suspend()  # as stuck as in one huge integer operation: its own alarm cannot go off
+    worker.suspend()  # as in one huge integer operation, its own alarm cannot go off
     verdict = grade("x + 1", "1 + x", deadline=0.5)
     assert verdict.status is Status.timed_out
     assert verdict.seconds > 0.5
@@ -208,6 +209,15 @@ def test_a_worker_killed_from_outside_costs_no_verdict():
     worker.kill()
     end([worker])
     assert grade("x + 1", "1 + x").correct
+
+
+def test_an_answer_on_which_the_comparison_fails_costs_no_worker(caplog):
+    """The number of digits of a letter to the power of 10¹⁰ is not a number."""
+    assert grade("x + 1", "1 + x").correct
+    before = workers_of(os.getpid())
+    assert grade("x^{10^{10}}", "x + 1").status is Status.unparsable
+    assert "x^{10^{10}}" in caplog.text
+    assert workers_of(os.getpid()) == before
 
 
 def test_killed_in_the_middle_of_a_grading():
@@ -233,7 +243,7 @@ def test_an_interrupt_leaves_the_pool_usable():
     assert [grade(answer, gold).correct for answer, gold, _ in SYMBOLIC] == [expected for *_, expected in SYMBOLIC]
 
 
-def test_shutdown_ends_every_process_and_grading_starts_afresh():
+def test_shutdown_ends_every_process_and_grading_starts_again():
     grade_batch(["x + 1"] * 20, ["1 + x"] * 20)
     running = workers_of(os.getpid())
     assert running
@@ -268,11 +278,10 @@ def test_from_a_forked_or_spawned_process(method):
 
 
 def test_a_child_that_python_cannot_interrupt_ends_itself():
-    """One call into C is one step of the interpreter: no alarm gets through, and the parent may be dead already."""
+    """During one long call into C, Python handles no alarm, and the parent may be dead already."""
     code = """
-        import signal
         from verl_efficiency.grading import child
-        signal.signal(signal.SIGALRM, child._out_of_time)
+        assert child.prepare(1024) is None
         child.judge = lambda answer, gold: sum(range(10**12))
         child.judge_within(0.2, "x", "y", open("/dev/null", "w"))
         print("survived")
@@ -354,7 +363,7 @@ def test_nothing_left_after_a_normal_end_or_an_exception():
     assert errors == ""
 
 
-def test_a_pool_that_cannot_start_says_so_and_how_to_mend_it(tmp_path, monkeypatch):
+def test_a_pool_that_cannot_start_says_so_and_how_to_fix_it(tmp_path, monkeypatch):
     broken = tmp_path / "math_verify"
     broken.mkdir()
     (broken / "__init__.py").write_text("raise ImportError('antlr is missing')")
@@ -362,7 +371,7 @@ def test_a_pool_that_cannot_start_says_so_and_how_to_mend_it(tmp_path, monkeypat
     shutdown()
     with pytest.raises(GradingError, match=r"(?s)ImportError: antlr is missing.*pip install 'math-verify"):
         grade("x + 1", "1 + x")
-    monkeypatch.setattr(subprocess, "Popen", None)  # known by now: no second start
+    monkeypatch.setattr(subprocess, "Popen", None)  # the failure is known: no second start
     with pytest.raises(GradingError, match="antlr is missing"):
         grade_batch(["x + 1"] * 10, ["1 + x"] * 10)
     assert grade("3", "3").correct  # what needs no pool still works
@@ -370,7 +379,7 @@ def test_a_pool_that_cannot_start_says_so_and_how_to_mend_it(tmp_path, monkeypat
 
 
 def test_a_parser_that_reads_nothing_is_found_at_the_start(tmp_path, monkeypatch):
-    """With the wrong antlr runtime math-verify reads nothing and says nothing: every answer would be a silent zero."""
+    """With the wrong antlr runtime, math-verify parses nothing and reports nothing. Every answer would be a silent zero."""
     broken = tmp_path / "math_verify"
     broken.mkdir()
     (broken / "__init__.py").write_text("verify = lambda *_, **__: False")
@@ -395,7 +404,7 @@ def test_the_working_directory_cannot_shadow_modules(tmp_path, monkeypatch):
 
 
 def test_a_large_caller_does_not_count_as_a_large_worker():
-    """A new process inherits its parent's high-water mark (ru_maxrss): workers of a trainer must not be replaced for that."""
+    """A new process inherits the peak memory of its parent (ru_maxrss). That must not replace the workers of a trainer."""
     configure(PoolSettings(workers=1, retire_mib=100))
     ballast = bytearray(os.urandom(1) * 200 * 2**20)
     assert grade("x + 1", "1 + x").correct

@@ -193,7 +193,7 @@ CHANGED_WRONG = [
     (r"18 \text{ or more}", "18"),
     (r"\text{at least } 18 \text{ cups}", "18"),
 ]
-# Denied for their words before: the number or unit is right.
+# The number or unit is right, whatever the words beside it.
 PLAIN_RIGHT = [
     *(
         (text, "18")

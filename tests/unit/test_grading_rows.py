@@ -1,4 +1,4 @@
-"""Boxes in a row, boxes that say nothing, boxes that are cut off, boxes without braces: the same in all rewards."""
+"""Boxes in a row, placeholders, truncated boxes, boxes without braces. All rewards treat them alike."""
 
 import json
 
@@ -15,7 +15,7 @@ def pool():
 
 
 def paid(response: str, gold: str) -> bool:
-    """Whether a response earns a reward, which must not depend on the reward nor on the form of the prompt."""
+    """Whether a response is correct. Every reward and every form of the prompt must agree."""
     single = accuracy("sums", response, gold)["acc"]
     plain = batched_accuracy("sums", response, gold)["acc"]
     section = batched_accuracy("sums", f"### Problem 1\n{response}", json.dumps([gold]), fallback="section")["acc"]
@@ -96,53 +96,18 @@ def test_boxes_in_a_row_are_one_answer(text, answer):
 )
 def test_a_row_is_compared_whole(boxes, gold, right):
     assert paid(f"The answer is {boxes}", gold) is right
-    if "that is" not in boxes:  # other words: the second box has no tag
+    if "that is" not in boxes:  # other words between the boxes: the second one has no tag
         assert paid_with_a_tag(boxes, gold) is right
 
 
 NOTHING = [
-    *(
-        r"\boxed{}",
-        r"\boxed{ }",
-        r"\boxed{\ }",
-        r"\boxed{\quad}",
-        r"\boxed{...}",
-        r"\boxed{…}",
-        r"\boxed{\ldots}",
-        r"\boxed{\dots}",
-    ),
-    *(
-        r"\boxed{\text{...}}",
-        r"\boxed{answer}",
-        r"\boxed{\text{answer}}",
-        r"\boxed{\text{Answer}}",
-        r"\boxed{your answer}",
-    ),
-    *(
-        r"\boxed{\text{your final answer}}",
-        r"\boxed{the answer}",
-        r"\boxed{final answer}",
-        r"\boxed{[answer]}",
-        r"\boxed{<answer>}",
-    ),
-    *(r"\boxed{\text{Your answer here}}", r"\boxed{insert answer here}", r"\boxed{(your answer)}"),
-    *(
-        r"\boxed{answer1}",
-        r"\boxed{FINAL_ANSWER}",
-        r"\boxed{?}",
-        r"\boxed{___}",
-        r"\boxed{\_\_\_}",
-        r"\boxed{\square}",
-        r"\boxed{答案}",
-    ),
-    *(
-        r"\boxed{\text{}}",
-        r"\boxed{\boxed{}}",
-        r"\fbox{...}",
-        r"\boxed{**answer**}",
-        r"\boxed{your result}",
-        r"$\boxed\ldots$",
-    ),
+    *(r"\boxed{}", r"\boxed{ }", r"\boxed{\ }", r"\boxed{\quad}", r"\boxed{...}", r"\boxed{…}", r"\boxed{\ldots}"),
+    *(r"\boxed{\dots}", r"\boxed{\text{...}}", r"\boxed{answer}", r"\boxed{\text{answer}}", r"\boxed{\text{Answer}}"),
+    *(r"\boxed{your answer}", r"\boxed{\text{your final answer}}", r"\boxed{the answer}", r"\boxed{final answer}"),
+    *(r"\boxed{[answer]}", r"\boxed{<answer>}", r"\boxed{\text{Your answer here}}", r"\boxed{insert answer here}"),
+    *(r"\boxed{(your answer)}", r"\boxed{answer1}", r"\boxed{FINAL_ANSWER}", r"\boxed{?}", r"\boxed{___}"),
+    *(r"\boxed{\_\_\_}", r"\boxed{\square}", r"\boxed{答案}", r"\boxed{\text{}}", r"\boxed{\boxed{}}", r"\fbox{...}"),
+    *(r"\boxed{**answer**}", r"\boxed{your result}", r"$\boxed\ldots$"),
 ]
 
 
@@ -150,10 +115,10 @@ NOTHING = [
 def test_a_box_that_says_nothing_does_not_count(box):
     assert extract_answer(box) is None
     assert accuracy("sums", box, "4")["finished"] == 0
-    for behind in (f" As asked, it is in the form {box}.", f" {box}", f", {box}", f"\n{box} {box}"):
-        assert paid(rf"It is \boxed{{4}}.{behind}", "4")
-        assert paid(rf"It is \boxed{{4}}{behind}", "4")
-        assert not paid(rf"It is \boxed{{5}}{behind}", "4")
+    for after in (f" As asked, it is in the form {box}.", f" {box}", f", {box}", f"\n{box} {box}"):
+        assert paid(rf"It is \boxed{{4}}.{after}", "4")
+        assert paid(rf"It is \boxed{{4}}{after}", "4")
+        assert not paid(rf"It is \boxed{{5}}{after}", "4")
     assert paid(rf"I write {box}: \boxed{{4}}", "4")
     assert batched_accuracy("sums", rf"Answer1::\boxed{{4}} (Answer1::{box})", '["4"]')["acc"] == 1
     assert batched_accuracy("sums", rf"Answer1::{box}", '["4"]')["finished"] == 0
@@ -194,7 +159,7 @@ def test_a_short_box_that_says_something_counts(box, answer):
         (r"$\boxed{4}$" * 30 + r"$\boxed{", "4", True),
         (r"$\boxed{42}$ " * 30 + r"$\boxed{4", "42", True),  # the same answer until the limit
         (r"$\boxed{42}$ " * 30 + r"$\boxed{4", "4", False),
-        # a row that is cut off has another part
+        # a truncated row has another part
         (r"\boxed{4} or \boxed{5", "4", False),
         (r"\boxed{4}, \boxed{5", "4", False),
         (r"\boxed{3}, \boxed{4}, \boxed{5", "3, 4", False),
@@ -250,7 +215,7 @@ BARE = [
     (r"$\boxed\left(1, 2\right)$", None),
     (r"\boxed\{42\}", None),
     (r"\boxed 4}", None),
-    # the command, spoken of
+    # a text about the command
     ("in a \\boxed environment", None),
     ("put it in \\boxed.", None),
     ("put it in \\boxed", None),

@@ -1,4 +1,7 @@
-"""Answers that units, letters, options and sets read differently: each pair with the right verdict by hand."""
+"""Answers that two steps of the grader could read differently: as units or letters, as quantities or sets, as words or values.
+
+The right verdict of each pair is found by hand.
+"""
 
 import pytest
 
@@ -12,7 +15,7 @@ def pool():
 
 
 WRONG = [
-    # a noun behind the last of a list is not the name of one value
+    # a noun after the last value of a list belongs to all values
     ("3, 100 cats", "3,3"),
     ("3, 5 units", "3,3"),
     ("2,5 cats,7 dogs", "2,2,2"),

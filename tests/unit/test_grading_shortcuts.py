@@ -1,4 +1,4 @@
-"""What spares sympy work in the child: huge numbers refused, values compared."""
+"""What saves work in the child process: huge numbers are refused, and expressions are compared by value."""
 
 import pytest
 import sympy
@@ -129,7 +129,7 @@ def test_equal_expressions_are_never_told_apart(text, rewrite):
 
 
 def test_a_point_beyond_all_constants_tells_formulas_apart():
-    """√((x - 10⁹)²) is 10⁹ - x below 10⁹."""
+    """√((x - 10⁹)²) equals 10⁹ - x only up to x = 10⁹."""
     assert same_value(expression("10^9 - x"), expression(r"\sqrt{(x - 10^9)^2}")) is False
 
 

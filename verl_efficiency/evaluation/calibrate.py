@@ -11,17 +11,19 @@ at the median, is our choice: all correct rollouts (``--of all``) fit the model'
 The intervals come from a bootstrap over problems.
 """
 
+import itertools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console, Group
 
 from verl_efficiency.data.files import require_ending
-from verl_efficiency.evaluation.generations import Chunk, read_chunks, token_counter
+from verl_efficiency.evaluation.generations import read_chunks, token_counter
 from verl_efficiency.evaluation.plot import PICTURES, plot_fit
 from verl_efficiency.evaluation.tables import explained, new_table, number
 from verl_efficiency.settings import SettingsError, require, unknown
@@ -75,13 +77,11 @@ def calibrate(
     print(f"picture: {out}")
 
 
-@dataclass(frozen=True)
-class StoredRollout:
+class Rollout(NamedTuple):
     """One stored response: the group it was drawn in, its problem, and its tokens (None if it is wrong)."""
 
-    group: tuple[str, str]
+    group: str
     problem: str
-    correct: bool
     tokens: float | None
     difficulty: Any
 
@@ -99,7 +99,7 @@ def find_files(files: Sequence[Path]) -> list[Path]:
 
 def read_rollouts(
     path: Path, threshold: float, tokenizer: str | None, max_response_length: int | None
-) -> list[StoredRollout]:
+) -> list[Rollout]:
     """Read rows of ``evaluate --rows``, or a dump of verl's ``trainer.rollout_data_dir``.
 
     If no column has the tokens, they are counted from the text, with one more for the end-of-sequence token unless that
@@ -108,58 +108,43 @@ def read_rollouts(
     Raises:
         SettingsError: a column is missing or has a wrong value, or a tokenizer is needed.
     """
-    rollouts: list[StoredRollout] = []
+    rollouts: list[Rollout] = []
     for chunk in read_chunks(path, {}, ("problem", "correct")):
         correct = [score >= threshold for score in chunk.numbers("correct", 0.0, 1.0)]
-        tokens = iter(_tokens_of_correct(chunk, correct, tokenizer, max_response_length))
+        if "tokens" in chunk.columns:
+            tokens: Iterator[float] = itertools.compress(chunk.numbers("tokens", 0.0), correct)
+        elif "response" not in chunk.columns:
+            raise SettingsError(
+                f"files: {path} has neither tokens nor a response; give rows of `evaluate --rows` or a dump of "
+                f"trainer.rollout_data_dir. Its columns: {', '.join(chunk.rows[0])}"
+            )
+        elif tokenizer is None:
+            raise SettingsError(f"--tokenizer: {path} has texts only; give --tokenizer MODEL to count their tokens")
+        else:
+            counts = token_counter(tokenizer)(list(itertools.compress(chunk.texts("response"), correct)))
+            tokens = (min(count + 1, max_response_length or math.inf) for count in counts)
         for row, problem, right in zip(chunk.rows, chunk.column("problem"), correct, strict=True):
-            group = UID_SUFFIX.sub("", row["uid"]) if "uid" in row else str(row.get("prompt", problem))
-            spent = next(tokens) if right else None
-            rollouts.append(StoredRollout((str(path), group), str(problem), right, spent, row.get("difficulty")))
+            group = UID_SUFFIX.sub("", row["uid"]) if "uid" in row else row.get("prompt", problem)
+            rollouts.append(
+                Rollout(f"{path} {group}", str(problem), next(tokens) if right else None, row.get("difficulty"))
+            )
     return rollouts
-
-
-def _tokens_of_correct(
-    chunk: Chunk, correct: Sequence[bool], tokenizer: str | None, max_response_length: int | None
-) -> list[float]:
-    if "tokens" in chunk.columns:
-        return [spent for spent, right in zip(chunk.numbers("tokens", 0.0), correct, strict=True) if right]
-    if "response" not in chunk.columns:
-        raise SettingsError(
-            f"files: {chunk.path} has neither tokens nor a response; give rows of `evaluate --rows` or a dump of "
-            f"trainer.rollout_data_dir. Its columns: {', '.join(chunk.rows[0])}"
-        )
-    if tokenizer is None:
-        raise SettingsError(f"--tokenizer: {chunk.path} has texts only; give --tokenizer MODEL to count their tokens")
-    texts = [text for text, right in zip(chunk.texts("response"), correct, strict=True) if right]
-    most = float("inf") if max_response_length is None else max_response_length
-    return [min(count + 1, most) for count in token_counter(tokenizer)(texts)]
 
 
 @dataclass(frozen=True)
 class CorrectAnswers:
-    """The ``C`` correct answers of all files.
+    """The ``C`` correct answers of all files."""
 
-    Attributes:
-        lengths_C: tokens, at least 1.
-        difficulty_C: in [0, 1].
-        problems_C: number of the problem, the same for equal problems of different groups and files.
-        groups_C: number of the group that the rollout was drawn in.
-        source: where the difficulty comes from, ``data`` or ``group``.
-        group_sizes: smallest and largest number of rollouts in a group.
-        rollouts: number of rollouts, with the wrong ones.
-    """
-
-    lengths_C: np.ndarray
-    difficulty_C: np.ndarray
-    problems_C: np.ndarray
-    groups_C: np.ndarray
-    source: str
-    group_sizes: tuple[int, int]
-    rollouts: int
+    lengths_C: np.ndarray  # tokens, at least 1
+    difficulty_C: np.ndarray  # in [0, 1]
+    problems_C: np.ndarray  # number of the problem, the same for equal problems of different groups and files
+    groups_C: np.ndarray  # number of the group that the rollout was drawn in
+    source: str  # where the difficulty comes from, ``data`` or ``group``
+    group_sizes: tuple[int, int]  # smallest and largest number of rollouts in a group
+    rollouts: int  # number of rollouts, with the wrong ones
 
 
-def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAnswers:
+def correct_answers(rollouts: Sequence[Rollout], source: str) -> CorrectAnswers:
     """The correct rollouts, with the difficulty from ``source``.
 
     ``data`` is the difficulty in the rows. ``group`` is d = 1 − (k + ½) / (n + 1) for k correct of the n rollouts of a group,
@@ -168,34 +153,32 @@ def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAn
     Raises:
         SettingsError: nothing is correct, or ``data`` and a difficulty is missing or outside [0, 1].
     """
-    correct = [rollout for rollout in rollouts if rollout.correct]
+    correct = [rollout for rollout in rollouts if rollout.tokens is not None]
     if not correct:
         raise SettingsError(
             f"files: none of {len(rollouts)} rollouts is correct, so there is nothing to fit; see --threshold"
         )
     if source == "auto":
         source = "data" if all(rollout.difficulty is not None for rollout in rollouts) else "group"
-    groups = {group: number for number, group in enumerate(dict.fromkeys(rollout.group for rollout in rollouts))}
-    problems = {text: number for number, text in enumerate(dict.fromkeys(rollout.problem for rollout in correct))}
-    group_B = np.array([groups[rollout.group] for rollout in rollouts])
-    correct_B = np.array([rollout.correct for rollout in rollouts])
+    group_B = np.unique([rollout.group for rollout in rollouts], return_inverse=True)[1]
+    correct_B = np.array([rollout.tokens is not None for rollout in rollouts])
     size_G, solved_G = np.bincount(group_B), np.bincount(group_B, weights=correct_B)
-    if source == "group":
-        difficulty_C = (1 - (solved_G + SMOOTHING / 2) / (size_G + SMOOTHING))[group_B[correct_B]]
-    else:
-        for rollout in correct:
-            value = rollout.difficulty
+    groups_C = group_B[correct_B]
+    difficulty_C = (1 - (solved_G + SMOOTHING / 2) / (size_G + SMOOTHING))[groups_C]
+    if source == "data":
+        values = [rollout.difficulty for rollout in correct]
+        for rollout, value in zip(correct, values, strict=True):
             if not (isinstance(value, int | float) and 0 <= value <= 1):
                 raise SettingsError(
                     f"--difficulty: must be a number in [0, 1] in every row, as token_budget needs it, got {value!r} in "
-                    f"{rollout.group[0]}; fix the column, or use --difficulty group"
+                    f"{rollout.group}; fix the column, or use --difficulty group"
                 )
-        difficulty_C = np.array([rollout.difficulty for rollout in correct], dtype=float)
+        difficulty_C = np.array(values, dtype=float)
     return CorrectAnswers(
         lengths_C=np.array([rollout.tokens for rollout in correct], dtype=float).clip(min=1),
         difficulty_C=difficulty_C,
-        problems_C=np.array([problems[rollout.problem] for rollout in correct]),
-        groups_C=group_B[correct_B],
+        problems_C=np.unique([rollout.problem for rollout in correct], return_inverse=True)[1],
+        groups_C=groups_C,
         source=source,
         group_sizes=(int(size_G.min()), int(size_G.max())),
         rollouts=len(rollouts),
@@ -203,53 +186,35 @@ def correct_answers(rollouts: Sequence[StoredRollout], source: str) -> CorrectAn
 
 
 def shortest(answers: CorrectAnswers) -> CorrectAnswers:
-    """The shortest correct answer of each group alone."""
+    """The shortest correct answer of each group."""
     order_C = np.lexsort((answers.lengths_C, answers.groups_C))
-    first_C = np.flatnonzero(np.diff(answers.groups_C[order_C], prepend=-1))
-    kept = order_C[first_C]
-    problems_C = np.unique(answers.problems_C[kept], return_inverse=True)[1]
-    return replace(
-        answers,
-        lengths_C=answers.lengths_C[kept],
-        difficulty_C=answers.difficulty_C[kept],
-        problems_C=problems_C,
-        groups_C=answers.groups_C[kept],
-    )
+    kept = order_C[np.flatnonzero(np.diff(answers.groups_C[order_C], prepend=-1))]
+    columns = {name: getattr(answers, name)[kept] for name in ("lengths_C", "difficulty_C", "groups_C")}
+    return replace(answers, **columns, problems_C=np.unique(answers.problems_C[kept], return_inverse=True)[1])
 
 
-@dataclass(frozen=True)
-class TradeOff:
-    """What a budget asks of the stored rollouts.
+class TradeOff(NamedTuple):
+    """What a budget would do to the stored rollouts."""
 
-    Attributes:
-        over: share of the correct rollouts that are over budget and so lose reward.
-        lost: share of the solved groups whose correct rollouts are all over budget: what a hard cap there would lose.
-        saved: share of the tokens of correct rollouts beyond the budget: what is saved when they come down to it.
-    """
-
-    over: float
-    lost: float
-    saved: float
+    over: float  # share of the correct rollouts above budget, which lose reward
+    lost: float  # share of the solved groups whose correct rollouts are all above budget, so that a hard cap would lose them
+    saved: float  # share of the tokens of correct rollouts that lie above the budget
 
 
 def trade_off(answers: CorrectAnswers, b_min: float, b_max: float) -> TradeOff:
     """What the budget ``b_min + (b_max − b_min) · d`` costs and saves on all correct ``answers``."""
     budget_C = b_min + (b_max - b_min) * answers.difficulty_C + TOLERANCE
     over_C = answers.lengths_C > budget_C
-    within = len(np.unique(answers.groups_C[~over_C]))
+    within, solved = (len(np.unique(groups)) for groups in (answers.groups_C[~over_C], answers.groups_C))
     beyond_C = np.maximum(0.0, answers.lengths_C - budget_C)
-    return TradeOff(
-        over=float(over_C.mean()),
-        lost=1 - within / len(np.unique(answers.groups_C)),
-        saved=float(beyond_C.sum() / answers.lengths_C.sum()),
-    )
+    return TradeOff(float(over_C.mean()), 1 - within / solved, float(beyond_C.sum() / answers.lengths_C.sum()))
 
 
 def fit_budget(lengths_C: np.ndarray, difficulty_C: np.ndarray, quantile: float) -> tuple[float, float]:
-    """``(b_min, b_max)`` of the quantile regression above, to within 0.001 tokens; where it has several, one of them.
+    """``(b_min, b_max)`` of the quantile regression above, to within 0.001 tokens; one of them if there are several.
 
-    For a given slope the best b_min is a quantile of L − slope · d, which leaves a convex function of the slope alone; its
-    minimum is found by halving on the sign of a subgradient. 100 000 rows take some 50 ms, a linear programme (HiGHS) 4 to 9 s.
+    For a given slope, the best b_min is a quantile of L − slope · d. The loss is then a convex function of the slope, whose
+    minimum is bisected by the sign of a subgradient: 50 ms for 100,000 rows, where a linear programme (HiGHS) takes 4 to 9 s.
 
     >>> [round(b, 1) for b in fit_budget(np.array([8.0, 10, 90, 20, 50, 60]), np.array([0.0, 0, 0, 1, 1, 1]), 0.5)]
     [10.0, 50.0]
@@ -262,8 +227,8 @@ def fit_budget(lengths_C: np.ndarray, difficulty_C: np.ndarray, quantile: float)
         rest_C = lengths_C - slope * difficulty_C
         b_min = max(LEAST_BUDGET, float(np.partition(rest_C, rank)[rank]))
         above_C, on_C = rest_C > b_min, rest_C == b_min
-        # An answer above the line pulls it up by q, one below down by 1 − q. One on the line may do anything between; what it
-        # does is chosen so that all pulls on b_min add up to 0, as they do at its optimum.
+        # An answer above the line pulls it up by q, one below pulls it down by 1 − q, and one on the line by anything between.
+        # The pull of those on the line is chosen so that all pulls on b_min add up to 0, as at its optimum.
         on = float(np.clip(((1 - quantile) * count - above_C.sum()) / max(1, on_C.sum()), 0, 1))
         return b_min, float((1 - quantile) * total - above_C @ difficulty_C - on * (on_C @ difficulty_C))
 

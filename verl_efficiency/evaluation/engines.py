@@ -27,50 +27,29 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """Asks for one response.
+    """Asks for one response."""
 
-    Attributes:
-        key: names the content of the prompt.
-        sample: number of the response among those to the same prompt.
-        messages: the chat.
-        chat_template: further arguments of the chat template.
-    """
-
-    key: str
-    sample: int
-    messages: list[dict[str, Any]]
-    chat_template: dict[str, Any] = field(default_factory=dict)
+    key: str  # names the content of the prompt
+    sample: int  # number of the response among those to the same prompt
+    messages: list[dict[str, Any]]  # the chat
+    chat_template: dict[str, Any] = field(default_factory=dict)  # further arguments of the chat template
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One response.
+    """One response."""
 
-    Attributes:
-        text: what is graded, without special tokens.
-        tokens: number of generated tokens, with the reasoning and the end-of-sequence token.
-        truncated: whether the token limit cut the response off.
-        reasoning_tokens: number of tokens of the reasoning; None if the engine does not know it.
-        prompt_tokens: number of tokens of the prompt; None if the engine does not know it.
-    """
-
-    text: str
-    tokens: int
-    truncated: bool
-    reasoning_tokens: int | None = None
-    prompt_tokens: int | None = None
+    text: str  # what is graded, without special tokens
+    tokens: int  # number of generated tokens, with the reasoning and the end-of-sequence token
+    truncated: bool  # whether the token limit cut the response off
+    reasoning_tokens: int | None = None  # number of tokens of the reasoning; None if the engine does not know it
+    prompt_tokens: int | None = None  # number of tokens of the prompt; None if the engine does not know it
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Answers requests: a model in this process, or a server.
+    """Answers requests: a model in this process, or a server."""
 
-    Attributes:
-        model: the model's name or path, for results.
-        facts: further entries for a result (device, dtype, server, versions).
-        answer: returns a response to every request, in order.
-    """
-
-    model: str
-    facts: dict[str, Any]
-    answer: Callable[[Sequence[Request], Sampling], list[Answer]]
+    model: str  # the model's name or path, for results
+    facts: dict[str, Any]  # further entries for a result (device, dtype, server, versions)
+    answer: Callable[[Sequence[Request], Sampling], list[Answer]]  # returns a response to every request, in order

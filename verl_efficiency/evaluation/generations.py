@@ -50,39 +50,22 @@ CHECKING = re.compile(
 
 @dataclass(frozen=True)
 class Generations:
-    """The responses of one file. A column that the file cannot give is ``None``.
+    """The responses of one file. A column that the file cannot give is ``None``."""
 
-    Attributes:
-        label: the name in reports.
-        problem_N: int64, number of the problem.
-        keys_P: a digest of each problem's text, so that problems of two files can be matched.
-        correct_N: float64 in [0, 1].
-        tokens_N: int64, tokens of the response.
-        columns: the column that was read for each role.
-        prompt_tokens_N: int64, tokens of the prompt.
-        truncated_N: bool, whether the response was cut off.
-        difficulty_N: float64.
-        repeated_N: float64 in [0, 1), share of the n-grams of 20 words or signs that repeat an earlier one.
-        hedging_N: int64, words of doubt ("wait", "maybe", …).
-        checking_N: int64, announcements of a check ("let me verify", …).
-        vote_N: int64, number of the response's answer, the same for equal answers; −1 for no answer.
-        weight_N: float64, a verifier's score.
-    """
-
-    label: str
-    problem_N: np.ndarray
-    keys_P: tuple[bytes, ...]
-    correct_N: np.ndarray
-    tokens_N: np.ndarray
-    columns: dict[str, str]
-    prompt_tokens_N: np.ndarray | None = None
-    truncated_N: np.ndarray | None = None
-    difficulty_N: np.ndarray | None = None
-    repeated_N: np.ndarray | None = None
-    hedging_N: np.ndarray | None = None
-    checking_N: np.ndarray | None = None
-    vote_N: np.ndarray | None = None
-    weight_N: np.ndarray | None = None
+    label: str  # the name in reports
+    problem_N: np.ndarray  # int64, number of the problem
+    keys_P: tuple[bytes, ...]  # a digest of each problem's text, so that problems of two files can be matched
+    correct_N: np.ndarray  # float64 in [0, 1]
+    tokens_N: np.ndarray  # int64, tokens of the response
+    columns: dict[str, str]  # the column that was read for each role
+    prompt_tokens_N: np.ndarray | None = None  # int64, tokens of the prompt
+    truncated_N: np.ndarray | None = None  # bool, whether the response was cut off
+    difficulty_N: np.ndarray | None = None  # float64
+    repeated_N: np.ndarray | None = None  # float64 in [0, 1), share of n-grams of 20 words that repeat an earlier one
+    hedging_N: np.ndarray | None = None  # int64, words of doubt ("wait", "maybe", …)
+    checking_N: np.ndarray | None = None  # int64, announcements of a check ("let me verify", …)
+    vote_N: np.ndarray | None = None  # int64, equal for equal answers; −1 for a response without an answer
+    weight_N: np.ndarray | None = None  # float64, a verifier's score
 
 
 def read_generations(

@@ -27,27 +27,16 @@ COUNTS_DIFFER = (
 
 @dataclass(frozen=True)
 class Server:
-    """Server address and request limits.
+    """Server address and request limits."""
 
-    Attributes:
-        url: the address of the API, with its ``/v1``.
-        model: the model's name on the server.
-        store: the file of responses.
-        concurrency: requests at a time, at least 1.
-        retries: further tries of a request that fails for a passing reason (429, 5xx, time-out, no connection).
-        timeout: seconds for one response, above 0.
-        api_key: sent to the server; most self-hosted servers ignore it.
-        tokenizer: a model whose tokenizer checks the server's token counts, and counts if the server gives no usage.
-    """
-
-    url: str
-    model: str
-    store: Path
-    concurrency: int = 32
-    retries: int = 4
-    timeout: float = 1800.0
-    api_key: str = "none"
-    tokenizer: str | None = None
+    url: str  # the address of the API, with its `/v1`
+    model: str  # the model's name on the server
+    store: Path  # the file of responses
+    concurrency: int = 32  # requests at a time, at least 1
+    retries: int = 4  # further tries of a request that fails for a passing reason (429, 5xx, time-out, no connection)
+    timeout: float = 1800.0  # seconds for one response, above 0
+    api_key: str = "none"  # sent to the server; most self-hosted servers ignore it
+    tokenizer: str | None = None  # its model's tokenizer checks the server's token counts, and counts without usage
 
     def __post_init__(self) -> None:
         is_url = self.url.startswith(("http://", "https://"))

@@ -33,19 +33,12 @@ QUANTILES = (0.25, 0.5, 0.75, 0.9)  # of the lengths: the caps by default
 
 @dataclass(frozen=True)
 class Samples:
-    """Some samples of one problem, in the order in which they were drawn.
+    """Some samples of one problem, in the order in which they were drawn."""
 
-    Attributes:
-        vote_K: int64, number of the answer, −1 for none.
-        correct_K: float64 in [0, 1].
-        tokens_K: float64.
-        weight_K: float64, 1 without a verifier.
-    """
-
-    vote_K: np.ndarray
-    correct_K: np.ndarray
-    tokens_K: np.ndarray
-    weight_K: np.ndarray
+    vote_K: np.ndarray  # int64, number of the answer, −1 for none
+    correct_K: np.ndarray  # float64 in [0, 1]
+    tokens_K: np.ndarray  # float64
+    weight_K: np.ndarray  # float64, 1 without a verifier
 
     def only(self, places: np.ndarray) -> "Samples":
         return Samples(self.vote_K[places], self.correct_K[places], self.tokens_K[places], self.weight_K[places])

@@ -13,37 +13,21 @@ MAX_STRATA = 12
 
 @dataclass(frozen=True)
 class Row:
-    """One graded response.
+    """One graded response."""
 
-    Args:
-        prompt: number of the row in the data.
-        key: names the content of that row; matches equal prompts, and the rows of two evaluations.
-        problems: number of problems in the prompt (1, or N of a pack).
-        acc: the share of them answered correctly, in [0, 1].
-        score: the reward.
-        tokens: length of the response with the end-of-sequence token.
-        truncated: whether the token limit cut the response off.
-        shortest_tokens: length of the shortest correct response, if known.
-        difficulty: the stratum, if known.
-        response: the text.
-        by_slot: for a pack, a ``1`` or ``0`` for each problem in the order of the prompt.
-        reasoning_tokens: the part of ``tokens`` that is reasoning, if known.
-        prompt_tokens: tokens of the prompt, if known.
-    """
-
-    prompt: int
-    key: str
-    problems: int
-    acc: float
-    score: float
-    tokens: int
-    truncated: bool
-    shortest_tokens: float | None
-    difficulty: float | str | None
-    response: str
-    by_slot: str | None = None
-    reasoning_tokens: int | None = None
-    prompt_tokens: int | None = None
+    prompt: int  # number of the row in the data
+    key: str  # names the content of that row; matches equal prompts, and the rows of two evaluations
+    problems: int  # number of problems in the prompt (1, or N of a pack)
+    acc: float  # the share of them answered correctly, in [0, 1]
+    score: float  # the reward
+    tokens: int  # length of the response with the end-of-sequence token
+    truncated: bool  # whether the token limit cut the response off
+    shortest_tokens: float | None  # length of the shortest correct response, if known
+    difficulty: float | str | None  # the stratum, if known
+    response: str  # the text
+    by_slot: str | None = None  # for a pack, a `1` or `0` for each problem in the order of the prompt
+    reasoning_tokens: int | None = None  # the part of `tokens` that is reasoning, if known
+    prompt_tokens: int | None = None  # tokens of the prompt, if known
 
 
 def ratio(above_P: np.ndarray, below_P: np.ndarray) -> tuple[float, float | None]:

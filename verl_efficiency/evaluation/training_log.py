@@ -15,18 +15,14 @@ NUMBER = re.compile(r"^([\w/@.+-]+):(?:np\.\w+\()?([-+.\deE]+)\)?$")
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """The log of one phase of training.
+    """The log of one phase of training: the file of verl's ``trainer.logger=[console,file]``, or saved console output.
 
-    Attributes:
-        label: the name in reports.
-        path: the file that verl's ``trainer.logger=[console,file]`` writes (``VERL_FILE_LOGGER_PATH``, or
-            ``$VERL_FILE_LOGGER_ROOT/<project>/<experiment>.jsonl``), or saved console output.
-        problems: number of problems in a prompt; lengths are divided by it.
+    verl writes the file to ``VERL_FILE_LOGGER_PATH``, or to ``$VERL_FILE_LOGGER_ROOT/<project>/<experiment>.jsonl``.
     """
 
-    label: str
+    label: str  # the name in reports
     path: Path
-    problems: int = 1
+    problems: int = 1  # number of problems in a prompt; lengths are divided by it
 
 
 def parse_training_log(text: str) -> TrainingLog:

@@ -114,8 +114,12 @@ def serve(connection: Connection, parent: int, nowhere: IO[str]) -> None:
             if os.getppid() != parent:  # a fork of the parent may hold the socket open
                 return
         request = json.loads(connection.recv_bytes())
-        status = judge_within(request["deadline"], request["answer"], request["gold"], nowhere)
-        connection.send_bytes(json.dumps({"status": status, "peak_mib": peak_mib()}).encode())
+        problem = None
+        try:
+            status = judge_within(request["deadline"], request["answer"], request["gold"], nowhere)
+        except Exception as error:  # noqa: BLE001 - one answer must not end the process; the parent logs it
+            status, problem = "unparsable", f"{type(error).__name__}: {error}"
+        connection.send_bytes(json.dumps({"status": status, "problem": problem, "peak_mib": peak_mib()}).encode())
 
 
 def peak_mib() -> float:

@@ -56,7 +56,7 @@ _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?
 _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")  # √3, √(x+1)
 _RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")  # the exponent of 10⁻³
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-_SIGNS = str.maketrans(  # signs of mathematics only; digits and letters of other scripts stay, and are no answer
+_SIGNS = str.maketrans(  # signs of mathematics only; digits of other scripts stay as they are
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
     | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx "}
@@ -98,7 +98,7 @@ def _known(name: re.Match[str]) -> str:
 
 
 def _cardinal(ordinal: re.Match[str]) -> str:
-    """12 for 12th; 12st, which is no ordinal, stays."""
+    """12 for 12th. 12st is not an ordinal and stays."""
     digits, suffix = ordinal[1], ordinal[4]
     right = "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
     return digits if suffix == right else ordinal[0]

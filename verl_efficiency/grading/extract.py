@@ -1,4 +1,4 @@
-r"""Find the final answer in a response: in its boxes, or behind a marker. Pure string work, in time linear in the text.
+r"""Find the final answer in a response: in its boxes, or after a marker. Pure string work, in time linear in the text.
 
 A box is ``\boxed{…}`` or ``\fbox{…}``. Models also write boxes without braces, as in ``$\boxed 2$`` and ``$\boxed\frac12$``.
 Such a box holds the number, letter, fraction, root, text or command that follows. TeX would box only the 4 of ``\boxed 42``,
@@ -134,7 +134,7 @@ def require_marker(marker: str | None, setting: str = "marker") -> None:
         SettingsError: the marker is blank.
     """
     named = marker is None or bool(marker.partition("…")[0].strip())
-    require(named, setting, marker, "a text, or null for \\boxed{…}; a … in it stands behind a text")
+    require(named, setting, marker, "a text, or null for \\boxed{…}; a … needs a text before it")
 
 
 def _marked(text: str, opening: str, closing: str) -> str | None:

@@ -104,7 +104,7 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     """Steps 1 to 5: the verdict, or the answer and the reference as the child process has to compare them."""
     started = time.perf_counter()
     if not isinstance(gold, str) or not gold.strip():
-        raise ValueError(f"gold: the reference answer must be a string with something in it, got {gold!r}")
+        raise ValueError(f"gold: the reference answer must be a string that is not blank, got {gold!r}")
     require(deadline > 0, "deadline", deadline, "above 0 seconds")
     if not isinstance(answer, str | None):
         raise ValueError(f"answer: must be a string, or None for no answer, got {answer!r} ({type(answer).__name__})")

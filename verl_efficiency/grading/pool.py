@@ -21,9 +21,8 @@ from verl_efficiency.settings import require
 
 logger = logging.getLogger(__name__)
 
-# Seconds between a worker's own deadline and the moment its parent kills it.
-GRACE = 0.25
-START_SECONDS = 120
+GRACE = 0.25  # seconds after a worker's own deadline until its parent kills it
+START_SECONDS = 120  # within which a worker must be ready
 # The child gets the import path of this process, so a file in the working directory cannot shadow a module.
 _START = (
     "import sys; sys.path[:] = sys.argv[2].splitlines(); "
@@ -148,13 +147,15 @@ class Pool:
                 healthy = reply["peak_mib"] <= self.settings.retire_mib
         finally:  # also after an interrupt: otherwise the next answer would get this answer's verdict
             self.give_back(worker, healthy)
+        if reply and reply["problem"]:
+            logger.warning("grading: %r against %r is unparsable: %s", answer, gold, reply["problem"])
         return reply["status"] if reply else "timed_out", time.perf_counter() - started
 
     def take(self) -> Worker:
         if self.failure:
             raise self.failure
         if self.closed:
-            raise GradingError("grading: the pool was shut down while this answer was being graded; grade it again.")
+            raise GradingError("grading: the pool was shut down while it graded this answer; grade it again.")
         try:
             return self.idle.pop()
         except IndexError:  # every running worker is busy

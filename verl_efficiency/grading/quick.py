@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-MAX_CHARS = 500  # of an answer; in a longer one, only the same text, a number or a row of boxes is recognised
+MAX_CHARS = 500  # of an answer or a reference; a longer one is equal only to the same text
 
 # LaTeX that prints a blank: "\,", "~", "\quad". Used inside other patterns.
 SPACE = r"\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])"
@@ -22,7 +22,7 @@ SPACE = r"\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])"
 PRINT = r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)"
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
-_COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")  # "\displaystyle" holds no content of its own
+_COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")  # "\displaystyle" has no content
 _CONTENT = re.compile(r"[0-9A-Za-z]")
 _IN_BASE = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")  # 1f_{16}
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")  # the "\left" of "\left(3, 4\right)"
@@ -66,7 +66,7 @@ def some(verdicts: Collection[bool | None]) -> bool | None:
 def same_elements(
     golds: Iterable[Any], answers: Iterable[Any], equal: Callable[[Any, Any], bool | None]
 ) -> bool | None:
-    """Whether every reference has an answer of its own, in any order; ``None`` where ``equal`` leaves it open."""
+    """Whether references and answers are equal in pairs, in any order; ``None`` where ``equal`` does not decide."""
     left = list(answers)
     for gold in golds:
         verdicts = [equal(gold, other) for other in left]
@@ -241,7 +241,7 @@ _FONTS = re.compile(
     r"\\(?:boldsymbol|bm|mathsf|textsf|mathtt|texttt|mathit|emph|underline)\s*\{([^{}]*)\}|\*\*|`"
 )  # **C**
 
-# A text that continues what the letter began, so the letter is no label: "or (D)", "= 5".
+# A text that continues after the letter, which then is not a label: "or (D)", "= 5".
 _GOES_ON = re.compile(
     r"[=*/^·,;&]|[+|](?:\s|$)|\\(?:cdot|times|div|cup|cap|in)(?![a-zA-Z])|\(?\s*(?:and|or|nor|but)\b|not\W*$",
     re.IGNORECASE,

@@ -97,7 +97,7 @@ class Part:
         number: the value times the scale, where the value is a plain number.
         scale: what words multiply the value by; a million for ``5 million``.
         units: the meanings of its unit; empty where it has none.
-        tops: the same without ``per …``; empty where there is no ``per``.
+        tops: the same without ``per …``; empty without a ``per``.
         nouns, qualifiers, changers: the other words, see :mod:`verl_efficiency.grading.words`.
         condition: what follows ``if``, ``for``, …, without blanks and fillers.
         label: the words before the value.
@@ -397,36 +397,36 @@ def _described(value: str, currency: str, words: list[Token], condition: str, gu
         scale = scale_of(lower)
         guess = [] if in_text or len(word) > 4 else [word]
         if kind == "power":
-            said.raise_last(int(re.sub(r"[^0-9-]", "", word)))
+            said.raise_last(int(re.sub(r"[^0-9-]", "", word)))  # cm^2
         elif word == "'" and rest and rest[0][1] == "'":
-            raise _Opaque
+            raise _Opaque  # 5''
         elif kind == "times" or word in ("-", '"', ":"):
-            continue
+            continue  # kg·m, ten-dollar bills
         elif rest and (word == "/" or lower == "per" or (lower in PER and (said.factors or said.nouns))):
-            said.sign = -1
+            said.sign = -1  # m/s, meters per second, dollars a day
         elif said.after_degrees() and lower in ("degree", "degrees", "deg"):
-            continue  # 30^\\circ degrees
+            continue  # 30° degrees
         elif kind == "degree":
             said.add_unit("°", [])
         elif said.after_degrees() and (word in TEMPERATURES or lower in TEMPERATURES):
-            said.factors[-1] = (units_named(TEMPERATURES.get(word) or lower), 1)
+            said.factors[-1] = (units_named(TEMPERATURES.get(word) or lower), 1)  # 5°C
         elif said.after_degrees() and word in DIRECTIONS:
-            said.qualifiers.add(DIRECTIONS[word])
+            said.qualifiers.add(DIRECTIONS[word])  # 30° N
         elif currency and position == 0 and word in SCALES_OF_MONEY:
-            said.scale *= SCALES_OF_MONEY[word]
+            said.scale *= SCALES_OF_MONEY[word]  # $5k
         elif scale is not None:
-            said.scale *= scale
+            said.scale *= scale  # 5 million
         elif lower in ("percent", "percentage", "pct"):
             said.percent = True
         elif lower in POWERS_BEFORE and rest and units_named(rest[0][1]):
-            said.power = POWERS_BEFORE[lower]
+            said.power = POWERS_BEFORE[lower]  # square meters
         elif lower in POWERS_AFTER and said.factors:
-            said.raise_last(POWERS_AFTER[lower])
+            said.raise_last(POWERS_AFTER[lower])  # meters squared
         elif sense is not None:
-            said.qualifiers.add(sense)
+            said.qualifiers.add(sense)  # 7:30 p.m.
             guesses += [] if CLOCK.fullmatch(value) or len(lower) > 2 else guess
         elif changes(lower, [one for _, one, *_ in rest]):
-            said.changers.add(lower)
+            said.changers.add(lower)  # 5 or six
         elif said.add_unit(word, rest):
             guesses += [] if word in _NEED_NO_SPACE or len(word) > 3 else guess
         elif lower in FILLERS:

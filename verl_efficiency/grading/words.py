@@ -189,7 +189,7 @@ CHANGERS = _NUMBER_WORDS | _words(
     "most than except without minus plus squared cubed factorial infinity undefined unknown answer answers isn't aren't to "
     "between under over negative imaginary twice thrice doubled tripled halved pair pairs gross reciprocal repeating"
 )
-# Names of functions and constants, which are no units and no nouns: "5 pi".
+# Names of functions and constants, which are neither units nor nouns: "5 pi".
 MATHEMATICS = _words(
     "pi sqrt root sin cos tan cot csc arcsin arccos arctan sinh cosh tanh log ln lg exp gcd lcm max mod modulo det choose "
     "lim arg dim ker sup div rem abs sgn iff cis"

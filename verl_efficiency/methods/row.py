@@ -123,4 +123,4 @@ class Reward(Method):
         return f"verl_efficiency.rewards.{self.name}"
 
     def settings_class(self) -> type[Any]:
-        return self.function().settings_class  # type: ignore[attr-defined]  # from the decorator in rewards/base.py
+        return self.function().settings  # type: ignore[attr-defined]  # from the decorator in rewards/base.py

@@ -1,1 +1,1 @@
-"""OpenRLHF: the launcher, and the classes that it puts in the place of the stock ones."""
+"""OpenRLHF: the launcher, and the subclasses with which it replaces stock classes."""

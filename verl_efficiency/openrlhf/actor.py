@@ -1,6 +1,6 @@
-"""The loss and the trainer of the actor: OpenRLHF's own, plus the term of self-distillation where a method has one.
+"""The loss and the trainer of the actor: OpenRLHF's own, plus the distillation term of methods with a self-teacher.
 
-For subclasses of yours: derive them from these instead of ``PolicyLoss`` and ``ActorPPOTrainer``.
+Derive your own subclasses from these instead of ``PolicyLoss`` and ``ActorPPOTrainer``.
 """
 
 from typing import Any
@@ -10,25 +10,26 @@ from openrlhf.models import PolicyLoss, aggregate_loss
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 from torch import Tensor
 
+from verl_efficiency.adapter.teacher import token_weights
 from verl_efficiency.methods.distillation import chunked_divergence
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.openrlhf.options import teaches
 from verl_efficiency.openrlhf.self_teacher import DISTIL
 
-# Instead of 0 tokens, by which OpenRLHF divides where every rollout of a micro-batch or a step is skipped.
+# In place of 0 tokens: OpenRLHF divides by their number, also where every rollout of a micro-batch or step is skipped.
 NEARLY_0 = 1e-6
 
 
 class EfficiencyPolicyLoss(PolicyLoss):
     """OpenRLHF's policy loss, plus ``Σ w · min(π/π_old, is_clip) · D`` over the same number of tokens.
 
-    D is the divergence of :mod:`verl_efficiency.methods.distillation` at the tokens that a teacher has scored. Their rollouts
-    have advantage 0 in the stock loss, the others no teacher here.
+    D is the divergence of :mod:`verl_efficiency.methods.distillation` at the tokens that the teacher scored. The rollouts of
+    these tokens have advantage 0 in the stock loss.
 
     Attributes:
         settings: of the self-teacher, or None.
         targets: of the current micro-batch, one tensor per rollout, see :mod:`verl_efficiency.openrlhf.self_teacher`.
-        logits: (b, T, V) of the current micro-batch, divided by the temperature.
+        logits: of the current micro-batch, (b, T, V), divided by the temperature.
         distil_loss: the term, for the metrics.
     """
 
@@ -41,7 +42,7 @@ class EfficiencyPolicyLoss(PolicyLoss):
         self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, action_mask: Any = None, **stock: Any
     ) -> tuple:
         loss, *rest = super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **stock)
-        if action_mask is not None and not action_mask.any():  # all skipped: their means are 0 / 0
+        if action_mask is not None and not action_mask.any():  # all skipped: these means are 0 / 0
             rest = [None if value is None else value.nan_to_num() for value in rest]
         if self.targets is None:
             return loss, *rest
@@ -59,9 +60,7 @@ class EfficiencyPolicyLoss(PolicyLoss):
         places = (action_mask.bool() & routed_b[:, None]).nonzero(as_tuple=True)
         target_N = torch.cat(self.targets).to(log_probs.device)
         if len(places[0]) != len(target_N):
-            raise RuntimeError(
-                f"{len(target_N)} distilled tokens for {len(places[0])} of the rollouts of a micro-batch"
-            )
+            raise RuntimeError(f"{len(target_N)} targets for {len(places[0])} distilled tokens of a micro-batch")
         if len(target_N) == 0:
             return log_probs * 0.0
         if self.logits is None:
@@ -80,14 +79,12 @@ class EfficiencyPolicyLoss(PolicyLoss):
             add_tail=self.settings.distillation_add_tail,
             chunk_tokens=self.settings.chunk_tokens,
         )[1]
-        if self.settings.is_clip is not None:
-            ratio_N = (log_probs - old_log_probs).detach()[places].exp()
-            weights_N = weights_N * ratio_N.clamp(max=self.settings.is_clip)
+        weights_N = token_weights(weights_N, log_probs[places], old_log_probs[places], self.settings)
         return torch.zeros_like(log_probs).index_put(places, weights_N * divergence_N)
 
 
 class EfficiencyActorTrainer(ActorPPOTrainer):
-    """OpenRLHF's trainer of the actor, which hands the loss what the teacher said and the student's logits."""
+    """OpenRLHF's trainer of the actor, which hands the loss the teacher's targets and the student's logits."""
 
     actor_loss_fn: EfficiencyPolicyLoss
 

@@ -1,25 +1,23 @@
-"""The rollouts of a step as our methods want them, and the way back into OpenRLHF's experiences.
+"""The rollouts of a step out of OpenRLHF's experiences, and values for their tokens back into them.
 
-OpenRLHF cuts a step into micro-batches (``Experience``), whose masks (E, A) are over the prompt and the response, shifted by
-one. Here are all rollouts of the step, in the order in which they were generated, and their masks (B, L) from the first token
-of the response on, as verl has them. Rollout k belongs to group k // n.
+OpenRLHF cuts a step into micro-batches (``Experience``). Their masks (E, A) are over prompt and response, shifted by one. A
+:class:`Batch` has all rollouts of the step in the order of generation, and masks (B, L) that begin at the first token of the
+response, as in verl. Rollout k belongs to group k // n.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from verl_efficiency.data.columns import column
+from verl_efficiency.adapter.rollouts import PROMPT_IDS, RAW_PROMPT, Step, complete, count_thinking
+from verl_efficiency.data.columns import Row
 from verl_efficiency.data.openrlhf import read_label
-from verl_efficiency.grading import opens_thinking
-from verl_efficiency.methods.cost import LOOK_BACK, count_tool_tokens, count_turns, priced, thinking_counter
-from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.routing.variance_routing import StoredResponses
+from verl_efficiency.openrlhf.options import ROOT
 from verl_efficiency.settings import MethodSettings
 
 
@@ -28,27 +26,29 @@ class Batch:
     """All rollouts of a step.
 
     Attributes:
-        place_B: where each rollout is among the rows of all experiences, one after the other.
-        mask_BL: the response tokens that the policy wrote (not those of tools), from the first one on.
-        scores_B: float32, the reward of each rollout.
-        prompts_B: the prompt of each rollout, as text.
-        labels_B: its label.
-        prompt_tokens_B: the token ids of each prompt.
-        tokens_B: the token ids of each response, those of tools included.
+        place_B: int64, the place of each rollout among the rows of all experiences, one after the other.
+        mask_BL: 1 for the response tokens that the policy wrote (not for those of tools), from the first response token on.
+        scores_B: float32, rewards.
+        texts_B: prompts as text.
+        labels_B: labels of the data set.
+        prompts_B: prompts as token ids.
+        tokens_B: responses as token ids, those of tools included.
         group_size: rollouts per prompt, n.
+        tokenizer: needed only to count thinking tokens.
     """
 
     place_B: Tensor
     mask_BL: Tensor
     scores_B: Tensor
-    prompts_B: tuple[str, ...]
+    texts_B: tuple[str, ...]
     labels_B: tuple[str, ...]
-    prompt_tokens_B: tuple[Tensor, ...]
+    prompts_B: tuple[Tensor, ...]
     tokens_B: tuple[Tensor, ...]
     group_size: int
+    tokenizer: Any = None
 
     @classmethod
-    def of(cls, experiences: Sequence[Any], group_size: int) -> "Batch":
+    def of(cls, experiences: Sequence[Any], group_size: int, tokenizer: Any = None) -> "Batch":
         """Collect the rollouts of ``experiences``.
 
         Raises:
@@ -65,15 +65,17 @@ class Batch:
                 prompts.append(ids[: first + 1])  # masks are shifted by one
                 tokens.append(ids[first + 1 : last + 1])
 
-        def in_order(name: str) -> tuple:
-            rows = [value for experience in experiences for value in getattr(experience, name)]
-            return tuple(rows[place] for place in place_B.tolist())
+        def in_order(rows: Iterable[Any]) -> tuple:
+            listed = list(rows)
+            return tuple(listed[place] for place in place_B.tolist())
 
-        prompts_B = in_order("prompts")
+        texts_B = in_order(text for experience in experiences for text in experience.prompts)
         if len(index) % group_size:
-            raise ValueError(f"{len(index)} rollouts are no whole groups of rollout.n_samples_per_prompt={group_size}")
+            raise ValueError(
+                f"{len(index)} rollouts do not make whole groups of rollout.n_samples_per_prompt={group_size}"
+            )
         for start in range(0, len(index), group_size):
-            if len(set(prompts_B[start : start + group_size])) > 1:
+            if len(set(texts_B[start : start + group_size])) > 1:
                 raise ValueError(
                     f"the rollouts {start} to {start + group_size - 1} are a group, but of several prompts"
                 )
@@ -81,79 +83,44 @@ class Batch:
             place_B=place_B,
             mask_BL=_aligned([experience.action_mask for experience in experiences], experiences)[place_B],
             scores_B=torch.cat([experience.rewards for experience in experiences])[place_B],
-            prompts_B=prompts_B,
-            labels_B=in_order("labels"),
-            prompt_tokens_B=tuple(prompts[place] for place in place_B.tolist()),
-            tokens_B=tuple(tokens[place] for place in place_B.tolist()),
+            texts_B=texts_B,
+            labels_B=in_order(label for experience in experiences for label in experience.labels),
+            prompts_B=in_order(prompts),
+            tokens_B=in_order(tokens),
             group_size=group_size,
+            tokenizer=tokenizer,
         )
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The row of the data set behind each group, from its label."""
-        return [read_label(self.labels_B[first]) for first in range(0, len(self.labels_B), self.group_size)]
+    def rollouts(self, settings: MethodSettings, state: Any = None) -> Rollouts:
+        """The input of a method.
 
-    def rollouts(self, settings: MethodSettings, state: Any = None, tokenizer: Any = None) -> Rollouts:
-        """The input of a method, with what it asks of the data set (in the labels).
-
-        ``tokenizer`` is needed only where the method counts thinking tokens.
-
-        A group is named by its place and its tokens: methods that draw by the name draw again in every step, and the same again
-        in a repeated run.
+        A group is named by its place and its tokens. Methods that draw by the name therefore draw differently in every step,
+        and the same in a repeated run.
 
         Raises:
             SettingsError: the labels lack a column that the method reads.
         """
         names_B = []
-        for start in range(0, len(self.prompts_B), self.group_size):
-            text = self.prompts_B[start] + "".join(
-                str(ids.tolist()) for ids in self.tokens_B[start : start + self.group_size]
-            )
-            names_B += [f"{start}/{hashlib.blake2b(text.encode(), digest_size=8).hexdigest()}"] * self.group_size
+        for start in range(0, len(self.texts_B), self.group_size):
+            tokens = "".join(str(ids.tolist()) for ids in self.tokens_B[start : start + self.group_size])
+            digest = hashlib.blake2b((self.texts_B[start] + tokens).encode(), digest_size=8).hexdigest()
+            names_B += [f"{start}/{digest}"] * self.group_size
         rollouts = Rollouts.build(
             self.scores_B, self.mask_BL.sum(-1), names_B, correct_threshold=settings.correct_threshold
         )
-        if settings.reads_responses:
-            rollouts = replace(rollouts, responses_B=self.tokens_B)
-        added = self._columns(settings, state) | self._counts(settings, tokenizer)
-        return priced(replace(rollouts, **added), settings)
-
-    def _counts(self, settings: MethodSettings, tokenizer: Any) -> dict[str, Tensor]:
-        """The counts of ``settings.parts``."""
-        counts: dict[str, Tensor] = {}
-        if "turns" in settings.parts:
-            counts["turns_B"] = count_turns(self.mask_BL)
-        if "context" in settings.parts:
-            counts["context_B"] = torch.tensor([*map(len, self.prompt_tokens_B)]) + count_tool_tokens(self.mask_BL)
+        thinking_B = None
         if "thinking" in settings.parts:
-            ends = [tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in self.prompt_tokens_B]
             masks = [mask[: len(ids)] for mask, ids in zip(self.mask_BL, self.tokens_B, strict=True)]
-            opened = [opens_thinking(end) for end in ends]
-            counts["thinking_B"] = thinking_counter(tokenizer).count(self.tokens_B, masks, opened)
-        return counts
+            thinking_B = count_thinking(self.tokenizer, self.prompts_B, self.tokens_B, masks)
+        step = Step(ROOT, self._rows, self.mask_BL, responses_B=self.tokens_B, thinking_B=thinking_B)
+        return complete(rollouts, settings, state, step)
 
-    def _columns(self, settings: MethodSettings, state: Any) -> dict[str, Any]:
-        rows_G = self.rows()
-        added: dict[str, Any] = {}
-        if "difficulty" in settings.columns:
-            values = [float(value) for value in column(rows_G, settings.columns["difficulty"], "difficulty_column")]
-            added["difficulty_G"] = torch.tensor(values, dtype=torch.float64)
-        if "prompt" in settings.columns:
-            names = [str(value) for value in column(rows_G, settings.columns["prompt"], "prompt_column")]
-            added["prompt_ids_G"] = tuple(names)
-        elif settings.names_prompts:
-            added["prompt_ids_G"] = tuple(prompt_name(prompt) for prompt in self.prompts_B[:: self.group_size])
-        if "reference" in settings.columns:
-            path = settings.columns["reference"]
-            added["references_G"] = tuple(_value(row, path) or None for row in rows_G)
-        if isinstance(state, StoredResponses) and settings.names_prompts:
-            known = added.get("references_G", (None,) * len(rows_G))
-            added["references_G"] = state.completed(known, added["prompt_ids_G"])
-        return added
-
-    def token_advantages(self, outcome: Outcome) -> Tensor:
-        """(B, L) float32: each rollout's advantage on its response tokens, times their weights if it has any, 0 elsewhere."""
-        weights_BL = self.mask_BL.float() if outcome.token_weights is None else outcome.token_weights(self.mask_BL)
-        return weights_BL * outcome.advantages_B.float()[:, None]
+    def _rows(self, _rollouts: Rollouts, _paths: Sequence[str]) -> list[Row | None]:
+        """The row of the data set behind each group, from its label."""
+        return [
+            {**read_label(self.labels_B[row]), RAW_PROMPT: self.texts_B[row], PROMPT_IDS: self.prompts_B[row]}
+            for row in range(0, len(self.labels_B), self.group_size)
+        ]
 
     def gather(self, values: Sequence[Tensor], experiences: Sequence[Any]) -> Tensor:
         """(B, L): values of the response tokens, from one (E, A) tensor per experience."""
@@ -175,11 +142,6 @@ class Batch:
         return scattered
 
 
-def prompt_name(prompt: str) -> str:
-    """A name of a prompt that is the same in every epoch and process."""
-    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
-
-
 def _first_token(mask_EA: Tensor) -> Tensor:
     return mask_EA.long().argmax(1)
 
@@ -193,9 +155,3 @@ def _aligned(values: Sequence[Tensor], experiences: Sequence[Any]) -> Tensor:
         parts.append(values_EA.gather(1, column_EA.clamp_max(width - 1)) * (column_EA < width))
     longest = max(part.shape[1] for part in parts)
     return torch.cat([torch.nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts])
-
-
-def _value(row: Any, path: str) -> Any:
-    for key in path.split("."):
-        row = row.get(key) if isinstance(row, Mapping) else None
-    return row

@@ -1,10 +1,9 @@
-"""The experience maker: OpenRLHF's own, whose advantages are those of one of our methods.
+"""The experience maker: OpenRLHF's own, with the advantages of one of our methods.
 
-For a subclass of yours: derive it from :class:`EfficiencyExperienceMaker` instead of ``RemoteExperienceMaker``. It reads
+Derive your own subclass from :class:`EfficiencyExperienceMaker` instead of ``RemoteExperienceMaker``. It reads
 ``strategy.args.efficiency`` (:class:`verl_efficiency.openrlhf.options.Options`), which the launcher puts there.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,9 @@ from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
 from torch import Tensor
 
+from verl_efficiency.adapter import state
+from verl_efficiency.adapter.metrics import console_line
+from verl_efficiency.adapter.rollouts import spread
 from verl_efficiency.openrlhf.batch import Batch
 from verl_efficiency.openrlhf.options import teaches
 from verl_efficiency.openrlhf.self_teacher import SelfTeacher
@@ -23,8 +25,9 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
     """See the module.
 
     Attributes:
-        method: row of the catalog, or None: the advantages stay OpenRLHF's.
-        method_state: what the method carries from step to step, or None.
+        method: row of the catalog; None leaves the advantages to OpenRLHF.
+        method_settings: its settings, or None.
+        method_state: what it carries from step to step, or None.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,19 +37,18 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         self.method_state = self.method.new_state() if self.method else None
 
     def dump_state(self) -> dict[str, Any]:
-        """The method's state as plain data, for a checkpoint; empty where there is none."""
-        if self.method is None or self.method_state is None:
-            return {}
-        return {"method": self.method.name, "values": dataclasses.asdict(self.method_state)}
+        """The method's state by its name, as plain data for a checkpoint; empty where the method has none."""
+        return state.dump({self.method.name: self.method_state}) if self.method else {}
 
     def load_state(self, saved: dict[str, Any] | None) -> None:
-        """Go on from :meth:`dump_state`; a state of another method, or none, is left, and said."""
+        """Go on from :meth:`dump_state`; where ``saved`` has no state of this method, say so and start again."""
         if self.method is None or self.method_state is None:
             return
-        if not saved or saved["method"] != self.method.name:
-            print(f"[{self.method.name}] the checkpoint holds no state of this method: it starts again", flush=True)
-            return
-        self.method_state = self.method.restored_state(saved["values"])
+        name = self.method.name
+        if saved and name in saved:
+            self.method_state = state.restore({name: saved[name]})[name]
+        else:
+            print(f"[{name}] the checkpoint holds no state of this method: it starts again", flush=True)
 
     @torch.no_grad()
     def make_experience_batch(self, rollout_samples: list[Experience]) -> list[Experience]:
@@ -61,18 +63,18 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
                 experience.info |= log_prob_gaps(experience)
         if self.method is None:
             return experiences
-        batch = Batch.of(experiences, self.args.rollout.n_samples_per_prompt)
-        rollouts = batch.rollouts(self.method_settings, self.method_state, self.tokenizer)
+        batch = Batch.of(experiences, self.args.rollout.n_samples_per_prompt, self.tokenizer)
+        rollouts = batch.rollouts(self.method_settings, self.method_state)
         outcome = self.method.function()(rollouts, self.method_settings, self.method_state)
-        advantages_BL, metrics = batch.token_advantages(outcome), dict(outcome.metrics)
+        advantages_BL, metrics = spread(outcome, batch.mask_BL), dict(outcome.metrics)
         if teaches(self.args.efficiency):
-            metrics |= SelfTeacher(self).teach(batch, rollouts, advantages_BL, experiences)
-        print(f"[{self.method.name}] " + " ".join(f"{k}={v:.4g}" for k, v in metrics.items()), flush=True)
+            metrics |= SelfTeacher(self, batch, experiences, advantages_BL).teach(rollouts)
+        print(console_line(self.method.name, metrics), flush=True)
         advantages = batch.scatter(advantages_BL, experiences)
         for experience, advantages_EA in zip(experiences, advantages, strict=True):
             experience.advantages = experience.returns = advantages_EA
             tokens_E = experience.action_mask.sum(1).clamp_min(1)
-            experience.info["return"] = advantages_EA.sum(1) / tokens_E  # the stock one was not trained on
+            experience.info["return"] = advantages_EA.sum(1) / tokens_E  # in place of the stock one, which nothing uses
             for name, value in metrics.items():
                 experience.info[f"efficiency/{name}"] = torch.full((len(advantages_EA),), float(value))
         return experiences
@@ -84,7 +86,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
 
 
 def require_rewards(samples: Sequence[Any], source: Any) -> None:
-    """Refuse rollouts without a reward where a reward function was to give one.
+    """Refuse rollouts without a reward where a reward function should have given one.
 
     OpenRLHF swallows what a reward function of ``--reward.remote_url`` raises, and fails later with another message.
 
@@ -96,15 +98,15 @@ def require_rewards(samples: Sequence[Any], source: Any) -> None:
         raise RuntimeError(
             f"the reward ({source}) gave nothing for {len(missing)} of {len(samples)} rollouts, the first to the prompt "
             f"{missing[0].prompts[0]!r} with the label {missing[0].labels[0]!r}. OpenRLHF logs what a reward function raises "
-            'as "Failed to fetch reward" in the actor RolloutRayActor, and goes on; a reward made with '
-            "verl_efficiency.openrlhf.reward stops the run there, and says why"
+            'as "Failed to fetch reward" in the actor RolloutRayActor, and goes on. A reward made with '
+            "verl_efficiency.openrlhf.reward stops the run at once, and says why"
         )
 
 
 def log_prob_gaps(experience: Experience) -> dict[str, Tensor]:
-    """Mean distance of the log-probabilities in vLLM and in the trainer, (E,): of the first token, and of the others.
+    """How far log-probabilities in vLLM and in the trainer differ, (E,): at the first token, and on average at the others.
 
-    vLLM may mask the end of sequence on the first token (``min_tokens=1``), which widens the gap there, and only there.
+    vLLM may forbid the end of sequence as the first token (``min_tokens=1``), which widens the gap at that token only.
     """
     mask_EA = experience.action_mask.float()
     gap_EA = (experience.rollout_log_probs - experience.action_log_probs.float()).abs() * mask_EA

@@ -1,9 +1,8 @@
 """The Ray actors: OpenRLHF's own, which build our experience maker, actor trainer and loss instead of the stock ones.
 
-Ray sends an actor's class to its process by value, unless the class says that it has been prepared for that already; and copies
-of OpenRLHF's methods cannot call ``super()`` (``TrainingActor.broadcast_to_vllm`` would die of it). So a subclass is made of
-``modified_class``, the class that Ray has prepared, and travels by reference. This is Ray's inside, hence the check of its
-version at start-up.
+Ray copies an actor's class to the actor's process, and copies of OpenRLHF's methods cannot call ``super()``
+(``TrainingActor.broadcast_to_vllm`` would fail). A class that Ray has already prepared (``modified_class``) is sent by
+reference instead, so our subclasses derive from that. This is an internal of Ray, hence the check of Ray's version at start-up.
 """
 
 from pathlib import Path
@@ -34,7 +33,7 @@ class _WithOurMaker:
     """What both trainers share: our experience maker, and its state in the checkpoints.
 
     Attributes:
-        maker_class: the experience maker; a subclass of the trainer may name a subclass of it.
+        maker_class: the experience maker; your own subclass of the trainer may name your own subclass of it.
     """
 
     maker_class: type[EfficiencyExperienceMaker] = EfficiencyExperienceMaker
@@ -72,8 +71,8 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
     """The policy and its optimiser.
 
     Attributes:
-        trainer_class: the trainer of the actor; a subclass of the policy may name a subclass of it.
-        loss_class: the same of the loss.
+        trainer_class: the trainer of the actor; your own subclass of the policy may name your own subclass of it.
+        loss_class: the loss; likewise.
     """
 
     trainer_class: type[EfficiencyActorTrainer] = EfficiencyActorTrainer
@@ -85,7 +84,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         super().init_model_from_pretrained(*args, **kwargs)
         self.settings: Any = self.strategy.args.efficiency.build_settings()
         self.average: WeightAverage | None = None
-        self.steps: int = (self.checkpoint_states or {}).get("global_step", 0)  # one fit each
+        self.steps: int = (self.checkpoint_states or {}).get("global_step", 0)  # one call of fit per step
         if teaches(self.strategy.args.efficiency) and self.settings.teacher_regularization == "ema":
             self.average = self._start_average()
         names = [type(part).__name__ for part in (self, self.trainer, self.trainer.actor_loss_fn)]
@@ -95,7 +94,10 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
         folder = Path(self.strategy.args.ckpt.path) / "_actor"
         if self.checkpoint_states and not average.load(folder / (folder / "latest").read_text().strip()):
-            print("[verl-efficiency] the checkpoint holds no teacher: it starts again, as the actor is now", flush=True)
+            print(
+                "[verl-efficiency] the checkpoint holds no teacher: it starts again from the actor's weights",
+                flush=True,
+            )
         return average
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,7 +135,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         return list(zip(logps_NK.cpu().split(counts), entropy_N.cpu().split(counts), strict=True))
 
     def _logits(self, passage: Passage) -> tuple[Any, Any, list[int]]:
-        """Logits of all tokens, (b · T, V), the places among them that predict a masked token, (N,), how many per rollout."""
+        """Logits of all tokens, (b · T, V); which of them predict a masked token, (N,); how many these are per rollout."""
         device = torch.cuda.current_device()
         self.actor.eval()
         with torch.no_grad():

@@ -31,12 +31,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from verl_efficiency.adapter.rollouts import prompt_name
 from verl_efficiency.data.files import write_text
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.grading import opens_thinking, without_end_tokens
 from verl_efficiency.grading.extract import without_start_tokens
 from verl_efficiency.methods.catalog import REWARDS
-from verl_efficiency.openrlhf.batch import prompt_name
 from verl_efficiency.settings import SettingsError, unknown
 
 SHOWN = 300  # characters of a prompt in an error

@@ -1,8 +1,8 @@
 """The launcher: ``python -m verl_efficiency.openrlhf.train <our flags> <stock flags>``.
 
-OpenRLHF has no plugins. So its own command line is run, unchanged, in this process, after three names in its modules have been
-bound to our subclasses (:mod:`verl_efficiency.openrlhf.ray_classes`) and our settings have been put beside the stock ones, with
-which they travel to every Ray actor (``strategy.args.efficiency``). No file of OpenRLHF is changed.
+OpenRLHF has no plugins. The launcher therefore binds three names in OpenRLHF's modules to our subclasses
+(:mod:`verl_efficiency.openrlhf.ray_classes`), and then runs OpenRLHF's own command line in this process. Our settings travel to
+every Ray actor with the stock ones (``strategy.args.efficiency``). No file of OpenRLHF is changed.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None, **classes: type) -> None:
 
     Args:
         arguments: the command line; None: that of the process.
-        classes: actors of yours, see :func:`verl_efficiency.openrlhf.ray_classes.install`.
+        classes: your own actors, see :func:`verl_efficiency.openrlhf.ray_classes.install`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, **classes: type) -> None:
 
 
 def launch(arguments: Sequence[str], **classes: type) -> None:
-    """Check, put our classes in place, and run the stock command line.
+    """Check the flags, install our classes, and run the stock command line.
 
     Raises:
         SettingsError: this run would not do what its flags say.
@@ -59,7 +59,7 @@ def launch(arguments: Sequence[str], **classes: type) -> None:
     original = config.hierarchize
 
     def hierarchize(parsed: Any) -> Any:
-        """The one place that sees all stock flags before anything is started (train_ppo_ray.py:628)."""
+        """The only call that sees all stock flags before anything starts (train_ppo_ray.py:628)."""
         args = original(parsed)
         problems = start_up.check(args, options)
         if problems:

@@ -5,41 +5,21 @@ r"""Rewards: functions that score one response at a time, in the form in which v
 ``(data_source, solution_str, ground_truth, extra_info=None, **settings)`` and returns a dict of numbers and texts, with the
 same keys for every sample: ``score`` is what training maximises, ``acc`` the plain correctness.
 
-**Add a reward.** Three places: its file, its row in :mod:`verl_efficiency.methods.catalog`, its tests. The file, say
-``rewards/brevity.py``, has a docstring (the formula, the paper, what is your choice, an example that runs), a settings class
-and one function that scores::
+**Add a reward** in three places: its file, its row in :mod:`verl_efficiency.methods.catalog`, its tests. ``stop_properly.py``
+is the shortest file to copy. It holds
 
-    @dataclass(frozen=True)
-    class BrevitySettings(AnswerSettings):
-        '''Settings of ``brevity``.
+* a docstring: the reward in one sentence, the formula, the paper, what is your choice, an example that runs;
+* a settings class, derived from :class:`~verl_efficiency.rewards.base.AnswerSettings` if the reward grades an answer. It checks
+  its values, and says in class variables what the start-up checks must know (``needs_cost``, ``ranks_wrong``, …) and which keys
+  the reward returns (``extras``). A setting ``<role>_column`` is the path of a column that the checks look for in the data;
+* a function ``(response, settings) -> dict`` under :func:`~verl_efficiency.rewards.base.reward`, named as the file.
+``response`` is
+  a :class:`~verl_efficiency.rewards.base.Response`: text, ground truth, tokens and columns of the row, each with a clear error
+  where it is missing. ``graded(response, settings)`` is what ``accuracy`` returns;
+* ``compute_score = <the function>``, for verl.
 
-        Args:
-            weight: score that a correct answer loses at the token limit, in [0, 1].
-        '''
-
-        needs_cost: ClassVar[bool] = True  # reads response.tokens or response.limit
-        extras: ClassVar[Mapping[str, float | str]] = {**AnswerSettings.extras, "share": 0.0}  # all that it returns
-
-        weight: float = 0.5
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            require(0 <= self.weight <= 1, "weight", self.weight, "in [0, 1]")
-
-
-    @reward(BrevitySettings)
-    def brevity(response: Response, settings: BrevitySettings) -> Result:
-        '''Returns what ``accuracy`` returns, with another ``score``; ``share``, tokens over the token limit.'''
-        share = response.tokens / response.limit
-        result = graded(response, settings)
-        return result | {"score": result["acc"] * (1 - settings.weight * share), "share": share}
-
-
-    compute_score = brevity
-
-:class:`~verl_efficiency.rewards.base.Response` has the text, the ground truth, the tokens and the row's columns, and raises a
-clear error where one is missing. A setting named ``<role>_column`` is the path of a column that the start-up checks look for.
-The class variables of :class:`~verl_efficiency.rewards.base.RewardSettings` say what else the checks must know.
+verl, OpenRLHF (``--efficiency.reward NAME``), ``composition``, the start-up checks, the command line, the docs and the tests of
+every reward (``tests/unit/rewards/test_every_reward.py``) follow from the row.
 """
 
 from verl_efficiency.methods.catalog import REWARDS

@@ -275,7 +275,7 @@ def reward(cls: type[S]) -> Callable[[Callable[[Response, S], Result]], Reward]:
 
         for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):  # not the signature, which is verl's
             setattr(call, attribute, getattr(score, attribute))
-        call.settings_class = cls  # type: ignore[attr-defined]
+        call.settings = cls  # type: ignore[attr-defined]  # the catalog reads it
         return call
 
     return decorate

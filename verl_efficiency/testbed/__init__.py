@@ -1,20 +1,20 @@
-"""Two reasoning tasks so small that token saving is learnt on two CPU cores in minutes.
+"""Two tiny reasoning tasks, on which a model learns to save tokens within minutes on two CPU cores.
 
-A model of 200,000 parameters writes its working and boxes a digit. Each task has a committed warm start in its folder.
+A model of 200,000 parameters writes its working and boxes a digit. The folder of a task holds a trained model to start from.
 
-``checks``: the model adds digits modulo 10, one written step after the other, and copies each step 0 to 3 times as a "check".
-The checks repair nothing, so more than half of what it writes is waste: it starts at about 2.2 times the tokens of the shortest
-correct trace (5 + 6 depth). The task shows that a method trains end to end; in which direction lengths and accuracy move, and
-how fast; whether the shortest length is reached; whether packs of N problems carry over to single ones. It cannot show a
-trade-off between length and accuracy, since no check ever helps, nor which of two methods is better once both sit on the floor.
+``checks``: the model adds digits modulo 10 in written steps, and copies each step 0 to 3 times as a "check". The checks fix
+nothing, so more than half of a response is waste: the model starts at about 2.2 times the tokens of the shortest correct trace
+(5 + 6 depth). The task shows whether a method trains end to end, how fast lengths and accuracy move and in which direction,
+whether the shortest length is reached, and whether training on packs of N problems shortens single ones. It shows no trade-off
+between length and accuracy, since no check ever helps, and it cannot rank two methods that both reach the shortest length.
 
-``notes``: the model adds six digits modulo 10. After each digit it may note the sum so far (7 tokens), or keep it in its head.
-It can keep sums of few digits in its head, and goes wrong with more; a level of difficulty is the number of digits that are not
-0. Here care pays: the shortest answers are wrong on hard problems, and the frontier (``notes/frontier.py``) says how accurate
-the best policy with the warm start's skill can be for a number of tokens. It shows the trade-off of a method, and whether it
-spends tokens where they are needed.
+``notes``: the model adds six digits modulo 10. After each digit it can note the sum so far (7 tokens), or keep it in its head.
+It keeps sums of few digits in its head, but makes errors with more. The level of difficulty is the number of digits that are
+not 0. Here care pays: the shortest answers to hard problems are wrong. The frontier (``notes/frontier.py``) is the highest
+accuracy for a number of tokens that a policy can reach with the skill of the starting model. The task shows the trade-off of a
+method, and whether it spends tokens on the problems that need them.
 
-Neither shows the size of a saving on a real model, nor anything about mathematics.
+Neither task shows how much a method saves on a real model, nor anything about mathematics.
 
 ``python -m verl_efficiency.testbed.prepare --task notes --out DIR`` writes the model and the data of a task.
 """

@@ -1,4 +1,4 @@
-"""How well does a model do on a task of the testbed? Accuracy and tokens at temperature 1, on held-out problems."""
+"""Accuracy and tokens of a model on a task of the testbed, at temperature 1 and on held-out problems."""
 
 import random
 from typing import Any, TypedDict
@@ -11,7 +11,7 @@ from verl_efficiency.testbed.tasks import Task
 
 
 class Score(TypedDict, total=False):
-    """``accuracy`` is a share of problems, ``tokens`` a mean over problems, ``times_shortest`` all tokens over all needed."""
+    """``accuracy`` and ``tokens`` are means over problems; ``times_shortest`` is tokens / tokens of the shortest responses."""
 
     samples: int
     accuracy: float
@@ -24,7 +24,7 @@ def evaluate(
 ) -> Score:
     """Sample one response to each of ``samples`` prompts of ``size`` problems of the test split.
 
-    ``times_shortest`` is there where the shortest response of the task is known.
+    ``times_shortest`` needs a task whose shortest response is known.
     """
     rng = random.Random(seed)
     drawn = [task.sample_pack(rng, size, "test") for _ in range(samples)]
@@ -34,7 +34,7 @@ def evaluate(
     )
     torch.manual_seed(seed)
     with torch.no_grad():
-        output_BL: Any = model.generate(  # type: ignore[misc]  # typed for a protocol that no model class of transformers meets
+        output_BL: Any = model.generate(  # type: ignore[misc]  # its annotation fits no model class
             **batch, do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=task.max_new_tokens * size
         )
     response_BL = output_BL[:, batch["input_ids"].shape[1] :]

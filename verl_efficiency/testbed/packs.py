@@ -1,4 +1,4 @@
-"""What both tasks share: how problems stand in a prompt, where the answers stand in a response, and which of them are right."""
+"""The form of prompts and responses in both tasks, and the count of right answers."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ class Problem(Protocol):
 
     @property
     def text(self) -> str:
-        """The problem as the user states it."""
+        """The problem in the prompt."""
 
     @property
     def answer(self) -> int:
@@ -22,22 +22,22 @@ class Problem(Protocol):
 
     @property
     def operands_by_label(self) -> list[str]:
-        """Each label with the digit behind it, in order: ``["c4", "d2"]``."""
+        """Each label with its digit, in order: ``["c4", "d2"]``."""
 
     @property
     def split(self) -> str:
-        """The split that the text belongs to; a fixed property of the text."""
+        """The split, a fixed property of the text."""
 
 
 def prompt(problems: Sequence[Problem]) -> str:
-    """What the user writes: the bare text of one problem, or a pack, one numbered problem a line."""
+    """The prompt: the text of one problem, or a pack with one numbered problem per line."""
     if len(problems) == 1:
         return problems[0].text
     return SEPARATOR.join(PROBLEM_TEMPLATE.format(index=i, problem=p.text) for i, p in enumerate(problems, start=1))
 
 
 def response(problems: Sequence[Problem], workings: Sequence[str]) -> str:
-    """A response: the working of each problem, then its answer. In a pack each line starts with the problem's number."""
+    """A response: the working of each problem, then its answer. In a pack, each line starts with the problem's number."""
     pairs = list(zip(problems, workings, strict=True))
     if len(pairs) == 1:
         return workings[0] + SINGLE_ANSWER.format(answer=problems[0].answer)
@@ -48,14 +48,14 @@ def response(problems: Sequence[Problem], workings: Sequence[str]) -> str:
 
 
 def tokens(problems: int, working: int) -> int:
-    """Tokens of a response with the end-of-sequence token, where the workings of all problems have ``working`` tokens.
+    """Tokens of a response with the end-of-sequence token; ``working`` is the tokens of all workings together.
 
-    A single answer costs 3. A pack pays 5 more per problem for ``i:`` and ``Answeri::``, and one for each line break.
+    An answer has 3 tokens. A pack has 5 more per problem for ``i:`` and ``Answeri::``, and one per line break.
     """
     return working + 4 if problems == 1 else working + 9 * problems
 
 
 def count_correct(problems: Sequence[Problem], response: str) -> int:
-    """Number of problems whose own answer stands in the response, in the form that the prompt's form asks for."""
+    """Number of problems whose answer is in the response, in the form of a single answer or of a pack."""
     template = SINGLE_ANSWER if len(problems) == 1 else PACKED_ANSWER
     return sum(template.format(index=i, answer=p.answer) in response for i, p in enumerate(problems, start=1))

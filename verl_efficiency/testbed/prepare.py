@@ -1,4 +1,4 @@
-"""Write a task's model and data: ``python -m verl_efficiency.testbed.prepare --task checks --out DIR``."""
+"""Writes a task's model and data: ``python -m verl_efficiency.testbed.prepare --task checks --out DIR``."""
 
 import itertools
 import random
@@ -19,8 +19,8 @@ from verl_efficiency.testbed.tasks import TASKS, Task, task_named
 def problems(task: Task, split: str, count: int, seed: int) -> list[Problem]:
     """Draw ``count`` problems of one split, balanced over the levels and shuffled.
 
-    A text repeats only where its level has too few of them: the test split of ``checks`` holds about 25 texts of depth 1, that
-    of ``notes`` 8 of level 0, so they come round several times.
+    A text repeats only if its level has too few: the test split of ``checks`` has about 25 texts of depth 1, that of ``notes``
+    8 of level 0.
     """
     require(split in task.splits, "split", split, f"one of {', '.join(task.splits)}")
     rng = random.Random(f"{split} {seed}")
@@ -44,7 +44,7 @@ def row(task: Task, problem: Problem, split: str, index: int) -> dict[str, Any]:
 
 
 def prepare(task: Task, out: Path, seed: int, counts: dict[str, int]) -> None:
-    """Copy the warm start to ``out/model`` and write ``out/SPLIT.parquet`` with as many problems as ``counts`` says."""
+    """Copy the warm start to ``out/model``, and write ``out/SPLIT.parquet`` with ``counts[SPLIT]`` problems."""
     for split, count in counts.items():
         require(count >= 1, f"--{split}", count, "at least 1 problem")
     shutil.copytree(task.warm_start, out / "model", dirs_exist_ok=True)
@@ -62,12 +62,12 @@ def _cycle(rng: random.Random, task: Task, level: int, split: str) -> Iterator[P
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="where model/ and a parquet file per split go")],
+    out: Annotated[Path, typer.Option(help="folder for model/ and a parquet file per split")],
     task: Annotated[str, typer.Option(help=f"one of {', '.join(task.name for task in TASKS)}")] = TASKS[0].name,
-    seed: Annotated[int, typer.Option(help="draws the problems")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the problems")] = 0,
     train: Annotated[int, typer.Option(help="training problems")] = 2048,
-    test: Annotated[int, typer.Option(help="test problems, a multiple of 6 for a balance over the levels")] = 960,
-    validation: Annotated[int, typer.Option(help="validation problems, where the task has such a split")] = 240,
+    test: Annotated[int, typer.Option(help="test problems; a multiple of 6 balances the levels")] = 960,
+    validation: Annotated[int, typer.Option(help="validation problems, if the task has such a split")] = 240,
 ) -> None:
     """Write a task's model and data."""
     chosen = task_named(task)

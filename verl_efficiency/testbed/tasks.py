@@ -1,4 +1,4 @@
-"""The table of tasks, and what the programs of the testbed know about a task."""
+"""The table of tasks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,33 +13,22 @@ from verl_efficiency.testbed.notes import task as notes
 
 @dataclass(frozen=True)
 class Task:
-    """A task of the testbed.
-
-    Attributes:
-        characters: what its texts are made of, besides the fixed pieces of the tokenizer and the line break.
-        levels: its levels of difficulty, the easiest first.
-        level: the level of a problem.
-        count, numbered: how many problems a level has, and the problem of a number and a level. Numbers start at 0.
-        splits: the splits that are written as data, the one for training first.
-        warm_start_split: the split that the warm start learns from.
-        sample_pack: draws problems of a split that can share a prompt: ``sample_pack(rng, size, split)``.
-        info: what a row of data says about a problem, besides its text and its difficulty.
-        max_new_tokens: the limit for one problem; no sensible response is longer.
-        shortest_tokens: tokens of the shortest correct response to a pack; empty where short responses are often wrong.
-    """
+    """A task of the testbed."""
 
     name: str
-    characters: str
-    levels: Sequence[int]
-    level: Callable[[Any], int]
-    count: Callable[[int], int]
-    numbered: Callable[[int, int], Any]
-    splits: tuple[str, ...]
-    warm_start_split: str
-    sample_pack: Callable[[Random, int, str], list[Any]]
-    info: Callable[[Any], dict[str, Any]]
-    max_new_tokens: int
-    shortest_tokens: Callable[[Sequence[Any]], int] | None = None
+    characters: str  # of its texts, besides the fixed pieces of the tokenizer and the line break
+    levels: Sequence[int]  # of difficulty, the easiest first
+    level: Callable[[Any], int]  # the level of a problem
+    count: Callable[[int], int]  # the number of problems of a level
+    numbered: Callable[[int, int], Any]  # the problem of a number (from 0) and a level
+    splits: tuple[str, ...]  # the splits that are written as data, the one for training first
+    warm_start_split: str  # the split that the warm start is trained on
+    sample_pack: Callable[[Random, int, str], list[Any]]  # (rng, size, split) -> problems that can share a prompt
+    info: Callable[[Any], dict[str, Any]]  # what a data row has about a problem, besides text and difficulty
+    max_new_tokens: int  # the limit for one problem; no sensible response is longer
+    shortest_tokens: Callable[[Sequence[Any]], int] | None = (
+        None  # of the shortest correct response to a pack, if known
+    )
 
     @property
     def warm_start(self) -> Path:

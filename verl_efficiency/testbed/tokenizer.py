@@ -1,4 +1,4 @@
-"""The tokenizer: one token per character, and one for each fixed piece of text of a pack or an answer."""
+"""The tokenizer: one token per character, and one for each fixed piece of text in a pack or an answer."""
 
 from transformers import Qwen2Tokenizer
 
@@ -15,7 +15,7 @@ CHAT_TEMPLATE = (
 def build_tokenizer(characters: str) -> Qwen2Tokenizer:
     r"""Build the tokenizer of a task; it survives ``save_pretrained`` and ``AutoTokenizer.from_pretrained``.
 
-    It knows the line break, ``characters`` and no others: transformers drops the rest of a text silently.
+    It has tokens for the line break and ``characters`` only; transformers silently drops all other characters.
 
     >>> tokenizer = build_tokenizer("01f.+=}")
     >>> tokenizer.apply_chat_template([{"role": "user", "content": "0f1."}], add_generation_prompt=True, tokenize=False)
@@ -23,7 +23,7 @@ def build_tokenizer(characters: str) -> Qwen2Tokenizer:
     >>> tokenizer.tokenize("0f1+0=1\\boxed{1}")
     ['0', 'f', '1', '+', '0', '=', '1', '\\boxed{', '1', '}']
     """
-    # transformers loads this class as byte-level whatever was saved, and there a line break is spelt "Ċ".
+    # transformers always loads this class as byte-level, where a line break is spelt "Ċ".
     alphabet = ["Ċ", *characters]
     tokenizer = Qwen2Tokenizer(
         vocab={character: index for index, character in enumerate(alphabet)},

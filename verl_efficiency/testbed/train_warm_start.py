@@ -1,8 +1,8 @@
-"""Train a warm start from a seed: ``python -m verl_efficiency.testbed.train_warm_start --task notes --seed 0 --out DIR``.
+"""Trains a warm start from a seed: ``python -m verl_efficiency.testbed.train_warm_start --task notes --seed 0 --out DIR``.
 
-About 16 minutes on one idle core for either task. The result depends on the task and the seed only (one thread, and each stage
-starts with a random stream of its own). A second call goes on after the last finished stage. Figures of two seeds of ``checks``
-are in ``benchmarks/results/warm_start.json``; ``warm_start/`` in the folder of a task is one warm start of it.
+Either task takes about 16 minutes on one idle core. The result depends only on the task and the seed: training uses one thread,
+and each stage has its own random stream. A second call continues after the last finished stage. The numbers of two seeds of
+``checks`` are in ``benchmarks/results/warm_start.json``. ``warm_start/`` in a task's folder is one of its warm starts.
 """
 
 import functools
@@ -28,41 +28,33 @@ from verl_efficiency.testbed.packs import Problem, prompt
 from verl_efficiency.testbed.tasks import Task, task_named
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
-TOKENS = 1200  # response tokens in a batch, about
-WARM_UP = 50  # steps; then the rate is constant for half of a stage's steps and falls linearly to 2 %
+TOKENS = 1200  # approximate number of response tokens in a batch
+WARM_UP = 50  # steps; the rate is then constant up to half of the stage, and falls linearly to 2 %
 DRILL_PROBLEMS = (2, 6)
-IGNORED = -100  # the target of a position that is not learned
+IGNORED = -100  # target of a position without loss
 
 Example = tuple[list[int], list[int]]  # prompt and response
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training, with an optimizer and a random stream of its own.
+    """A part of the training, with its own optimizer and random stream.
 
-    Finding an operand in the prompt is what is hard to learn: without drills the model settles on copying by position, which
-    fails in packs. So the first ``drills_only`` steps drill it, and up to ``drills_until`` a batch is a drill with probability
+    The hard part is to find an operand in the prompt. Without drills the model learns to copy by position, which fails in
+    packs. So the first ``drills_only`` steps are drills, and up to ``drills_until`` a batch is a drill with probability
     ``drill_share``.
-
-    Attributes:
-        rate: the highest learning rate.
-        pack_shares: share of the batches by the number of problems in a prompt.
-        trace: writes a correct response to a pack.
-        tokens_per_problem: of these responses, about; sets the size of a batch.
-        digit_weight: the loss of a digit, in units of the loss of any other token.
-        repeats: the stage is repeated up to so many times, until ``enough`` finds the model good enough.
     """
 
     steps: int
-    rate: float
-    pack_shares: dict[int, float]
-    trace: Callable[[Sequence[Any], random.Random], str]
-    tokens_per_problem: int
+    rate: float  # the highest learning rate
+    pack_shares: dict[int, float]  # share of the batches by the number of problems in a prompt
+    trace: Callable[[Sequence[Any], random.Random], str]  # writes a correct response to a pack
+    tokens_per_problem: int  # approximate length of these responses; sets the batch size
     drills_only: int = 0
     drills_until: int = 0
     drill_share: float = 0.15
-    digit_weight: float = 1.0
-    repeats: int = 1
+    digit_weight: float = 1.0  # weight of a digit's loss; other tokens have weight 1
+    repeats: int = 1  # at most so many repetitions, until `enough` is true
     enough: Callable[[Qwen2ForCausalLM, PreTrainedTokenizerBase], bool] = lambda model, tokenizer: False
 
 
@@ -71,7 +63,7 @@ IN_HEAD_PROBLEMS = 480
 
 
 def in_head(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> dict[str, float]:
-    """Accuracy of three digits in the head, without sampling: on problems of the warm start, and on problems never seen."""
+    """Accuracy of three digits in the head, without sampling: on problems of the warm start, and on new ones."""
     rng = random.Random(5)
     scores = {}
     for split in ("warm_start", "train"):
@@ -82,7 +74,7 @@ def in_head(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> dict
 
 
 def knows_new_problems(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether three digits in the head go as well on new problems as on remembered ones, within two standard errors."""
+    """Whether :func:`in_head` is as good on new problems as on those of the warm start, within two standard errors."""
     scores = in_head(model, tokenizer)
     print(json.dumps(scores), flush=True)
     return scores["train"] >= 0.9 and scores["train"] >= scores["warm_start"] - 0.03
@@ -96,10 +88,10 @@ _verbose = functools.partial(notes.trace, rates=notes.VERBOSE)
 STAGES: dict[str, tuple[Stage, ...]] = {
     "checks": (
         _checks(4500, 3e-3, {1: 0.4, 2: 0.24, 3: 0.36}, drills_only=900, drills_until=3150),
-        _checks(1500, 1.5e-3, {1: 0.25, 2: 0.3, 3: 0.45}),  # the start of a line in a pack is learnt last
+        _checks(1500, 1.5e-3, {1: 0.25, 2: 0.3, 3: 0.45}),  # the start of a line in a pack is learned last
         _checks(1500, 1.5e-3, {1: 0.25, 2: 0.3, 3: 0.45}),
     ),
-    # First every style from no note to all of them; then sums in the head, at a low rate; then the verbose habit.
+    # First all styles, from no note to a note after every digit; then sums in the head; then the verbose habit.
     "notes": (
         _notes(5000, 3e-3, trace=_practice, tokens_per_problem=33, drills_only=700, drills_until=2500),
         _notes(500, 7e-4, trace=_practice, tokens_per_problem=33, repeats=6, enough=knows_new_problems),
@@ -119,7 +111,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausal
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=1024,
-        initializer_range=0.06,  # with the usual 0.02 look-ups are not learnt
+        initializer_range=0.06,  # with the usual 0.02, look-ups are not learned
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -130,7 +122,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausal
 
 
 def drill(task: Task, tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> list[Example]:
-    """The labels of a pack with their operands, in random order."""
+    """Drills: the labels of a pack with their operands, in random order."""
     size = rng.randint(*DRILL_PROBLEMS)
     examples = []
     for _ in range(max(4, TOKENS // (7 * size))):
@@ -142,7 +134,7 @@ def drill(task: Task, tokenizer: PreTrainedTokenizerBase, rng: random.Random) ->
 
 
 def traces(task: Task, tokenizer: PreTrainedTokenizerBase, rng: random.Random, stage: Stage) -> list[Example]:
-    """Traces of packs of one size, drawn by its share."""
+    """Traces of packs of one size, which is drawn by its share."""
     (size,) = rng.choices(list(stage.pack_shares), list(stage.pack_shares.values()))
     examples = []
     for _ in range(max(8, TOKENS // (stage.tokens_per_problem * size))):
@@ -160,7 +152,7 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, pack: Sequence[Problem]) -> 
 def train(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, task: Task, stage: Stage, rng: random.Random
 ) -> None:
-    """Train ``model`` in place on problems of the task's split for the warm start."""
+    """Train ``model`` in place on the split of the warm start."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, functools.partial(_rate, steps=stage.steps))
     labels = torch.tensor(tokenizer.convert_tokens_to_ids(sorted(filter(str.isalpha, task.characters))))
@@ -170,9 +162,11 @@ def train(
         drilling = step < stage.drills_only or (step < stage.drills_until and rng.random() < stage.drill_share)
         examples = drill(task, tokenizer, rng) if drilling else traces(task, tokenizer, rng, stage)
         ids_BL, targets_BL = _batch(examples, tokenizer.pad_token_id)
-        if drilling:  # their order is random, so the labels cannot be predicted
+        if drilling:  # their random order cannot be predicted
             targets_BL[torch.isin(targets_BL, labels)] = IGNORED
-        hidden_BLD = model.model(ids_BL).last_hidden_state[:, :-1]  # padded on the right: the causal mask is enough
+        hidden_BLD = model.model(ids_BL).last_hidden_state[
+            :, :-1
+        ]  # padding is on the right, so the causal mask is enough
         learned_BL = targets_BL[:, 1:] != IGNORED
         logits_NV = model.lm_head(hidden_BLD[learned_BL])
         torch.nn.functional.cross_entropy(logits_NV, targets_BL[:, 1:][learned_BL], weights_V).backward()
@@ -197,10 +191,9 @@ def _batch(examples: list[Example], pad_id: int) -> tuple[Tensor, Tensor]:
 
 
 def train_all(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, task: Task, seed: int, out: Path) -> dict:
-    """Train ``model`` through the stages; after each it is saved in ``out``, and a second call goes on behind the last saved.
+    """Train ``model`` through all stages, saving it in ``out`` after each; a second call continues after the last saved one.
 
-    Returns:
-        ``steps`` and ``seconds`` of the training, without the evaluation of the result.
+    Returns ``steps`` and ``seconds`` of the training.
     """
     steps, seconds = 0, 0.0
     for number, stage in enumerate(STAGES[task.name]):
@@ -223,7 +216,7 @@ def train_all(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, task:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="where the model directory goes")],
+    out: Annotated[Path, typer.Option(help="folder of the model")],
     task: Annotated[str, typer.Option(help=f"one of {', '.join(STAGES)}")] = "checks",
     seed: Annotated[int, typer.Option(help="initial weights and problems")] = 0,
     samples: Annotated[int, typer.Option(help="held-out prompts for each of N = 1, 2, 3")] = 400,

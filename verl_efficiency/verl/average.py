@@ -1,4 +1,4 @@
-"""The exponential average of the actor's weights, on each rank for its own shards."""
+"""The running average of the actor's weights, on each rank for its own FSDP2 shards."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,23 +9,25 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from verl_efficiency.adapter import average
 
-class WeightAverage:
-    """``average ← (1 − rate) · average + rate · weights`` of the parameters that are trained, exchangeable with them.
+_PREFIX = "teacher_world_size_"
 
-    With LoRA only the adapter is trained, so the teacher is the base model with the averaged adapter.
+
+class WeightAverage(average.WeightAverage):
+    """See the base class; the average lies beside the weights.
 
     Args:
-        module: the model as FSDP2 holds it; what is averaged are this rank's shards.
+        module: the model as FSDP2 holds it; this rank's shards are averaged.
         rate: τ in [0, 1].
 
     Raises:
-        ValueError: the weights are not float32, in which a small rate would be rounded away.
+        ValueError: the weights are not float32; in half precision a small rate would be rounded away.
     """
 
     def __init__(self, module: torch.nn.Module, rate: float) -> None:
-        self.module, self.rate = module, rate
-        self.average = {name: local.clone() for name, local in self._locals()}
+        self.module = module
+        super().__init__({name: local.clone() for name, local in self.weights()}, rate)
         for name, weights in self.average.items():
             if weights.dtype != torch.float32:
                 raise ValueError(
@@ -33,9 +35,8 @@ class WeightAverage:
                     "fsdp_config.model_dtype=float32, or algorithm.efficiency.teacher_regularization=none"
                 )
 
-    def _locals(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and local shard of each trained parameter."""
-        # After a forward pass with reshard_after_forward=False the parameters are whole; an FSDP module reshards its own only.
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        # After a forward pass with reshard_after_forward=False the parameters are whole; an FSDP module reshards only its own.
         for module in self.module.modules():
             reshard = getattr(module, "reshard", None)
             if callable(reshard):
@@ -44,13 +45,6 @@ class WeightAverage:
             if parameter.requires_grad:
                 local: Any = parameter.detach()
                 yield name, local.to_local() if isinstance(local, DTensor) else local
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """One step of the average."""
-        for name, weights in self._locals():
-            average = self.average[name]
-            average.lerp_(weights.to(average.device), self.rate)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -63,27 +57,23 @@ class WeightAverage:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        for name, weights in self._locals():
-            average = self.average[name]
+        for name, weights in self.weights():
             kept = weights.clone()
-            weights.copy_(average)
-            average.copy_(kept)
+            weights.copy_(self.average[name])
+            self.average[name].copy_(kept)
 
-    def save(self, folder: str) -> None:
-        """Write this rank's part beside verl's checkpoint of the actor."""
-        torch.save(self.average, _file(folder))
+    def file(self, folder: Path) -> Path:
+        distributed = torch.distributed.is_initialized()
+        world, rank = (torch.distributed.get_world_size(), torch.distributed.get_rank()) if distributed else (1, 0)
+        return folder / f"{_PREFIX}{world}_rank_{rank}.pt"
 
-    def load(self, folder: str) -> bool:
-        """Read it back; False if the checkpoint holds none.
+    def load(self, folder: str | Path) -> bool:
+        """See the base class.
 
         Raises:
-            ValueError: it was written by another number of ranks, so that the shards are others.
+            ValueError: another number of ranks wrote it, so its shards do not fit.
         """
-        file = _file(folder)
-        if file.exists():
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-            for name, average in self.average.items():
-                average.copy_(saved[name])
+        if super().load(folder):
             return True
         others = sorted(Path(folder).glob(f"{_PREFIX}*"))
         if others:
@@ -92,18 +82,3 @@ class WeightAverage:
                 f"{_PREFIX}*.pt there to start the teacher from the actor"
             )
         return False
-
-    @torch.no_grad()
-    def restart(self) -> None:
-        """The average is what the weights are now."""
-        for name, weights in self._locals():
-            self.average[name].copy_(weights)
-
-
-_PREFIX = "teacher_world_size_"
-
-
-def _file(folder: str) -> Path:
-    distributed = torch.distributed.is_initialized()
-    world, rank = (torch.distributed.get_world_size(), torch.distributed.get_rank()) if distributed else (1, 0)
-    return Path(folder) / f"{_PREFIX}{world}_rank_{rank}.pt"

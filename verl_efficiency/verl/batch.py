@@ -1,4 +1,4 @@
-"""A batch of verl's V1 trainer as its driver sees it, read from TransferQueue."""
+"""A batch of verl's V1 trainer on the driver, read from TransferQueue and written back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -12,7 +12,8 @@ from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
-from verl_efficiency.verl.run import Step
+from verl_efficiency.adapter.rollouts import Step
+from verl_efficiency.verl import run
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,15 @@ class Batch:
 
     Attributes:
         keys: TransferQueue's name of each row, ``{uid}_{session}_{index}``.
-        uids_B: the group of each row, as verl names it.
+        uids_B: verl's name of each row's group.
         real_B: False for rows that only pad the batch.
-        scores_B: float32, the reward of each row.
+        scores_B: float32, the reward.
         lengths_B: int64, tokens that the policy generated.
-        responses_B: token ids of each response, tool tokens included.
+        responses_B: token ids, tool tokens included.
         masks_B: 1 for a token that the policy generated, each like its response.
         reward_infos: everything that the reward function returned beside the score.
-        messages_B: the prompt of each row as messages; empty where nobody asked for them.
-        prompts_B: its token ids; likewise.
+        messages_B: the prompt as messages; empty unless asked for.
+        prompts_B: the prompt as token ids; empty unless asked for.
     """
 
     keys: tuple[str, ...]
@@ -45,13 +46,13 @@ class Batch:
 
     @property
     def step(self) -> Step:
-        """What an estimator may be given of the batch. Feedback is what the reward returns under the key ``feedback``."""
+        """What estimators may read. Feedback is what the reward returns as ``feedback``."""
         texts = (info.get("feedback") for info in self.reward_infos)
         feedback_B = tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
-        return Step(responses_B=self.responses_B, feedback_B=feedback_B)
+        return run.step(responses_B=self.responses_B, feedback_B=feedback_B)
 
     def in_order_of_keys(self) -> "Batch":
-        """The same rows in an order that does not depend on the number of ranks, over which verl balances a batch."""
+        """The same rows in an order that does not depend on how verl balanced the batch over its ranks."""
         order = sorted(range(len(self.keys)), key=lambda row: _sort_key(self.keys[row]))
 
         def reorder(rows: Any) -> Any:
@@ -66,7 +67,7 @@ def _sort_key(key: str) -> tuple[str, int, int]:
 
 
 def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
-    """Read what every step needs; the prompts only when asked, since they are the largest part."""
+    """Read what every step needs. Prompts are the largest part, so they are read only when asked for."""
     always = ("uid", "responses", "response_mask", "rm_scores", "extra_fields")
     data = read(meta.keys, meta, *always, *(("raw_prompt", "prompts") if with_prompts else ()))
     masks_B = tuple(data["response_mask"].unbind())
@@ -80,7 +81,7 @@ def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
         lengths_B=torch.tensor([int(mask.sum()) for mask in masks_B]),
         responses_B=tuple(data["responses"].unbind()),
         masks_B=masks_B,
-        # A padding row carries a copy of a real row's.
+        # A padding row has a copy of a real row's.
         reward_infos=tuple(
             (extra.get("reward_extra_info") or {}) if real else {} for extra, real in zip(extras, real_B, strict=True)
         ),
@@ -93,7 +94,7 @@ def read(keys: Sequence[str], meta: KVBatchMeta, *names: str) -> TensorDict:
     """The fields ``names`` of the rows ``keys`` of the batch.
 
     Raises:
-        KeyError: TransferQueue leaves out a field that not all rows have, silently; here that is an error.
+        KeyError: not all rows have a field, which TransferQueue then leaves out silently.
     """
     data = tq.kv_batch_get(keys=list(keys), partition_id=meta.partition_id, select_fields=list(names))
     missing = [name for name in names if name not in data]
@@ -103,7 +104,7 @@ def read(keys: Sequence[str], meta: KVBatchMeta, *names: str) -> TensorDict:
 
 
 def write(keys: Sequence[str], meta: KVBatchMeta, **values: list[Tensor]) -> KVBatchMeta:
-    """Write one tensor per row and field, whose first dimension may differ, also be 0."""
+    """Write one tensor per row and field. Their first dimensions may differ, and may be 0."""
     nested = {name: nested_tensor_from_tensor_list(rows, ragged_idx=1) for name, rows in values.items()}
     return tq.kv_batch_put(
         keys=list(keys), partition_id=meta.partition_id, fields=TensorDict(nested, batch_size=len(keys))

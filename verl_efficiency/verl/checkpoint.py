@@ -1,9 +1,8 @@
 """The state of our methods, saved with verl's checkpoints and restored with them.
 
-verl 0.9 builds the class named by ``trainer.checkpoint_callback_class`` on the driver before the first step and calls
-``on_save`` after every checkpoint (``trainer/ppo/checkpoint_callback.py``). ``start_up`` fills that key in for methods that
-keep state.
-A callback of your own: derive it from :class:`StateCallback` and call ``super()`` in both methods.
+verl 0.9 builds the class named by ``trainer.checkpoint_callback_class`` on the driver before the first step, and calls
+``on_save`` after every checkpoint (``trainer/ppo/checkpoint_callback.py``). The start-up check fills in that key for methods
+with a state. Your own callback: derive it from :class:`StateCallback` and call ``super()`` in both methods.
 """
 
 import json
@@ -32,7 +31,7 @@ class StateCallback(CheckpointCallback):
         file = Path(folder) / FILE_NAME
         if not file.exists():
             logger.warning(
-                "resuming from %s, which holds no %s: the running averages of algorithm.adv_estimator=%s start again.",
+                "resuming from %s, which has no %s: the state of algorithm.adv_estimator=%s starts again.",
                 *(folder, FILE_NAME, config.algorithm.adv_estimator),
             )
             return

@@ -1,10 +1,10 @@
-"""``data.custom_cls``: verl's data set, with N problems packed into every prompt, again in every epoch.
+"""``data.custom_cls``: verl's data set with N problems in every prompt, packed differently in every epoch.
 
     data.custom_cls.path=pkg://verl_efficiency.verl.dataset data.custom_cls.name=PackedDataset
     data.dataloader_num_workers=0 +data.efficiency.problems=3
 
-verl builds this class for the training and for the validation files and does not say which is which. So the files do:
-a file whose ``extra_info.split`` is ``data.efficiency.split`` (``train``) is packed, any other is left as it is.
+verl builds this class for training and for validation files without saying which is which. The rows say it: a file whose
+``extra_info.split`` is ``data.efficiency.split`` (``train``) is packed, any other file is left as it is.
 """
 
 from typing import Any
@@ -20,16 +20,17 @@ from verl_efficiency.settings import SettingsError, build_settings
 
 
 class PackedDataset(RLHFDataset):
-    """verl's ``RLHFDataset`` over packed rows; built as verl builds it.
+    """verl's ``RLHFDataset`` over packed rows; takes the arguments that verl gives.
 
-    Settings are read from ``data.efficiency`` (:class:`PackingSettings`), the seed from ``data.seed`` (null counts as 0, as
-    verl's own order is fixed then too). The state that verl's loader saves in ``data.pt`` names the epoch, so a resumed run
-    serves the packs that the uninterrupted one would have. ``data.train_max_samples`` counts problems, not packs.
-    The V0 trainer (verl 0.8, or ``trainer.use_v1=False``) throws ``data.pt`` away when it resumes exactly between two epochs:
-    there the order and the packs of the first epoch come again.
+    Settings come from ``data.efficiency`` (:class:`PackingSettings`) and the seed from ``data.seed`` (null counts as 0, since
+    verl's own order is then fixed too). ``data.train_max_samples`` counts problems, not packs.
 
-    With ``data.filter_overlong_prompts``, the longest problems are left out until the N longest that remain fit into one
-    prompt of ``data.max_prompt_length`` tokens: so every pack of every epoch does, and all epochs have the same length.
+    verl's loader saves the epoch in ``data.pt``, so a resumed run sees the packs that the uninterrupted run would have seen.
+    One exception: the V0 trainer (verl 0.8, or ``trainer.use_v1=False``) discards ``data.pt`` when it resumes exactly between
+    two epochs, and then repeats the order and the packs of the first epoch.
+
+    With ``data.filter_overlong_prompts``, the longest problems are left out until the N longest remaining ones fit together
+    into ``data.max_prompt_length`` tokens. Then every pack fits, and all epochs have the same length.
 
     Raises:
         SettingsError: see ``read_problems``; no ``extra_info.split``, or packed and other rows in one file;
@@ -47,8 +48,8 @@ class PackedDataset(RLHFDataset):
         if self.config.get("dataloader_num_workers", 0) > 0:
             raise SettingsError(
                 f"data.dataloader_num_workers: must be 0 with {type(self).__name__}, got "
-                f"{self.config.dataloader_num_workers}: loader workers do not see where an epoch ends (a row costs "
-                "microseconds, so workers gain nothing)"
+                f"{self.config.dataloader_num_workers}: loader workers do not see where an epoch ends (they would gain "
+                "nothing: a row costs microseconds)"
             )
         rows = self.dataframe.to_list()
         if self.filter_overlong_prompts:
@@ -60,13 +61,13 @@ class PackedDataset(RLHFDataset):
         splits = {(info or {}).get("split") for info in self.dataframe["extra_info"]}
         if None in splits or (self.settings.split in splits and len(splits) > 1):
             raise SettingsError(
-                f"data.efficiency.split: every row of {', '.join(self.data_files)} must say in extra_info.split whether it is "
-                f"packed ({self.settings.split!r}) or not, and all alike; found {sorted(map(str, splits))}"
+                f"data.efficiency.split: every row of {', '.join(self.data_files)} needs an extra_info.split, which is "
+                f"{self.settings.split!r} in all rows (they are packed) or in none; found {sorted(map(str, splits))}"
             )
         return splits == {self.settings.split}
 
     def _without_longest(self, rows: list[dict]) -> list[dict]:
-        """Leave out the longest problems until the N longest that remain fit into one prompt together."""
+        """Without the longest problems, so that the N longest remaining ones fit into one prompt together."""
         size = self.settings.problems
         problem_set = read_problems(rows, self.settings)
         questions = [problem.question for problem in problem_set.problems]

@@ -1,9 +1,9 @@
-"""What runs inside verl's engine where the logits are available.
+"""The loss with distillation, and the readers of logits, as verl's engine calls them.
 
-The engine calls the loss function twice per micro-batch (``workers/engine/fsdp/transformer_impl.py`` in 0.9.1): at :1412 (:1511
-without remove-padding) with ``student_logits`` (1, T, V), which are divided by the temperature, for tensors (1, T) to be put
-into ``model_output``; then at :1572 with ``model_output`` for the loss. Wider outputs cannot pass the first call, so the two
-readers below keep them until the second.
+The engine (``workers/engine/fsdp/transformer_impl.py`` in 0.9.1) calls the loss function twice per micro-batch. At :1412 (:1511
+without remove-padding) it hands over ``student_logits`` (1, T, V), already divided by the temperature, and puts the tensors
+(1, T) that come back into ``model_output``. At :1572 it hands over ``model_output`` for the loss. Wider tensors cannot pass the
+first call, so the two readers keep theirs until the second.
 """
 
 import functools
@@ -16,6 +16,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import no_padding_2_padding
 
+from verl_efficiency.adapter.teacher import token_weights
 from verl_efficiency.methods import distillation
 from verl_efficiency.methods.teacher import DistillationSettings
 
@@ -23,9 +24,9 @@ from verl_efficiency.methods.teacher import DistillationSettings
 class DistillationLoss:
     """verl's own loss on the batch, plus ``Σ w · min(π/π_old, is_clip) · D`` over the same denominator.
 
-    Routed rows have advantage 0 in verl's loss, the others weight 0 here. A batch without targets is verl's business alone.
-    The metric ``actor/distil_kl`` is ``Σ D`` of the routed tokens, without weights, over the same denominator: divided by
-    ``distil_token_share`` of the method it is the mean of D.
+    Taught rows have advantage 0 in verl's loss, others have weight 0 here. A batch without targets has verl's loss only. The
+    metric ``actor/distil_kl`` is ``Σ D`` over the same denominator, without weights: divided by the method's metric
+    ``distil_token_share`` it is the mean of D.
     """
 
     def __init__(self, stock_loss: Any, settings: DistillationSettings) -> None:
@@ -42,7 +43,7 @@ class DistillationLoss:
     ) -> Any:
         if student_logits is not None:
             return self._from_logits(student_logits[0], data)
-        # Every rollout of the mini-batch is skipped: 0 / 0 would make the gradient NaN.
+        # All rollouts of the mini-batch are skipped: 0 / 0 would make the gradient NaN.
         if data["batch_num_tokens"] == 0:
             tu.assign_non_tensor(data, batch_num_tokens=1)
         loss, metrics = self.stock_loss(model_output=model_output, data=data, dp_group=dp_group)
@@ -54,13 +55,10 @@ class DistillationLoss:
         padded = data.select(*names).to_padded_tensor()
         divergence_BL = no_padding_2_padding(model_output["divergence"], data)
         log_probs_BL = no_padding_2_padding(model_output["log_probs"], data)
-        weights_BL = padded["distil_weight"]
-        if self.settings.is_clip is not None:
-            ratio_BL = torch.exp((log_probs_BL - padded["old_log_probs"]).detach()).clamp(max=self.settings.is_clip)
-            weights_BL = weights_BL * ratio_BL
+        weights_BL = token_weights(padded["distil_weight"], log_probs_BL, padded["old_log_probs"], self.settings)
         if "rollout_is_weights" in names:
             weights_BL = weights_BL * padded["rollout_is_weights"]
-        # ppo_loss has just filled in global_batch_info: the tokens of the mini-batch over all ranks are the one denominator.
+        # ppo_loss has just filled in global_batch_info; the denominator is the tokens of the mini-batch over all ranks.
         per_token = functools.partial(
             agg_loss,
             loss_mask=padded["response_mask"].bool(),
@@ -69,18 +67,18 @@ class DistillationLoss:
         )
         distil_loss = per_token(loss_mat=weights_BL * divergence_BL)
         divergence = per_token(loss_mat=(divergence_BL * padded["distil_mask"]).detach())
-        # In every micro-batch, also in one without routed tokens: verl wants as many values from every rank.
+        # Also where the micro-batch has no taught tokens: verl needs equally many values from every rank.
         metrics["actor/distil_loss"] = Metric(value=distil_loss, aggregation=AggregationType.SUM)
         metrics["actor/distil_kl"] = Metric(value=divergence, aggregation=AggregationType.SUM)
         return loss + distil_loss, metrics
 
     def _from_logits(self, logits_TV: Tensor, data: Any) -> dict[str, Tensor]:
-        """``log_probs`` of the next token and ``divergence``, both (1, T); the engine makes no log-probabilities of its own."""
+        """``log_probs`` of the next token and ``divergence``, both (1, T), in place of the engine's own log-probabilities."""
         ids_T = data["input_ids"].values()
         if len(ids_T) != len(logits_TV):
             raise RuntimeError(
-                f"{len(logits_TV)} rows of logits for {len(ids_T)} tokens: verl pads or splits the sequences in a way that "
-                "self-distillation does not support"
+                f"{len(logits_TV)} rows of logits for {len(ids_T)} tokens: self-distillation does not support the way in which "
+                "verl pads or splits the sequences here"
             )
         positions_N = routed_positions(data)[0]
         log_probs_T, divergence_N = distillation.chunked_divergence(
@@ -102,53 +100,56 @@ class DistillationLoss:
         return {"log_probs": log_probs_T[None], "divergence": divergence_T[None]}
 
 
-class StudentTopk:
-    """Keeps the K most likely tokens at every routed position (forward only)."""
-
-    def __init__(self, k: int, chunk_tokens: int) -> None:
-        self.k, self.chunk_tokens = k, chunk_tokens
-
-    def __call__(
-        self, model_output: Any = None, data: Any = None, student_logits: Tensor | None = None, **_: Any
-    ) -> Any:
-        if student_logits is not None:
-            positions_N, offsets = routed_positions(data)
-            ids_NK = distillation.student_topk(student_logits[0], positions_N, self.k, chunk_tokens=self.chunk_tokens)
-            self.kept = torch.nested.nested_tensor_from_jagged(ids_NK, offsets)
-            return {}
-        model_output["distil_topk_ids"] = self.kept
-        return torch.zeros((), device=self.kept.device), {}
-
-
-class TeacherTargets:
-    """Keeps the log-probabilities at those tokens, or at the sampled one, and the entropy (forward only)."""
+class _LogitReader:
+    """In place of a loss: keeps what :meth:`read` finds at the distilled tokens, and puts it into the output; no gradient."""
 
     def __init__(self, chunk_tokens: int) -> None:
         self.chunk_tokens = chunk_tokens
 
+    def read(self, logits_TV: Tensor, positions_N: Tensor, data: Any) -> dict[str, Tensor]:
+        """By field of the output, one row per distilled token; ``positions_N`` are the tokens that predict them."""
+        raise NotImplementedError
+
     def __call__(
         self, model_output: Any = None, data: Any = None, student_logits: Tensor | None = None, **_: Any
     ) -> Any:
         if student_logits is not None:
             positions_N, offsets = routed_positions(data)
-            if "distil_topk_ids" in data:
-                ids_NK = data["distil_topk_ids"].values()
-            else:
-                ids_NK = data["input_ids"].values()[positions_N + 1, None]
-            logps_NK, entropy_N = distillation.teacher_targets(
-                student_logits[0], positions_N, ids_NK, chunk_tokens=self.chunk_tokens
-            )
-            self.kept = {
-                "distil_teacher_logps": torch.nested.nested_tensor_from_jagged(logps_NK, offsets),
-                "teacher_entropy": torch.nested.nested_tensor_from_jagged(entropy_N, offsets),
-            }
+            found = self.read(student_logits[0], positions_N, data)
+            self.kept = {name: torch.nested.nested_tensor_from_jagged(rows, offsets) for name, rows in found.items()}
             return {}
         model_output.update(self.kept)
         return torch.zeros((), device=data["input_ids"].device), {}
 
 
+class StudentTopk(_LogitReader):
+    """The student's K most likely tokens at every distilled token."""
+
+    def __init__(self, k: int, chunk_tokens: int) -> None:
+        super().__init__(chunk_tokens)
+        self.k = k
+
+    def read(self, logits_TV: Tensor, positions_N: Tensor, data: Any) -> dict[str, Tensor]:
+        ids_NK = distillation.student_topk(logits_TV, positions_N, self.k, chunk_tokens=self.chunk_tokens)
+        return {"distil_topk_ids": ids_NK}
+
+
+class TeacherTargets(_LogitReader):
+    """The teacher's log-probabilities at those tokens, or at the sampled one, and its entropy."""
+
+    def read(self, logits_TV: Tensor, positions_N: Tensor, data: Any) -> dict[str, Tensor]:
+        if "distil_topk_ids" in data:
+            ids_NK = data["distil_topk_ids"].values()
+        else:
+            ids_NK = data["input_ids"].values()[positions_N + 1, None]
+        logps_NK, entropy_N = distillation.teacher_targets(
+            logits_TV, positions_N, ids_NK, chunk_tokens=self.chunk_tokens
+        )
+        return {"distil_teacher_logps": logps_NK, "teacher_entropy": entropy_N}
+
+
 def routed_positions(data: Any) -> tuple[Tensor, Tensor]:
-    """Which of the T tokens of a micro-batch predict a distilled one, (N,), and where each row's begin among them, (B + 1,)."""
+    """Which of the T tokens of a micro-batch predict a distilled one, (N,), and the offset of each row among them, (B + 1,)."""
     mask = data["distil_mask"]
     ends_B, starts_B = data["input_ids"].offsets()[1:], mask.offsets()
     lengths_B = starts_B.diff()

@@ -1,21 +1,22 @@
 """verl's advantage estimators of our methods: ``algorithm.adv_estimator=<name>``, settings under ``algorithm.efficiency``.
 
-verl calls an estimator on the driver, at ``trainer/ppo/ray_trainer.py:280`` (0.9.1), with the token-level rewards (the score at
-the last token), the response mask, the ``algorithm`` node and the uids. Every row counts as a rollout: of agent loops with
-several outputs per session verl keeps only the last one for its own ``grpo``.
+verl 0.9.1 calls an estimator on the driver (``trainer/ppo/ray_trainer.py:280``) with token-level rewards (the score is at the
+last token), the response mask, the ``algorithm`` node and the uids. Every row counts as a rollout. (verl's own ``grpo`` keeps
+only the last output of an agent loop that has several per session.)
 """
 
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from verl_efficiency.adapter.rollouts import Step, complete, spread
 from verl_efficiency.methods.catalog import Estimator
-from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
@@ -26,9 +27,9 @@ logger = logging.getLogger("verl_efficiency")
 
 
 def register(core_algos: Any) -> None:
-    """Register every estimator of the catalog, and of other packages, under its name and under ``efficiency.<name>``.
+    """Register every estimator, of the catalog and of other packages, as ``<name>`` and as ``efficiency.<name>``.
 
-    Where somebody else has registered a name already, it stays theirs and a warning says so.
+    A name that somebody else has registered already stays theirs, and a warning says so.
     """
     for method in all_estimators().values():
         estimator = _Yielding(method.name, make_estimator(method))
@@ -57,10 +58,10 @@ def read_settings(method: Estimator, algorithm: Any) -> MethodSettings:
 
 
 class _Yielding:
-    """``function``, which gives its name in verl's registry up to whoever registers the same name later.
+    """``function``, which gives up its name in verl's registry to whoever registers the same name later.
 
-    That is a run which does not use ours, and verl would refuse it unless the two compare equal (core_algos.py:127). So this
-    compares equal to everything, with a warning. ``efficiency.<name>`` stays ours.
+    Such a run uses the other function, but verl refuses a second registration unless the two compare equal
+    (core_algos.py:127). So this compares equal to everything, and warns. ``efficiency.<name>`` stays ours.
     """
 
     def __init__(self, name: str, function: Callable[..., tuple[Tensor, Tensor]]) -> None:
@@ -73,7 +74,7 @@ class _Yielding:
     def __eq__(self, other: object) -> bool:
         if other is not self:
             logger.warning(
-                "%s registers the advantage estimator %r, which takes the place of ours; algorithm.adv_estimator=%s%s is ours.",
+                "%s registers the advantage estimator %r, which replaces ours; algorithm.adv_estimator=%s%s is ours.",
                 *(getattr(other, "__module__", other), self.name, ALIAS, self.name),
             )
         return True
@@ -90,18 +91,12 @@ def make_estimator(method: Estimator) -> Callable[..., tuple[Tensor, Tensor]]:
     ) -> tuple[Tensor, Tensor]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
-        rollouts = build_rollouts(
-            token_level_rewards.sum(-1),
-            response_mask.sum(-1),
-            index,
-            method,
-            settings,
-            run.current_step(),
-            response_mask,
-        )
+        step = replace(run.current_step(), mask_BL=response_mask)
+        scores_B, lengths_B = token_level_rewards.sum(-1), response_mask.sum(-1)
+        rollouts = build_rollouts(scores_B, lengths_B, index, method, settings, step)
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
-        advantages_BL = _spread(outcome, response_mask)
+        advantages_BL = spread(outcome, response_mask)
         return advantages_BL, advantages_BL
 
     return estimator
@@ -113,32 +108,26 @@ def build_rollouts(
     uids_B: np.ndarray,
     method: Estimator,
     settings: MethodSettings,
-    step: run.Step | None,
-    mask_BL: Tensor | None = None,
+    step: Step,
 ) -> Rollouts:
-    """The batch as the method is given it; ``mask_BL`` is the response mask, for methods that count turns."""
+    """A batch of verl as ``method`` takes it.
+
+    Raises:
+        RuntimeError: the method needs our trainer.
+    """
+    reads = settings.reads_responses or settings.reads_feedback
+    if (reads and step.responses_B is None) or ("thinking" in settings.parts and step.thinking_B is None):
+        raise RuntimeError(f"{method.name} needs trainer.v1.trainer_mode=efficiency_sync with these settings")
+    padding_B = _padding(uids_B, lengths_B)
     rollouts = Rollouts.build(
-        scores_B,
-        lengths_B,
-        uids_B,
-        correct_threshold=settings.correct_threshold,
-        real_B=~_padding(uids_B, lengths_B),
+        scores_B, lengths_B, uids_B, correct_threshold=settings.correct_threshold, real_B=~padding_B
     )
-    return run.complete(rollouts, settings, run.state_of(method), step, mask_BL)
+    return complete(rollouts, settings, run.state_of(method), step)
 
 
-def _padding(index: np.ndarray, lengths_B: Tensor) -> Tensor:
-    """(B,) bool: the rows that ``trainer/ppo/padding_utils.py`` makes (empty mask, uid ``pad…``); other empty rows are real."""
+def _padding(uids_B: np.ndarray, lengths_B: Tensor) -> Tensor:
+    """(B,) bool: rows made by ``trainer/ppo/padding_utils.py``: empty mask, uid ``pad…``. Other empty rows are rollouts."""
     padding_B = torch.zeros_like(lengths_B, dtype=torch.bool)
     for row in (lengths_B == 0).nonzero().flatten().tolist():
-        padding_B[row] = str(index[row]).startswith("pad")
+        padding_B[row] = str(uids_B[row]).startswith("pad")
     return padding_B
-
-
-def _spread(outcome: Outcome, response_mask: Tensor) -> Tensor:
-    """(B, L) float32: each rollout's advantage on its response tokens, times their weights if it has any, 0 elsewhere."""
-    if outcome.token_weights is None:
-        weights_BL = response_mask.to(torch.float32, copy=True)
-    else:
-        weights_BL = outcome.token_weights(response_mask)
-    return weights_BL.mul_(outcome.advantages_B.float()[:, None])

@@ -1,11 +1,11 @@
-"""The module that verl imports in every process of a run: entry point of the group ``verl.plugins`` (verl 0.9 and later), or
-``VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin`` (any version).
+"""The module that verl imports in every process of a run, and which registers our names with verl.
 
-It stays light: a registration waits until verl itself imports the registry it belongs to, so a worker that never computes
-an advantage never imports an estimator.
+verl 0.9 finds it by its entry point in the group ``verl.plugins``; any version imports it with
+``VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin``.
 
-It stays out of the way: a registration that fails is a warning with the cause, and verl's import goes on. Most runs in an
-environment with this plugin do not use it. A run that does is refused at start-up, because the name it asks for is missing.
+It is light: each registration waits until verl imports the registry concerned, so a worker that computes no advantages imports
+no estimator. It stops nobody else's run: a registration that fails is a warning with the cause, and verl's import goes on. A
+run that needs the missing name is refused at start-up.
 """
 
 import importlib
@@ -24,7 +24,7 @@ def _when_imported(module: str, what: str, register: Callable[[Any], Any]) -> No
     def hook(imported: Any) -> None:
         try:
             register(imported)
-        except Exception as error:  # noqa: BLE001  # it would make verl itself impossible to import, for every user
+        except Exception as error:  # noqa: BLE001  # raised, it would make verl itself impossible to import
             logger.warning(
                 "verl_efficiency cannot register %s: %s: %s. Runs that do not use it are not affected. "
                 "`verl-efficiency doctor` says more.",
@@ -74,7 +74,7 @@ def _install() -> None:
 try:
     _install()
 except Exception as error:
-    # verl/__init__.py (0.9.1, lines 71-76) swallows what is raised here, so it is said before it is raised.
+    # verl/__init__.py (0.9.1, lines 71-76) swallows what is raised here, so log it first.
     logger.warning(
         "the verl_efficiency plugin failed to load in process %d: %s: %s. None of its names will be known to verl. "
         "`verl-efficiency doctor` says more.",

@@ -1,18 +1,20 @@
 """Replay for ``t_spmo`` on verl's V1 trainer: ``+algorithm.efficiency.replay=8``.
 
-After a step some of its rollouts are chosen (``selection/replay.py``). In the next one a prompt is the same problem with the
-first tokens of such a rollout after it, from which generation continues: ``rollout.n`` times, as a group of its own. To verl
-those tokens are prompt. So lengths, mask, credit and gradient are of the continuation, and ``extra_info.response_tokens`` too;
-but the reward is given the whole text. A restart may be restarted in turn; its prefix grows.
+After each step some rollouts are chosen for a restart (``methods/selection/replay.py``). A restart is a prompt of the next
+step: the same problem, followed by the first tokens of the chosen rollout. Generation continues from there ``rollout.n``
+times, and the continuations are a group of their own. To verl the prefix is part of the prompt. Lengths, mask, credit and
+gradient, and ``extra_info.response_tokens``, are therefore those of the continuation; only the reward reads the whole text. A
+restart may be restarted again, with a longer prefix.
 
-How, with verl's own means:
+verl's own means suffice:
 
-* ``data.gen_batch_size=1`` (set at start-up) lets the data loader be asked for fewer prompts: none is passed over, none twice,
-  and the number of rollouts stays. An epoch is as many steps as before, so its last prompts belong to the next epoch.
-* A row names its agent loop (``agent_name``); restarts name ours (``replay_loop.py``), verl's with a longer prompt.
-* ``extra_info.replay_prefix``, token ids, tells agent loop and reward manager (``reward.reward_manager.name=efficiency``).
+* ``data.gen_batch_size=1`` (set at start-up) lets the trainer ask the data loader for fewer prompts in a step with restarts. No
+  prompt is skipped or repeated, and the number of rollouts stays the same. The number of steps per epoch stays too, so the
+  last prompts of an epoch move into the next one.
+* ``agent_name`` of a row says which agent loop runs it. Restarts name ours (``replay_loop.py``).
+* ``extra_info.replay_prefix`` (token ids) tells agent loop and reward manager (``reward.reward_manager.name=efficiency``).
 
-Validation and the first step have no restarts. They are not saved: the first step after a resume has none either, and says so.
+Validation and the first step have no restarts. Restarts are not saved: the first step after a resume has none, and says so.
 """
 
 import dataclasses
@@ -37,21 +39,21 @@ class Replay:
 
     Args:
         settings: of the method.
-        batch_size: prompts of a step, of which at most half are restarts.
-        prompt_limit: tokens that a problem and the prefix may have together.
+        batch_size: prompts per step; at most half of them are restarts.
+        prompt_limit: the most tokens of problem and prefix together.
     """
 
     def __init__(self, settings: TSpmoSettings, batch_size: int, prompt_limit: int) -> None:
         self.settings = dataclasses.replace(settings, replay=min(settings.replay, batch_size // 2))
         self.batch_size = batch_size
         self.prompt_limit = prompt_limit
-        self.prompts: dict[str, TensorDict] = {}  # what was generated from in this step: uid → its row
+        self.prompts: dict[str, TensorDict] = {}  # the prompts of this step: uid → row
         self.restarts: list[tuple[TensorDict, list[int]]] = []
         self.metrics: dict[str, float] = {}
         self.too_long = 0
 
     def next_batch(self, fetch: Callable[[int], TensorDict]) -> TensorDict:
-        """The prompts of a step; ``fetch(number)`` takes as many from the data loader."""
+        """The prompts of a step; ``fetch(number)`` takes that many from the data loader."""
         fresh = fetch(self.batch_size - len(self.restarts))
         tu.assign_non_tensor_stack(fresh, "agent_name", [PLAIN_AGENT] * len(fresh))
         step = tu.pop(fresh, "global_steps")
@@ -68,14 +70,14 @@ class Replay:
         return batch
 
     def remember(self, batch: TensorDict) -> None:
-        """These prompts are generated from in this step."""
+        """These prompts are used in this step."""
         uids = tu.get(batch, "uid")
         self.prompts.update({uid: tu.index_select_tensor_dict(batch, [row]) for row, uid in enumerate(uids)})
 
     def choose(self, rows: Batch, step: int) -> None:
-        """Choose from the rollouts of this step; ``rows`` in the order of their keys, with prompts."""
+        """Choose restarts among the rollouts of this step; ``rows`` are in the order of their keys and have prompts."""
         place = {uid: number for number, uid in enumerate(self.prompts)}
-        # uids are random, the order of the prompts is not; padding has a uid of its own
+        # by the order of the prompts, since uids are random; padding has a uid that no prompt has
         order = sorted(
             (row for row, uid in enumerate(rows.uids_B) if uid in place), key=lambda row: place[str(rows.uids_B[row])]
         )
@@ -103,7 +105,7 @@ def _restart(prompt: TensorDict, prefix: list[int]) -> TensorDict:
 
 
 def check(config: Any) -> Iterator[str]:
-    """What of a composed configuration replay cannot work with, one line each."""
+    """What in a composed configuration rules out replay, one line each."""
     rollout = config.actor_rollout_ref.rollout
     needed = [
         ("actor_rollout_ref.rollout.agent.default_agent_loop", rollout.agent.default_agent_loop, (PLAIN_AGENT,),
@@ -111,7 +113,7 @@ def check(config: Any) -> Iterator[str]:
         ("actor_rollout_ref.rollout.multi_turn.enable", rollout.multi_turn.enable, (False,),
          "turns and tools cannot be restarted"),
         ("reward.reward_manager.name", config.reward.reward_manager.name, ("efficiency",),
-         "it gives the reward the whole text, of which verl's have only the continuation"),
+         "it gives the reward the whole text; verl's reward managers give it only the continuation"),
         ("reward.reward_model.enable", config.reward.reward_model.enable, (False,),
          "a reward model is not given the whole text"),
         ("data.gen_batch_size", config.data.get("gen_batch_size"), (1, None), "restarts replace single prompts"),
@@ -133,7 +135,7 @@ def _check_columns(data: Any) -> Iterator[str]:
         if file.suffix == ".parquet":
             columns = set(pq.read_schema(file).names)
             for column, reason in (
-                ("agent_name", "a restart has an agent loop of its own"),
+                ("agent_name", "restarts use their own agent loop"),
                 *(
                     (data.get(f"{kind}_key"), "prompts with media cannot be restarted")
                     for kind in ("image", "video", "audio")

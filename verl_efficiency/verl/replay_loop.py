@@ -1,4 +1,4 @@
-"""The agent loop of a restart (``replay.py``): verl's own for one turn, with the prefix behind the templated prompt."""
+"""The agent loop of a restart (``replay.py``): verl's own for one turn, with the prefix appended to the templated prompt."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ AGENT = "efficiency_replay"
 
 @register(AGENT)
 class ReplayAgentLoop(SingleTurnAgentLoop):
-    """Generates on from ``extra_info.replay_prefix``, token ids."""
+    """Continues from the token ids in ``extra_info.replay_prefix``."""
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
         self.prefix = list(row["extra_info"]["replay_prefix"])

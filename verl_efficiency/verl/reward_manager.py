@@ -50,9 +50,9 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
 
+from verl_efficiency.adapter.rollouts import prompt_name
 from verl_efficiency.grading import opens_thinking
 from verl_efficiency.verl.checks.extras import extras_of
-from verl_efficiency.verl.run import prompt_name
 
 logger = logging.getLogger("verl_efficiency")
 _LOOK_BACK = 16  # last tokens of a prompt, enough for a <think> in several tokens and blanks

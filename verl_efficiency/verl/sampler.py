@@ -1,15 +1,15 @@
-"""``KeepSolvedGroups``: a filter of groups that drops those where nobody is right, and no others.
+"""``KeepSolvedGroups``: a group filter that drops only the groups in which no rollout is correct.
 
-verl's own filter (``algorithm.filter_groups``, DAPO) drops every group whose rollouts all have the same ``metric``. That is
-right where equal scores mean that nothing can be learned. A length-shaped method learns most in groups where all are right.
-verl's own place for another choice is ``trainer.v1.sampler.custom_sampler``::
+verl's own filter (``algorithm.filter_groups``, DAPO) drops every group whose rollouts all have the same ``metric``, because
+equal scores teach nothing. But a length-shaped method learns most from groups that are all correct. Set this sampler in place
+of verl's::
 
     algorithm.filter_groups.enable=True algorithm.filter_groups.metric=acc
     trainer.v1.sampler.custom_sampler.path=pkg://verl_efficiency.verl.sampler
     trainer.v1.sampler.custom_sampler.name=KeepSolvedGroups
 
-For the synchronous trainers (``sync``, ``efficiency_sync``). Dropped groups are replaced as in verl's own filter, and
-counted in the same metrics (``training/filter_groups/evicted_samples``).
+It works with the synchronous trainers (``sync``, ``efficiency_sync``). Dropped groups are replaced as with verl's own filter,
+and counted in the same metrics (``training/filter_groups/evicted_samples``).
 """
 
 from collections import Counter
@@ -20,11 +20,11 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
 
 class ConfiguredReplayBuffer(ReplayBuffer):
-    """verl's replay buffer as a custom sampler.
+    """verl's replay buffer as a custom sampler, with ``trainer.v1.sampler.sampler_kwargs`` as constructor arguments.
 
-    verl gives a custom sampler none of the arguments of its group filter (trainer/ppo/v1/trainer_base.py:163). Here all of
-    ``trainer.v1.sampler.sampler_kwargs`` are constructor arguments. The start-up check puts the filter's into it, from
-    ``algorithm.filter_groups``; your own have the last word. An unknown name there is a TypeError.
+    verl gives a custom sampler none of the arguments of its group filter (trainer/ppo/v1/trainer_base.py:163). So the start-up
+    check copies them from ``algorithm.filter_groups`` into ``sampler_kwargs``, where your own values take precedence. An
+    unknown name there is a TypeError.
     """
 
     def __init__(self, *, sampler_kwargs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
@@ -32,7 +32,7 @@ class ConfiguredReplayBuffer(ReplayBuffer):
 
 
 class KeepSolvedGroups(ConfiguredReplayBuffer):
-    """Drops groups whose rollouts all have the same metric, at most 0."""
+    """Drops a group if its rollouts all have the same metric and that is at most 0."""
 
     def _dapo_filtered_keys(self, partition_id: str) -> tuple[set[str], Counter]:
         equal, _ = super()._dapo_filtered_keys(partition_id)

@@ -13,15 +13,15 @@ MODE = "trainer.v1.trainer_mode="
 def train_command(context: typer.Context) -> None:
     """Train with verl and the trainer efficiency_sync: takes exactly what python -m verl.trainer.main_ppo takes.
 
-    That trainer does what verl's sync trainer does, runs the methods that need a self-teacher or the tokens of the responses,
-    and logs every reward component and method statistic.
+    That trainer is verl's sync trainer. It also runs the methods that need a self-teacher or the tokens of the responses, and
+    logs every reward component and method statistic.
     """
     for text in context.args:
         if text.lstrip("+").startswith(MODE) and not text.endswith("=efficiency_sync"):
             raise SettingsError(
                 f"{text}: this command sets efficiency_sync; leave it out, or launch verl.trainer.main_ppo"
             )
-    # Imports verl with its plugins, and fails with one line here if ours is not among them.
+    # Importing verl loads its plugins. Where ours is not among them, get_trainer_cls fails here, with one line.
     try:
         from verl.trainer.ppo.v1 import get_trainer_cls
     except ModuleNotFoundError as error:

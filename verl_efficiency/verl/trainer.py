@@ -1,23 +1,22 @@
-"""The trainer mode ``efficiency_sync``: verl's synchronous V1 trainer, with a self-teacher and with metrics of ours.
+"""The trainer mode ``efficiency_sync``: verl's synchronous V1 trainer, with a self-teacher and with our metrics.
 
-``trainer.v1.trainer_mode=efficiency_sync`` in a stock launch, or ``verl-efficiency train`` with verl's own overrides. What verl
-does is done by ``super()``; nothing of it is copied (file and line in verl 0.9.1):
+``trainer.v1.trainer_mode=efficiency_sync`` in a stock launch, or ``verl-efficiency train`` with verl's own overrides.
+``super()`` does what verl does; nothing is copied. What is overridden, with file and line in verl 0.9.1:
 
-* ``_build_replay_buffer`` (v1/trainer_base.py:139) is the first call after the mode's name is read, and where it becomes
-  ``sync``, which is what verl compares it with from then on;
-* ``_init_resource_pool_mgr`` (:788) puts our worker in the place of the actor's, for methods with a teacher only;
-* ``_load_checkpoint`` (:850) is the first call after the models are built, so that a teacher is there to be restored;
+* ``_build_replay_buffer`` (v1/trainer_base.py:139) is the first call after verl has read the mode's name. Here the name becomes
+  ``sync``, since verl compares it with its own names from then on;
+* ``_init_resource_pool_mgr`` (:788): for methods with a teacher, our worker replaces the actor's;
+* ``_load_checkpoint`` (:850) is the first call after the models are built: the teacher starts before it can be restored;
 * ``_next_train_batch`` (:1479) and ``prepare_step`` (:1525): prompts of t_spmo's replay (``replay.py``), and their metrics;
 * ``_compute_old_log_prob`` (:1634) is the first call with the whole batch: rewards and responses are read, rollouts routed;
-* ``_compute_advantage`` (:1743) and ``_update_actor`` (:1827): the teacher's pass after the one, its average after the other.
+* ``_compute_advantage`` (:1743): the teacher's pass comes after it;
+* ``_update_actor`` (:1827): the teacher's average moves after it.
 """
 
 import logging
-from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
@@ -26,12 +25,12 @@ from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.debug import marked_timer
 
-from verl_efficiency.grading import opens_thinking
-from verl_efficiency.methods.cost import LOOK_BACK, thinking_counter
+from verl_efficiency.adapter.metrics import reward_means
+from verl_efficiency.adapter.rollouts import count_thinking
 from verl_efficiency.methods.selection.t_spmo import TSpmoSettings
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import estimators, run
-from verl_efficiency.verl.batch import Batch, read_batch
+from verl_efficiency.verl.batch import read_batch
 from verl_efficiency.verl.checks.estimator import estimator_of
 
 logger = logging.getLogger("verl_efficiency")
@@ -40,7 +39,7 @@ MODE = "efficiency_sync"
 
 @register_trainer(MODE)
 class EfficiencyTrainer(PPOTrainerSync):
-    """verl's ``sync`` trainer that runs every method of ours, and logs every reward component and method statistic."""
+    """verl's ``sync`` trainer, which also runs methods with a teacher, and logs reward components and method statistics."""
 
     counts_thinking = False
 
@@ -78,7 +77,7 @@ class EfficiencyTrainer(PPOTrainerSync):
             self.self_teacher.start(self.actor_rollout_wg)
         super()._load_checkpoint()
         if self.replay and self.global_steps:
-            logger.warning("resumed: what was chosen for replay is not saved, so the first step restarts no rollout")
+            logger.warning("resumed: the choice of rollouts to replay is not saved, so the first step replays none")
 
     def _next_train_batch(self, num_prompts: int | None = None) -> TensorDict:
         if self.replay is None:
@@ -96,8 +95,13 @@ class EfficiencyTrainer(PPOTrainerSync):
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         prompts = self.self_teacher is not None or self.replay is not None or self.counts_thinking
         rows = read_batch(batch, with_prompts=prompts)
-        run.begin_step(with_thinking(rows, self.tokenizer) if self.counts_thinking else rows.step)
-        metrics.update(reward_metrics(rows))
+        step = rows.step
+        if self.counts_thinking:
+            thinking_B = count_thinking(self.tokenizer, rows.prompts_B, rows.responses_B, rows.masks_B)
+            step = replace(step, thinking_B=thinking_B)
+        run.begin_step(step)
+        real_infos = [info for info, real in zip(rows.reward_infos, rows.real_B, strict=True) if real]
+        metrics.update(reward_means(real_infos))
         self.rows = rows.in_order_of_keys()
         if self.self_teacher:
             self.self_teacher.route(batch, self.rows)
@@ -119,30 +123,3 @@ class EfficiencyTrainer(PPOTrainerSync):
             with marked_timer("teacher_update", self.timing_raw, color="green"):
                 self.self_teacher.update(metrics, self.global_steps)
         return batch
-
-
-def with_thinking(rows: Batch, tokenizer: Any) -> run.Step:
-    """The step with the thinking tokens of each response."""
-    ends = [tokenizer.decode(prompt[-LOOK_BACK:]) for prompt in rows.prompts_B]
-    opened = [opens_thinking(end) for end in ends]
-    return replace(rows.step, thinking_B=thinking_counter(tokenizer).count(rows.responses_B, rows.masks_B, opened))
-
-
-def reward_metrics(rows: Batch) -> dict[str, float]:
-    """The mean of every number that the reward returns, under ``reward/``; padding does not count.
-
-    Where some rollouts lack a number (a reward that raised returns fewer), the mean is over those that have it, and
-    ``reward/<name>_given`` says what share that is.
-    """
-    infos = [info for info, real in zip(rows.reward_infos, rows.real_B, strict=True) if real]
-    values: dict[str, list[float]] = defaultdict(list)
-    for info in infos:
-        for name, value in info.items():
-            if isinstance(value, bool | int | float | np.number | np.bool_):
-                values[name].append(float(value))
-    metrics = {}
-    for name, given in sorted(values.items()):
-        metrics[f"reward/{name}"] = float(np.mean(given))
-        if len(given) < len(infos):
-            metrics[f"reward/{name}_given"] = len(given) / len(infos)
-    return metrics

@@ -1,4 +1,4 @@
-"""The actor's worker with a self-teacher; runs in verl's worker processes (``workers/engine_workers.py:452`` in 0.9.1)."""
+"""The actor's worker with a self-teacher, in verl's worker processes (``workers/engine_workers.py:452`` in 0.9.1)."""
 
 import logging
 import math
@@ -22,11 +22,11 @@ OVER_ROWS = make_nd_compute_dataproto_dispatch_fn(mesh_name="actor")
 
 
 class DistillationWorker(ActorRolloutRefWorker):
-    """verl's worker; the additions are a teacher's weights, its pass, and a loss with two terms."""
+    """verl's worker, plus the teacher's weights, the teacher's pass, and a loss with two terms."""
 
     actor: Any  # verl's TrainingWorker
     average: WeightAverage | None = None
-    longest_teacher = 0  # tokens of prompt and response, so far
+    longest_teacher = 0  # tokens of prompt and response, the most so far
 
     @register(dispatch_mode=ON_ALL)
     def start_distillation(self, settings: DistillationSettings) -> None:
@@ -38,7 +38,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=OVER_ROWS)
     def compute_log_prob(self, data: TensorDict) -> TensorDict:
-        """verl's pass; where rows are routed it also notes the student's top-K (``distil_topk_ids``)."""
+        """verl's pass; where rows are to be distilled it also notes the student's top-K (``distil_topk_ids``)."""
         k = tu.pop(data, "distil_topk", default=None)
         if k is None:
             return super().compute_log_prob(data)
@@ -57,7 +57,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=OVER_ROWS)
     def update_actor(self, data: TensorDict) -> TensorDict:
-        """verl's update; on a batch with targets the log-probabilities come from our loss, which reads the logits anyway."""
+        """verl's update; on a batch with targets our loss computes the log-probabilities, since it reads the logits anyway."""
         if "distil_weight" in data and self.distillation.full_logit_distillation:
             tu.assign_non_tensor(data, distillation_use_topk=True, distillation_only=True)
         return super().update_actor(data)
@@ -76,19 +76,19 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=ON_ALL)
     def load_checkpoint(self, local_path, hdfs_path=None, del_local_after_load=False):
-        # First, since verl may delete the folder once it is read.
+        # First, because verl may delete the folder after reading it.
         found = self.average is not None and local_path is not None and self.average.load(local_path)
         super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
         if self.average and local_path is not None and not found:
-            logger.warning("%s holds no teacher: it starts from the actor's weights.", local_path)
+            logger.warning("%s holds no teacher: the teacher starts from the actor's weights.", local_path)
             self.average.restart()
 
     def _notice_length(self, tokens: int) -> None:
-        """A teacher reads more than the rollout engine checks: say it once if that is more than the model's positions."""
+        """Warn once if the teacher reads more tokens than the model has positions; the rollout engine does not check that."""
         limit = getattr(self.actor.model_config.hf_config, "max_position_embeddings", None) or math.inf
         if self.longest_teacher <= limit < tokens:
             logger.warning(
-                "A teacher reads %d tokens, its prompt and the response, but the model has %d positions "
+                "The teacher reads %d tokens (its prompt and the response), but the model has %d positions "
                 "(max_position_embeddings); lower algorithm.efficiency.max_reprompt_len or data.max_response_length.",
                 *(tokens, limit),
             )
@@ -96,7 +96,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @contextmanager
     def _reading_logits(self, reader: Callable) -> Iterator[None]:
-        """Within, ``reader`` takes the place of the loss, which is where verl's engine hands over the logits."""
+        """Within, ``reader`` replaces the loss, because verl's engine hands the logits to the loss."""
         loss, self.actor.loss_fn = self.actor.loss_fn, reader
         try:
             yield
@@ -113,7 +113,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
 
 def _put_teacher_prompts(data: Any) -> None:
-    """Put the teacher's prompt in the place of the student's, before the same response."""
+    """Replace the student's prompt by the teacher's, before the same response."""
     prompts = list(data.pop("teacher_prompts").unbind())
     rows = [torch.cat([prompt, response]) for prompt, response in zip(prompts, data["responses"].unbind(), strict=True)]
     data["prompts"] = _nested(prompts)

@@ -33,7 +33,7 @@ def test_it_is_found_by_path_and_name_and_pickled_as_verl_does(name):
 @every
 def test_its_settings_class_is_derived_from_its_name(name):
     cls = REWARDS[name].settings_class()
-    assert cls is REWARDS[name].function().settings_class
+    assert cls is REWARDS[name].function().settings
     assert cls is getattr(rewards, cls.__name__)
     assert issubclass(cls, RewardSettings)
 

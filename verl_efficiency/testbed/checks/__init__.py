@@ -1,1 +1,1 @@
-"""The task on which every method reaches the shortest answers, since its checks are pure waste."""
+"""The task whose checks are pure waste, so that every good method reaches the shortest answers."""

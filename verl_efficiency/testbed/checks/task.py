@@ -1,4 +1,4 @@
-"""The task ``checks``: chained addition modulo 10, worked out in writing, with checks that repair nothing."""
+"""The task ``checks``: chained addition modulo 10 in written steps, with checks that fix nothing."""
 
 import hashlib
 import itertools
@@ -22,8 +22,8 @@ TEST_SHARE = 1 / 3
 class Problem:
     """Add ``operands`` to ``start`` one after the other, modulo 10.
 
-    A problem of depth d (1..6) labels its steps with the last d letters of its segment (0..7). So a label tells whether
-    it is the last one, and two problems of different segments share no label.
+    A problem of depth d (1..6) labels its steps with the last d letters of its segment (0..7). So a label shows whether it
+    is the last one, and problems of different segments share no label.
 
     >>> problem = Problem(segment=0, operands=(4, 2, 8, 1))
     >>> problem.text, problem.steps[1], problem.answer
@@ -61,17 +61,17 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """The problem as the user states it."""
+        """The problem in the prompt."""
         return f"{self.start}" + "".join(self.operands_by_label) + "."
 
     @property
     def operands_by_label(self) -> list[str]:
-        """Each operand behind the letter that labels its step."""
+        """Each operand after the label of its step."""
         return [f"{label}{operand}" for label, operand, _, _ in self.steps]
 
     @property
     def split(self) -> str:
-        """The split that the text belongs to, a fixed property of the text: ``test`` (about one text in three) or ``train``."""
+        """``test`` (about one text in three) or ``train``, a fixed property of the text."""
         return "test" if hashlib.sha256(self.text.encode()).digest()[0] < TEST_SHARE * 256 else "train"
 
 
@@ -106,7 +106,7 @@ def sample_pack(rng: random.Random, size: int, split: str) -> list[Problem]:
 
 
 def trace(problems: Sequence[Problem], rng: random.Random) -> str:
-    """A correct and wasteful response: each step is written, then copied as a check 0 to 3 times (1.4 on average).
+    """A correct but wasteful response: each step is written, then copied as a check 0 to 3 times (1.4 on average).
 
     >>> trace([Problem(segment=0, operands=(8, 1))], random.Random(0))
     '0e8+0=8?e8+0=8?e8+0=8?e8+0=8f1+8=9?f1+8=9?f1+8=9\\\\boxed{9}'
@@ -115,7 +115,7 @@ def trace(problems: Sequence[Problem], rng: random.Random) -> str:
 
 
 def shortest_trace(problems: Sequence[Problem]) -> str:
-    """The same response without a single check.
+    """The same response without checks.
 
     >>> shortest_trace([Problem(segment=0, operands=(8, 1)), Problem(segment=1, operands=(7,))])
     '1:0e8+0=8f1+8=9Answer1::\\\\boxed{9}\\n2:0l7+0=7Answer2::\\\\boxed{7}'

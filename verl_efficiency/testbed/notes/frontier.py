@@ -1,11 +1,11 @@
-"""What the best policy with a model's skill could reach: ``python -m verl_efficiency.testbed.notes.frontier``.
+"""The best that a policy can reach with a model's skill: ``python -m verl_efficiency.testbed.notes.frontier``.
 
-The model answers problems in every style of notes, taking the most likely token each time: that is what remains once training
-has removed the noise. A policy may use another style at each level, and mix two of them. The frontier is the highest mean
-accuracy of such policies for a number of tokens. Problems of the train split, which the warm start has never seen, choose the
-styles; the test problems say how good they are. ``frontier.json`` in this folder is the frontier of the committed warm start.
+The model answers problems in every style of notes. It takes the most likely token each time, since training removes the noise
+of sampling. A policy has a style for each level, or mixes two. The frontier is the highest mean accuracy of such policies for a
+number of tokens. Problems of the train split, which the warm start has never seen, select the styles; test problems measure
+them. ``frontier.json`` in this folder is the frontier of the committed warm start.
 
-Training may also improve the skill itself, so a trained model can get below its warm start's frontier.
+Training can also improve the skill itself, so a trained model can need fewer tokens than its warm start's frontier.
 """
 
 import itertools
@@ -27,7 +27,7 @@ Point = tuple[float, float]  # tokens, accuracy
 
 
 def upper_hull(points: Sequence[Point]) -> list[Point]:
-    """The concave upper hull, from the cheapest point to the most accurate one.
+    """The concave upper hull, from the cheapest point to the most accurate.
 
     >>> upper_hull([(16, 0.5), (23, 0.4), (30, 0.9), (44, 0.95), (37, 0.91)])
     [(16, 0.5), (30, 0.9), (44, 0.95)]
@@ -43,7 +43,7 @@ def upper_hull(points: Sequence[Point]) -> list[Point]:
 
 
 def mean_frontier(levels: Sequence[Sequence[Point]]) -> list[Point]:
-    """The frontier of the means over the levels: it buys accuracy where it costs least, level by level.
+    """The frontier of the means over the levels: each step buys accuracy at the level where it is cheapest.
 
     >>> mean_frontier([[(16, 0.5), (20, 0.9)], [(16, 0.2), (26, 0.4)]])
     [(16.0, 0.35), (18.0, 0.55), (23.0, 0.65)]
@@ -61,7 +61,7 @@ def mean_frontier(levels: Sequence[Sequence[Point]]) -> list[Point]:
 
 
 def tokens_at(frontier: Sequence[Point], accuracy: float) -> float:
-    """Tokens of the frontier at an accuracy; its ends where the accuracy is below or above it.
+    """Tokens of the frontier at an accuracy; beyond its ends, the tokens of that end.
 
     >>> tokens_at([(16, 0.5), (26, 1.0)], 0.75)
     21.0
@@ -76,12 +76,14 @@ def load(path: Path = STORED) -> list[Point]:
         SettingsError: the file is not there.
     """
     if not path.is_file():
-        raise SettingsError(f"frontier: no file {path}; python -m verl_efficiency.testbed.notes.frontier writes it")
+        raise SettingsError(
+            f"frontier: there is no file {path}; python -m verl_efficiency.testbed.notes.frontier writes it"
+        )
     return [tuple(point) for point in json.loads(path.read_text())["frontier"]]
 
 
 def chosen_styles(points: Mapping[str, Point]) -> list[str]:
-    """The styles of a level that lie on its hull, the cheapest first."""
+    """The styles on the hull of a level, the cheapest first."""
     hull = upper_hull(list(points.values()))
     return [next(style for style, point in points.items() if point == corner) for corner in hull]
 

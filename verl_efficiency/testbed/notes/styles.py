@@ -1,4 +1,4 @@
-"""A model answers in a style that is forced on it: notes where the style wants them, and nowhere else."""
+"""Answers in a forced style: the model writes notes exactly where the style says so."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +20,9 @@ MAX_NEW_TOKENS = 2 * DIGITS + 4 + NOTE_TOKENS * DIGITS + 8  # the longest sensib
 
 
 class ForcedNotes(LogitsProcessor):
-    """Opens a note after a digit where ``plans_BD`` (bool) is true, and lets none be opened after the other digits.
+    """Forces a note after a digit where ``plans_BD`` (bool) is true, and forbids one where it is false.
 
-    A digit that may be followed by a note is a digit behind a label. The model writes all other tokens freely.
+    Only a digit behind a label may be followed by a note. The model writes all other tokens freely.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, plans_BD: Tensor):
@@ -55,12 +55,11 @@ def answer_in_style(
     sample: bool = False,
     batch_size: int = 240,
 ) -> tuple[list[bool], list[int]]:
-    """Answer single problems in the style of :func:`styled`; returns for each whether it is right and its tokens.
+    """Answer single problems in a style of :func:`styled`; returns whether each is right, and its tokens.
 
-    Args:
-        sample: draw at temperature 1; otherwise each token is the most likely one.
+    ``sample`` draws at temperature 1; otherwise each token is the most likely one.
     """
-    # Said in both cases: what is left out comes from the model's own configuration, which samples.
+    # Both cases set do_sample, since its default comes from the model's own configuration, which samples.
     draw: dict[str, Any] = {"do_sample": sample} | ({"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sample else {})
     correct: list[bool] = []
     tokens: list[int] = []
@@ -72,7 +71,7 @@ def answer_in_style(
             chats, add_generation_prompt=True, return_dict=True, return_tensors="pt"
         )
         with torch.no_grad():
-            output_BL: Any = model.generate(  # type: ignore[misc]  # typed for a protocol that no model class of transformers meets
+            output_BL: Any = model.generate(  # type: ignore[misc]  # its annotation fits no model class
                 **inputs,
                 generation_config=GenerationConfig(
                     max_new_tokens=MAX_NEW_TOKENS,

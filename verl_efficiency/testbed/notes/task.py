@@ -1,4 +1,4 @@
-"""The task ``notes``: a sum of six digits modulo 10, in writing or in the head. Notes cost tokens, and they prevent errors."""
+"""The task ``notes``: a sum of six digits modulo 10, in writing or in the head. Notes cost tokens and prevent errors."""
 
 import hashlib
 import itertools
@@ -13,14 +13,14 @@ from verl_efficiency.testbed import packs
 
 DIGITS = 6
 LEVELS = 6
-OPENERS = "([<|/;"  # the token that opens a note at level 0, 1, …: so a habit of one level need not be a habit of all
+OPENERS = "([<|/;"  # opens a note at level 0, 1, …; a token per level, so that habits can differ between levels
 LABELS = string.ascii_letters[: DIGITS * LEVELS]  # six for each level, the lowest first
 CHARACTERS = "0123456789:.+=})" + OPENERS + LABELS
 NOTE_TOKENS = 7
 SPLITS = {"warm_start": 160, "train": 48, "validation": 24, "test": 24}  # shares of 256
 
 Rates = dict[float, float]
-"""How often traces note: the probability of a note after a digit, and the share of the traces that have it."""
+"""Probability of a note after a digit -> share of the traces that have this probability."""
 
 PRACTICE: Rates = {0.0: 0.10, 0.15: 0.22, 0.3: 0.26, 0.5: 0.22, 0.75: 0.10, 1.0: 0.10}  # everything from no note to all
 VERBOSE: Rates = {0.0: 0.08, 0.3: 0.12, 0.6: 0.20, 0.85: 0.30, 1.0: 0.30}  # 71 % of the digits are followed by a note
@@ -30,8 +30,7 @@ VERBOSE: Rates = {0.0: 0.08, 0.3: 0.12, 0.6: 0.20, 0.85: 0.30, 1.0: 0.30}  # 71 
 class Problem:
     """Add six digits modulo 10. Level l (0..5) has l + 1 digits that are not 0.
 
-    A level labels its digits with letters of its own. So the labels tell the level, and two problems of different levels share
-    no label.
+    Each level has its own labels. So the labels show the level, and problems of different levels share no label.
 
     >>> problem = Problem((3, 0, 2, 4, 3, 0))
     >>> problem.text, problem.level, problem.answer
@@ -47,12 +46,12 @@ class Problem:
 
     @property
     def level(self) -> int:
-        """Number of digits that are not 0, less one."""
+        """Number of digits that are not 0, minus one."""
         return sum(digit != 0 for digit in self.digits) - 1
 
     @property
     def operands_by_label(self) -> list[str]:
-        """Each digit behind the letter that labels it."""
+        """Each digit after its label."""
         labels = LABELS[DIGITS * self.level :]
         return [f"{label}{digit}" for label, digit in zip(labels, self.digits, strict=False)]
 
@@ -63,12 +62,12 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """The problem as the user states it. All problems have the same length."""
+        """The problem in the prompt. All problems have the same length."""
         return "".join(self.operands_by_label) + "."
 
     @property
     def split(self) -> str:
-        """The split that the text belongs to; a fixed property of the text."""
+        """The split, a fixed property of the text."""
         place = hashlib.sha256(self.text.encode()).digest()[0]
         for split, share in SPLITS.items():
             if place < share:
@@ -110,7 +109,7 @@ def sample_pack(rng: random.Random, size: int, split: str) -> list[Problem]:
 
 
 def trace(problems: Sequence[Problem], rng: random.Random, rates: Rates) -> str:
-    """A correct response. After each digit it writes a note with a probability drawn from ``rates`` once per problem."""
+    """A correct response. The probability of a note after a digit is drawn from ``rates`` once per problem."""
     plans = []
     for _ in problems:
         (rate,) = rng.choices(list(rates), list(rates.values()))
@@ -119,9 +118,9 @@ def trace(problems: Sequence[Problem], rng: random.Random, rates: Rates) -> str:
 
 
 def write(problems: Sequence[Problem], plans: Sequence[Sequence[bool]]) -> str:
-    r"""The correct response with a note after each digit where the problem's plan says so.
+    r"""The correct response, with a note after each digit for which the problem's plan has True.
 
-    A note says: the sum of the digits since the last note, plus what was noted there, equals the sum so far.
+    A note reads: sum of the digits since the last note + the last note's result = sum so far.
 
     >>> write([Problem((3, 0, 2, 4, 3, 0))], [[True, False, False, True, False, False]])
     's3|3+0=3)t0u2v4|6+3=9)w3x0\\boxed{2}'
@@ -151,9 +150,9 @@ ALL = "all"
 
 
 def styles(level: int) -> list[str]:
-    """The styles of a level: for each digit that is not 0, except the last, whether a note follows it, or ``"all"``.
+    """The styles of a level: for each digit that is not 0, except the last, whether a note follows it; or ``"all"``.
 
-    The answer follows the last digit, so a note there would say it twice. ``"all"`` writes a note after each digit.
+    A note after the last digit would only repeat the answer. ``"all"`` writes a note after each digit.
 
     >>> styles(2)
     ['00', '01', '10', '11', 'all']
@@ -162,7 +161,7 @@ def styles(level: int) -> list[str]:
 
 
 def styled(problem: Problem, style: str) -> list[bool]:
-    """The plan of a style, see :func:`styles`; ``"0"`` stands for no note at any level."""
+    """The plan of a style of :func:`styles`; ``"0"`` is no note at any level."""
     if style == ALL:
         return [True] * DIGITS
     places = [place for place, digit in enumerate(problem.digits) if digit]

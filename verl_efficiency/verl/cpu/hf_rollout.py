@@ -1,4 +1,4 @@
-"""The rollout ``hf`` for verl's agent loop: generation by Hugging Face transformers, for small models on a CPU.
+"""The rollout ``hf`` for verl's agent loop: generation by Hugging Face transformers, for small models.
 
 It starts in a second and needs nothing but transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``,
 see :class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. Only ``trainer.v1.trainer_mode=sync``, since requests
@@ -11,6 +11,9 @@ from typing import Any
 
 import ray
 import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from verl.plugin.platform import get_platform
+from verl.utils.device import get_device_name
 from verl.utils.fs import copy_to_local
 from verl.workers.rollout.base import BaseRollout
 from verl.workers.rollout.replica import RolloutReplica
@@ -24,6 +27,12 @@ def server_name(replica_rank: int) -> str:
     return f"hf_server_{replica_rank}_0"
 
 
+def _node_and_gpu(worker: Any, resource: str) -> tuple[str, str]:
+    """Where a trainer rank runs; called in its process."""
+    context = ray.get_runtime_context()
+    return context.get_node_id(), context.get_accelerator_ids()[resource][0]
+
+
 class HFReplica(RolloutReplica):
     """Starts the server; lives in the driver. There is no device memory to free, so sleeping and waking do nothing."""
 
@@ -31,15 +40,30 @@ class HFReplica(RolloutReplica):
         if self.is_reward_model or self.is_teacher_model:
             raise NotImplementedError("rollout 'hf' serves the policy only; a reward or teacher model needs vllm")
         path = copy_to_local(self.model_config.path)
+        options = {"num_cpus": 0, "max_concurrency": self.max_concurrency, **await self._beside_the_trainer()}
         server: Any = (
             ray.remote(HFServer)
-            .options(name=server_name(self.replica_rank), num_cpus=0, max_concurrency=self.max_concurrency)
+            .options(name=server_name(self.replica_rank), **options)
             .remote(path, self.model_config.get("trust_remote_code", False), self.config, self.replica_rank)
         )
         await server.ready.remote()
         self.servers = [server]
         self._server_handle = server
         self._server_address = server_name(self.replica_rank)
+
+    async def _beside_the_trainer(self) -> dict[str, Any]:
+        """Options that put the server on the GPU of the replica's first trainer rank, as verl does for vLLM; none on a CPU."""
+        if get_device_name() == "cpu":
+            return {}
+        platform = get_platform()
+        node, gpu = await self.workers[0].__ray_call__.remote(_node_and_gpu, platform.ray_resource_name())
+        variables = dict.fromkeys(
+            platform.ray_noset_envvars(), "1"
+        )  # else Ray hides all GPUs from an actor that asks for none
+        return {
+            "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+            "runtime_env": {"env_vars": variables | {platform.visible_devices_envvar(): gpu}},
+        }
 
     async def sleep(self) -> None:
         pass

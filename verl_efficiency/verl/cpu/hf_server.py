@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from verl.utils.device import get_device_name
 from verl.workers.config import RolloutConfig
 from verl.workers.rollout.replica import TokenOutput
 
@@ -48,6 +49,7 @@ class HFServer:
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             model_path, dtype=config.dtype, trust_remote_code=trust_remote_code
         ).eval()
+        self.model.to(get_device_name())
         self.eos_ids = _eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self.pad_id = tokenizer.pad_token_id or 0
         self.replica_rank = replica_rank

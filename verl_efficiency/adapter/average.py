@@ -1,0 +1,58 @@
+"""The self-teacher's weights with ``teacher_regularization=ema``: a running average of the actor's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+class WeightAverage:
+    """``average ← (1 − rate) · average + rate · weights`` of the trained parameters.
+
+    With LoRA only the adapter is trained: the teacher is then the base model with the averaged adapter.
+
+    A framework derives its own class. That says where the weights are (:meth:`weights`), which file of a checkpoint holds their
+    average (:meth:`file`), and how the two are exchanged for the teacher's pass.
+
+    Args:
+        average: where the average starts, by parameter name.
+        rate: τ in [0, 1].
+    """
+
+    def __init__(self, average: dict[str, Tensor], rate: float) -> None:
+        self.average, self.rate = average, rate
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and values of each trained parameter, as this process holds it; writing to a tensor changes the model."""
+        raise NotImplementedError
+
+    def file(self, folder: Path) -> Path:
+        """Where the checkpoint in ``folder`` holds the average of this process."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """One step of the average."""
+        for name, weights in self.weights():
+            self.average[name].lerp_(weights.to(self.average[name]), self.rate)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Start the average again from the weights as they are now."""
+        for name, weights in self.weights():
+            self.average[name].copy_(weights)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the average into a checkpoint's folder."""
+        torch.save(self.average, self.file(Path(folder)))
+
+    def load(self, folder: str | Path) -> bool:
+        """Read the average from a checkpoint's folder; False, and nothing changes, where the checkpoint has none."""
+        file = self.file(Path(folder))
+        if not file.exists():
+            return False
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        for name, average in self.average.items():
+            average.copy_(saved[name])
+        return True

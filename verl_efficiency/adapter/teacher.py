@@ -1,0 +1,172 @@
+"""The self-teacher without its framework: whom it scores, what it is asked, how its answers are weighted.
+
+* Full form: the loss compares the student with what the teacher says of the student's top-K tokens.
+* Sampled-token form (``full_logit_distillation=False``): the advantage of a taught token is ``w · (log q − log π_old)``, with q
+  the teacher, and the framework's own loss does the rest.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verl_efficiency.methods.catalog import Estimator
+from verl_efficiency.methods.distillation import entropy_weights
+from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
+from verl_efficiency.methods.routing.variance_routing import StoredResponses
+from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which rollouts of a step learn by what.
+
+    Attributes:
+        rollouts: the batch.
+        routes: what the router said.
+        taught: rows that the teacher scores: those routed to it that have at least one token.
+        skipped: rows to take out of every loss and denominator; empty where no rollout would be left.
+    """
+
+    rollouts: Rollouts
+    routes: Routes
+    taught: list[int]
+    skipped: list[int]
+
+    @property
+    def tokens(self) -> list[int]:
+        """Tokens of each taught rollout."""
+        return self.rollouts.lengths_B[self.taught].tolist()
+
+
+class Teacher:
+    """One step of a self-teacher is :meth:`plan`, then :meth:`lesson`. A framework's subclass has the methods after them.
+
+    Args:
+        method: row of the catalog, with a router.
+        settings: of the method.
+        tokenizer: of the model, with its chat template.
+        template_options: further arguments for the chat template, as for the student's prompts.
+    """
+
+    def __init__(
+        self, method: Estimator, settings: DistillationSettings, tokenizer: Any, template_options: Mapping | None = None
+    ) -> None:
+        self.method, self.settings, self.tokenizer = method, settings, tokenizer
+        self.template_options = dict(template_options or {})
+        self.metrics: dict[str, float] = {}
+
+    def plan(self, rollouts: Rollouts) -> Plan:
+        """Ask the method's router, or the user's own."""
+        routes = route(self.method.own_router(), rollouts, self.settings)
+        learn_B = rollouts.real_B & (routes.route_B != SKIP)
+        skipped_B = rollouts.real_B & ~learn_B if learn_B.any() else torch.zeros_like(learn_B)
+        taught_B = routes.distil_B & (rollouts.lengths_B > 0)
+        return Plan(rollouts, routes, taught_B.nonzero().flatten().tolist(), skipped_B.nonzero().flatten().tolist())
+
+    def lesson(self, plan: Plan, responses_B: Sequence[Tensor], state: Any) -> dict[str, float]:
+        """Have the taught rollouts scored, and hand the loss what it needs; returns metrics of the step.
+
+        Args:
+            plan: of this step.
+            responses_B: token ids of each response.
+            state: of the method, where it stores responses.
+        """
+        self.metrics = {"teacher_rows": float(len(plan.taught))}
+        if plan.taught:
+            prompts = [self._prompt(plan, row, responses_B) for row in plan.taught]
+            self.metrics["teacher_prompt_tokens"] = sum(map(len, prompts)) / len(prompts)
+            entropy = self.score(plan, prompts)
+            weights = self._weights(plan, torch.cat(list(entropy)) if entropy is not None else None)
+            if self.settings.full_logit_distillation:
+                self.give_targets(plan, weights)
+            else:
+                gaps = [q_n - old_n for q_n, old_n in zip(*self.log_probs(plan), strict=True)]
+                self.metrics["sampled_kl"] = -float(torch.cat(gaps).mean())
+                self.give_advantages(plan, [w_n * gap_n for w_n, gap_n in zip(weights, gaps, strict=True)])
+        if plan.skipped:
+            self.skip(plan.skipped)
+        if isinstance(state, StoredResponses) and self.settings.keeps_state:
+            state.offer_all(plan.rollouts, lambda row: self._text(responses_B[row]))
+            self.metrics["stored_responses"] = float(len(state.texts))
+        return self.metrics
+
+    def moves(self, step: int) -> bool:
+        """Whether the running average takes a step after training step ``step``."""
+        return self.settings.teacher_regularization == "ema" and step % self.settings.teacher_refresh_steps == 0
+
+    def messages(self, row: int) -> Sequence[Mapping]:
+        """The student's prompt of a rollout."""
+        raise NotImplementedError
+
+    def score(self, plan: Plan, prompts: list[Tensor]) -> Sequence[Tensor] | None:
+        """Run the passes with the prompts of ``plan.taught``.
+
+        Returns:
+            The teacher's entropy in nats at each token, (n,) per taught rollout; None where ``entropy_beta`` is 0 and the
+            framework leaves it out.
+        """
+        raise NotImplementedError
+
+    def give_targets(self, plan: Plan, weights: list[Tensor]) -> None:
+        """Full form: hand the targets and the weights, (n,) per taught rollout, to the loss."""
+        raise NotImplementedError
+
+    def log_probs(self, plan: Plan) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Sampled-token form: log q and log π_old, each (n,) per taught rollout."""
+        raise NotImplementedError
+
+    def give_advantages(self, plan: Plan, values: list[Tensor]) -> None:
+        """Sampled-token form: replace the advantages of the taught rollouts, (n,) each."""
+        raise NotImplementedError
+
+    def skip(self, rows: list[int]) -> None:
+        """Take rollouts out of every loss and denominator."""
+        raise NotImplementedError
+
+    def _prompt(self, plan: Plan, row: int, responses_B: Sequence[Tensor]) -> Tensor:
+        """Token ids of the question, and of the correct response or feedback that the teacher is shown."""
+        rollouts, source = plan.rollouts, int(plan.routes.source_B[row])
+        demonstration = feedback = None
+        if source == REFERENCE:
+            demonstration = rollouts.references_G[int(rollouts.groups_B[row])]  # type: ignore[index]  # see check_routes
+        elif source >= 0:
+            demonstration = self._text(responses_B[source])
+        if plan.routes.feedback_B[row]:
+            feedback = rollouts.feedback_B[row]  # type: ignore[index]  # likewise
+        messages = teacher_messages(self.messages(row), demonstration, feedback, self.settings)
+        return torch.tensor(truncate_prompt(self.templated(messages), self.settings))
+
+    def templated(self, messages: Sequence[Mapping]) -> list[int]:
+        """Token ids of a conversation, up to where the model answers."""
+        return self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False, **self.template_options
+        )
+
+    def _text(self, response: Tensor) -> str:
+        return self.tokenizer.decode(response, skip_special_tokens=True)
+
+    def _weights(self, plan: Plan, entropy_N: Tensor | None) -> list[Tensor]:
+        """(n,) float32 per taught rollout; their mean over all tokens is 1."""
+        weights_N = torch.ones(sum(plan.tokens))
+        if entropy_N is not None:
+            weights_N = entropy_weights(entropy_N, self.settings.entropy_beta)
+            self.metrics["teacher_entropy"] = float(entropy_N.mean())
+        learning = int(plan.rollouts.lengths_B[plan.routes.route_B != SKIP].sum())
+        self.metrics |= {
+            "distil_token_share": len(weights_N) / learning,
+            "weight_largest": float(weights_N.max()),
+            "weight_smallest": float(weights_N.min()),
+            "feedback_share": int(plan.routes.feedback_B.sum()) / len(plan.taught),
+        }
+        return list(weights_N.split(plan.tokens))
+
+
+def token_weights(weights: Tensor, log_probs: Tensor, old_log_probs: Tensor, settings: DistillationSettings) -> Tensor:
+    """``w · min(π / π_old, is_clip)``, without gradient, or ``w`` where ``is_clip`` is None; all of one shape."""
+    if settings.is_clip is None:
+        return weights
+    return weights * (log_probs - old_log_probs).detach().exp().clamp(max=settings.is_clip)
