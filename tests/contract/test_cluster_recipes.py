@@ -47,13 +47,13 @@ def test_verl_and_the_start_up_check_accept_it(name, launched, compose):
 
 @pytest.mark.parametrize("name", ["bcr_justrl_1.5b", "srpo_qwen3_8b", "t_spmo_multiplication"])
 def test_doctor_accepts_it_and_finds_a_wrong_value(name, launched):
-    assert [finding.text for finding in doctor._configuration(launched(name)) if finding.level == "fail"] == []
+    assert [finding.text for finding in doctor.examine_configuration(launched(name)) if finding.level == "fail"] == []
     wrong = {
         "bcr_justrl_1.5b": "+data.efficiency.grouping=stratifed",
         "srpo_qwen3_8b": "+algorithm.efficiency.alpha=2",
         "t_spmo_multiplication": "+algorithm.efficiency.counted=branchd",
     }[name]
-    (found,) = [finding for finding in doctor._configuration(launched(name, wrong)) if finding.level == "fail"]
+    (found,) = [finding for finding in doctor.examine_configuration(launched(name, wrong)) if finding.level == "fail"]
     assert wrong.partition("=")[0].rpartition(".")[2] in found.text
 
 

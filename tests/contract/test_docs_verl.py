@@ -39,7 +39,7 @@ def complaints(monkeypatch, compose, file):
         kept = [override for override in overrides if override.split("=")[0].lstrip("+") not in PLACES]
         kept += [f"data.train_files={file}", f"data.val_files={file}"]
         monkeypatch.setattr(doctor, "_hydra", lambda overrides: compose(*overrides))
-        return [finding.text for finding in doctor._configuration(kept) if finding.level != "ok"]
+        return [finding.text for finding in doctor.examine_configuration(kept) if finding.level != "ok"]
 
     return of
 

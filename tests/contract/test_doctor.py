@@ -11,6 +11,7 @@ import verl
 from packaging.version import Version
 
 from verl_efficiency.verl import doctor
+from verl_efficiency.verl.probe import probe
 
 pytestmark = pytest.mark.skipif(Version(verl.__version__) < Version("0.9"), reason="written for verl 0.9")
 
@@ -26,7 +27,7 @@ def findings(monkeypatch):
     """(level, text) of every finding; what a fresh interpreter would see is looked at in this one, which is quicker."""
     monkeypatch.delenv("VERL_USE_EXTERNAL_MODULES", raising=False)
     monkeypatch.delenv("VERL_USE_EXTERNAL_PLUGINS", raising=False)
-    monkeypatch.setattr(doctor, "_probe_here", doctor.probe)
+    monkeypatch.setattr(doctor, "probe_here", probe)
     return lambda *arguments: [tuple(finding) for finding in doctor.examine([*map(str, arguments)], ray_worker=False)]
 
 
@@ -194,7 +195,8 @@ def test_versions(findings, monkeypatch, version, level):
     if level == "fail":
         assert "export VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin" in others[0][1]
     elif level == "warn":
-        assert f"verl {version} (not among the tested: 0.8.0, 0.9.1)" in others[0][1]
+        assert others[0][1].startswith(f"verl {version} (")
+        assert "0.8.0, 0.9.1" in others[0][1]
 
 
 @pytest.mark.parametrize(
@@ -234,24 +236,24 @@ WELL = {
         (
             {**WELL, "estimators": [name for name in WELL["estimators"] if name != "token_budget"]},
             "warn",
-            "somebody else has registered token_budget; ours are efficiency.token_budget",
+            "registered token_budget; ours are efficiency.token_budget",
         ),
         ({**WELL, "estimators": []}, "fail", "estimators that are not registered: token_budget, "),
         ({**WELL, "warnings": ["cannot register X: Y"]}, "warn", "cannot register X: Y"),
         (WELL, "ok", "CPU mode is on (VERL_PLATFORM=cpu)"),
         ({**WELL, "accelerator": True}, "ok", "CPU mode is on; unset VERL_PLATFORM to use the accelerator"),
-        ({**WELL, "cpu": False}, "warn", "CPU mode is off, and no accelerator is found; to train on the CPU, export"),
+        ({**WELL, "cpu": False}, "warn", "to train on the CPU, export VERL_PLATFORM=cpu"),
         ({**WELL, "cpu": False, "accelerator": True}, "ok", "CPU mode is off, and there is an accelerator"),
     ],
 )
 def test_what_a_process_sees(findings, monkeypatch, seen, level, words):
-    monkeypatch.setattr(doctor, "_probe_here", lambda: seen)
+    monkeypatch.setattr(doctor, "probe_here", lambda: seen)
     matching = [found for found, text in findings() if text == f"in this interpreter: {words}" or words in text]
     assert matching == [level]
 
 
 def test_a_broken_process_ends_the_examination(findings, monkeypatch):
-    monkeypatch.setattr(doctor, "_probe_here", lambda: {"error": "x"})
+    monkeypatch.setattr(doctor, "probe_here", lambda: {"error": "x"})
     assert findings(*GOOD)[-1] == ("fail", "in this interpreter: verl cannot be imported: x")
 
 

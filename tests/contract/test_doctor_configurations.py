@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from tests.contract.conftest import LAUNCH
+from verl_efficiency.verl import compose as compose_module
 from verl_efficiency.verl import doctor
 
 GRPO, BUDGET, SRPO, SDPO, T_SPMO = (
@@ -309,7 +310,7 @@ def said(monkeypatch, compose, files):
 
     Hydra composes only what the quick way of the other tests refuses.
     """
-    hydra = doctor._hydra
+    hydra = compose_module._hydra
 
     def quick(overrides):
         try:
@@ -320,9 +321,9 @@ def said(monkeypatch, compose, files):
         except (OmegaConfBaseException, HydraException):
             return hydra([*LAUNCH, *overrides])
 
-    monkeypatch.setattr(doctor, "_hydra", quick)
+    monkeypatch.setattr(compose_module, "_hydra", quick)
     return lambda *overrides: [
-        finding.text for finding in doctor._configuration([*files, *overrides]) if finding.level != "ok"
+        finding.text for finding in doctor.examine_configuration([*files, *overrides]) if finding.level != "ok"
     ]
 
 

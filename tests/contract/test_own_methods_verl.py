@@ -36,7 +36,7 @@ config = doctor.compose([], launch)
 seen["problems"] = start_up.check(config)
 seen["misspelt"] = start_up.check(doctor.compose([], [*launch, "+algorithm.efficiency.wieght=1"]))
 seen["broken"] = start_up.check(doctor.compose([], ["algorithm.adv_estimator=of_broken"]))
-seen["findings"] = [list(finding) for finding in [*doctor._methods_of_others(), *doctor._configuration(launch)]]
+seen["findings"] = [list(finding) for finding in [*doctor.offered_methods(), *doctor.examine_configuration(launch)]]
 mask, rewards = torch.zeros(3, 21, dtype=torch.int64), torch.zeros(3, 21)
 for row, (score, length) in enumerate([(1.0, 10), (1.0, 20), (0.0, 5)]):
     mask[row, :length] = 1

@@ -104,5 +104,5 @@ def test_a_restart_after_any_batch_serves_what_would_have_come(stop):
 )
 def test_a_state_of_other_packs_is_refused(other):
     state = RepackedRows(rows(20), CHOSEN, seed=7).state_dict()
-    with pytest.raises(SettingsError, match="other problems, packing settings or seed"):
+    with pytest.raises(SettingsError, match="the checkpoint belongs to other"):
         other.load_state_dict(state)

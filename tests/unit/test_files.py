@@ -416,7 +416,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
 def test_columns_that_parquet_cannot_hold_are_said(tmp_path):
     write_lines(tmp_path / "a.jsonl", [ROWS[0], ROWS[1] | {"difficulty": "hard"}])
     text = refusal("pack", tmp_path / "a.jsonl", tmp_path / "o.parquet", "--problems", 1, "--keep", "difficulty")
-    assert "a column must hold values of one kind" in text
+    assert "a column must hold values of one type" in text
     assert not (tmp_path / "o.parquet").exists()
 
 

@@ -252,7 +252,7 @@ def test_data_sources_that_differ_become_packed():
 
 def test_packed_rows_are_not_packed_again():
     packed = pack_rows(rows(4), PackingSettings(problems=2), seed=0)
-    with pytest.raises(SettingsError, match="row 0 is packed already"):
+    with pytest.raises(SettingsError, match="row 0 is already packed"):
         pack_rows(packed, PackingSettings(problems=2), seed=0)
 
 

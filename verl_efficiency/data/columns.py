@@ -1,4 +1,4 @@
-"""Values of a nested column of rows in verl's format, by its dotted path."""
+"""Nested columns of rows in verl's format, by their dotted paths."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,12 +10,12 @@ Row = Mapping[str, Any]
 
 
 def row_place(number: int) -> str:
-    """How an error calls row ``number``, counted from 0."""
+    """How an error names row ``number``, counted from 0."""
     return f"row {number}"
 
 
 def has_column(rows: Sequence[Row], path: str) -> bool:
-    """Whether every row has a value at ``path``; a ``None`` is no value."""
+    """Whether every row has a value other than ``None`` at ``path``."""
     return all(value_at(row, path) is not None for row in rows)
 
 
@@ -23,13 +23,13 @@ def column(rows: Sequence[Row], path: str, setting: str, place: Callable[[int], 
     """The value at ``path`` of every row.
 
     Args:
-        rows: mappings, nested ones inside.
+        rows: nested mappings.
         path: keys joined by dots, such as ``extra_info.difficulty``.
         setting: name of the setting that holds the path, for the error.
-        place: how an error calls a row, by its number.
+        place: row number → how an error names the row.
 
     Raises:
-        SettingsError: no row has such a column, and the message names the nearest; or some rows have no value in it.
+        SettingsError: no row has the column, and the message names the nearest; or some rows have no value in it.
 
     >>> column([{"extra_info": {"level": 3}}], "extra_info.level", "difficulty")
     [3]
@@ -57,7 +57,7 @@ Known: extra_info.level (row 0)
 
 
 def value_at(row: Row, path: str) -> Any:
-    """The value at a dotted ``path`` of one row, ``None`` where there is none."""
+    """The value at a dotted ``path`` of one row, or ``None``."""
     value: Any = row
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -65,9 +65,9 @@ def value_at(row: Row, path: str) -> Any:
 
 
 def unknown_column(path: str, known: Iterable[str]) -> str:
-    """The message for a column that does not exist: the one with the nearest last part, and all of them.
+    """The message for a column that does not exist: the nearest name, and all names.
 
-    ``extra_info.split`` is not suggested for ``extra_info.difficulty``: only what stands before the dot is the same.
+    Only the last parts are compared: ``extra_info.split`` is not close to ``extra_info.difficulty``.
 
     >>> unknown_column("extra_info.difficulty", ["extra_info.split"])
     "unknown column 'extra_info.difficulty'. Known: extra_info.split"
@@ -84,7 +84,7 @@ def unknown_column(path: str, known: Iterable[str]) -> str:
 
 
 def has_key(row: Row, path: str) -> bool:
-    """Whether the row has the column at a dotted ``path``, be its value ``None`` or not."""
+    """Whether the row has the column at a dotted ``path``; its value may be ``None``."""
     above, dot, key = path.rpartition(".")
     inside = value_at(row, above) if dot else row
     return isinstance(inside, Mapping) and key in inside

@@ -1,4 +1,4 @@
-"""A torch data set that packs its problems again in every epoch, and continues exactly after a restart."""
+"""A torch data set that packs its problems again in every epoch and resumes exactly."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,13 +14,12 @@ from verl_efficiency.settings import SettingsError
 
 
 class RepackedRows(Dataset):
-    """Rows of N problems; the packs of an epoch are a function of ``(seed, epoch)``.
+    """Rows of N problems. ``(seed, epoch)`` determines the packs of an epoch; every epoch has the same number of packs.
 
-    A data set is not told when an epoch begins. A loader with automatic batching asks for each batch by ``__getitems__``,
-    so rows are counted there: an epoch is over when the next batch is longer than what the epoch has left, which is right
-    with and without ``drop_last``. ``rows[k]`` does not count. Loader workers would each count a part: use 0 workers.
-    The number of packs is the same in every epoch. ``state_dict`` holds epoch and count; torchdata's
-    ``StatefulDataLoader`` saves it with the sampler's state.
+    No one tells a data set when an epoch begins. A loader with automatic batching asks for each batch by ``__getitems__``, so
+    rows are counted there. An epoch ends when the next batch is longer than the rest of the epoch, which is right with and
+    without ``drop_last``. ``rows[k]`` does not count. Use 0 loader workers: each would count only a part. ``state_dict`` holds
+    epoch and count; torchdata's ``StatefulDataLoader`` saves it with the sampler's state.
 
     Args:
         rows: single problems in verl's format.
@@ -28,7 +27,7 @@ class RepackedRows(Dataset):
         seed: at least 0.
 
     Raises:
-        SettingsError: see ``pack_rows``; or a saved state that belongs to other problems, settings or seed.
+        SettingsError: see ``pack_rows``; or a saved state of other problems, settings or another seed.
     """
 
     def __init__(self, rows: Sequence[Row], settings: PackingSettings, seed: int):
@@ -54,7 +53,7 @@ class RepackedRows(Dataset):
         return [self[number] for number in numbers]
 
     def count_batch(self, size: int) -> None:
-        """Begin the next epoch if a batch of ``size`` rows does not fit into this one, and count the batch."""
+        """Count a batch of ``size`` rows; begin the next epoch first if the batch does not fit into this one."""
         if self._served + size > len(self):
             self._begin(epoch=self.epoch + 1, served=0)
         self._served += size
@@ -65,7 +64,7 @@ class RepackedRows(Dataset):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["fingerprint"] != self._fingerprint:
             raise SettingsError(
-                "the checkpoint was written with other problems, packing settings or seed, so its packs cannot be "
-                "continued; restore them, or start without the checkpoint's data.pt"
+                "the checkpoint belongs to other problems, packing settings or another seed, so its packs cannot be resumed; "
+                "restore them, or start without the checkpoint's data.pt"
             )
         self._begin(epoch=state["epoch"], served=state["served"])

@@ -1,7 +1,7 @@
-"""Files of rows: read whole or a bounded sample of them, each fault in one line; written whole or not at all.
+"""Files of rows: read in full or as a bounded sample, with one line per fault; written in full or not at all.
 
-Known are ``.parquet``, ``.jsonl`` (one JSON object in each line) and ``.json`` (the same, or one array of objects). Where a
-file named ``.jsonl`` holds an array, or objects over several lines, it is read as what it is.
+Formats: ``.parquet``, ``.jsonl`` (one JSON object per line) and ``.json`` (the same, or one array of objects). A ``.jsonl``
+file that holds an array, or objects over several lines, is read as such.
 """
 
 import codecs
@@ -24,7 +24,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class Sample(NamedTuple):
-    """Rows of a file, where each of them stands in it (``row 7`` or ``line 8``), and the columns that the file has."""
+    """Rows of a file, the place of each (``row 7`` or ``line 8``), and the columns of the file."""
 
     rows: list[dict[str, Any]]
     places: list[str]
@@ -32,10 +32,10 @@ class Sample(NamedTuple):
 
 
 def require_file(path: str | Path, setting: str, endings: Sequence[str] = ENDINGS) -> Path:
-    """``path``, which is a file with one of these endings.
+    """``path``, if it is a file with one of these endings.
 
     Raises:
-        SettingsError: it is not there, is a folder, or ends otherwise; ``setting`` is what names it.
+        SettingsError: it does not exist, is a folder, or has another ending; ``setting`` is the setting that names it.
     """
     path = Path(path)
     if path.is_dir():
@@ -50,10 +50,10 @@ def require_file(path: str | Path, setting: str, endings: Sequence[str] = ENDING
 
 
 def require_ending(path: str | Path, setting: str, endings: Sequence[str]) -> Path:
-    """``path``, which can become a file with one of these endings.
+    """``path``, if a file with one of these endings can be written there.
 
     Raises:
-        SettingsError: it ends otherwise, is a folder, or lies in what is not one.
+        SettingsError: it has another ending, is a folder, or lies below a file or in a folder without permission.
     """
     path = Path(path)
     if path.suffix not in endings:
@@ -69,10 +69,10 @@ def require_ending(path: str | Path, setting: str, endings: Sequence[str]) -> Pa
 
 
 def require_other_file(target: str | Path | None, setting: str, *others: str | Path | None) -> None:
-    """Refuse to write ``target`` over one of ``others``, under whatever path; ``None`` is no file.
+    """Refuse to write ``target`` over one of ``others``, by any path; ``None`` stands for no file.
 
     Raises:
-        SettingsError: it is the same file; ``setting`` is what names ``target``.
+        SettingsError: it is the same file; ``setting`` is the setting that names ``target``.
     """
     for other in others:
         if target is not None and other is not None and Path(target).resolve() == Path(other).resolve():
@@ -81,9 +81,9 @@ def require_other_file(target: str | Path | None, setting: str, *others: str | P
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A file beside ``path`` to write to, which takes its place when all went well, and is gone when not.
+    """A temporary file beside ``path`` to write to: it replaces ``path`` on success and is deleted on failure.
 
-    The folder of ``path`` is made where it is missing.
+    Creates the folder of ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,13 +96,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file in full or not at all."""
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def write_lines(path: str | Path, rows: Iterable[Any]) -> None:
-    """Write rows as JSON lines, whole or not at all."""
+    """Write rows as JSON lines, in full or not at all."""
     with replacing(path) as beside, beside.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -112,13 +112,13 @@ def read_rows(path: str | Path, setting: str = "path") -> list[dict[str, Any]]:
     """All rows of a file.
 
     Raises:
-        SettingsError: there is no such file, it cannot be read, or it has no rows; the message names file and line.
+        SettingsError: the file does not exist, cannot be read, or has no rows; the message names file and line.
     """
     return read_sample(path, setting, limit=None).rows
 
 
 def place_of(path: str | Path, number: int) -> str:
-    """Where row ``number`` of :func:`read_rows` stands, for an error: ``sums.jsonl line 8``."""
+    """The place of row ``number`` of :func:`read_rows`, for an error: ``sums.jsonl line 8``."""
     path = Path(path)
     if path.suffix != ".parquet":
         with contextlib.suppress(SettingsError):
@@ -129,10 +129,10 @@ def place_of(path: str | Path, number: int) -> str:
 def read_sample(
     path: str | Path, setting: str = "path", limit: int | None = ROWS_LOOKED_AT, columns: Sequence[str] | None = None
 ) -> Sample:
-    """At most ``limit`` rows (all for None), the first ones and others spread over the file, in bounded time and memory.
+    """At most ``limit`` rows (None: all), spread over the file, in bounded time and memory.
 
-    Of a parquet file, the first rows of at most 16 row groups; of JSON lines, lines at even distances. ``columns`` are those
-    read of a parquet file, where they are there (all for None).
+    From a parquet file, the first rows of at most 16 row groups; from JSON lines, evenly spaced lines. ``columns`` limits what
+    is read from a parquet file (None: all columns).
 
     Raises:
         SettingsError: see :func:`read_rows`.
@@ -151,10 +151,10 @@ def read_sample(
 
 
 def open_parquet(path: str | Path, setting: str) -> Any:
-    """A ``pyarrow.parquet.ParquetFile`` that reads a little at a time.
+    """A ``pyarrow.parquet.ParquetFile`` that reads in small pieces.
 
     Raises:
-        SettingsError: the file is not parquet, or broken.
+        SettingsError: the file is broken or not parquet.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -193,7 +193,7 @@ def _read_parquet(path: Path, setting: str, limit: int | None, columns: Sequence
 
 
 def spread(total: int, count: int) -> list[int]:
-    """At most ``count`` of the numbers below ``total``, at even distances, the first and the last among them.
+    """At most ``count`` evenly spaced numbers below ``total``, from the first to the last.
 
     >>> spread(100, 4), spread(3, 5)
     ([0, 33, 66, 99], [0, 1, 2])
@@ -204,10 +204,10 @@ def spread(total: int, count: int) -> list[int]:
 
 
 def iter_json(path: str | Path, setting: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every row of a JSON file with its place, a line at a time where there is one object in each.
+    """Every row of a JSON file with its place. A file with one object per line is read line by line.
 
     Raises:
-        SettingsError: see :func:`read_rows`; here the name may end in anything, and there may be no rows.
+        SettingsError: see :func:`read_rows`; but any ending is accepted, and so is a file without rows.
     """
     path, where = Path(path), f"{setting}: {path}"
     with path.open("rb") as file:
@@ -249,7 +249,7 @@ def parse_line(line: bytes, where: str) -> dict[str, Any]:
     """The object in a line of a JSON lines file.
 
     Raises:
-        SettingsError: it is not UTF-8, not JSON or not an object; ``where`` begins the message.
+        SettingsError: it is not UTF-8, not JSON, or not an object; ``where`` begins the message.
     """
     try:
         row = json.loads(line.decode("utf-8"))
@@ -268,7 +268,7 @@ def _not_utf_8(byte: int) -> str:
 
 
 def _lines(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
-    """Lines that are not blank, with their place: at most ``limit``, at even distances."""
+    """At most ``limit`` evenly spaced lines that are not blank, with their places."""
     size = path.stat().st_size
     with path.open("rb") as file:
         if size <= _BYTES_LOOKED_AT:
@@ -295,15 +295,15 @@ def _lines(path: Path, limit: int) -> Iterator[tuple[str, bytes]]:
 def _is_object(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):  # said with its place by the caller
+    except (ValueError, RecursionError):  # the caller reports it with its place
         return False
 
 
 def _read_whole(path: Path, where: str) -> list[dict[str, Any]]:
-    """The objects of a file that is one array, or has objects one after the other over several lines."""
+    """The objects of a file that is one array, or a sequence of objects over several lines."""
     if path.stat().st_size > _BYTES_LOOKED_AT * 16:
         raise SettingsError(
-            f"{where} is not JSON lines, and too large for anything else; write one object in each line"
+            f"{where} is not in JSON lines, and too large for any other form; write one object per line"
         )
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
@@ -320,7 +320,7 @@ def _read_whole(path: Path, where: str) -> list[dict[str, Any]]:
         cut = "; it is cut off" if error.pos >= len(text) or error.msg.startswith("Unterminated") else ""
         raise SettingsError(f"{where} line {error.lineno} is not JSON ({error.msg}){cut}") from None
     except RecursionError:
-        raise SettingsError(f"{where} is nested too deep to be read") from None
+        raise SettingsError(f"{where} is nested too deeply") from None
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     for number, value in enumerate(values):
@@ -331,7 +331,7 @@ def _read_whole(path: Path, where: str) -> list[dict[str, Any]]:
 
 
 def _neighbour(path: Path) -> str:
-    """The file beside it whose name is closest, for an error."""
+    """A hint at the file in the same folder whose name is closest."""
     from verl_efficiency.settings import nearest
 
     with contextlib.suppress(OSError):

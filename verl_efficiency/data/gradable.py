@@ -1,4 +1,4 @@
-"""Can this reward grade the rows of this file? Asked of the reward itself, with an empty response, before a run starts."""
+"""Can this reward grade the rows of this file? Calls the reward with an empty response before a run starts."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -9,21 +9,21 @@ from verl_efficiency.methods.catalog import Method
 from verl_efficiency.rewards.ground_truth import read_answers, sentences
 
 logger = logging.getLogger("verl_efficiency")
-# What a reward manager says of a response, here of one with a single token.
+# What a reward manager tells a reward, here for a response of one token.
 _COST = {"response_tokens": 1, "response_limit": 1024, "truncated": False, "thinking_opened": False, "prompt_id": ""}
 
 
 def check_gradable(sample: Sample, method: Method, settings: Mapping[str, Any], where: str) -> Iterator[str]:
-    """Why rows in verl's form cannot be graded by one of our rewards; at most one line for a file.
+    """Why one of our rewards cannot grade rows in verl's form; at most one line per file.
 
-    Functions of a user's own, as terms of a composition, are not called. Rows with an answer of many words are a problem where
-    they are most of the sample, else a warning.
+    A user's own functions in a composition are not called. Answers of many words are a problem if most rows of the sample have
+    one, else a warning.
 
     Args:
         sample: rows of the file.
         method: the reward's row of the catalog.
-        settings: its keyword arguments, which it accepts.
-        where: begins each line: the setting and the file.
+        settings: its keyword arguments, already checked.
+        where: the setting and the file, for the beginning of each line.
     """
     functions = _functions(method, settings)
     wrong: list[str] = []
@@ -39,8 +39,8 @@ def check_gradable(sample: Sample, method: Method, settings: Mapping[str, Any], 
         return
     found = sentences(answers)
     if found:
-        text = (f"{where}: {len(found)} of the {len(answers)} answers looked at are sentences, of which only a copy would be "
-                f"graded as right, for example {answers[found[0]][:80]!r}")  # fmt: skip
+        text = (f"{where}: {len(found)} of the {len(answers)} answers looked at are sentences, and only an exact copy would "
+                f"be correct, for example {answers[found[0]][:80]!r}")  # fmt: skip
         if 2 * len(found) > len(answers):
             yield f"{text}; write the bare answers into reward_model.ground_truth"
         else:
@@ -48,7 +48,7 @@ def check_gradable(sample: Sample, method: Method, settings: Mapping[str, Any], 
 
 
 def _graded(row: Mapping[str, Any], functions: list[tuple[Callable[..., Any], dict[str, Any]]]) -> list[str]:
-    """The answers of a row that every function takes."""
+    """The answers of a row that every function accepts."""
     reward_model, extra_info = row.get("reward_model"), row.get("extra_info") or {}
     if not isinstance(reward_model, Mapping) or "ground_truth" not in reward_model:
         raise ValueError(

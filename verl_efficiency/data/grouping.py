@@ -1,4 +1,4 @@
-"""Which problems share a prompt: stratified, random or easy-hard groups, each problem once, from a seed."""
+"""Which problems share a prompt: stratified, random or easy-hard packs, each problem once, from a seed."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,9 @@ import numpy as np
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.settings import SettingsError
 
-MATCHED_PACKS = 16  # stratified: so many packs at a time share out their last problems; fewer = more random, less even
+MATCHED_PACKS = (
+    16  # stratified: packs that share out their last problems among themselves; fewer is more random, less even
+)
 
 
 def plan_packs(
@@ -17,24 +19,24 @@ def plan_packs(
     keys: Sequence[object] | None = None,
     count: int | None = None,
 ) -> list[list[int]]:
-    """Plan packs of ``settings.problems`` problems; every problem is used exactly once (``remainder`` names the exception).
+    """Plan packs of ``settings.problems`` problems; each problem is used exactly once, except as ``remainder`` says.
 
-    ``stratified`` sorts the problems by difficulty into N strata of equal size, gives every pack one problem of each
-    stratum at random, and shares out the last stratum so that the easier half-made packs of every 16 receive its harder
-    problems. Packs and the order inside a pack are shuffled. Costs n log n.
+    ``stratified`` sorts the problems by difficulty into N strata of equal size and gives every pack one random problem of each
+    stratum. The last stratum is matched: among every 16 packs, the easier ones get its harder problems. Packs, and the problems
+    in each, are shuffled. Time: n log n.
 
     Args:
-        difficulties: one real number for each problem; only ``random`` grouping takes ``None`` (then give ``count``).
+        difficulties: one real number per problem; only ``random`` grouping accepts ``None`` (then give ``count``).
         settings: ``problems``, ``grouping`` and ``remainder`` are read.
-        seed: the plan is a function of it; ``[seed, epoch]`` gives every epoch its own plan.
-        keys: one hashable value for each problem; they differ inside every pack.
-        count: number of problems, where ``difficulties`` is ``None``.
+        seed: determines the plan; ``[seed, epoch]`` gives every epoch its own plan.
+        keys: one hashable value per problem; the problems of a pack have different keys.
+        count: number of problems, if ``difficulties`` is ``None``.
 
     Returns:
         Packs of problem numbers, in random order.
 
     Raises:
-        SettingsError: too few problems, a difficulty that is not finite, or keys that no grouping can keep apart.
+        SettingsError: too few problems, a difficulty that is not finite, or keys that no grouping can separate.
 
     >>> packs = plan_packs([1, 2, 3, 4, 5, 6], PackingSettings(problems=2, grouping="easy_hard"), seed=0)
     >>> sorted(sorted(number >= 3 for number in pack) for pack in packs)
@@ -47,7 +49,7 @@ def plan_packs(
     n_packs, n_left = divmod(n_problems, size)
     if n_packs == 0 and not (settings.remainder == "smaller" and n_problems):
         raise SettingsError(
-            f"problems: {n_problems} problems do not fill one pack of {size}; lower it, or remainder=smaller"
+            f"problems: {n_problems} problems do not fill one pack of {size}; lower it, or set remainder=smaller"
         )
     key_n = None if keys is None else np.unique(np.asarray([str(key) for key in keys]), return_inverse=True)[1]
 
@@ -68,7 +70,9 @@ def plan_packs(
 
 def _checked(difficulties: Sequence[float] | np.ndarray | None, grouping: str) -> np.ndarray:
     if difficulties is None:
-        raise SettingsError(f"grouping: {grouping} needs a difficulty of every problem; give one, or grouping=random")
+        raise SettingsError(
+            f"grouping: {grouping} needs a difficulty for every problem; give one, or set grouping=random"
+        )
     difficulty_n = np.asarray(difficulties, dtype=float)
     bad = np.flatnonzero(~np.isfinite(difficulty_n))
     if bad.size:
@@ -110,28 +114,28 @@ def _choose_rest(
     settings: PackingSettings,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """The ``n_left`` problems outside the full packs: at random, but first those whose key the full packs cannot hold."""
+    """The ``n_left`` problems outside the full packs: first those whose key the full packs cannot hold, then random ones."""
     order = rng.permutation(n_problems)
     if key_n is None:
         return order[:n_left]
     by_key = order[np.argsort(key_n[order], kind="stable")]
     first_of_key = np.searchsorted(key_n[by_key], key_n[by_key])
-    rank_n = np.empty(n_problems, dtype=int)  # how many problems of the same key came before, in the random order
+    rank_n = np.empty(n_problems, dtype=int)  # earlier problems of the same key, in the random order
     rank_n[by_key] = np.arange(n_problems) - first_of_key
     surplus = order[rank_n[order] >= n_packs]
     if settings.remainder == "drop":
         room = n_left
         rest = np.concatenate([surplus, order[rank_n[order] < n_packs]])[:n_left]
-    else:  # the last pack too holds each key once
+    else:  # the last pack also holds each key once
         room = min(n_left, len(np.unique(key_n[surplus])))
         candidates = np.concatenate([surplus, order[rank_n[order] < n_packs]])
         rest = candidates[np.sort(np.unique(key_n[candidates], return_index=True)[1])][:n_left]
     if len(surplus) > room or len(rest) < n_left:
         counts = np.bincount(key_n)
         raise SettingsError(
-            f"distinct_by: cannot be satisfied: one value has {counts.max()} of the {n_problems} problems, and there are "
-            f"{len(counts)} values for packs of {settings.problems}; each of the {n_packs} packs takes one problem of a value. "
-            "Lower problems, or choose another column"
+            f"distinct_by: cannot be satisfied: one value has {counts.max()} of the {n_problems} problems, but each of the "
+            f"{n_packs} packs can take one problem of a value ({len(counts)} values, packs of {settings.problems}). Lower "
+            "problems, or choose another column"
         )
     return rest
 
@@ -139,23 +143,23 @@ def _choose_rest(
 def _others(
     taken: list[int], used: np.ndarray, key_n: np.ndarray | None, wanted: int, rng: np.random.Generator
 ) -> list[int]:
-    """``wanted`` of the ``used`` problems, with keys that differ from the taken ones and from each other."""
+    """``wanted`` of the ``used`` problems, with keys that differ from each other and from the taken ones."""
     order = rng.permutation(used)
     if key_n is not None:
         order = order[~np.isin(key_n[order], key_n[taken])]
         order = order[np.sort(np.unique(key_n[order], return_index=True)[1])]
     if len(order) < wanted:
         raise SettingsError(
-            "distinct_by: too few values to fill the last pack up; use remainder=drop or remainder=smaller"
+            "distinct_by: too few values to fill the last pack; set remainder=drop or remainder=smaller"
         )
     return order[:wanted].tolist()
 
 
 def _separate(grid_PN: np.ndarray, key_n: np.ndarray, rng: np.random.Generator) -> None:
-    """Swap problems between packs, in place, until the keys inside every pack differ.
+    """Swap problems between packs, in place, until the keys in every pack differ.
 
-    A swap stays in its column (its difficulty stratum) where it can. As no key has more problems than there are packs, a
-    pack with a repeated key always finds a pack without that key, and a swap with it that lowers the number of repeated pairs.
+    A swap stays in its column (its difficulty stratum) where possible. No key has more problems than there are packs. So a pack
+    with a repeated key always finds a pack without it, and a swap that lowers the number of repeated pairs.
     """
     key_PN = key_n[grid_PN]
     sorted_PN = np.sort(key_PN, axis=1)
@@ -170,14 +174,14 @@ def _separate(grid_PN: np.ndarray, key_n: np.ndarray, rng: np.random.Generator) 
 
 
 def _repeated(key_N: np.ndarray) -> int | None:
-    """The column of a key that an earlier column has too."""
+    """The column of a key that an earlier column already has, or None."""
     first = np.unique(key_N, return_index=True)[1]
     columns = np.setdiff1d(np.arange(len(key_N)), first)
     return int(columns[0]) if columns.size else None
 
 
 def _partner(key_PN: np.ndarray, pack: int, column: int, rng: np.random.Generator) -> tuple[int, int]:
-    """A place whose key may swap with the repeated key at (pack, column), with fewer repeated pairs afterwards."""
+    """A place to swap with the repeated key at (pack, column), so that fewer repeated pairs remain."""
     n_packs, size = key_PN.shape
     kept = np.delete(key_PN[pack], column)
     for attempt in ("few packs, own column", "all packs, own column", "all packs and columns"):
@@ -185,7 +189,7 @@ def _partner(key_PN: np.ndarray, pack: int, column: int, rng: np.random.Generato
         columns = np.array([column]) if attempt.endswith("own column") else rng.permutation(size)
         offered_QC = key_PN[packs][:, columns]
         lacks_key_Q = (key_PN[packs] != key_PN[pack, column]).all(axis=1)
-        # Taking a key that the pack has already pays only where it was repeated in the other pack; see _separate.
+        # Taking a key that the pack already has pays only if it was repeated in the other pack; see _separate.
         repeats_there_QC = (key_PN[packs][:, None, :] == offered_QC[:, :, None]).sum(axis=2) - 1
         repeats_here_QC = (offered_QC[:, :, None] == kept[None, None, :]).sum(axis=2)
         gain_QC = (kept == key_PN[pack, column]).sum() + repeats_there_QC - repeats_here_QC

@@ -1,6 +1,6 @@
-r"""Prompts that say how long the reasoning may be, for ``lcpo_exact``, ``lcpo_max`` and ``length_levels``.
+r"""Prompts that state a length, for ``lcpo_exact``, ``lcpo_max`` and ``length_levels``.
 
-Each row is given a random target or level: a sentence at the end of its prompt, and the column that the reward reads.
+Each row gets a random target or level: a sentence at the end of its prompt, and the column that the reward reads.
 
 >>> row = {"prompt": [{"role": "user", "content": "1+1?"}], "extra_info": {"index": 7}}
 >>> asked = add_targets([row], "exact", 512, 512, seed=0)[0]
@@ -27,16 +27,16 @@ LEVEL_TEXTS = dict(
 
 
 def add_targets(rows: Sequence[Row], form: str, low: int, high: int, seed: int) -> list[dict[str, Any]]:
-    """Ask for a number of tokens, drawn uniformly from ``low`` to ``high``; written to ``extra_info.target_tokens``.
+    """Ask for a number of tokens, uniform from ``low`` to ``high``, and write it to ``extra_info.target_tokens``.
 
     Args:
         rows: single problems in verl's format.
         form: ``exact`` (as many tokens) or ``max`` (no more tokens).
-        low, high: the least and the most tokens asked for, above 0.
-        seed: the targets are a function of it.
+        low, high: smallest and largest number of tokens, above 0.
+        seed: determines the targets.
 
     Raises:
-        SettingsError: a wrong form or range; a row that cannot be asked, see :func:`ask`.
+        SettingsError: a wrong form or range, or see :func:`ask`.
     """
     require(form in TARGETS, "lcpo", form, "exact or max")
     require(0 < low <= high, "tokens", f"{low}:{high}", "LOW:HIGH with 0 < LOW <= HIGH")
@@ -48,7 +48,7 @@ def add_targets(rows: Sequence[Row], form: str, low: int, high: int, seed: int) 
 
 
 def add_levels(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
-    """Ask for short, medium or long reasoning, each for a third of the rows; written to ``extra_info.length_level``."""
+    """Ask a random third of the rows each for short, medium and long reasoning; write ``extra_info.length_level``."""
     order = np.random.default_rng(seed).permutation(len(rows)).tolist()
     levels = [LEVELS[place % len(LEVELS)] for place in order]
     return [
@@ -58,19 +58,19 @@ def add_levels(rows: Sequence[Row], seed: int) -> list[dict[str, Any]]:
 
 
 def ask(row: Row, text: str, number: int, **columns: Any) -> dict[str, Any]:
-    """A copy of row ``number`` with ``text`` at the end of its prompt, and ``columns`` in ``extra_info``.
+    """A copy of row ``number`` with ``text`` at the end of its prompt and ``columns`` in ``extra_info``.
 
     Raises:
-        SettingsError: the prompt does not end in a user message that is a text; the row has the column already.
+        SettingsError: the prompt does not end in a user message of text, or the row already has the column.
     """
     if problem := prompt_problem(row.get("prompt")):
         raise SettingsError(f"rows: the prompt of row {number} {problem}")
     prompt = [dict(message) for message in row["prompt"]]
     if not prompt or prompt[-1]["role"] != "user" or not isinstance(prompt[-1]["content"], str):
-        raise SettingsError(f"rows: the prompt of row {number} does not end in a user message that is a text")
+        raise SettingsError(f"rows: the prompt of row {number} does not end in a user message of text")
     extra_info = dict(row.get("extra_info") or {})
     taken = [key for key in columns if extra_info.get(key) is not None]
     if taken:
-        raise SettingsError(f"rows: row {number} has extra_info.{taken[0]} already: {extra_info[taken[0]]!r}")
+        raise SettingsError(f"rows: row {number} already has extra_info.{taken[0]}: {extra_info[taken[0]]!r}")
     prompt[-1]["content"] = f"{prompt[-1]['content'].rstrip()} {text}"
     return {**row, "prompt": prompt, "extra_info": extra_info | columns}

@@ -1,4 +1,4 @@
-"""Prompts: a list of messages, each with a role and a content, as verl and chat templates want them."""
+"""Prompts as verl and chat templates read them: a list of messages, each with a role and a content."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ _ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "ass
 
 
 def prompt_problem(prompt: Any) -> str | None:
-    """Why ``prompt`` is not a list of messages, or None; continues "the prompt of row 3 …".
+    """Why ``prompt`` is not a list of messages, or None. The text continues "the prompt of row 3 …".
 
     >>> prompt_problem([{"role": "user", "content": "1+1?"}]) is None
     True
@@ -33,10 +33,10 @@ def prompt_problem(prompt: Any) -> str | None:
 
 
 def to_messages(prompt: Any) -> list[dict[str, Any]]:
-    """The messages of a prompt: a text is one of the user, and conversations in from and value are renamed.
+    """The messages of a prompt: a text becomes a user message, and ``from``/``value`` become ``role``/``content``.
 
     Raises:
-        ValueError: it is nothing of these; the message is that of :func:`prompt_problem`.
+        ValueError: it is none of these; the message is that of :func:`prompt_problem`.
 
     >>> to_messages("1+1?"), to_messages([{"from": "human", "value": "1+1?"}])
     ([{'role': 'user', 'content': '1+1?'}], [{'role': 'user', 'content': '1+1?'}])

@@ -1,7 +1,7 @@
-"""Rows for OpenRLHF: a prompt, and one text beside it, the label, which carries everything else of a row.
+"""Rows for OpenRLHF: a prompt and a label, the one text that carries everything else.
 
-OpenRLHF hands a reward function and a trainer the prompt as text and the label, nothing more. So the label is the row itself,
-in verl's form, as JSON; columns keep the paths that they have there (``extra_info.difficulty``).
+OpenRLHF gives a reward function and a trainer only the prompt, as text, and the label. So the label is the whole row in verl's
+form, as JSON, and columns keep their paths (``extra_info.difficulty``).
 
 >>> row = {"data_source": "sums", "prompt": [{"role": "user", "content": "1+1?"}], "ability": "math",
 ...        "reward_model": {"style": "rule", "ground_truth": "2"}, "extra_info": {"index": 7}}
@@ -27,7 +27,7 @@ from verl_efficiency.settings import SettingsError
 def to_openrlhf(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows with ``input``, ``label`` and ``datasource``, for ``--data.input_key input --data.label_key label``.
 
-    ``input`` is the question's text where every prompt is one user message, else the list of messages; both want
+    ``input`` is the question's text if every prompt is one user message, else the list of messages. Both need
     ``--data.apply_chat_template``.
     """
     single = all([message["role"] for message in row["prompt"]] == ["user"] for row in rows)
@@ -49,15 +49,15 @@ def _label(row: Row, number: int) -> str:
 
 
 def write_openrlhf(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write :func:`to_openrlhf` to a .jsonl file, whole or not at all; its folder is made where missing."""
+    """Write :func:`to_openrlhf` to a .jsonl file, in full or not at all; creates its folder."""
     write_lines(require_ending(path, "target", (".jsonl",)), to_openrlhf(rows))
 
 
 def read_label(label: Any) -> dict[str, Any]:
-    """The row behind a label; a label that is not a row is the answer itself, which the reward reads."""
+    """The row in a label. A label that is not a row is the answer itself."""
     try:
         row = json.loads(label) if isinstance(label, str) else None
-    except ValueError:  # most plain answers are no JSON
+    except ValueError:  # most plain answers are not JSON
         row = None
     if isinstance(row, dict) and isinstance(row.get("reward_model"), dict):
         return row

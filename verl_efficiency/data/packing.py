@@ -1,7 +1,7 @@
-r"""Batched contextual reinforcement's data: N problems in one prompt, in verl's parquet format.
+r"""Data of batched contextual reinforcement: N problems in one prompt, in verl's parquet format.
 
-Paper: arXiv 2604.02322. One completion answers the problems in order under one token limit, and each answer counts for
-itself (``batched_accuracy``): spending fewer tokens on one problem leaves more for the next.
+Paper: arXiv 2604.02322. One response answers the problems in order under one token limit, and ``batched_accuracy`` counts each
+answer: fewer tokens for one problem leave more for the next.
 
 >>> rows = [
 ...     {"data_source": "sums", "prompt": [{"role": "user", "content": f"{k}+{k}?"}], "ability": "math",
@@ -27,19 +27,19 @@ from verl_efficiency.rewards.answer_form import PAPER_FORM
 def pack_rows(rows: Sequence[Row], settings: PackingSettings, seed: int | Sequence[int]) -> list[dict[str, Any]]:
     """Pack single-problem rows into rows of N problems, both in verl's parquet format.
 
-    Lists are written as JSON texts: lists of texts come back changed from parquet, numpy and TransferQueue, and OpenRLHF's
-    labels are texts. Other columns of the source rows are not kept.
+    Lists are written as JSON texts, because parquet, numpy and TransferQueue change lists of texts, and OpenRLHF's labels are
+    texts. Other columns of the source rows are dropped.
 
     Args:
         rows: single problems, see :func:`verl_efficiency.data.problems.read_problems`.
         settings: how to pack.
-        seed: the packs are a function of it.
+        seed: determines the packs.
 
     Returns:
         Rows with ``data_source`` (the common one, or ``packed``), ``prompt``, ``ability``, ``reward_model`` (its
-        ``ground_truth`` is a JSON list of answers in the order of the prompt) and ``extra_info``: ``index``, ``split``,
-        ``n``, ``problem_ids`` (JSON), ``answer_template`` (where it is not the paper's), and where known ``difficulty``
-        (mean), ``difficulties`` (JSON), ``shortest_tokens`` (sum).
+        ``ground_truth`` is a JSON list of answers in the order of the prompt) and ``extra_info``: ``index``, ``split``, ``n``,
+        ``problem_ids`` (JSON), ``answer_template`` (unless it is the paper's) and, if known, ``difficulty`` (mean),
+        ``difficulties`` (JSON), ``shortest_tokens`` (sum).
 
     Raises:
         SettingsError: see ``read_problems`` and ``plan_packs``.
@@ -50,7 +50,7 @@ def pack_rows(rows: Sequence[Row], settings: PackingSettings, seed: int | Sequen
 
 
 def plan(problem_set: ProblemSet, settings: PackingSettings, seed: int | Sequence[int]) -> list[list[int]]:
-    """:func:`plan_packs` for the problems of a set."""
+    """:func:`plan_packs` for a set of problems."""
     problems = problem_set.problems
     difficulties = None if settings.grouping == "random" else [problem.difficulty for problem in problems]
     return plan_packs(difficulties, settings, seed, keys=problem_set.keys, count=len(problems))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def packed_row(problem_set: ProblemSet, pack: Sequence[int], number: int, settin
 
 
 def prompt_text(questions: Sequence[str], settings: PackingSettings) -> str:
-    """The user message that asks these questions together."""
+    """The user message with all of these questions."""
     numbers = range(1, len(questions) + 1)
     answers = ", ".join(settings.answer_template.format(index=index) for index in numbers)
     parts = [settings.instruction.format(n=len(questions), answers=answers)] if settings.instruction else []
@@ -106,5 +106,5 @@ def _common(values: list[str]) -> str:
 
 
 def _plain(identity: Any) -> Any:
-    """Numbers of numpy as Python's own, so that JSON takes them."""
+    """A NumPy number as a Python number, for JSON."""
     return identity.item() if hasattr(identity, "item") else identity

@@ -1,4 +1,4 @@
-"""Packing from file to file: problems or rows in verl's format in, parquet in verl's format out."""
+"""Packing from file to file: reads raw problems or rows in verl's format, writes parquet in verl's format."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ TRUTH = "reward_model.ground_truth"
 
 @dataclass(frozen=True)
 class PackingReport:
-    """What packing made of a file: counts, prompt lengths in characters, how evenly difficulty is spread."""
+    """What packing made of a file: counts, prompt lengths (characters), and how evenly difficulty is spread."""
 
     problems: int
     packs: int
@@ -59,21 +59,20 @@ def load_problems(
     keep: Iterable[str] = (),
     answer_in_box: bool = False,
 ) -> list[dict[str, Any]]:
-    r"""Read single problems from a file with a column for the question and one for the answer into rows of verl's format.
+    r"""Read single problems from a file with a question column and an answer column into rows of verl's format.
 
     Args:
         path: a file for :func:`verl_efficiency.data.files.read_rows`.
         question: column of the problem's text.
         answer: column of the answer; numbers become text, whole ones without ``.0``.
-        answer_after: take what follows its last occurrence in the answer: ``####`` for GSM8K, whose answer column holds
-            the solution too.
-        data_source: written into the rows; ``None`` takes the file's name without suffix.
+        answer_after: the answer is what follows the last such text in its cell: ``####`` for GSM8K, whose cells hold solutions.
+        data_source: written into the rows; ``None``: the file's name without suffix.
         split: written to ``extra_info.split``.
         keep: columns to copy into ``extra_info`` (a difficulty, a topic).
-        answer_in_box: take what the last ``\boxed{…}`` of the answer column holds: for solutions as in MATH.
+        answer_in_box: the answer is what the last ``\boxed{…}`` of its cell holds, for solutions as in MATH.
 
     Raises:
-        SettingsError: a column, the ``answer_after`` mark or the box is missing, or a cell holds no answer (see
+        SettingsError: a column, the ``answer_after`` text or the box is missing, or a cell holds no answer (see
             :mod:`verl_efficiency.rewards.ground_truth`); the message names file and line.
     """
     path = Path(path)
@@ -83,7 +82,7 @@ def load_problems(
     extras = {name: column(records, name, "keep", place) for name in keep}
     for number, text in enumerate(questions):
         if not isinstance(text, str) or not text.strip():
-            raise SettingsError(f"question: {place(number)} must hold a text with something in it, got {text!r}")
+            raise SettingsError(f"question: {place(number)} must hold a text that is not empty, got {text!r}")
     return [
         {
             "data_source": data_source or path.stem,
@@ -97,16 +96,17 @@ def load_problems(
 
 
 def is_in_verls_form(rows: Sequence[Row]) -> bool:
-    """Whether rows have a prompt and a reward_model, and not a column each for question and answer."""
+    """Whether rows have the columns ``prompt`` and ``reward_model``, not one each for question and answer."""
     return {"prompt", "reward_model"} <= rows[0].keys()
 
 
 def load_verl_rows(
     path: str | Path, answer_after: str | None = None, answer_in_box: bool = False
 ) -> list[dict[str, Any]]:
-    """Read rows of verl's format, with prompts as messages, ground truths as texts, and what verl's managers ask for.
+    """Read rows of verl's format: prompts become messages, ground truths texts, and what verl's managers need is added.
 
-    A missing ``data_source`` becomes the file's name without suffix, a missing ``extra_info`` the row's number as ``index``.
+    A missing ``data_source`` becomes the file's name without suffix, a missing ``extra_info`` holds the row number as
+    ``index``.
 
     Args:
         path: a file for :func:`verl_efficiency.data.files.read_rows`.
@@ -114,7 +114,7 @@ def load_verl_rows(
         answer_in_box: as for :func:`load_problems`, in ``reward_model.ground_truth``.
 
     Raises:
-        SettingsError: a prompt or a ground truth is missing or cannot be used; the message names file and line.
+        SettingsError: a prompt or a ground truth is missing or unusable; the message names file and line.
     """
     rows, place = read_rows(path, "source"), partial(place_of, path)
     truths = column(rows, TRUTH, "source", place)
@@ -150,10 +150,10 @@ def load_verl_rows(
 
 
 def answer_text(value: Any, answer_after: str | None = None, answer_in_box: bool = False) -> str:
-    r"""The answer in a cell, as a text: what follows the last ``answer_after``, or what the last ``\boxed{…}`` holds.
+    r"""The answer in a cell as a text: what follows the last ``answer_after``, or what the last ``\boxed{…}`` holds.
 
     Raises:
-        ValueError: there is no such mark or box, or no answer that a reward can grade; the message continues "row 3 …".
+        ValueError: no such text or box, or no answer that a reward can grade; the message continues "row 3 …".
     """
     if answer_after:
         _, mark, value = str(value).rpartition(answer_after)
@@ -167,7 +167,7 @@ def answer_text(value: Any, answer_after: str | None = None, answer_in_box: bool
             raise ValueError(f"has no whole \\boxed{{…}} (--answer-in-box) in it: {text[-80:]!r}")
     try:
         return one_answer(value)
-    except ValueError as error:  # each command that comes here has these options itself
+    except ValueError as error:  # the commands that come here have these options
         raise ValueError(str(error).replace(PACK_DOES, "add")) from None
 
 
@@ -180,7 +180,7 @@ def answer_texts(
     """:func:`answer_text` for the cells of a column.
 
     Raises:
-        SettingsError: a cell without an answer; ``place`` says how an error calls it, by its number.
+        SettingsError: a cell without an answer; ``place`` turns its number into a name for the error.
     """
     require(not (answer_after and answer_in_box), "--answer-in-box", True, "left out where --answer-after is given")
     texts = []
@@ -193,20 +193,20 @@ def answer_texts(
 
 
 def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write rows to a parquet file, whole or not at all; its folder is made where missing.
+    """Write rows to a parquet file, in full or not at all; creates its folder.
 
     Raises:
-        SettingsError: the name does not end in .parquet, or a column holds values of different kinds.
+        SettingsError: the name does not end in .parquet, or a column holds values of different types.
     """
     path = require_ending(path, "target", (".parquet",))
-    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow takes those of the first row alone
+    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow reads only those of the first row
     try:
         table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
         with replacing(path) as beside:
             pq.write_table(table, beside)
     except pa.ArrowException as error:
         raise SettingsError(
-            f"target: {path} cannot be written, since a column must hold values of one kind in all rows "
+            f"target: {path} cannot be written, since a column must hold values of one type in all rows "
             f"({str(error).splitlines()[0]})"
         ) from None
 
@@ -224,8 +224,8 @@ def pack_parquet(
         source: a file in verl's format for :func:`load_verl_rows`, or rows, for example from :func:`load_problems`.
         target: the parquet file to write.
         settings: how to pack.
-        seed: the packs are a function of it.
-        write: another form of file, see :func:`verl_efficiency.data.openrlhf.write_openrlhf`.
+        seed: determines the packs.
+        write: how to write, for example :func:`verl_efficiency.data.openrlhf.write_openrlhf`.
     """
     rows = load_verl_rows(source) if isinstance(source, str | Path) else source
     problem_set = read_problems(rows, settings)

@@ -1,4 +1,4 @@
-"""Single problems, read from rows in verl's parquet format: what packing needs to know of each."""
+"""Single problems, read from rows in verl's parquet format: what packing needs to know about each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,22 +37,22 @@ class ProblemSet:
 def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
     """Read single problems from rows in verl's format.
 
-    The identity is ``extra_info.index`` where every row has one, else the row number. The difficulty is read where the
-    grouping or every row has it, ``shortest_tokens`` where every row has it.
+    The identity is ``extra_info.index`` if every row has one, else the row number. ``shortest_tokens`` is read if every row has
+    it; so is the difficulty, which all groupings but ``random`` require.
 
     Args:
-        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (one answer), ``data_source`` and, optionally,
-            ``ability`` and ``extra_info``.
+        rows: ``prompt`` (messages), ``reward_model.ground_truth`` (one answer), ``data_source`` and, optionally, ``ability``
+        and
+            ``extra_info``.
         settings: the column paths ``question``, ``difficulty`` and ``distinct_by``.
 
     Raises:
-        SettingsError: no rows, a missing column, rows that are packed already, an answer that is none, system
-            messages or splits that differ.
+        SettingsError: no rows, a missing column, packed rows, an unusable answer, or different system messages or splits.
     """
     require(len(rows) > 0, "rows", 0, "at least one problem")
     for number, row in enumerate(rows):
         if ((row.get("extra_info") or {}).get("n") or 1) > 1:
-            raise SettingsError(f"row {number} is packed already (extra_info.n > 1): pack the file of single problems")
+            raise SettingsError(f"row {number} is already packed (extra_info.n > 1): pack the file of single problems")
 
     if settings.question is not None:
         questions = [str(value) for value in column(rows, settings.question, "question")]
@@ -98,7 +98,7 @@ def _difficulties(rows: Sequence[Row], settings: PackingSettings) -> list[Any]:
 
 
 def needs_difficulty(settings: PackingSettings) -> str:
-    """The end of an error about a difficulty that is not there: what to write."""
+    """How an error about a missing difficulty ends: what to write."""
     return (
         f"grouping={settings.grouping} needs a difficulty column; write --grouping random (+data.efficiency.grouping=random), "
         "or keep your difficulty column with --keep"
@@ -124,14 +124,12 @@ def _last_user_text(prompt: Any, number: int) -> str:
         raise SettingsError(f"rows: the prompt of row {number} {problem}")
     users = [message["content"] for message in prompt if message["role"] == "user"]
     if not users or not isinstance(users[-1], str):
-        raise SettingsError(
-            f"rows: the prompt of row {number} has no user message that is a text; set question to a column"
-        )
+        raise SettingsError(f"rows: the prompt of row {number} has no user message of text; set question to a column")
     return users[-1]
 
 
 def _system_text(row: Row) -> str | None:
-    if prompt_problem(row.get("prompt")):  # a column of questions may stand beside prompts of any form
+    if prompt_problem(row.get("prompt")):  # with a column of questions, prompts may have any form
         return None
     systems = [message["content"] for message in row["prompt"] if message["role"] == "system"]
     return systems[0] if systems else None
@@ -140,5 +138,7 @@ def _system_text(row: Row) -> str | None:
 def _only(values: set[Any], what: str) -> Any:
     if len(values) > 1:
         shown = ", ".join(sorted(repr(value)[:60] for value in values)[:3])
-        raise SettingsError(f"rows: {len(values)} different {what} cannot share a prompt ({shown}): pack them apart")
+        raise SettingsError(
+            f"rows: {len(values)} different {what} cannot share a prompt ({shown}): pack them separately"
+        )
     return next(iter(values))

@@ -1,4 +1,4 @@
-"""Settings of batched contextual reinforcement's data: how many problems share a prompt, which ones, and in what words."""
+"""Settings of packing for batched contextual reinforcement: which problems share a prompt, and in what words."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +10,7 @@ INSTRUCTION = (
     "Solve the following {n} problems in order, each on its own. "
     "As soon as a problem is solved, give its final answer in the form {answers}."
 )
-"""What stands before the problems. The paper (arXiv 2604.02322) does not publish its wording: this one is our choice."""
+"""The text before the problems. The paper (arXiv 2604.02322) does not publish its wording: this one is our choice."""
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,23 @@ class PackingSettings:
 
     Args:
         problems: N, the number of problems in one prompt, at least 1.
-        grouping: which problems come together. ``stratified``: every pack has about the same mean difficulty, as in the
-            paper; ``random``; ``easy_hard``: half of a pack (rounded up) from the easier half of the problems, the rest
-            from the harder half.
+        grouping: which problems share a prompt. ``stratified``: every pack has about the same mean difficulty, as in the
+            paper; ``random``; ``easy_hard``: half of a pack (rounded up) from the easier half of the problems, the rest from
+            the harder half.
         difficulty: column path of the difficulty (any real number; larger is harder). ``random`` does not need it.
-        distinct_by: column path whose values must differ inside a pack, or ``None``.
-        question: column path of the problem's text; ``None`` takes the last user message of ``prompt``.
-        remainder: what happens to the last ``len % N`` problems: ``drop`` them (others each seed), ``smaller``: one pack
-            of fewer problems, ``wrap``: one pack filled up with problems that another pack has too.
-        instruction: text before the problems, with ``{n}`` and ``{answers}``; empty for none. Our choice of words, see
+        distinct_by: column path whose values must differ within a pack, or ``None``.
+        question: column path of the problem's text; ``None``: the last user message of ``prompt``.
+        remainder: what happens to the last ``len % N`` problems. ``drop``: they are left out (others for each seed);
+            ``smaller``: they form a smaller pack; ``wrap``: problems of other packs complete their pack.
+        instruction: text before the problems, with ``{n}`` and ``{answers}``; empty for none. The words are our choice, see
             :data:`INSTRUCTION`.
         problem_template: one problem, with ``{index}`` (from 1) and ``{problem}``.
-        answer_template: how one answer is asked for, with ``{index}`` and ``…``; doubled braces are literal, see
-            :mod:`verl_efficiency.rewards.answer_form`. One of yours goes into ``extra_info.answer_template`` of each row, where
-            ``batched_accuracy`` finds it.
+        answer_template: the form of one answer, with ``{index}`` and ``…``; doubled braces are literal, see
+            :mod:`verl_efficiency.rewards.answer_form`. Your own template is written to ``extra_info.answer_template`` of each
+            row, where ``batched_accuracy`` finds it.
         separator: text between the instruction and the problems.
-        split: verl's ``PackedDataset`` packs a file whose ``extra_info.split`` says so, and leaves others as they are. Packing
-            from file to file does not ask.
+        split: the ``extra_info.split`` of the rows that verl's ``PackedDataset`` packs; it leaves other files as they are.
+            Packing from file to file ignores it.
     """
 
     problems: int = 3

@@ -4,15 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from verl_efficiency.adapter.checks import (
-    KL_TO_REFERENCE,
-    Need,
-    check_aggregation,
-    check_loss,
-    check_router,
-    has_teacher,
-    unmet,
-)
+from verl_efficiency.adapter import checks
+from verl_efficiency.adapter.checks import Need
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.openrlhf.options import ROOT, Options
 from verl_efficiency.own_code import lacks, source_file
@@ -30,13 +23,13 @@ def check_method(args: Any, options: Options) -> Iterator[str]:
     if method is None or settings is None:
         return
     name, actor, advantage = method.name, args.actor, args.algo.advantage
-    yield from check_aggregation(
+    yield from checks.check_aggregation(
         *(method, settings, actor.loss_agg_mode, "--actor.loss_agg_mode"),
         "leave it out",
         f"write {ROOT}.normalise none",
     )
     loss = actor.policy_loss_type
-    yield from check_loss(method, settings, loss, "--actor.policy_loss_type", _OF_ROLLOUTS, "leave it out")
+    yield from checks.check_loss(method, settings, loss, "--actor.policy_loss_type", _OF_ROLLOUTS, "leave it out")
     if getattr(settings, "replay", 0):
         yield f"{ROOT}.replay: only verl's trainer restarts rollouts; set it to 0"
     if advantage.estimator == "gae" or args.critic.model_name_or_path:
@@ -74,12 +67,14 @@ def check_method(args: Any, options: Options) -> Iterator[str]:
 def check_teacher(args: Any, options: Options) -> Iterator[str]:
     """A self-teacher gets the logits, the weights and the question that it needs."""
     method, settings = options.row(), options.build_settings()
-    if method is None or settings is None or not has_teacher(method, settings):
+    if method is None or settings is None or not checks.has_teacher(method, settings):
         return
     teacher: Any = settings
-    yield from check_router(method, settings, ROOT)
+    yield from checks.check_router(method, settings, ROOT)
     needs = [
-        Need("--algo.kl.use_loss", args.algo.kl.use_loss and args.algo.kl.init_coef > 0, (False,), KL_TO_REFERENCE),
+        Need(
+            "--algo.kl.use_loss", args.algo.kl.use_loss and args.algo.kl.init_coef > 0, (False,), checks.KL_TO_REFERENCE
+        ),
         Need("--data.apply_chat_template", args.data.apply_chat_template, (True,), "it writes the teacher's prompt"),
     ]
     if teacher.full_logit_distillation or teacher.entropy_beta > 0:
@@ -94,7 +89,7 @@ def check_teacher(args: Any, options: Options) -> Iterator[str]:
     if teacher.teacher_regularization == "ema":
         reason = f"stage 3 splits the weights that the teacher averages; or write {ROOT}.teacher_regularization none"
         needs.append(Need("--ds.zero_stage", args.ds.zero_stage, (2, 1, 0), reason))
-    yield from unmet(method.name, needs, _written)
+    yield from checks.unmet(method.name, needs, _written)
     for key in ("include_environment_feedback", "environment_feedback_only_without_solution", "feedback_template"):
         if key in options.settings:
             yield f"{ROOT}.{key}: OpenRLHF's trainer gets no feedback in words; leave it out"

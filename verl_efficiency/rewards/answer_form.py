@@ -1,13 +1,13 @@
-r"""Where the N answers of a response stand: found by a template with an index, never by guessing.
+r"""Where the N answers of a response stand, found by a template with an index.
 
-A template has ``{index}`` and ``…``, the place of the answer; doubled braces are literal, as in ``str.format``::
+A template has ``{index}``, and ``…`` in the place of the answer; doubled braces are literal, as in ``str.format``::
 
     Answer{index}::\boxed{{…}}             a box, with balanced braces, right after its tag
     <answer{index}>…</answer{index}>       between two texts
     Answer {index}: …                      to the end of the line
 
-Blanks may differ from the template's, ``**`` may set off a part of the tag, and between a tag and its box may stand what opens
-mathematics or closes print: ``$``, ``\(``, ``\[``, ``\displaystyle``, ``**``, a backtick, the brace of ``\text{Answer1::}``.
+Blanks may differ from the template's, and ``**`` may set off a part of the tag. Between a tag and its box may stand what opens
+mathematics or closes markup: ``$``, ``\(``, ``\[``, ``\displaystyle``, ``**``, a backtick, the brace of ``\text{Answer1::}``.
 Time is linear in the text.
 """
 
@@ -24,12 +24,12 @@ PAPER_HEADER = "### Problem {index}"
 _BOX = "\\boxed{"
 _INDEX = r"(?<![0-9])([0-9]{1,4})(?![0-9])"
 _BLANKS = r"[\s*]{0,8}"
-_MAX_CHARS = 2_000  # of an answer that is no box; bounds the search for its end
+_MAX_CHARS = 2_000  # of an answer that is not a box; bounds the search for its end
 
 
 @dataclass(frozen=True)
 class AnswerForm:
-    """A template, taken apart by :func:`read_form`.
+    """A template, parsed by :func:`read_form`.
 
     Attributes:
         tag: matches what stands before the answer (before the box, in a boxed form); its group 1 is the index.
@@ -45,10 +45,10 @@ class AnswerForm:
 
 
 def read_form(template: str) -> AnswerForm:
-    r"""Take a template apart.
+    r"""Parse a template.
 
     Raises:
-        SettingsError: it has no single ``{index}`` before a single ``…``, or nothing but the index to know it by.
+        SettingsError: it does not have one ``{index}`` before one ``…``, or has no text beside the index.
     """
     wrong = f"answer_template: must be a text with {{index}} before one …, as in {PAPER_FORM!r}, got {template!r}"
     try:
@@ -71,7 +71,7 @@ def read_form(template: str) -> AnswerForm:
 
 
 def _pattern(template: str) -> str:
-    """A regular expression for a text with the index at ``\\0``, with any blanks where the text has some, or the index."""
+    """A regular expression for a text with the index at ``\\0``. Any blanks match around the index and where it has some."""
     left, right = (_BLANKS.join(map(re.escape, side.split())) for side in template.split("\0"))
     return f"{left}{_BLANKS}{_INDEX}{_BLANKS}{right}"
 
@@ -79,8 +79,8 @@ def _pattern(template: str) -> str:
 def find_answers(text: str, form: AnswerForm, *, truncated: bool = False) -> list[tuple[int, str]]:
     r"""Every answer in this form that says something, as (index, content) in order of appearance.
 
-    Empty boxes and placeholders (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``) are not answers. What runs to the end of
-    a response known to be ``truncated`` is not one either. Boxes in a row after a tag are one answer in parts, see
+    Empty boxes and placeholders (``Answer1::\boxed{…}``, ``Answer1::\boxed{answer}``) are not answers, nor is what runs to the
+    end of a ``truncated`` response. Boxes in a row after a tag are one answer in parts, see
     :func:`verl_efficiency.grading.extract_answer`.
 
     >>> text = r"Answer1::\boxed{\frac{1}{2}} Answer2::$\boxed{3}$, not \boxed{9} Answer3::\boxed{4"
@@ -117,20 +117,20 @@ def _delimited(text: str, form: AnswerForm, truncated: bool) -> list[tuple[int, 
 
 
 def find_headers(text: str, header: str) -> list[re.Match[str]]:
-    """Every line that opens the section of a problem; group 1 is the index. A heading may have any level, or be in bold."""
+    """Every line that opens the section of a problem; group 1 is the index. Headings may have any level or be in bold."""
     if header.count("{index}") != 1 or not header.replace("{index}", "").strip():
         raise SettingsError(
             f"problem_header: must be a text with one {{index}}, as in {PAPER_HEADER!r}, got {header!r}"
         )
     plain = header.replace("{index}", "\0")
     words = plain.lstrip("#")
-    bold = r"|\*\*" * bool(words.replace("\0", "").strip())  # a number alone in bold is no heading
+    bold = r"|\*\*" * bool(words.replace("\0", "").strip())  # a number alone in bold is not a heading
     heading = f"(?:#{{1,6}}{bold})[\\s*]{{0,8}}" * (words != plain)
     return list(re.finditer("(?m)^" + heading + _pattern(words), text))
 
 
 def find_in_sections(text: str, headers: list[re.Match[str]]) -> list[tuple[int, str]]:
-    r"""The answer of the boxes under every one of :func:`find_headers`, as (index, content).
+    r"""The answer in the boxes under each of :func:`find_headers`, as (index, content).
 
     >>> text = "### Problem 1\n\\boxed{3} no, \\boxed{4}\n### Problem 2\nhard"
     >>> find_in_sections(text, find_headers(text, PAPER_HEADER))
@@ -144,7 +144,7 @@ def find_in_sections(text: str, headers: list[re.Match[str]]) -> list[tuple[int,
 
 
 def find_in_order(text: str, count: int) -> list[tuple[int, str]]:
-    r"""Box k as the answer to problem k; nothing where there are more boxes than problems, since any could be the answer.
+    r"""Box k as the answer to problem k; nothing if there are more boxes than problems, since any could be the answer.
 
     >>> find_in_order(r"\boxed{3} \boxed{4}", 3), find_in_order(r"\boxed{3} \boxed{4}", 1)
     ([(1, '3'), (2, '4')], [])

@@ -1,7 +1,7 @@
-r"""What a data set gives as the right answer: read where it has one clear meaning, refused with the fix where it has none.
+r"""Ground truths as data sets have them: read if they have one clear meaning, otherwise refused with the fix.
 
-One answer may be a text, a number, a list or array of one, or a list of one written as a text, as some public data sets have
-it. Several problems in one prompt have a list of as many answers.
+One answer may be a text, a number, a list or array of one, or, as in some public data sets, such a list written as a text.
+Several problems in one prompt have a list of as many answers.
 
 >>> read_answers(5), read_answers(0.5), read_answers(["5"]), read_answers('["5"]'), read_answers("[4, 5]")
 (['5'], ['0.5'], ['5'], ['5'], ['[4, 5]'])
@@ -22,7 +22,7 @@ from typing import Any
 from verl_efficiency.grading import extract_boxed
 from verl_efficiency.grading.quick import MAX_CHARS
 
-NO_VALUE = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT")  # how programs print a cell without a value
+NO_VALUE = ("nan", "NaN", "NAN", "None", "null", "NULL", "<NA>", "NaT")  # how programs print an empty cell
 MARKS = ("####", "The answer is", "the answer is", "Final answer:", "Final Answer:", "Answer:", "A:")
 PACK_DOES = "`verl-efficiency pack` does it with"
 SHOWN = 60  # characters of a value in a message
@@ -35,16 +35,16 @@ _ONE_QUOTED = re.compile(r"\[\s*'([^']*)'\s*\]")
 
 
 def read_answers(ground_truth: Any, count: int | None = None) -> list[str]:
-    """The answers that a ground truth holds, as texts: one, or those of a list.
+    """The answers in a ground truth as texts: one, or those of a list.
 
     Args:
         ground_truth: a text, a number, or a list, tuple or array of them. A text that is a JSON list with a text in it is read
-            as that list; one of numbers alone is an answer itself (a pair, an interval), unless it has ``count`` of them.
-        count: how many answers there are, where that is known (``extra_info.n``).
+            as that list. A JSON list of numbers is one answer (a pair, an interval), unless it has ``count`` of them.
+        count: the number of answers, if known (``extra_info.n``).
 
     Raises:
-        ValueError: it is none of these, or is empty; it is a missing value, or a worked solution. The message continues
-            "the ground truth of row 3 …" and says the fix.
+        ValueError: it is none of these, empty, a missing value, or a worked solution. The message continues "the ground truth
+            of row 3 …" and gives the fix.
     """
     values = _listed(ground_truth, count)
     if values is None:
@@ -80,7 +80,7 @@ def one_answer(ground_truth: Any, count: int | None = None) -> str:
 
 
 def sentences(answers: Sequence[str]) -> list[int]:
-    """The numbers of those answers that have so many words, or characters, that only a copy of them is graded as right."""
+    """The positions of answers with so many words, or characters, that only an exact copy is correct."""
     return [
         number
         for number, answer in enumerate(answers)
@@ -93,7 +93,7 @@ def _listed(ground_truth: Any, count: int | None = None) -> list[Any] | None:
         return _list_in_text(ground_truth, count or 1) if ground_truth[:16].lstrip().startswith("[") else None
     if isinstance(ground_truth, list | tuple):
         return list(ground_truth)
-    if getattr(ground_truth, "ndim", 0) == 1:  # an array of numpy
+    if getattr(ground_truth, "ndim", 0) == 1:  # a NumPy array
         return list(ground_truth)
     return None
 
@@ -135,7 +135,7 @@ def _number(value: Any) -> int | float | Decimal | None:
         return None
     if isinstance(value, int | float | Decimal) and type(value).__module__ in ("builtins", "decimal"):
         return value
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a number of numpy, or an array of no dimension
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a NumPy number, or an array without dimensions
         item = value.item()
         # 0.1 in 32 bits is 0.1, not 0.10000000149011612
         return float(str(value)) if isinstance(item, float) else item if type(item) is int else None
@@ -149,7 +149,7 @@ def _problem(text: str) -> str | None:
     if not stripped:
         return f"is an empty text, {text!r}; fill it, or leave the row out"
     if stripped in NO_VALUE:
-        return (f"is {stripped!r}, the print of a missing value; fill it, or leave the row out (where it is meant, write "
+        return (f"is {stripped!r}, the print of a missing value; fill it, or leave the row out (if it is meant, write "
                 f"\\text{{{stripped}}})")  # fmt: skip
     if (fix := _fix_of_solution(stripped)) is None:
         return None
@@ -157,14 +157,14 @@ def _problem(text: str) -> str | None:
 
 
 def option_for(text: str) -> str | None:
-    """The option of ``verl-efficiency pack`` and ``grade`` that finds the answer in a worked solution; None where none does."""
+    """The option of ``verl-efficiency pack`` and ``grade`` that finds the answer in a worked solution, or None."""
     stripped = text.strip()
     fix = _fix_of_solution(stripped) or ""
     return fix.partition(f"({PACK_DOES} ")[2].removesuffix(")") or None
 
 
 def _fix_of_solution(text: str) -> str | None:
-    """Where a worked solution has its answer; None for what is not one."""
+    """Where a worked solution has its answer; None for any other text."""
     if "####" in text:
         return f"what follows '####' ({PACK_DOES} --answer-after '####')"
     if "\\boxed" in text and (boxes := extract_boxed(text)):

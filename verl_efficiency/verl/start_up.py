@@ -1,9 +1,9 @@
 """Refuse a wrong configuration on the driver, before Ray starts and a model is loaded.
 
-The one patch of verl outside ``cpu/``: ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1; also in 0.8.0) is wrapped.
-In a stock launch it is the only call that sees the whole configuration that early (main_ppo.py:177), and verl has no hook
-there. verl imports plugins before main_ppo binds the name. The wrapped function is called first and unchanged. A run that
-asks for nothing of ours is not looked at (``checks/concern.py``).
+This is our only patch of verl outside ``cpu/``. It wraps ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1, also in
+0.8.0), because verl has no hook there and no earlier call sees the whole configuration (main_ppo.py:177). verl imports plugins
+before main_ppo imports that function. Its own check runs first and unchanged. Runs that use nothing of ours are not checked
+(``checks/concern.py``).
 """
 
 import functools
@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import open_dict
 
+from verl_efficiency.adapter.checks import state_is_lost, with_limit
 from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError
@@ -41,8 +42,8 @@ def patch_validate_config(module: Any) -> None:
     signature = inspect.signature(original) if callable(original) else inspect.Signature()
     if original is None or "config" not in signature.parameters:
         logger.warning(
-            "verl.utils.config.validate_config does not take `config` any more, so settings are not checked at start-up. "
-            "This verl is newer than verl-efficiency knows: install verl>=0.8,<0.10."
+            "verl.utils.config.validate_config has no parameter `config`, so settings are not checked at start-up. This verl "
+            "is newer than verl-efficiency knows: install verl>=0.8,<0.10."
         )
         return
 
@@ -64,7 +65,7 @@ def patch_validate_config(module: Any) -> None:
 def _check_and_prepare(config: Any) -> None:
     from verl_efficiency.verl.checks.data import check_data  # pyarrow and the grader, which the plugin must not load
 
-    for problem in offers().problems:  # of packages that this run does not ask for
+    for problem in offers().problems:
         logger.warning("%s", problem)
     problems = [*check(config), *check_data(config)]
     if problems:
@@ -76,7 +77,7 @@ def _check_and_prepare(config: Any) -> None:
 
 
 def check(config: Any) -> list[str]:
-    """Every problem of a composed verl configuration that concerns us, one line each; empty when all is well."""
+    """Every problem that concerns us in a composed verl configuration, one line each."""
     problems = [
         *check_near_keys(config),
         *check_mode(config.trainer),
@@ -85,16 +86,16 @@ def check(config: Any) -> list[str]:
         *check_reward(config),
         *check_dataset(config),
     ]
-    return problems or list(check_filter(config))  # which reads the settings of the reward, so they must be right
+    return problems or list(check_filter(config))  # it reads the reward's settings, so they must be right
 
 
 def advice(config: Any) -> list[str]:
-    """What is worth knowing of a configuration without problems before it runs, one line each."""
+    """What is worth knowing about a configuration without problems, one line each."""
     return [*advise(config, estimator_of(config)), *advise_to_declare(config), *advise_on_budget(config)]
 
 
 def prepare(config: Any) -> None:
-    """Hand a method what it needs of the rest of the configuration: the token limit, a place to save, prompts one by one."""
+    """Fill in what a method needs: response limit, checkpoint callback, ``gen_batch_size``, arguments of the sampler."""
     hand_filter_to_sampler(config)
     method = estimator_of(config)
     if method is None:
@@ -102,10 +103,10 @@ def prepare(config: Any) -> None:
     settings = settings_of(method, config)
     for text in settings.warnings:
         logger.warning("%s", text)
-    if getattr(settings, "max_response_length", 0) is None:
-        given = dict(config.algorithm.get("efficiency") or {})
+    limited = with_limit(config.algorithm.get("efficiency"), settings, config.data.max_response_length)
+    if limited is not None:
         with open_dict(config.algorithm):
-            config.algorithm.efficiency = {**given, "max_response_length": config.data.max_response_length}
+            config.algorithm.efficiency = limited
     if getattr(settings, "replay", 0):
         with open_dict(config.data):
             config.data.gen_batch_size = 1
@@ -114,19 +115,14 @@ def prepare(config: Any) -> None:
 
 
 def _save_state(method: Estimator, trainer: Any) -> None:
-    """Have the state saved with the checkpoints, or say that it is not."""
+    """Save the state with verl's checkpoints, or warn that it is not saved."""
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):
-        logger.warning(
-            "%s keeps running averages, which this trainer has no place to save: a resumed run starts them again "
-            "(verl>=0.9 with trainer.use_v1=True saves them).",
-            method.name,
-        )
+        logger.warning("%s", state_is_lost(method, "trainer.use_v1", "verl>=0.9 with trainer.use_v1=True saves it"))
     elif trainer.checkpoint_callback_class is None:
         trainer.checkpoint_callback_class = ours
     elif trainer.checkpoint_callback_class != ours:
         logger.warning(
-            "trainer.checkpoint_callback_class is %s: the running averages of %s are saved only if it derives from %s "
-            "and calls super().",
-            *(trainer.checkpoint_callback_class, method.name, ours),
+            "trainer.checkpoint_callback_class: %s must derive from %s and call super(), or the state of %s is not saved",
+            *(trainer.checkpoint_callback_class, ours, method.name),
         )

@@ -1,6 +1,6 @@
-"""What a reward function returns of every sample beside the score: known for ours, declared by others.
+"""The extras of a reward function: what it returns for every sample beside the score.
 
-A function of your own declares it by an attribute, ``my_reward.extras``; see ``reward_manager.py``.
+Ours are known. A function of your own declares them by the attribute ``my_reward.extras``, see ``reward_manager.py``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,12 @@ from verl_efficiency.verl.checks.reward import reward_of
 
 
 def extras_of(compute_score: Any) -> dict[str, Any] | None:
-    """The extras of a reward function, with the values of a sample that cannot be scored; None where they are not known.
+    """Extras and their values for a sample that cannot be scored; None if the function does not declare them.
 
-    verl hands over ``functools.partial(call, function, settings)``, or its own function as it is.
+    verl passes ``functools.partial(call, function, settings)``, or its own function as it is.
 
     Raises:
-        SettingsError: what a function declares is not a mapping.
+        SettingsError: the function declares something other than a mapping.
     """
     function, *settings = getattr(compute_score, "args", None) or (compute_score,)
     package, _, name = getattr(function, "__module__", "").rpartition(".")
@@ -25,13 +25,13 @@ def extras_of(compute_score: Any) -> dict[str, Any] | None:
         return dict(REWARDS[name].build_settings(dict(*settings), "reward_kwargs").extras)  # type: ignore[attr-defined]
     declared = getattr(function, "extras", None)
     if declared is not None and not isinstance(declared, Mapping):
-        raise SettingsError(f"{function.__name__}.extras: must be a mapping, name to value of a sample that cannot be scored, "
+        raise SettingsError(f"{function.__name__}.extras: must map each name to its value for a sample that cannot be scored, "
                             f"got {declared!r}")  # fmt: skip
     return None if declared is None else dict(declared)
 
 
 def known_extras(config: Any) -> dict[str, Any] | None:
-    """The extras of the run's reward, as far as they are known without importing a function of your own."""
+    """The extras of the run's reward, if they are known without importing your own function."""
     function = config.reward.get("custom_reward_function") or {}
     reward = reward_of(config)
     if reward is not None:
@@ -42,7 +42,7 @@ def known_extras(config: Any) -> dict[str, Any] | None:
 
 
 def advise_to_declare(config: Any) -> Iterator[str]:
-    """The V0 trainer needs the same extras of every sample, so those of a function of your own must be known beforehand."""
+    """The V0 trainer needs the same extras for every sample, so your own function has to declare them."""
     function: Any = config.reward.get("custom_reward_function") or {}
     manager = config.reward.reward_manager.name
     if config.trainer.get("use_v1", False) or manager != "efficiency" or not function.get("path") or reward_of(config):
@@ -51,10 +51,10 @@ def advise_to_declare(config: Any) -> Iterator[str]:
 
     try:
         declared = extras_of(get_custom_reward_fn(config))
-    except Exception as error:  # noqa: BLE001  # the function is the user's, and verl says more where it needs it
+    except Exception as error:  # noqa: BLE001  # the function is the user's; verl reports more when it loads it
         yield f"reward.custom_reward_function.path: {function.path} cannot be imported here: {type(error).__name__}: {error}"
         return
     if declared is None:
-        yield ("reward.custom_reward_function.name: verl's V0 trainer needs the same extras of every sample, so an error "
-               "before the first result ends the run; write trainer.use_v1=True, or below it "
+        yield ("reward.custom_reward_function.name: verl's V0 trainer needs the same extras for every sample, so an error "
+               "before the first result ends the run; write trainer.use_v1=True, or below the function "
                f"{function.name}.extras = {{name: value of a sample that cannot be scored, …}}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Keys that nobody reads: those that verl moved below ``reward``, and those that are nearly a place of our settings."""
+"""Keys that nobody reads: keys that verl has moved below ``reward``, and misspelt places of our settings."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -7,12 +7,12 @@ from typing import Any
 from verl_efficiency.settings import misspelt
 
 ROOTS = ("custom_reward_function", "reward_model", "sandbox_fusion")
-# The mappings that take settings of ours, and what verl has beside them.
+# Where our settings stand: parent and name.
 PLACES = (("algorithm", "efficiency"), ("data", "efficiency"), ("reward.custom_reward_function", "reward_kwargs"))
 
 
 def check_moved_keys(config: Any) -> Iterator[str]:
-    """verl 0.8 moves what stands under these keys to ``reward``; verl 0.9 keeps them and reads them nowhere."""
+    """verl 0.8 moves these keys below ``reward``. verl 0.9 keeps them and reads them nowhere."""
     for root in ROOTS:
         for leaf, value in _set_leaves(config.get(root), root):
             place = moved_key(config, leaf)
@@ -21,7 +21,7 @@ def check_moved_keys(config: Any) -> Iterator[str]:
 
 
 def check_near_keys(config: Any) -> Iterator[str]:
-    """``algorithm.effciency`` is read by nobody."""
+    """Nobody reads ``algorithm.effciency``."""
     from omegaconf import OmegaConf
 
     for parent, name in PLACES:
@@ -35,10 +35,10 @@ def check_near_keys(config: Any) -> Iterator[str]:
 
 
 def moved_key(config: Any, leaf: str) -> str | None:
-    """Where verl itself moves ``leaf`` (experimental/reward_loop/reward_loop.py:39), or None if nowhere.
+    """Where verl itself moves ``leaf`` (experimental/reward_loop/reward_loop.py:39); None if nowhere.
 
-    verl's function is called with a mark in the place of the value, and the mark looked for. A key that verl's configuration
-    does not have is given with the + that adds it.
+    The value is replaced by a mark, verl's own function runs, and the mark is searched. The answer begins with a + if verl's
+    configuration does not have that key.
     """
     if leaf.split(".")[0] not in ROOTS:
         return None
@@ -56,7 +56,7 @@ def moved_key(config: Any, leaf: str) -> str | None:
 
 
 def _written(place: str, value: Any) -> str:
-    """The override, as far as its value needs no quotes."""
+    """The override; its value is left out where it would need quotes."""
     plain = isinstance(value, bool | int | float) or (isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value))
     return f"{place}={value}" if plain else f"{place} with the same value"
 
@@ -71,7 +71,7 @@ def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _has(node: Any, path: str) -> bool:
-    """Whether a composed configuration has the key, set or not."""
+    """Whether a configuration has the key, with or without a value."""
     for part in path.split("."):
         if not isinstance(node, Mapping) or part not in node.keys():  # noqa: SIM118  # `in` is False for a value that is missing
             return False

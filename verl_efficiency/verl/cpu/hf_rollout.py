@@ -1,8 +1,8 @@
-"""The rollout ``hf`` for verl's agent loop: generation by Hugging Face transformers, for small models.
+"""The rollout ``hf``: Hugging Face transformers generate for verl's agent loop. For small models.
 
-It starts in a second and needs nothing but transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``,
-see :class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. Only ``trainer.v1.trainer_mode=sync``, since requests
-cannot be aborted.
+It starts in a second and needs only transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``, see
+:class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. Requests cannot be aborted, so only
+``trainer.v1.trainer_mode=sync`` works.
 """
 
 import os
@@ -34,7 +34,7 @@ def _node_and_gpu(worker: Any, resource: str) -> tuple[str, str]:
 
 
 class HFReplica(RolloutReplica):
-    """Starts the server; lives in the driver. There is no device memory to free, so sleeping and waking do nothing."""
+    """Starts the server; lives in the driver. Sleeping and waking do nothing, because there is no device memory to free."""
 
     async def launch_servers(self) -> None:
         if self.is_reward_model or self.is_teacher_model:
@@ -110,7 +110,7 @@ class HFServerAdapter(BaseRollout):
     ) -> None:
         """Send all ``weights`` in buckets of ``checkpoint_engine.update_weights_bucket_megabytes``.
 
-        Every rank goes through the iterator, which gathers each weight from all ranks; the first of a replica sends.
+        Every rank runs through the iterator, which gathers each weight from all ranks. The first rank of a replica sends.
         """
         if wire_format != "named_tensors":
             raise NotImplementedError(f"rollout 'hf' takes wire_format='named_tensors', got {wire_format!r}")

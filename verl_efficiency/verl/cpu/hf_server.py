@@ -1,4 +1,4 @@
-"""The server of the rollout ``hf``: holds a Hugging Face model and answers verl's agent loop, many requests in a batch."""
+"""The server of the rollout ``hf``: holds a Hugging Face model, and batches the requests of verl's agent loop."""
 
 import asyncio
 import logging
@@ -24,11 +24,11 @@ class HFRolloutSettings:
     """``rollout.engine_kwargs.hf``."""
 
     threads: int = 1
-    """torch threads of the server; more than the free cores makes it many times slower"""
+    """torch threads of the server; with more threads than free cores it is many times slower"""
     segment: int = 32
-    """finished rows leave the batch every so many tokens"""
+    """tokens after which finished rows leave the batch"""
     gather_seconds: float = 0.02
-    """a batch starts when no further request has come for so long"""
+    """a batch starts after this time without a new request"""
 
     def __post_init__(self) -> None:
         require(self.threads >= 1, "threads", self.threads, "at least 1")
@@ -61,7 +61,7 @@ class HFServer:
         self.asked_before: Counter[tuple[int, ...]] = Counter()  # how often a prompt came since the last weights
 
     async def ready(self) -> None:
-        """Returns once the model is loaded; raises what the constructor raised."""
+        """Return when the model is loaded; raise what the constructor raised."""
 
     async def generate(
         self,
@@ -71,14 +71,13 @@ class HFServer:
         image_data: list[Any] | None = None,
         video_data: list[Any] | None = None,
     ) -> TokenOutput:
-        """One response. Concurrent calls share a batch, and each returns when its own response is complete."""
+        """One response. Concurrent calls share a batch, and each call returns when its own response is complete."""
         if image_data or video_data:
             raise NotImplementedError("rollout 'hf' generates from text only; images and videos need rollout.name=vllm")
         prompt = [int(token) for token in prompt_ids]
         sampling, max_tokens, ignore_eos = read_sampling_params(sampling_params, self.config, len(prompt))
-        # A request's id is random, so the n samples of a prompt are told apart by the order in which they come. They are the
-        # same n samples in every run; which of them goes to which row is not, nor (for a prompt that is twice in a batch, or
-        # with several replicas) to which group.
+        # Request ids are random, so the n samples of a prompt are numbered as they arrive. Every run has the same n samples.
+        # Which row gets which sample may differ; so may the group, for a prompt that is twice in a batch.
         occurrence = self.asked_before[tuple(prompt)]
         self.asked_before[tuple(prompt)] += 1
         seed = (self.config.seed, self.replica_rank, self.global_steps or 0, occurrence, *prompt)
@@ -106,14 +105,14 @@ class HFServer:
             async with self.busy:
                 try:
                     await asyncio.to_thread(self._run, batch, asyncio.get_running_loop())
-                except Exception as error:  # it is raised in every call that this batch has not answered
+                except Exception as error:  # every call that is still open raises it
                     logger.exception("rollout 'hf' failed for a batch of %d requests", len(batch))
                     for one in batch:
                         if not one.answered.done():
                             one.answered.set_exception(error)
 
     def _run(self, batch: list["_Waiting"], loop: asyncio.AbstractEventLoop) -> None:
-        """Generate in a thread, so that answered calls return and new ones come in meanwhile."""
+        """Generate in a thread, so that complete responses return and new requests arrive meanwhile."""
         answered = {id(one.request): one.answered for one in batch}
         for request in generate(
             self.model,
@@ -126,13 +125,13 @@ class HFServer:
             loop.call_soon_threadsafe(answered[id(request)].set_result, None)
 
     async def receive_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Copy some of the new weights into the model, by name; :meth:`finish_weights` ends the sequence."""
+        """Copy some of the new weights into the model, by name. :meth:`finish_weights` ends the update."""
         async with self.busy:
             load_weights(self.model, weights)
             self.received.update(weights)
 
     async def finish_weights(self, global_steps: int | None) -> None:
-        """Raises RuntimeError if a weight of the model has not come since the last call."""
+        """End an update. Raises RuntimeError if it left out a weight of the model."""
         check_complete(self.model, self.received)
         self.received.clear()
         self.asked_before.clear()
@@ -153,17 +152,9 @@ class _Waiting:
 def read_sampling_params(
     params: Mapping[str, Any], config: RolloutConfig, prompt_length: int
 ) -> tuple[Draw, int, bool]:
-    """The sampling, the number of new tokens and ``ignore_eos`` that verl asks for; SettingsError for what we do not have."""
-    known = {
-        "temperature",
-        "top_p",
-        "top_k",
-        "max_tokens",
-        "max_new_tokens",
-        "ignore_eos",
-        "logprobs",
-        "repetition_penalty",
-    }
+    """Sampling, number of new tokens and ``ignore_eos`` that verl asks for. SettingsError for an unsupported parameter."""
+    known = {"temperature", "top_p", "top_k", "repetition_penalty", "max_tokens", "max_new_tokens"}
+    known |= {"ignore_eos", "logprobs"}
     for name in params:
         if name not in known:
             raise SettingsError(f"rollout 'hf': {unknown('sampling parameter', name, known)}")
@@ -196,7 +187,7 @@ def _eos_ids(from_generation_config: int | list[int] | None, from_tokenizer: int
 
 @torch.no_grad()
 def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) -> None:
-    """Copy ``weights`` into ``model`` by name; RuntimeError for a name or a shape that the model does not have."""
+    """Copy ``weights`` into ``model`` by name. RuntimeError for an unknown name or another shape."""
     own = model.state_dict()
     if unexpected := sorted(set(weights) - set(own)):
         raise RuntimeError(f"rollout 'hf': the trainer sent weights that the rollout model does not have: {unexpected}")
@@ -210,7 +201,7 @@ def load_weights(model: PreTrainedModel, weights: Mapping[str, torch.Tensor]) ->
 
 
 def check_complete(model: PreTrainedModel, received: set[str]) -> None:
-    """RuntimeError unless ``received`` names every weight of ``model``; of tied weights one name is enough."""
+    """RuntimeError unless ``received`` names every weight of ``model``. One name is enough for tied weights."""
     own = model.state_dict()
     filled = {own[name].data_ptr() for name in received}
     if missing := sorted(name for name, value in own.items() if value.data_ptr() not in filled):

