@@ -1,4 +1,4 @@
-"""What do chunks cost and save in the distillation loss? Ours against plain autograd over all routed tokens × vocabulary.
+"""Time and memory of the distillation loss: ours in chunks, against plain autograd over all routed tokens × vocabulary.
 
     python benchmarks/distillation.py [--tokens 1024 2048 4096] [--chunks 64 256 1024] [--repeats 3] [--dtype float32]
 
@@ -6,16 +6,16 @@ One pass is forward and backward of the label's log-probability at every token a
 at every token too, from logits (T, 151936) to their gradient. Contestants:
 
 - ours: ``chunked_divergence`` with ``overwrite_logits``, for each chunk size; "ours, new gradient" without it;
-- index: what one writes first: the routed rows indexed and gathered minus logsumexp, the labels by log_softmax;
-- shared: the leanest form without chunks that we know: one log_softmax for both. The verdict is against this one.
+- index: the obvious form: the routed rows indexed and gathered minus logsumexp, the labels by log_softmax;
+- shared: the leanest form without chunks that we know: one log_softmax for both. We compare ours with this one.
 - verl, and "verl, chunked" (only in benchmarks/gpu): verl's own top-k loss, another divergence (forward KL, no tail).
 
-Memory: peak above the inputs. On a CPU every pass runs in a fresh process, and it is VmHWM of /proc/self/status, reset just
-before the pass, minus VmRSS then (Linux only). On a GPU it is torch.cuda.max_memory_allocated minus the memory allocated
-before. No process may take more than --limit GiB.
+Memory is the peak above the inputs. On a CPU, every pass runs in a fresh process; the peak is VmHWM of /proc/self/status, reset
+just before the pass, minus VmRSS at that time (Linux only). On a GPU it is torch.cuda.max_memory_allocated minus the memory
+allocated before. No process may take more than --limit GiB.
 
-Time: contestants take turns, so that a busy machine slows all of them alike. Threads that wait sleep (OMP_WAIT_POLICY=passive):
-when they spin, other processes cost milliseconds per operation, and chunks have more operations.
+The contestants take turns, so that a busy machine slows all of them alike. Waiting threads sleep (OMP_WAIT_POLICY=passive): if
+they spin, other processes cost milliseconds per operation, and chunks have more operations.
 
 Writes ``benchmarks/results/distillation.json``.
 """
@@ -69,8 +69,8 @@ def verls(
 
 
 def one_pass(form: str, chunk: int, inputs: tuple[Tensor, ...]) -> float:
-    """The sum of both outputs; the gradient is computed and thrown away."""
-    logits = inputs[0].view_as(inputs[0])  # no leaf, as behind a model
+    """The sum of both outputs; the gradient is computed and discarded."""
+    logits = inputs[0].view_as(inputs[0])  # not a leaf, like the output of a model
     if form in ("index", "shared"):
         outputs = {"index": index, "shared": shared}[form](logits, *inputs[1:])
     elif form.startswith("verl"):
@@ -85,7 +85,7 @@ def one_pass(form: str, chunk: int, inputs: tuple[Tensor, ...]) -> float:
 
 
 def make_inputs(tokens: int, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
-    """64 random rows repeated: filled fast, and of no consequence for time or memory."""
+    """64 random rows, repeated: fast to fill, and time and memory do not depend on the values."""
     generator = torch.Generator().manual_seed(0)
     rows = 3 * torch.randn(min(tokens, 64), VOCABULARY, generator=generator)
     logits = torch.empty(tokens, VOCABULARY, dtype=dtype, device=device)
@@ -98,13 +98,13 @@ def make_inputs(tokens: int, dtype: torch.dtype, device: str) -> tuple[Tensor, .
 
 
 def status(key: str) -> int:
-    """Bytes of a line of /proc/self/status."""
+    """A line of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
 
 
 def measure(form: str, chunk: int, tokens: int, dtype: str, device: str) -> dict[str, float]:
-    """Seconds and bytes of one pass, after a small one that starts the threads and loads the kernels."""
+    """Seconds and bytes of one pass, after a small pass that starts the threads and loads the kernels."""
     one_pass(form, chunk, make_inputs(8, getattr(torch, dtype), device))
     inputs = make_inputs(tokens, getattr(torch, dtype), device)
     if device == "cuda":
@@ -142,7 +142,7 @@ def child(arguments: list[str]) -> None:
 
 
 def rounds(contestants: list[tuple[str, int]], tokens: int, options: argparse.Namespace, device: str) -> list[dict]:
-    """One row per contestant: median seconds and largest peak of the passes, which take turns."""
+    """One row per contestant: median seconds and largest peak over the passes."""
     measured: dict[tuple[str, int], list[dict]] = {contestant: [] for contestant in contestants}
     for _ in range(options.repeats):
         for contestant, passes in measured.items():
@@ -165,7 +165,7 @@ def rounds(contestants: list[tuple[str, int]], tokens: int, options: argparse.Na
 
 
 def verdict(rows: list[dict], baseline: str) -> list[dict]:
-    """Ours, chunk by chunk, over ``baseline`` of the same number of tokens; the outputs must agree."""
+    """Ours / ``baseline`` at the same number of tokens, for each chunk size; the outputs must agree."""
     found = []
     for reference in (row for row in rows if row["form"] == baseline and "seconds" in row):
         for row in (row for row in rows if row["form"] == "ours" and row["tokens"] == reference["tokens"]):

@@ -1,9 +1,9 @@
-"""What does an estimator cost beside the one that it replaces?
+"""Time of every estimator, compared with verl's ``grpo_vectorized``, which it replaces.
 
-Times every estimator of the catalog as verl calls it (rewards, mask and uids in, advantages out), on one batch of 16,384
-rollouts by 2,048 tokens in groups of 8, beside verl's ``grpo_vectorized`` on the same tensors. The figures of one run are
-comparable; the promise is at most 1.5 × for methods without state. Times are processor time of the one process
-(all its threads), so that other programs hardly matter; medians over the repeats, which take turns.
+Each one is called as verl calls it (rewards, mask and uids in, advantages out), on one batch of 16,384 rollouts by 2,048 tokens
+in groups of 8. The goal is at most 1.5 × for methods without state. Times are processor time of all threads of the process, so
+that other programs hardly matter. They are medians over repeats, in which the estimators take turns. Compare only numbers of
+one run.
 
     python benchmarks/estimators.py [--rows 16384] [--tokens 2048] [--repeats 7] [--threads 1]
 """
@@ -43,7 +43,7 @@ def batch(rows: int, tokens: int) -> dict:
 
 
 def estimators(tokens: int) -> dict[str, Callable]:
-    """The functions to time; those that need more of a run (its own trainer, the names of prompts) are left out."""
+    """The functions to time; those that need more of a run (our trainer, the names of prompts) are left out."""
     functions: dict[str, Callable] = {VERLS: grpo_vectorized}
     for name, method in ESTIMATORS.items():
         if name == "custom":  # the function is the user's

@@ -2,9 +2,9 @@
 
     python benchmarks/grading.py [folder with the data sets]
 
-Real completions: 5,276 answers of four models to GSM8K (OpenAI's grade-school-math), their last line put in a box. Symbolic
-pairs: reference answers of MATH-500, OlympiadBench and Minerva, each graded against another one, where the fast path does not
-decide. Every contestant runs alone, one process, one call after the other; the batch runs on one and on two workers.
+Real completions are 5,276 answers of four models to GSM8K (OpenAI's grade-school-math), with their last line put in a box.
+Symbolic pairs are reference answers of MATH-500, OlympiadBench and Minerva, each graded against another one, as far as the fast
+path does not decide. Every contestant runs in one process, one call after the other. The batch runs on one and on two workers.
 """
 
 import json
@@ -59,11 +59,11 @@ def symbolic_pairs(data: Path) -> list[tuple[str, str]]:
 
 
 def compare(kind: str, contestants: dict[str, Contestant], pairs: list[tuple[str, str]]) -> dict:
-    """Latencies, ratios to ours and the number of verdicts that differ from ours; the contestants take turns."""
+    """Latencies, their ratios to ours, and the number of verdicts that differ from ours; the contestants take turns."""
     milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
     verdicts: dict[str, list[bool]] = {name: [] for name in contestants}
     for call in contestants.values():
-        call("\\boxed{x + 1}", "1 + x")  # start-up is not what is compared
+        call("\\boxed{x + 1}", "1 + x")  # start-up is not compared
     for answer, gold in pairs:
         for name, call in contestants.items():
             started = time.perf_counter()

@@ -2,10 +2,10 @@
 
     python benchmarks/growth.py [--rows 16384 32768 65536 131072] [--tokens 2048] [--repeats 15] [--threads 1]
 
-Every estimator is called as verl's trainer calls it, ``compute_advantage`` on a ``DataProto`` with groups of 8 in the order in
-which balancing leaves them (shuffled), one after the other in the same process, so that a busy machine slows all of them
-alike. 131,072 rows of 2,048 tokens need 6 GiB of memory. Writes ``benchmarks/results/growth.json``;
-``benchmarks/estimators.py`` has all estimators at one size.
+Every estimator is called as by verl's trainer: ``compute_advantage`` on a ``DataProto`` with groups of 8, whose rows are
+shuffled as by balancing. The estimators take turns in one process, so that a busy machine slows all of them alike. 131,072 rows
+of 2,048 tokens need 6 GiB of memory. Writes ``benchmarks/results/growth.json``. ``benchmarks/estimators.py`` has all estimators
+at one size.
 """
 
 import argparse
@@ -34,7 +34,7 @@ RESULTS = Path(__file__).parent / "results" / "growth.json"
 
 
 def batch(rows: int, tokens: int) -> DataProto:
-    """0/1 scores at the last token, lengths from 1 to ``tokens``, a UUID per group: shapes and types as in a verl step."""
+    """0/1 scores at the last token, lengths from 1 to ``tokens``, a UUID per group; shapes and types as in a verl step."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(1, tokens + 1, (rows,), generator=generator)
     rewards = torch.zeros(rows, tokens)
@@ -48,7 +48,7 @@ def batch(rows: int, tokens: int) -> DataProto:
 def seconds(data: DataProto, name: Any) -> tuple[float, float]:
     """Wall and CPU seconds of one call."""
     config: Any = OmegaConf.create({"adv_estimator": name, "norm_adv_by_std_in_grpo": True})
-    with contextlib.redirect_stdout(io.StringIO()):  # our line per step is part of the cost, but not of this table
+    with contextlib.redirect_stdout(io.StringIO()):  # our line per step is part of the time, but not of this table
         wall, cpu = time.perf_counter(), time.process_time()
         compute_advantage(data, adv_estimator=name, config=config)
         result = time.perf_counter() - wall, time.process_time() - cpu
@@ -58,7 +58,7 @@ def seconds(data: DataProto, name: Any) -> tuple[float, float]:
 
 
 def measure(rows: int, tokens: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds per call of each estimator, from calls that take turns."""
+    """Seconds per call of each estimator."""
     data = batch(rows, tokens)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in (VERLS, *OURS)}
     for repeat in range(repeats + 1):

@@ -1,20 +1,20 @@
-"""What does the credit of T-SPMO cost, beside references with dictionaries, and does it grow linearly with the tokens?
+"""Does the credit of T-SPMO grow linearly with the tokens, and how much faster is it than references with dictionaries?
 
     export MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=16000000000  # see below
     python benchmarks/prefix_credit.py [--groups 64] [--rollouts 16] [--tokens 1024 2048 4096 8192] [--compared 4096]
 
-Three shapes of groups, all rollouts of full length. ``early``: each rollout follows an earlier one for up to 64 tokens.
-``late``: all share everything but the last 20 tokens. ``ladder``: one after the other leaves the rest, the first row first,
-evenly over the length: the deepest tree that there is, and no comparison is of use for the next.
+There are three shapes of groups, all with rollouts of full length. ``early``: each rollout shares up to 64 tokens with an
+earlier one. ``late``: all share everything but the last 20 tokens. ``ladder``: the rollouts leave the others one by one, evenly
+over the length; this is the deepest possible tree, and no comparison helps with the next.
 
-References, plain Python. ``prefixes``: a dictionary whose keys are prefixes as tuples, the formula written down; quadratic in
-the length, so it is timed on two groups (``--sampled``), one after the other as it keeps nothing between groups, and
-multiplied. ``trie``: a dictionary from (node, token) to node, linear; timed on all groups. Every reference must give the
-same credits to 1e-12. Times are of one process; ours and the whole method (``t_spmo`` and its weights) also as CPU time.
+The references are plain Python. ``prefixes`` is the formula written down, with a dictionary whose keys are prefixes as tuples.
+It is quadratic in the length, so it is timed on two groups (``--sampled``) and multiplied. ``trie`` is linear: a dictionary
+from (node, token) to node, timed on all groups. Every reference must give the same credits to 1e-12. Times are of one process.
+Ours and the whole method (``t_spmo`` and its weights) are also given as CPU time.
 
-glibc gives large blocks back to the system, and then every call pays for fresh pages, which is two to three times the time
-per token from about 16 MB of tokens on, most of it for the three copies that every shape needs. The two variables keep the
-blocks, so that the growth shown is that of the method. Writes ``benchmarks/results/prefix_credit.json``.
+glibc returns large blocks to the system, and then every call pays for fresh pages: from about 16 MB of tokens on, a token takes
+two to three times as long, mostly for the three copies that every shape needs. The two variables keep the blocks, so that the
+growth is that of the method. Writes ``benchmarks/results/prefix_credit.json``.
 """
 
 import argparse
@@ -125,7 +125,7 @@ def trie(responses: list[list[int]], scores: list[float]) -> list[list[float]]:
 def reference_seconds(
     reference: Callable[[list[list[int]], list[float]], list[list[float]]], data: Rollouts, rollouts: int, groups: int
 ) -> float:
-    """Seconds for the first ``groups`` groups; the ids are lists beforehand. The credits are compared with ours."""
+    """Seconds for the first ``groups`` groups, without making lists of the ids. The credits must equal ours."""
     assert data.responses_B is not None
     credit = ours(data).reshape(len(data.lengths_B), -1)
     seconds = 0.0

@@ -1,4 +1,4 @@
-"""How many tokens do the two flagship methods save, at what accuracy? Keeps the result of ``bash recipes/quickstart.sh``.
+"""Stores the result of ``bash recipes/quickstart.sh``: tokens and accuracy of two methods.
 
     python benchmarks/quickstart.py [runs/quickstart]
 

@@ -1,15 +1,15 @@
-"""Does routing learn, and what does a step cost? GRPO, SRPO, SDPO and variance routing on the testbed, from the same weights.
+"""Accuracy, tokens and step time of GRPO, SRPO, SDPO and variance routing on the testbed, from the same weights.
 
     python benchmarks/routing.py [--steps 24] [--seeds 2]
 
-The token limit of 80 cuts off every third answer of the warm start, which makes it wrong: there is something to learn by both
-signals. Printed are accuracy and tokens over the last quarter of the steps, and the mean seconds of a step. A toy on the CPU
-shows what the methods do in verl's loop, not which is better on your model.
+The token limit of 80 cuts off every third answer of the warm start, which makes it wrong, so both signals have something to
+teach. Prints accuracy and tokens over the last quarter of the steps, and the mean seconds of a step. A toy on the CPU shows
+what the methods do in verl's loop, not which one is better on your model.
 
-Seen (24 steps, one seed): GRPO learns to be short, SRPO and variance routing learn more slowly, and SDPO unlearns, to 11 %
-accuracy. The toy has never seen a demonstration in a prompt, so the teacher knows less than the student, not more: what it says
-is worse than no signal. That the steps are the formula's is checked in tests/e2e/test_self_distillation_training.py; that a
-teacher helps needs a model that can learn from its context (the SDPO paper sees the same with small models).
+Result (24 steps, one seed): GRPO learns to be short, SRPO and variance routing learn more slowly, and SDPO falls to 11 %
+accuracy. The toy has never seen a demonstration in a prompt, so the teacher is worse than the student. A teacher helps only a
+model that can learn from its context; the SDPO paper sees the same with small models. That the steps follow the formula is
+tested in tests/e2e/test_self_distillation_training.py.
 """
 
 import argparse

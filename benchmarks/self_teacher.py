@@ -1,18 +1,17 @@
-"""What the self-teacher costs in a training step: its pass beside verl's own log-probability pass, on the CPU.
+"""Time of the self-teacher in a training step, compared with verl's own log-probability pass, on the CPU.
 
     python benchmarks/self_teacher.py
 
-Runs ``recipes/verl/sample_routing.sh`` with the testbed's model on one rank, in the forms below. The learning rate is 0 up to
-rounding, so that every step costs alike; the first step of a run, which warms up, is dropped. Times are verl's ``timing_s/*``:
+Trains ``sample_routing`` with the testbed's model on one rank, in the forms below. The learning rate is practically 0, so that
+all steps take equally long. The first step of a run warms up and is dropped. Times are verl's ``timing_s/*``:
 
-* ``teacher``: everything that the method adds between the advantages and the update, storage and templates included;
-* ``old_log_prob``: verl's pass over all rows, with what the method does there (reading the batch, routing, noting the top-K).
+* ``teacher``: everything that the method adds between the advantages and the update, with storage and templates;
+* ``old_log_prob``: verl's pass over all rows, with the method's part of it (reading the batch, routing, storing the top-K).
 
-The line to hold is ``teacher ≤ (routed share + 0.1) · old_log_prob``, and about 0 with nothing routed. A teacher reads more
-than the student did, the template and a demonstration, so the share of the rows and that of the tokens are two lines. The
-tokens of the testbed are single characters: its template alone is longer than most responses, which is not so in real
-training. With ``short prompts`` the setting ``max_reprompt_len`` cuts the teacher's prompts to about the student's, which
-stands for demonstrations that are short beside the response (thinking is stripped from them).
+The goal is ``teacher ≤ (routed share + 0.1) · old_log_prob``, and about 0 with nothing routed. The share is given both of rows
+and of tokens, since the teacher also reads the template and a demonstration. The testbed's tokens are single characters, so the
+template alone is longer than most responses; in real training it is not. In the form ``short prompts``, ``max_reprompt_len``
+cuts the teacher's prompts to about the student's length, as if demonstrations were short compared with the response.
 """
 
 import argparse
@@ -45,7 +44,7 @@ FORMS = {
 
 
 def route_nothing(rollouts: Rollouts, settings: Any) -> Routes:
-    """A router: everybody learns by GRPO."""
+    """A router: all rows learn by GRPO."""
     return Routes(
         route_B=torch.where(rollouts.real_B, GRPO, SKIP),
         source_B=torch.full_like(rollouts.groups_B, NO_SOURCE),
@@ -54,7 +53,7 @@ def route_nothing(rollouts: Rollouts, settings: Any) -> Routes:
 
 
 def measure(form: str, options: argparse.Namespace, folder: Path) -> list[dict]:
-    """One row per step of a run, without the first."""
+    """One row per step of a run, except the first."""
     training = train(
         NAME,
         folder,
@@ -75,7 +74,7 @@ def measure(form: str, options: argparse.Namespace, folder: Path) -> list[dict]:
 
 
 def row(form: str, step: int, metrics: dict[str, float]) -> dict:
-    """The costs of a step; shares of all rows and of all tokens, seconds."""
+    """The times of a step in seconds, and the routed shares of rows and tokens."""
     full, teacher = metrics["timing_s/old_log_prob"], metrics["timing_s/teacher"]
     share = metrics[f"{NAME}/distil_share"]
     tokens = metrics.get(f"{NAME}/teacher_tokens", 0.0) / metrics["perf/total_num_tokens"]
@@ -110,7 +109,7 @@ def medians(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def report(rows: list[dict], options: argparse.Namespace) -> None:
-    """Print the medians, write everything down."""
+    """Print the medians, and write everything."""
     result = {
         "question": "Does the teacher pass add at most (routed share + 0.1) of verl's log-prob pass, and nothing when unused?",
         "machine": {

@@ -1,10 +1,10 @@
-"""What the start-up check costs on a large file: seconds, and memory beyond what verl itself has taken by then.
+"""Time and memory of the start-up checks on a large file.
 
     python benchmarks/startup_check.py --rows 1000000 --out benchmarks/results/startup_check.json
 
-Makes parquet files of so many rows in verl's form, one with many row groups and one with a single one, as pyarrow and as
-``datasets`` write them by default, and has a fresh process compose a configuration and check it as ``main_ppo``
-does. The memory is the process's peak while it checks, over what it held before.
+Writes two parquet files in verl's form: one with row groups of 1,000 rows, as ``datasets`` writes by default, and one with a
+single row group, as pyarrow does. A fresh process then composes a configuration and checks it like ``main_ppo``. The memory is
+the peak of the process during the checks, minus its memory before.
 """
 
 import hashlib
@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import typer
 
 LIMIT_SECONDS, LIMIT_MB = 3.0, 300
-CHUNK = 50_000  # rows made at a time
+CHUNK = 50_000  # rows written at a time
 QUESTION = "Natalia sold clips to her friends in April and then half as many in May; how many did she sell altogether?"
 
 
 def make(file: Path, rows: int, group: int) -> None:
-    """Rows with prompts of some 230 characters, half of which do not compress, and a difficulty."""
+    """Rows with a difficulty and prompts of about 230 characters, half of which do not compress."""
     writer = None
     for start in range(0, rows, CHUNK):
         numbers = range(start, min(start + CHUNK, rows))
@@ -49,18 +49,18 @@ def make(file: Path, rows: int, group: int) -> None:
 
 
 def rewrite_as_one_group(source: Path, target: Path) -> None:
-    """One row group of all rows; needs the memory for all of them."""
+    """Write all rows as one row group; they must fit into memory."""
     pq.write_table(pq.read_table(source), target, row_group_size=10**9)
 
 
 def memory(name: str) -> float:
-    """A figure of this process in MB, as Linux tells it."""
+    """A number from /proc/self/status in MB."""
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def check_here(file: str) -> None:
-    """In the fresh process: compose, check, and print what it took."""
+    """In the fresh process: compose, check, and print time and memory."""
     from hydra import compose, initialize_config_module
     from verl.trainer import main_ppo
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -100,7 +100,7 @@ def main(
     rows: Annotated[int, typer.Option(help="Rows of each file.")] = 1_000_000,
     out: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
-    """Print seconds and memory of the check, for train and validation file together."""
+    """Print time and memory of the checks, for train and validation file together."""
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         many, one = Path(folder) / "many.parquet", Path(folder) / "one.parquet"
@@ -117,7 +117,7 @@ def main(
         "limits": {"seconds": LIMIT_SECONDS, "mb_added": LIMIT_MB},
         "versions": {"python": platform.python_version(), "pyarrow": pa.__version__},
         "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),  # far above the cores, the seconds are those of other programs
+        "load": round(os.getloadavg()[0], 1),  # far above the number of cores, other programs took most of the time
         "figures": figures,
     }
     if out is not None:

@@ -131,7 +131,7 @@ def main() -> None:
         if error.filename is None:
             raise
         text = f"{error.filename}: {error.strerror}"
-    except UnicodeEncodeError as error:  # half of a pair of surrogates, which JSON can spell
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON can contain
         text = (
             f"{error.object[error.start : error.end]!a} is half a character and cannot be written as UTF-8; remove it"
         )

@@ -84,8 +84,9 @@ def launch(name: str, folder: Path, data: Mapping[str, object], options: Options
 
 
 def learning(training: Training) -> dict[str, float]:
-    """Accuracy and tokens at the beginning and at the end, from the dumped rollouts."""
+    """Accuracy and tokens (per problem) at the beginning and at the end, from the dumped rollouts."""
     steps = sorted(training.rollouts)
+    tokens = "tokens_per_problem" if "tokens_per_problem" in training.rollouts[steps[0]][0] else "tokens"
     last = steps[-max(1, len(steps) // 4) :]
 
     def mean(key: str, chosen: list[int]) -> float:
@@ -95,8 +96,8 @@ def learning(training: Training) -> dict[str, float]:
     return {
         "accuracy_first": mean("acc", steps[:1]),
         "accuracy_last": mean("acc", last),
-        "tokens_first": mean("tokens", steps[:1]),
-        "tokens_last": mean("tokens", last),
+        "tokens_first": mean(tokens, steps[:1]),
+        "tokens_last": mean(tokens, last),
         "seconds_per_step": statistics.fmean(seconds[1:] or seconds),
         "seconds_in_all": training.run.seconds,
     }

@@ -45,10 +45,15 @@ def variables(name: str, recipe: Recipe, data: Path) -> dict[str, str]:
     return {key: str(value) for key, value in values.items() if key not in os.environ}
 
 
-def overrides(recipe: Recipe) -> list[str]:
+def overrides(name: str, recipe: Recipe) -> list[str]:
     """The settings that the table adds to those of the method's recipe."""
     rollout = "actor_rollout_ref.rollout"
+    # The workers of a Ray cluster that is running already do not inherit the environment of the launch.
+    environment = "+ray_kwargs.ray_init.runtime_env.env_vars"
+    metrics = Path(os.environ.get("RUNS") or "runs").resolve() / os.environ.get("NAME", name) / "metrics.jsonl"
     settings = [
+        f"{environment}.VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin",
+        f"{environment}.VERL_FILE_LOGGER_PATH={metrics}",
         f"{rollout}.tensor_model_parallel_size={recipe.tensor_parallel}",
         f"{rollout}.gpu_memory_utilization={recipe.vllm_share}",
         f"{rollout}.max_model_len={recipe.prompt + recipe.response}",
@@ -67,7 +72,7 @@ def overrides(recipe: Recipe) -> list[str]:
 
 def run(name: str, recipe: Recipe, data: Path, more: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
     """``recipes/verl/train.sh METHOD``; with ``DRY_RUN="1"`` its output is captured."""
-    command = ["bash", str(ROOT / "recipes" / "verl" / "train.sh"), recipe.method, *overrides(recipe), *more]
+    command = ["bash", str(ROOT / "recipes" / "verl" / "train.sh"), recipe.method, *overrides(name, recipe), *more]
     values = {**os.environ, **variables(name, recipe, data), **environment}
     captured = "DRY_RUN" in environment
     return subprocess.run(command, env=values, check=False, text=True, stdout=subprocess.PIPE if captured else None)

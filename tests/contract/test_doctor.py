@@ -161,7 +161,7 @@ def test_an_override_wins_over_a_file_as_on_every_command_line(findings, yaml):
     assert "configuration: algorithm.adv_estimator=token_budget" in [text for _, text in found]
 
 
-def test_a_plugin_that_is_kept_out_is_named_with_the_mend(failures, monkeypatch):
+def test_a_plugin_that_is_kept_out_is_named_with_the_fix(failures, monkeypatch):
     lines = failures()
     assert lines == []
     monkeypatch.setenv("VERL_USE_EXTERNAL_PLUGINS", "other")

@@ -1,4 +1,4 @@
-"""Installed but not asked for, the plugin leaves a run alone, with its names, its keys and its version of verl."""
+"""Installed but unused, the plugin leaves every run alone: its names, its keys, its version of verl."""
 
 import logging
 from types import SimpleNamespace

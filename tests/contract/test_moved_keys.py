@@ -1,4 +1,4 @@
-"""Keys that verl moved: every one of them is named, and the advice, followed, is found right."""
+"""Every key that verl has moved is named, and following the advice passes the check."""
 
 import re
 

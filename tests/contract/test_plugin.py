@@ -109,7 +109,7 @@ def test_estimators_rewards_and_start_up_check_on_verl_080(fresh):
         f"{folder}/test_estimators_verl.py",
         f"{folder}/test_reward_manager.py",
         f"{folder}/test_reward_extras.py",
-        f"{folder}/test_start_up.py::test_one_line_with_the_place_and_the_mend",
+        f"{folder}/test_start_up.py::test_one_line_with_the_place_and_the_fix",
     ]
     code = "import sys, pytest, verl; print(verl.__version__); sys.exit(pytest.main(sys.argv[1:]))"
     done = fresh("-c", code, "-q", "-m", "not e2e", "-p", "no:cacheprovider", "-W", "ignore", *tests, **environment)

@@ -163,7 +163,7 @@ def train_file(tmp_path):
         ),
     ],
 )
-def test_one_line_with_the_place_and_the_mend(refusal, overrides, words):
+def test_one_line_with_the_place_and_the_fix(refusal, overrides, words):
     (line,) = refusal(*overrides)
     for word in words:
         assert word in line
@@ -280,7 +280,7 @@ def test_a_callback_of_the_users_own_stays_with_a_warning(launch, caplog):
     config = launch(BUDGET, "trainer.checkpoint_callback_class=my.module.Callback")
     assert config.trainer.checkpoint_callback_class == "my.module.Callback"
     assert OURS in caplog.text
-    assert "calls super()" in caplog.text
+    assert "super()" in caplog.text
 
 
 def test_the_v0_trainer_has_no_place_for_state_and_that_is_said(launch, caplog):

@@ -1,4 +1,4 @@
-"""What no reward can grade, and files and code that are not there, stop ``main_ppo`` on the driver with the fix."""
+"""Rows that no reward can grade, and missing files and code, stop ``main_ppo`` on the driver with the fix."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""What the trainer efficiency_sync and the self-teacher cannot do is refused on the driver, with the setting and the fix."""
+"""Settings that efficiency_sync, token weights or a self-teacher cannot work with are refused on the driver with the fix."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -133,7 +133,7 @@ def test_the_v0_trainer_does_not_take_its_place_in_silence(refusal, estimator): 
         ),
     ],
 )
-def test_one_line_with_the_setting_and_the_mend(refusal, method, overrides, words):  # noqa: F811
+def test_one_line_with_the_setting_and_the_fix(refusal, method, overrides, words):  # noqa: F811
     (line,) = refusal(*method, *overrides)
     assert line.startswith(words[0])
     for word in words:

@@ -356,14 +356,14 @@ def test_what_the_checkpoint_suggests_for_sampling_does_not_join_in(model):
         assert row.log_probs == pytest.approx(forward_log_probs(model, row, 1.0), abs=2e-5)
 
 
-def test_temperature_zero_takes_the_likeliest_token(model):
+def test_temperature_zero_takes_the_most_likely_token(model):
     rows = requests(8, max_tokens=10)
     run(model, rows, Draw(temperature=0.0), eos_ids=(), pad_id=0)
     for row in rows:
         ids = torch.tensor([row.prompt + row.tokens])
         with torch.inference_mode():
-            likeliest = model(ids).logits[0, len(row.prompt) - 1 : -1].argmax(-1)
-        assert row.tokens == likeliest.tolist()
+            most_likely = model(ids).logits[0, len(row.prompt) - 1 : -1].argmax(-1)
+        assert row.tokens == most_likely.tolist()
 
 
 def test_tokens_are_drawn_as_often_as_their_probability_says(model):
@@ -377,7 +377,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(model):
     assert bool(((drawn_V - expected_V).abs() <= 4 * error_V + 1e-4).all())
 
 
-def test_top_k_and_top_p_leave_only_the_likeliest_tokens(model):
+def test_top_k_and_top_p_leave_only_the_most_likely_tokens(model):
     prompt = [3, 4, 5]
     with torch.inference_mode():
         probs_V, order_V = model(torch.tensor([prompt])).logits[0, -1].softmax(-1).sort(descending=True)

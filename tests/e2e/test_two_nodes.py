@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.run_tree import run_tree
 from tests.e2e.training import ROOT, small_testbed, train
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # under 3 minutes on two idle cores
 
 # Ray asks for a token when a cluster is started by hand; all of this one runs on this machine, for three minutes.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
@@ -76,7 +76,7 @@ def raylet(name: str, folder: Path, python: Path, *options: str, source: bool) -
             *(f"--node-name={name}", f"--temp-dir={here}", "--num-cpus=8", "--num-gpus=1", "--disable-usage-stats"),
             *("--object-store-memory=134217728", f"--dashboard-agent-listen-port={free_port()}"),
         ]
-        known = {"timeout": 500, "log": here / "log.txt", "env": environment, "stop": stop, "grace": 1.0}
+        known = {"timeout": 900, "log": here / "log.txt", "env": environment, "stop": stop, "grace": 1.0, "poll": 3.0}
         runner = threading.Thread(target=run_tree, args=(command,), kwargs=known)
         runner.start()
         if started(here / "log.txt", runner):
@@ -118,7 +118,9 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_pat
             "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
             "+algorithm.efficiency.b_min=10",
             "+algorithm.efficiency.b_max=40",
-            timeout=240,
+            # The processes of a cluster that is running already do not inherit the environment of the launch.
+            f"+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={folder / name / 'run' / 'metrics.jsonl'}",
+            timeout=400,
             **(testbed | SIZES),
             RAY_ADDRESS=address,
             **OPEN,

@@ -245,10 +245,10 @@ def test_answers_inside_thinking_count_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("truth", "extra_info", "message"),
     [
-        (["4", "9"], {"n": 3, "index": 5}, r"data source 'sums', index 5: must be a list of 3 answers"),
+        (["4", "9"], {"n": 3, "index": 5}, r"data source 'sums', index 5 must be a list of 3 answers"),
         (None, {}, r"index None is missing"),
         (True, {}, r"is True \(bool\)"),
-        ("4", {"n": 3, "index": 7}, r"index 7: must be a list of 3 answers \(extra_info.n\), got '4'"),
+        ("4", {"n": 3, "index": 7}, r"index 7 must be a list of 3 answers \(extra_info.n\), got '4'"),
         ('["4", "9"]', {"n": 3}, "must be a list of 3 answers"),
         ("[4, 9]", {"n": 3}, "must be a list of 3 answers"),
         ('["4", "9"]', {"n": 1}, "must be a list of 1 answers"),

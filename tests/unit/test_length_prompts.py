@@ -61,7 +61,7 @@ def test_what_cannot_be_asked_is_refused():
     for low, high in ((0, 10), (20, 10)):
         with pytest.raises(SettingsError, match="tokens: must be LOW:HIGH"):
             add_targets(rows(1), "exact", low, high, seed=0)
-    with pytest.raises(SettingsError, match=r"row 0 already has extra_info..target_tokens"):
+    with pytest.raises(SettingsError, match=r"row 0 already has extra_info.target_tokens"):
         add_targets(add_targets(rows(1), "exact", 1, 2, seed=0), "max", 1, 2, seed=0)
     answered = [row | {"prompt": [*row["prompt"], {"role": "assistant", "content": "2"}]} for row in rows(1)]
     with pytest.raises(SettingsError, match="the prompt of row 0 does not end in a user message"):

@@ -32,11 +32,12 @@ def grade_command(
         Path | None, typer.Option(help="Write status and extracted answer of every row, as JSON lines.")
     ] = None,
     marker: Annotated[
-        str | None, typer.Option(help="Read what follows the last such text on its line, not \\boxed{}; or <a>…</a>.")
+        str | None,
+        typer.Option(help="The answer follows the last such text on its line, not in \\boxed{}; or <a>…</a>."),
     ] = None,
     strip_thinking: Annotated[bool, typer.Option(help="Leave <think> blocks out.")] = False,
     extracted: Annotated[bool, typer.Option("--extracted", help="The responses are bare answers already.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes that run math-verify.")] = 2,
+    workers: Annotated[int, typer.Option(help="Worker processes for math-verify.")] = 2,
     deadline: Annotated[float, typer.Option(help="Seconds that one comparison may take.")] = 3.0,
 ) -> None:
     """Grade responses against answers: a verdict for every row, and how many there are of each."""

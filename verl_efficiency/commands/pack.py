@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from verl_efficiency.data.columns import Row
 
 
-TOKENS = "100:4000"  # that a prompt of --lcpo asks for
+TOKENS = "100:4000"  # the default range of --tokens
 
 
 def pack_command(
@@ -28,7 +28,7 @@ def pack_command(
     ] = None,
     problems: Annotated[int, typer.Option(help="Problems in one prompt; 1 only converts.")] = 3,
     grouping: Annotated[str, typer.Option(help="stratified (needs a difficulty), random or easy_hard.")] = "stratified",
-    seed: Annotated[int, typer.Option(help="The packs are a function of it.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the packs.")] = 0,
     question: Annotated[str, typer.Option(help="Not in verl's form: column of the problem's text.")] = "question",
     answer: Annotated[str, typer.Option(help="Not in verl's form: column of the answer.")] = "answer",
     answer_after: Annotated[
@@ -41,8 +41,10 @@ def pack_command(
         list[str] | None,
         typer.Option(help="Not in verl's form: columns to keep in extra_info, for example difficulty."),
     ] = None,
-    split: Annotated[str, typer.Option(help="Not in verl's form: written to extra_info.split.")] = "train",
-    ending: Annotated[str | None, typer.Option(help="--problems 1: a sentence to end every prompt with.")] = None,
+    split: Annotated[str, typer.Option(help="Not in verl's form: the value of extra_info.split.")] = "train",
+    ending: Annotated[
+        str | None, typer.Option(help="--problems 1: a sentence added to the end of every prompt.")
+    ] = None,
     lcpo: Annotated[
         str | None, typer.Option(help="--problems 1: exact or max; each prompt asks for a number of tokens.")
     ] = None,
@@ -50,7 +52,7 @@ def pack_command(
         str | None, typer.Option(help=f"--lcpo: LOW:HIGH, the tokens asked for. Default: {TOKENS}.")
     ] = None,
     levels: Annotated[bool, typer.Option("--levels", help="--problems 1: short, medium or long reasoning.")] = False,
-    form: Annotated[str, typer.Option("--format", help="For whom to write: verl or openrlhf.")] = "verl",
+    form: Annotated[str, typer.Option("--format", help="The framework to write for: verl or openrlhf.")] = "verl",
 ) -> None:
     """Pack N problems into each prompt (or, with --problems 1, write single problems in verl's form)."""
     from verl_efficiency.data.files import read_sample, require_ending, require_other_file
@@ -106,7 +108,7 @@ def pack_command(
         write(target, rows)
         print(f"{len(rows)} single problems: {target}")
     else:
-        print(f"{pack_parquet(rows, target, settings, seed, write)}\n{target}")
+        print(f"{pack_parquet(rows, target, settings, seed, write)}\npacks: {target}")
 
 
 def packing_settings(given: list[str] | None) -> dict[str, str]:
@@ -115,7 +117,7 @@ def packing_settings(given: list[str] | None) -> dict[str, str]:
 
 
 def _refuse_sentences(rows: "Sequence[Row]", source: Path) -> None:
-    """Refuse a file whose answers are mostly sentences: they are most likely solutions, on one line."""
+    """Refuse a file whose answers are mostly sentences, since they are most likely whole solutions."""
     from verl_efficiency.rewards.ground_truth import sentences
 
     answers = [str(row["reward_model"]["ground_truth"]) for row in rows]

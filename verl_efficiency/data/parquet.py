@@ -17,7 +17,7 @@ from verl_efficiency.data.packing import packed_row, plan
 from verl_efficiency.data.problems import read_problems
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.grading import extract_answer
-from verl_efficiency.rewards.ground_truth import PACK_DOES, one_answer, read_answers
+from verl_efficiency.rewards.ground_truth import PACK_DOES, one_answer, read_all_answers
 from verl_efficiency.settings import SettingsError, require
 
 QUESTION, ANSWER = "question", "answer"
@@ -43,8 +43,8 @@ class PackingReport:
         ]
         if self.spread_of_packs is not None:
             lines.append(
-                f"difficulty: standard deviation {self.spread_of_problems:.3g} of problems, "
-                f"{self.spread_of_packs:.3g} of pack means"
+                f"difficulty: standard deviation {self.spread_of_problems:.3g} over problems, {self.spread_of_packs:.3g} over "
+                "the means of packs (0 if all packs are equally hard)"
             )
         return "\n".join(lines)
 
@@ -133,8 +133,8 @@ def load_verl_rows(
         try:
             if count == 1:
                 truth = answer_text(truth, answer_after, answer_in_box)
-            elif len(read_answers(truth, count)) != count:
-                raise ValueError(f"must be a list of {count} answers (extra_info.n), got {truth!r}")
+            else:
+                read_all_answers(truth, count)
         except ValueError as error:
             raise SettingsError(f"source: {TRUTH} of {place(number)} {error}") from None
         read.append(

@@ -34,6 +34,7 @@ LEAST_BUDGET = 1.0  # tokens
 TOLERANCE = 1e-3  # tokens
 RESAMPLES = 200
 FITTED = ("shortest", "all")
+FIX = "Give rows of `evaluate --rows`, or a dump of trainer.rollout_data_dir"
 SHOWN_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 UID_SUFFIX = re.compile(r"_\d+_\d+$")  # V1 writes "{uid}_{session}_{index}"; V0 no uid: one prompt, one group
 
@@ -109,14 +110,13 @@ def read_rollouts(
         SettingsError: a column is missing or has a wrong value, or a tokenizer is needed.
     """
     rollouts: list[Rollout] = []
-    for chunk in read_chunks(path, {}, ("problem", "correct")):
+    for chunk in read_chunks(path, {}, dict.fromkeys(("problem", "correct"), FIX)):
         correct = [score >= threshold for score in chunk.numbers("correct", 0.0, 1.0)]
         if "tokens" in chunk.columns:
             tokens: Iterator[float] = itertools.compress(chunk.numbers("tokens", 0.0), correct)
         elif "response" not in chunk.columns:
             raise SettingsError(
-                f"files: {path} has neither tokens nor a response; give rows of `evaluate --rows` or a dump of "
-                f"trainer.rollout_data_dir. Its columns: {', '.join(chunk.rows[0])}"
+                f"files: {path} has neither tokens nor a response. {FIX}. Its columns: {', '.join(chunk.rows[0])}"
             )
         elif tokenizer is None:
             raise SettingsError(f"--tokenizer: {path} has texts only; give --tokenizer MODEL to count their tokens")

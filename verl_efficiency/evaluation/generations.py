@@ -39,6 +39,8 @@ OPTIONAL: dict[str, type] = {
     "difficulty": np.float64,
 }
 FIXES = {
+    "problem": "Give --problem COLUMN",
+    "response": "Give --response COLUMN",
     "correct": "Give --correct COLUMN, or --answer COLUMN to have the responses graded",
     "tokens": "Give --tokens COLUMN, or --tokenizer MODEL to have the responses counted",
 }
@@ -96,7 +98,7 @@ def read_generations(
     """
     instead = [role for role, given in (("correct", grade), ("tokens", tokenizer)) if given is not None]
     needed = [role for role in ("problem", "correct", "tokens") if role not in instead]
-    needed += ["answer"] * (grade is not None) + ["response"] * bool(instead or votes)
+    needed += ["response"] * bool(instead or votes)
     count: Callable[[list[str]], list[int]] | None = None
     numbers: dict[bytes, int] = {}
     answers: dict[str | None, int] = {None: -1}
@@ -105,7 +107,7 @@ def read_generations(
     def keep(name: str, values: list[Any], kind: type) -> None:
         parts.setdefault(name, []).append(np.array(values, dtype=kind))
 
-    for chunk in read_chunks(path, chosen or {}, needed, instead):
+    for chunk in read_chunks(path, chosen or {}, {role: FIXES[role] for role in needed}, instead):
         if tokenizer is not None and count is None:
             count = token_counter(tokenizer)
         keep("problem", [numbers.setdefault(_digest(key), len(numbers)) for key in chunk.column("problem")], np.int64)
@@ -136,14 +138,14 @@ def _digest(key: Any) -> bytes:
 
 
 def read_chunks(
-    path: Path, chosen: Mapping[str, str | None], needed: Sequence[str], instead: Sequence[str] = ()
+    path: Path, chosen: Mapping[str, str | None], needed: Mapping[str, str], instead: Sequence[str] = ()
 ) -> "Iterator[Chunk]":
     """The rows of a file, ``CHUNK`` at a time, with the column of each role.
 
     Args:
         path: JSON lines or parquet.
         chosen: the column of each role that has an unusual name.
-        needed: roles that must have a column.
+        needed: roles that must have a column, and for each the fix if there is none.
         instead: roles whose columns are not read, since the caller makes their values.
 
     Raises:
@@ -169,7 +171,7 @@ def find_columns(
     path: Path,
     row: Mapping[str, Any],
     chosen: Mapping[str, str | None],
-    needed: Sequence[str],
+    needed: Mapping[str, str],
     instead: Sequence[str] = (),
 ) -> dict[str, str]:
     """The column of each role: the chosen one, else the first usual name that ``row`` has a value for.
@@ -185,7 +187,7 @@ def find_columns(
         found = name or next((name for name in ROLES.get(role, ()) if value_at(row, name) is not None), None)
         if found is not None and role not in instead:
             columns[role] = found
-    for role in needed:
+    for role, fix in needed.items():
         if role not in columns:
             for name in ROLES[role]:
                 if has_key(row, name):
@@ -193,8 +195,7 @@ def find_columns(
             what = {"correct": "correctness (0 to 1)"}.get(role, role)
             close = next((hint for name in ROLES[role] if (hint := nearest(name, row))), ".")
             raise SettingsError(
-                f"files: {path} has no column for the {what}{close} {FIXES.get(role, f'Give --{role} COLUMN')}. "
-                f"Its columns: {', '.join(row)}"
+                f"files: {path} has no column for the {what}{close} {fix}. Its columns: {', '.join(row)}"
             )
     if value_at(row, "problems") not in (None, 1):
         raise SettingsError(
@@ -240,6 +241,7 @@ class Chunk:
         """The values of a role, all numbers from ``least`` to ``most``."""
         values = self.column(role)
         wanted = f"a number in [{least:g}, {most:g}]" if most < np.inf else "a number"
+        wanted += ", not a shaped score" * (role == "correct")
         for number, value in enumerate(values, start=self.start + 1):
             fine = isinstance(value, int | float) and least <= value <= most
             require(fine, f"files: {self.path} row {number}: {self.columns[role]} (the {role})", value, wanted)

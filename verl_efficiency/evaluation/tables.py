@@ -14,7 +14,7 @@ Result = Mapping[str, Any]
 
 def new_table(first: str, *others: str, title: str | None = None) -> Table:
     """An empty table: the first column holds names, the others hold numbers."""
-    table = Table(title=title, box=box.SIMPLE, pad_edge=False)
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False, collapse_padding=True)
     table.add_column(first, overflow="fold")
     for name in others:
         table.add_column(name, justify="right", overflow="fold")

@@ -71,10 +71,9 @@ def check_teacher(args: Any, options: Options) -> Iterator[str]:
         return
     teacher: Any = settings
     yield from checks.check_router(method, settings, ROOT)
+    kl = args.algo.kl.use_loss and args.algo.kl.init_coef > 0
     needs = [
-        Need(
-            "--algo.kl.use_loss", args.algo.kl.use_loss and args.algo.kl.init_coef > 0, (False,), checks.KL_TO_REFERENCE
-        ),
+        Need("--algo.kl.use_loss", kl, (False,), checks.KL_TO_REFERENCE),
         Need("--data.apply_chat_template", args.data.apply_chat_template, (True,), "it writes the teacher's prompt"),
     ]
     if teacher.full_logit_distillation or teacher.entropy_beta > 0:

@@ -34,7 +34,7 @@ from verl_efficiency.rewards.answer_form import (
     read_form,
 )
 from verl_efficiency.rewards.base import AnswerSettings, Response, Result, reward
-from verl_efficiency.rewards.ground_truth import is_listed, read_answers
+from verl_efficiency.rewards.ground_truth import is_listed, read_all_answers, read_answers
 from verl_efficiency.settings import require, require_at_least_0
 
 
@@ -164,13 +164,10 @@ def read_truths(response: Response) -> list[str] | None:
     True
     """
     truth, count = response.ground_truth, response.info.get("n")
-    where = f"reward_model.ground_truth of {response.row}"
     try:
-        answers = read_answers(truth, count)
+        answers = read_all_answers(truth, count)
     except ValueError as error:
-        raise ValueError(f"{where} {error}") from None
-    if len(answers) != (count or len(answers)):
-        raise ValueError(f"{where}: must be a list of {count} answers (extra_info.n), got {truth!r}")
+        raise ValueError(f"reward_model.ground_truth of {response.row} {error}") from None
     by_tag = len(answers) > 1 or (count == 1 and is_listed(truth))
     return answers if by_tag else None
 

@@ -59,6 +59,18 @@ def read_answers(ground_truth: Any, count: int | None = None) -> list[str]:
         raise ValueError(f"is a list of {len(values)}, {_shown(ground_truth)}, of which one {error}") from None
 
 
+def read_all_answers(ground_truth: Any, count: int | None) -> list[str]:
+    """:func:`read_answers` for a row that packs ``count`` problems (None: not known).
+
+    Raises:
+        ValueError: see :func:`read_answers`; or there are more or fewer answers.
+    """
+    answers = read_answers(ground_truth, count)
+    if len(answers) != (count or len(answers)):
+        raise ValueError(f"must be a list of {count} answers (extra_info.n), got {_shown(ground_truth)}")
+    return answers
+
+
 def is_listed(ground_truth: Any) -> bool:
     """Whether a ground truth is a list of answers and not one alone."""
     return _listed(ground_truth) is not None

@@ -46,27 +46,19 @@ def _check_parquet(file: Path, path: str, where: str, difficulty: bool) -> Itera
 
 
 def _check_difficulty(parquet: Any, path: str, where: str, file: Path) -> Iterator[str]:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    empty, wrong = 0, []
+    empty = 0
+    wrong: list[str] = []
     for batch in parquet.iter_batches(columns=[path]):
         values = batch.column(0)
         for part in path.split(".")[1:]:
             values = pc.struct_field(values, part)
         empty += values.null_count
-        number = pa.types.is_floating(values.type) or pa.types.is_integer(values.type)
-        bad = (
-            values.filter(pc.invert(pc.and_(pc.greater_equal(values, 0), pc.less_equal(values, 1))))
-            if number
-            else values.drop_null()
-        )
-        wrong += bad[:1].to_pylist()
-        if wrong and not number:
-            break
+        wrong = wrong or list(check_shares(values.drop_null().to_pylist(), path, where, file))
     if empty:
         yield f"{where}: {empty} rows of {file} have no {path}"
-    yield from check_shares(wrong, path, where, file)
+    yield from wrong
 
 
 def missing_values(file: Path, path: str) -> int:
