@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from verl_efficiency.adapter import state
-from verl_efficiency.adapter.average import WeightAverage
+from verl_efficiency.adapter.average import WeightAverage, moves
 from verl_efficiency.adapter.metrics import reward_means
 from verl_efficiency.adapter.rollouts import Step, complete, count_thinking, prompt_name, spread
 from verl_efficiency.adapter.teacher import Teacher, token_weights
@@ -293,8 +293,8 @@ def test_the_weight_of_a_token_is_clipped_and_has_no_gradient(clip, expected):
     [({}, [1, 2, 3, 4]), ({"teacher_refresh_steps": 2}, [2, 4]), ({"teacher_regularization": "none"}, [])],
 )
 def test_the_average_moves_after_these_steps(given, steps):
-    of = Noting("sample_routing", **given)
-    assert [step for step in range(1, 5) if of.moves(step)] == steps
+    settings = Noting("sample_routing", **given).settings
+    assert [step for step in range(1, 5) if moves(settings, step)] == steps
 
 
 def test_every_number_of_the_reward_is_logged():

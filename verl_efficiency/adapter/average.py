@@ -6,6 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from verl_efficiency.methods.teacher import DistillationSettings
+
+
+def moves(settings: DistillationSettings, step: int) -> bool:
+    """Whether the average takes a step after training step ``step``."""
+    return settings.teacher_regularization == "ema" and step % settings.teacher_refresh_steps == 0
+
 
 class WeightAverage:
     """``average ← (1 − rate) · average + rate · weights`` of the trained parameters.

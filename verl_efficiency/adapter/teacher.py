@@ -94,10 +94,6 @@ class Teacher:
             self.metrics["stored_responses"] = float(len(state.texts))
         return self.metrics
 
-    def moves(self, step: int) -> bool:
-        """Whether the running average takes a step after training step ``step``."""
-        return self.settings.teacher_regularization == "ema" and step % self.settings.teacher_refresh_steps == 0
-
     def messages(self, row: int) -> Sequence[Mapping]:
         """The student's prompt of a rollout."""
         raise NotImplementedError

@@ -14,6 +14,7 @@ import openrlhf.trainer.ray.ppo_actor as stock_actor
 import ray
 import torch
 
+from verl_efficiency.adapter.average import moves
 from verl_efficiency.methods import distillation
 from verl_efficiency.openrlhf.actor import EfficiencyActorTrainer, EfficiencyPolicyLoss
 from verl_efficiency.openrlhf.average import WeightAverage
@@ -94,16 +95,13 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
         folder = Path(self.strategy.args.ckpt.path) / "_actor"
         if self.checkpoint_states and not average.load(folder / (folder / "latest").read_text().strip()):
-            print(
-                "[verl-efficiency] the checkpoint holds no teacher: it starts again from the actor's weights",
-                flush=True,
-            )
+            print("[verl-efficiency] the checkpoint holds no teacher: it starts again, from the actor", flush=True)
         return average
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         status = super().fit(*args, **kwargs)
         self.steps += 1
-        if self.average is not None and self.steps % self.settings.teacher_refresh_steps == 0:
+        if self.average is not None and moves(self.settings, self.steps):
             self.average.update()
         return status
 

@@ -28,9 +28,9 @@ class Batch:
         lengths_B: int64, tokens that the policy generated.
         responses_B: token ids, tool tokens included.
         masks_B: 1 for a token that the policy generated, each like its response.
-        reward_infos: everything that the reward function returned beside the score.
         messages_B: the prompt as messages; empty unless asked for.
         prompts_B: the prompt as token ids; empty unless asked for.
+        reward_infos: everything that the reward function returned beside the score.
     """
 
     keys: tuple[str, ...]
@@ -40,9 +40,9 @@ class Batch:
     lengths_B: Tensor
     responses_B: tuple[Tensor, ...]
     masks_B: tuple[Tensor, ...]
-    reward_infos: tuple[dict, ...]
     messages_B: tuple[Any, ...]
     prompts_B: tuple[Tensor, ...]
+    reward_infos: tuple[dict, ...]
 
     @property
     def step(self) -> Step:

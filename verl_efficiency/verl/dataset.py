@@ -7,6 +7,7 @@ verl builds this class for training and for validation files without saying whic
 ``extra_info.split`` is ``data.efficiency.split`` (``train``) is packed, any other file is left as it is.
 """
 
+import bisect
 from typing import Any
 
 from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -78,15 +79,13 @@ class PackedDataset(RLHFDataset):
             pack = [questions[number] for number in longest_first[left_out : left_out + size]]
             return self._prompt_tokens(problem_set.system, prompt_text(pack, self.settings)) <= self.max_prompt_length
 
-        fewest, most = 0, max(len(rows) - size, 0)
+        most = max(len(rows) - size, 0)
         if not fits(most):
             raise SettingsError(
                 f"data.max_prompt_length: even the {size} shortest problems take more than {self.max_prompt_length} tokens "
                 "together; raise it or lower data.efficiency.problems"
             )
-        while fewest < most:
-            middle = (fewest + most) // 2
-            fewest, most = (fewest, middle) if fits(middle) else (middle + 1, most)
+        fewest = bisect.bisect_left(range(most), True, key=fits)
         kept = set(longest_first[fewest:])
         print(
             f"packing leaves out the {fewest} longest of {len(rows)} problems, so that {size} problems always fit into "

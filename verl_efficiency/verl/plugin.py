@@ -34,37 +34,29 @@ def _when_imported(module: str, what: str, register: Callable[[Any], Any]) -> No
     wrapt.register_post_import_hook(hook, module)
 
 
-def _estimators(core_algos: Any) -> None:
-    from verl_efficiency.verl import estimators
+def _by(ours: str) -> Callable[[Any], Any]:
+    """Import a module of ours, which registers itself, or whose function after the colon is called with verl's module."""
+    name, _, function = ours.partition(":")
 
-    estimators.register(core_algos)
+    def register(imported: Any) -> None:
+        found = importlib.import_module(f"verl_efficiency.verl.{name}")
+        if function:
+            getattr(found, function)(imported)
 
-
-def _start_up(module: Any) -> None:
-    from verl_efficiency.verl import start_up
-
-    start_up.patch_validate_config(module)
-
-
-def _by_import(ours: str) -> Callable[[Any], Any]:
-    return lambda _: importlib.import_module(f"verl_efficiency.verl.{ours}")  # registers itself
+    return register
 
 
 def _install() -> None:
     from verl_efficiency.verl.cpu_switch import cpu_mode
 
-    for module, what, register in (
-        ("verl.trainer.ppo.core_algos", "its advantage estimators", _estimators),
-        (
-            "verl.experimental.reward_loop.reward_manager",
-            "the reward manager 'efficiency'",
-            _by_import("reward_manager"),
-        ),
-        ("verl.experimental.agent_loop", "the agent loop of replay", _by_import("replay_loop")),
-        ("verl.utils.config", "the check of settings at start-up", _start_up),
-        ("verl.trainer.ppo.v1", "the trainer 'efficiency_sync'", _by_import("trainer")),
+    for module, what, ours in (
+        ("verl.trainer.ppo.core_algos", "its advantage estimators", "estimators:register"),
+        ("verl.experimental.reward_loop.reward_manager", "the reward manager 'efficiency'", "reward_manager"),
+        ("verl.experimental.agent_loop", "the agent loop of replay", "replay_loop"),
+        ("verl.utils.config", "the check of settings at start-up", "start_up:patch_validate_config"),
+        ("verl.trainer.ppo.v1", "the trainer 'efficiency_sync'", "trainer"),
     ):
-        _when_imported(module, what, register)
+        _when_imported(module, what, _by(ours))
     if cpu_mode():
         from verl_efficiency.verl import cpu
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from transfer_queue import KVBatchMeta
 from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 
+from verl_efficiency.adapter.average import moves
 from verl_efficiency.adapter.teacher import Plan, Teacher
 from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.teacher import DistillationSettings
@@ -68,7 +69,7 @@ class SelfTeacher(Teacher):
 
     def update(self, metrics: dict, step: int = 0) -> None:
         """Move the teacher's average after training step ``step``; not where verl threw away a gradient of the step."""
-        if self.moves(step):
+        if moves(self.settings, step):
             moved = math.isfinite(metrics["actor/grad_norm"])
             self._log(metrics, {"teacher_updated": float(moved)})
             if moved:

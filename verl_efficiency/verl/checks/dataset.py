@@ -1,13 +1,17 @@
 """``data.efficiency``, which only our data set reads."""
 
-from collections.abc import Iterator
-from typing import Any
+from __future__ import annotations
 
-from verl_efficiency.data.settings import PackingSettings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import SettingsError, build_settings
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
+
+if TYPE_CHECKING:
+    from verl_efficiency.data.settings import PackingSettings
 
 OURS = "verl_efficiency.verl.dataset"
 
@@ -26,6 +30,8 @@ def packing_of(config: Any) -> PackingSettings | None:
 
 
 def _settings(config: Any) -> PackingSettings:
+    from verl_efficiency.data.settings import PackingSettings  # pyarrow, which the plugin must not load
+
     return build_settings(PackingSettings, dict(config.data.get("efficiency") or {}), "data.efficiency")
 
 
