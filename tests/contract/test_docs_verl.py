@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("verl.trainer.ppo.v1", reason="written for verl 0.9")
 
+from tests.contract.conftest import LAUNCH
 from tests.unit.docs_pages import added, all_blocks
 from verl_efficiency.verl import doctor
 
@@ -31,29 +32,23 @@ def file(tmp_path_factory):
     return file
 
 
-@pytest.fixture
-def complaints(monkeypatch, compose, file):
+def complaints(overrides, file):
     """What doctor says of a configuration, other than that something is well; data and model of a page are replaced."""
-
-    def of(overrides):
-        kept = [override for override in overrides if override.split("=")[0].lstrip("+") not in PLACES]
-        kept += [f"data.train_files={file}", f"data.val_files={file}"]
-        monkeypatch.setattr(doctor, "_hydra", lambda overrides: compose(*overrides))
-        return [finding.text for finding in doctor.examine_configuration(kept) if finding.level != "ok"]
-
-    return of
+    kept = [override for override in overrides if override.split("=")[0].lstrip("+") not in PLACES]
+    given = [*LAUNCH, f"data.train_files={file}", f"data.val_files={file}", *kept]
+    return [finding.text for finding in doctor.examine_configuration(given) if finding.level != "ok"]
 
 
 @pytest.mark.parametrize("block", all_blocks("diff", "verl"), ids=lambda block: block.place)
-def test_the_lines_that_a_diff_adds(block, complaints):
+def test_the_lines_that_a_diff_adds(block, file):
     overrides = [word for word in shlex.split(added(block)) if "=" in word]
     assert overrides, block.text
-    assert complaints(overrides) == []
+    assert complaints(overrides, file) == []
 
 
 @pytest.mark.parametrize("block", all_blocks("bash", "verl"), ids=lambda block: block.place)
-def test_calls_of_doctor(block, complaints):
+def test_calls_of_doctor(block, file):
     for line in block.text.replace("\\\n", " ").splitlines():
         words = shlex.split(line, comments=True)
         assert words[:2] == ["verl-efficiency", "doctor"], line
-        assert complaints(words[2:]) == [], line
+        assert complaints(words[2:], file) == [], line

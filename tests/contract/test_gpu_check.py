@@ -14,6 +14,7 @@ from benchmarks.gpu import distillation, estimators, training
 from benchmarks.gpu.common import Options, Row, done_before, save
 from benchmarks.gpu.table import table
 from benchmarks.gpu.wheels import closure
+from verl_efficiency.verl import start_up
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,6 +92,27 @@ def test_the_lines_of_a_training_run(more, well):
     assert first.figure == "0.500 → 0.900, 60.0 → 30.0 tokens, 1.0 s"
     assert first.figure in first.limit
     assert [row.ok for row in checks] == [well]
+
+
+@pytest.fixture(scope="module")
+def testbed(tmp_path_factory):
+    return training.small_testbed(tmp_path_factory.mktemp("data"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", training.RUNS)
+def test_verl_and_the_start_up_check_accept_every_run(monkeypatch, tmp_path, compose, testbed, name, device):
+    monkeypatch.setenv("DRY_RUN", "1")  # recipes/verl/_common.sh prints the overrides and starts nothing
+    printed = training.launch(name, tmp_path, testbed, options(tmp_path, device=device), 2)
+    config = compose(*(line for line in printed.run.log.splitlines() if not line.startswith("hydra.")))
+    assert start_up.check(config) == []
+    assert config.actor_rollout_ref.rollout.name == "hf"
+    assert config.actor_rollout_ref.rollout.dtype == "float32"
+    assert config.actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype == "fp32"
+    assert config.actor_rollout_ref.actor.strategy == "fsdp2"
+    assert config.trainer.total_training_steps == 2
+    assert config.trainer.save_freq == (1 if name == "sample_routing" else -1)
+    assert config.algorithm.adv_estimator == ("grpo" if name == "batched_accuracy" else name)
 
 
 def test_the_loss_of_grpo_by_hand(monkeypatch):

@@ -20,7 +20,7 @@ import pytest
 from tests.e2e.run_tree import run_tree
 from tests.e2e.training import ROOT, small_testbed, train
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # under 3 minutes on two idle cores
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 # Ray asks for a token when a cluster is started by hand; all of this one runs on this machine, for three minutes.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
