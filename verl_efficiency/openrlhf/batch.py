@@ -29,9 +29,9 @@ class Batch:
         place_B: int64, the place of each rollout among the rows of all experiences, one after the other.
         mask_BL: 1 for the response tokens that the policy wrote (not for those of tools), from the first response token on.
         scores_B: float32, rewards.
-        group_size: rollouts per prompt, n.
         texts_B: prompts as text.
         labels_B: labels of the data set.
+        group_size: rollouts per prompt, n.
         prompts_B: prompts as token ids.
         tokens_B: responses as token ids, those of tools included.
         tokenizer: needed only to count thinking tokens.
@@ -40,9 +40,9 @@ class Batch:
     place_B: Tensor
     mask_BL: Tensor
     scores_B: Tensor
-    group_size: int
     texts_B: tuple[str, ...]
     labels_B: tuple[str, ...]
+    group_size: int
     prompts_B: tuple[Tensor, ...]
     tokens_B: tuple[Tensor, ...]
     tokenizer: Any = None
