@@ -85,6 +85,12 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
         raise SettingsError(f"{name}: must be {expected}, got {value!r}")
 
 
+def require_at_least_0(settings: object, *names: str) -> None:
+    """Raise :class:`SettingsError` for the first of these settings that is negative."""
+    for name in names:
+        require(getattr(settings, name) >= 0, name, getattr(settings, name), "a number of at least 0")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the closest of ``known``, or ``""`` when nothing is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -29,7 +29,7 @@ def imported(package):
                 yield from ((file.name, f"{node.module}.{alias.name}") for alias in node.names)
 
 
-@pytest.mark.parametrize("package", LAYER)
+@pytest.mark.parametrize("package", sorted(LAYER))
 def test_a_package_imports_only_what_is_below_it(package):
     seen = 0
     for file, module in imported(package):

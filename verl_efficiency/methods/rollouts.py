@@ -138,6 +138,10 @@ class Rollouts:
         """(G,) float64: maximum in each group; −inf where there is none."""
         return -self.smallest(-values_B.double(), mask_B)
 
+    def average(self, values_B: Tensor) -> float:
+        """The mean over all real rollouts; of a mask, their share. 0 where there is none."""
+        return torch.where(self.real_B, values_B, 0).sum().item() / max(int(self.real_B.sum()), 1)
+
     def solve_rate(self, *, smoothing: float = 0.0) -> Tensor:
         """(G,) float64: ``(correct + smoothing/2) / (count + smoothing)``; ½ for a group without real rollouts.
 

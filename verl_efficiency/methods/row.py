@@ -123,4 +123,4 @@ class Reward(Method):
         return f"verl_efficiency.rewards.{self.name}"
 
     def settings_class(self) -> type[Any]:
-        return self.function().settings  # type: ignore[attr-defined]  # the decorator of rewards/base.py puts it there
+        return self.function().settings  # type: ignore[attr-defined]  # from the decorator in rewards/base.py

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from verl_efficiency.grading import drop_thinking, extract_answer, grade, require_marker
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.rewards.ground_truth import one_answer
-from verl_efficiency.settings import SettingsError, build_settings, misspelt, require
+from verl_efficiency.settings import SettingsError, build_settings, misspelt, require, require_at_least_0
 
 WHERE = "reward.custom_reward_function.reward_kwargs"
 _ADDED_BY_VERL = {"reward_router_address", "reward_model_tokenizer"}  # where a reward model is served
@@ -294,12 +294,6 @@ def read_settings(cls: type[S], given: Mapping[str, Any]) -> S:
 @functools.lru_cache(maxsize=64, typed=True)  # a reward is called once per response, and its settings do not change
 def _built(cls: type[S], /, **given: Any) -> S:
     return cls.build(given, WHERE)  # type: ignore[return-value]
-
-
-def require_at_least_0(settings: RewardSettings, *names: str) -> None:
-    """Refuse a negative value of one of these settings."""
-    for name in names:
-        require(getattr(settings, name) >= 0, name, getattr(settings, name), "a number of at least 0")
 
 
 def require_limit(max_tokens: int | None) -> None:

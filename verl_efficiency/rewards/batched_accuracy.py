@@ -33,9 +33,9 @@ from verl_efficiency.rewards.answer_form import (
     find_in_sections,
     read_form,
 )
-from verl_efficiency.rewards.base import AnswerSettings, Response, Result, require_at_least_0, reward
+from verl_efficiency.rewards.base import AnswerSettings, Response, Result, reward
 from verl_efficiency.rewards.ground_truth import is_listed, read_all_answers, read_answers
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from verl_efficiency.rewards.base import AnswerSettings, Response, Result, graded, require_at_least_0, reward
+from verl_efficiency.rewards.base import AnswerSettings, Response, Result, graded, reward
+from verl_efficiency.settings import require_at_least_0
 
 
 @dataclass(frozen=True)

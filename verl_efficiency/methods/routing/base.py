@@ -154,11 +154,10 @@ def route_taught(rollouts: Rollouts, settings: DistillationSettings, among_B: Te
 def routed_outcome(rollouts: Rollouts, routes: Routes, settings: DistillationSettings) -> Outcome:
     """The group advantage of the rollouts with route ``GRPO``, compared with their whole group; 0 for the others."""
     advantages_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
-    real = max(int(rollouts.real_B.sum()), 1)
     return Outcome(
         torch.where(routes.route_B == GRPO, advantages_B, 0.0),
         {
-            f"{name}_share": int(((routes.route_B == route) & rollouts.real_B).sum()) / real
+            f"{name}_share": rollouts.average(routes.route_B == route)
             for name, route in (("grpo", GRPO), ("distil", DISTIL), ("skip", SKIP))
         },
     )

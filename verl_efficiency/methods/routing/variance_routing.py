@@ -12,7 +12,7 @@ from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing.base import DISTIL, GRPO, NO_SOURCE, REFERENCE, SKIP, Routes, route, routed_outcome
 from verl_efficiency.methods.teacher import DistillationSettings
-from verl_efficiency.settings import SettingsError, require
+from verl_efficiency.settings import SettingsError, require_at_least_0
 
 _OF_OTHER_ROUTERS = (
     *("demonstration", "truncated_demonstrations", "dont_reprompt_on_self_success"),
@@ -48,8 +48,7 @@ class VarianceRoutingSettings(DistillationSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.variance_threshold >= 0, "variance_threshold", self.variance_threshold, "a number of at least 0")
-        require(self.reference_weight >= 0, "reference_weight", self.reference_weight, "a number of at least 0")
+        require_at_least_0(self, "variance_threshold", "reference_weight")
         own = {*VarianceRoutingSettings.__annotations__, "max_response_length"} - {
             "reference_column",
             "store_responses",

@@ -45,8 +45,8 @@ def outcome_of_kept(rollouts: Rollouts, kept_B: Tensor, advantage: AdvantageName
     kept_B = kept_B & rollouts.real_B
     kept = replace(rollouts, real_B=kept_B, correct_B=rollouts.correct_B & kept_B)
     metrics = {
-        "solve_rate": rollouts.correct_B.sum().item() / max(int(rollouts.real_B.sum()), 1),
-        "kept_solve_rate": kept.correct_B.sum().item() / max(int(kept_B.sum()), 1),
-        "kept": kept_B.sum().item() / max(int(rollouts.real_B.sum()), 1),
+        "solve_rate": rollouts.average(rollouts.correct_B),
+        "kept_solve_rate": kept.average(kept.correct_B),
+        "kept": rollouts.average(kept_B),
     }
     return Outcome(group_advantage(advantage, rollouts.scores_B, kept), metrics)

@@ -84,7 +84,7 @@ def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> O
     [[2.0, 2.0, 0.0, 0.0, 0.0, 2.0], [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]]
     """
     advantages_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
-    metrics = {"solve_rate": rollouts.correct_B.sum().item() / max(int(rollouts.real_B.sum()), 1)}
+    metrics = {"solve_rate": rollouts.average(rollouts.correct_B)}
     keys_B = rollout_keys(rollouts, settings.seed)
     return Outcome(advantages_B, metrics, functools.partial(token_weights, keys_B=keys_B, settings=settings))
 

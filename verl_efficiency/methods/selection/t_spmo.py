@@ -126,7 +126,7 @@ def t_spmo(rollouts: Rollouts, settings: TSpmoSettings, state: None = None) -> O
         scale_G *= generated / prompts / np.maximum(counted_G, 1)
 
     metrics = {
-        "solve_rate": rollouts.correct_B.sum().item() / max(int(real_B.sum()), 1),
+        "solve_rate": rollouts.average(rollouts.correct_B),
         "credited_tokens": np.count_nonzero(branches.credit_E) / max(generated, 1),
         "unique_pairs": float(pairs_G.sum()),
         "branched_pairs": float(branched_G.sum()),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,7 @@ class ADlpSettings(ShapingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.reference_accuracy <= 1, "reference_accuracy", self.reference_accuracy, "in [0, 1]")
-        for name in ("initial_price", "step"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "initial_price", "step")
 
     @property
     def keeps_state(self) -> bool:

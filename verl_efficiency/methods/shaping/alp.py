@@ -21,7 +21,7 @@ import torch
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AlpSettings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
+        require_at_least_0(self, "beta")
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ from verl_efficiency.methods.advantages import AdvantageName, decoupled_advantag
 from verl_efficiency.methods.cost import CostSettings
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.settings import MethodSettings, SettingsError, require
+from verl_efficiency.settings import MethodSettings, SettingsError, require, require_at_least_0
 
 logger = logging.getLogger("verl_efficiency")
 _warned: set[type] = set()  # the methods whose score scale was doubted already
@@ -73,7 +73,7 @@ class ShapingSettings(CostSettings):
 
     def __post_init__(self) -> None:
         CostSettings.__post_init__(self)
-        require(self.length_weight >= 0, "length_weight", self.length_weight, "a number of at least 0")
+        require_at_least_0(self, "length_weight")
         require(
             self.score_wrong < self.score_correct,
             "score_wrong",
@@ -126,6 +126,29 @@ class LimitedShapingSettings(ShapingSettings, LimitedSettings):
         LimitedSettings.__post_init__(self)
 
 
+@dataclass(frozen=True)
+class PromptSettings(ShapingSettings):
+    """Settings of a length-shaped method that remembers each problem from step to step.
+
+    Attributes:
+        prompt_column: path of a column that names a problem across epochs; null takes the prompt's own text.
+    """
+
+    prompt_column: str | None = None
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {} if self.prompt_column is None else {"prompt": self.prompt_column}
+
+    @property
+    def names_prompts(self) -> bool:
+        return True
+
+    @property
+    def keeps_state(self) -> bool:
+        return True
+
+
 def paper_scores_of(rollouts: Rollouts, settings: ShapingSettings) -> Tensor:
     """(B,) float64: the scores on the scale of the authors' code, see the module."""
     return settings.paper_scores[1] + (rollouts.scores_B - settings.score_wrong) / settings.score_unit
@@ -162,11 +185,10 @@ def shaped_outcome(
         advantages_B = group_advantage(settings.advantage, shaped_B, rollouts)
     advantages_B = adjust(advantages_B)
 
-    real = max(int(rollouts.real_B.sum()), 1)
     pull_B = advantages_B.abs() * rollouts.lengths_B
     common = {
-        "solve_rate": rollouts.correct_B.sum().item() / real,
-        "length_term": length_term_B.sum().item() / real,
+        "solve_rate": rollouts.average(rollouts.correct_B),
+        "length_term": rollouts.average(length_term_B),
         "unsolved_share": (pull_B * unsolved_B).sum().item() / (pull_B.sum().item() or 1.0),
     }
     lowest = scores_B[rollouts.real_B].min().item() if bool(rollouts.real_B.any()) else settings.score_wrong

@@ -61,5 +61,5 @@ def cosine(rollouts: Rollouts, settings: CosineSettings, state: None = None) -> 
     wrong_B = settings.wrong_longest + (settings.wrong_shortest - settings.wrong_longest) * early_B
     shaped_B = torch.where(rollouts.correct_B, right_B, wrong_B)
     exceeded_B = rollouts.reached(settings.limit - settings.margin)
-    exceeded = (exceeded_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
+    exceeded = rollouts.average(exceeded_B)
     return shaped_outcome(rollouts, torch.where(exceeded_B, settings.exceed, shaped_B), settings, exceeded=exceeded)

@@ -64,6 +64,5 @@ def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outc
     blame_B = 1 / wrong_G.clamp_min(1)[rollouts.groups_B]
     mixed_B = ((right_G > 0) & (wrong_G > 0))[rollouts.groups_B] & rollouts.real_B
     advantages_B = count_G[rollouts.groups_B] * torch.where(rollouts.correct_B, share_B, -blame_B)
-    real = max(int(rollouts.real_B.sum()), 1)
-    metrics = {"solve_rate": rollouts.correct_B.sum().item() / real, "mixed": mixed_B.sum().item() / real}
+    metrics = {"solve_rate": rollouts.average(rollouts.correct_B), "mixed": rollouts.average(mixed_B)}
     return Outcome(torch.where(mixed_B, advantages_B, 0.0), metrics)

@@ -28,7 +28,7 @@ from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require_at_least_0
 
 CALIBRATED_SHARE = 0.999
 LARGEST_ALPHA = 400  # hundredths
@@ -47,7 +47,7 @@ class Gr3Settings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.alpha >= 0, "alpha", self.alpha, "a number of at least 0")
+        require_at_least_0(self, "alpha")
 
 
 def gr3(rollouts: Rollouts, settings: Gr3Settings, state: None = None) -> Outcome:

@@ -26,7 +26,7 @@ from torch import Tensor
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class GrlcSettings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("thinking_weight", "answer_weight", "thinking_bonus", "answer_bonus"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "thinking_weight", "answer_weight", "thinking_bonus", "answer_bonus")
         require(0 <= self.top_share <= 1, "top_share", self.top_share, "in [0, 1]")
         require(
             self.cost == "generated", "cost", self.cost, "left out: grlc weighs thinking and answer by their weights"
@@ -77,8 +76,7 @@ def grlc(rollouts: Rollouts, settings: GrlcSettings, state: None = None) -> Outc
     best_B = _among_the_best(rollouts, settings.top_share)
     term_B += settings.thinking_bonus * (_shortest(rollouts, thinking_B) & best_B).double()
     term_B += settings.answer_bonus * (_shortest(rollouts, answer_B) & best_B).double()
-    real = max(int(rollouts.real_B.sum()), 1)
-    metrics = {"thinking_tokens": thinking_B.sum().item() / real, "answer_tokens": answer_B.sum().item() / real}
+    metrics = {"thinking_tokens": rollouts.average(thinking_B), "answer_tokens": rollouts.average(answer_B)}
     return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) + term_B, settings, **metrics)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 EPSILON = 1e-6
 
@@ -57,8 +57,7 @@ class GrpoLeadSettings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("alpha", "shape_above", "lightest", "heaviest"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "alpha", "shape_above", "lightest", "heaviest")
         require(self.wrong_reward <= 0, "wrong_reward", self.wrong_reward, "a number of at most 0")
 
 

@@ -23,37 +23,23 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
+from verl_efficiency.methods.shaping.base import PromptSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class HapoSettings(ShapingSettings):
+class HapoSettings(PromptSettings):
     """Settings of ``hapo``.
 
     Attributes:
         weight: weight of the length reward, in [0, 1], so that a correct answer stays above every wrong one.
-        prompt_column: path of a column that names a problem across epochs; null takes the prompt's own text.
     """
 
     weight: float = 1.0
-    prompt_column: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.weight <= 1, "weight", self.weight, "in [0, 1]")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {} if self.prompt_column is None else {"prompt": self.prompt_column}
-
-    @property
-    def names_prompts(self) -> bool:
-        return True
-
-    @property
-    def keeps_state(self) -> bool:
-        return True
 
 
 @dataclass

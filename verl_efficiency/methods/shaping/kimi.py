@@ -26,7 +26,7 @@ import torch
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class KimiSettings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.weight >= 0, "weight", self.weight, "a number of at least 0")
+        require_at_least_0(self, "weight")
 
 
 def kimi(rollouts: Rollouts, settings: KimiSettings, state: None = None) -> Outcome:

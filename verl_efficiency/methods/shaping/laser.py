@@ -17,7 +17,7 @@ from typing import ClassVar
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LaserSettings(ShapingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.target_length > 0, "target_length", self.target_length, "a number of tokens above 0")
-        require(self.bonus >= 0, "bonus", self.bonus, "a number of at least 0")
+        require_at_least_0(self, "bonus")
 
 
 def laser(rollouts: Rollouts, settings: LaserSettings, state: None = None) -> Outcome:

@@ -37,7 +37,7 @@ from torch import Tensor
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 BANDS = ("hard", "medium", "easy")
 
@@ -64,7 +64,7 @@ class LaserDSettings(LimitedShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.bonus >= 0, "bonus", self.bonus, "a number of at least 0")
+        require_at_least_0(self, "bonus")
         for name in ("update_every", "grid_points", "expected_correct"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number of at least 1")
         require(self.min_target >= 0, "min_target", self.min_target, "a number of tokens of at least 0")

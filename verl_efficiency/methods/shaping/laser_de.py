@@ -24,14 +24,10 @@ from verl_efficiency.methods.shaping.laser_d import LaserDSettings, LaserDState,
 
 @dataclass(frozen=True)
 class LaserDeSettings(LaserDSettings):
-    """Settings of ``laser_de``, the same as those of ``laser_d``.
+    """Settings of ``laser_de``: those of ``laser_d``.
 
     Attributes:
         bonus: what a correct answer within its target, and a wrong one beyond it, gets.
-        update_every: steps between two choices of the targets.
-        grid_points: the targets are multiples of max_response_length / grid_points.
-        min_target: the lowest target allowed, tokens.
-        expected_correct: right answers that must still be expected within a target.
     """
 
 
@@ -59,5 +55,5 @@ def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState)
     shaped_B = (
         paper_scores_of(rollouts, settings) + settings.bonus * ((rollouts.correct_B & within_B) | explores_B).double()
     )
-    exploring = explores_B.sum().item() / max(int(rollouts.real_B.sum()), 1)
+    exploring = rollouts.average(explores_B)
     return shaped_outcome(rollouts, shaped_B, settings, exploring=exploring, **target_metrics(state))

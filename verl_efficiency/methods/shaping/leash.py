@@ -24,7 +24,7 @@ import torch
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,7 @@ class LeashSettings(ShapingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.target_length > 0, "target_length", self.target_length, "a number of tokens above 0")
-        for name in ("initial_price", "step", "max_price"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "initial_price", "step", "max_price")
 
     @property
     def keeps_state(self) -> bool:

@@ -24,7 +24,7 @@ from typing import ClassVar
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import SettingsError, require
+from verl_efficiency.settings import SettingsError, require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class OverlongSettings(LimitedShapingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.buffer is None or self.buffer >= 1, "buffer", self.buffer, "at least 1 token, or null")
-        require(self.factor >= 0, "factor", self.factor, "a number of at least 0")
+        require_at_least_0(self, "factor")
         limit = self.max_response_length
         if self.buffer is not None and limit is not None and self.buffer > limit:
             raise SettingsError(f"buffer: must be at most max_response_length={limit}, got {self.buffer}")
@@ -62,5 +62,5 @@ def overlong(rollouts: Rollouts, settings: OverlongSettings, state: None = None)
     buffer = settings.limit / 5 if settings.buffer is None else settings.buffer
     into_B = (rollouts.lengths_B.double() - (settings.limit - buffer)) / buffer
     penalty_B = settings.factor * into_B.clamp(0, 1)
-    share = ((into_B > 0) & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
+    share = rollouts.average(into_B > 0)
     return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) - penalty_B, settings, overlong=share)

@@ -22,7 +22,7 @@ from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class PassRateSettings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("output_weight", "context_weight", "turns_weight"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "output_weight", "context_weight", "turns_weight")
 
     @property
     def parts(self) -> frozenset[str]:

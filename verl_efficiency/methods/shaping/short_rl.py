@@ -24,7 +24,7 @@ import torch
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require_at_least_0
 
 EPSILON = 1e-5
 
@@ -47,8 +47,7 @@ class ShortRlSettings(ShapingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("length_tolerance", "accuracy_tolerance", "weight"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "length_tolerance", "accuracy_tolerance", "weight")
 
     @property
     def keeps_state(self) -> bool:
@@ -73,7 +72,7 @@ def short_rl(rollouts: Rollouts, settings: ShortRlSettings, state: ShortRlState)
     >>> [round(a, 4) for a in short_rl(r, s, ShortRlState()).advantages_B.tolist()]
     [0.625, 0.625, -0.375, -0.875]
     """
-    accuracy = rollouts.correct_B.sum().item() / max(int(rollouts.real_B.sum()), 1)
+    accuracy = rollouts.average(rollouts.correct_B)
     state.best_accuracy = max(state.best_accuracy, accuracy)
     on = accuracy >= state.best_accuracy - settings.accuracy_tolerance
 

@@ -19,7 +19,7 @@ import torch
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ShorterBetterSettings(ShapingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.alpha > 0, "alpha", self.alpha, "a number above 0")
-        require(self.beta >= 0, "beta", self.beta, "a number of at least 0")
+        require_at_least_0(self, "beta")
 
 
 def shorter_better(rollouts: Rollouts, settings: ShorterBetterSettings, state: None = None) -> Outcome:

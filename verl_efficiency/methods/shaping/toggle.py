@@ -25,43 +25,29 @@ import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
+from verl_efficiency.methods.shaping.base import PromptSettings, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require
 
 
 @dataclass(frozen=True)
-class ToggleSettings(ShapingSettings):
+class ToggleSettings(PromptSettings):
     """Settings of ``toggle``.
 
     Attributes:
         phase_steps: m, training steps of each phase; the first phase has budgets.
         threshold: λ; the budget applies to groups whose mean score is at least this.
         percentile: ρ in [0, 100]; the budget is this percentile of the lengths of the correct answers.
-        prompt_column: path of a column that names a problem across epochs; null takes the prompt's own text.
     """
 
     phase_steps: int = 10
     threshold: float = 0.5
     percentile: float = 50.0
-    prompt_column: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.phase_steps >= 1, "phase_steps", self.phase_steps, "a whole number of at least 1")
         require(self.threshold >= 0, "threshold", self.threshold, "a score of at least 0")
         require(0 <= self.percentile <= 100, "percentile", self.percentile, "in [0, 100]")
-
-    @property
-    def columns(self) -> dict[str, str]:
-        return {} if self.prompt_column is None else {"prompt": self.prompt_column}
-
-    @property
-    def names_prompts(self) -> bool:
-        return True
-
-    @property
-    def keeps_state(self) -> bool:
-        return True
 
 
 @dataclass
@@ -109,11 +95,10 @@ def toggle(rollouts: Rollouts, settings: ToggleSettings, state: ToggleState) -> 
     strict_G = rollouts.mean(scores_B) >= settings.threshold
     over_B = strict_G[groups_B] & (lengths_B > budget_G[groups_B]) & rollouts.real_B
     shaped_B = torch.where(over_B & limited, scores_B.clamp_max(0), scores_B)
-    real = max(int(rollouts.real_B.sum()), 1)
     known = budget_G[budget_G.isfinite()]
     metrics = {
         "budget_phase": float(limited),
-        "over_budget": over_B.sum().item() / real,
+        "over_budget": rollouts.average(over_B),
         "budget": known.mean().item() if len(known) else float("nan"),
     }
     return shaped_outcome(rollouts, shaped_B, settings, **metrics)

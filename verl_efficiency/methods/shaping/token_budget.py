@@ -56,7 +56,7 @@ from verl_efficiency.methods.advantages import AdvantageName, group_advantage
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import SettingsError, require
+from verl_efficiency.settings import SettingsError, require, require_at_least_0
 
 GUARD_DECAY = 0.9
 GUARD_STANDARD_ERRORS = 2
@@ -125,8 +125,7 @@ class TokenBudgetSettings(ShapingSettings):
                 "apply_to: must be 'correct' with combine=decoupled, which compares lengths among the correct only; "
                 "set combine=shaped_reward too"
             )
-        for name in ("penalty", "overrun_max", "margin"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "a number of at least 0")
+        require_at_least_0(self, "penalty", "overrun_max", "margin")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -207,13 +206,12 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
         plain_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
         return plain_B + share * (advantages_B - plain_B)
 
-    real = max(int(rollouts.real_B.sum()), 1)
     metrics = {
         "b_min": low,
         "b_max": high,
-        "difficulty": (difficulty_G[rollouts.groups_B] * rollouts.real_B).sum().item() / real,
-        "over_budget": (penalty_B > 0).sum().item() / real,
-        "penalty": penalty_B.sum().item() / real,
+        "difficulty": rollouts.average(difficulty_G[rollouts.groups_B]),
+        "over_budget": rollouts.average(penalty_B > 0),
+        "penalty": rollouts.average(penalty_B),
         "length_share": share,
     }
     if settings.accuracy_guard is not None and state.accuracy is not None:

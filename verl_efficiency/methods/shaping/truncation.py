@@ -29,7 +29,7 @@ from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.shaping.base import LimitedShapingSettings, paper_scores_of, shaped_outcome
-from verl_efficiency.settings import require
+from verl_efficiency.settings import require, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TruncationSettings(LimitedShapingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(0 <= self.truncated_factor <= 1, "truncated_factor", self.truncated_factor, "in [0, 1]")
-        require(self.correct_boost >= 0, "correct_boost", self.correct_boost, "a number of at least 0")
+        require_at_least_0(self, "correct_boost")
 
 
 def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = None) -> Outcome:
@@ -66,7 +66,7 @@ def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = N
     if settings.truncated_value is not None:
         kept_B = torch.full_like(scores_B, settings.truncated_value)
     shaped_B = torch.where(cut_B, kept_B, scores_B)
-    truncated = (cut_B & rollouts.real_B).sum().item() / max(int(rollouts.real_B.sum()), 1)
+    truncated = rollouts.average(cut_B)
     boost_B = settings.correct_boost * ((scores_B >= 1 - 1e-5) & rollouts.real_B).double()
     return shaped_outcome(
         rollouts, shaped_B, settings, lambda advantages_B: advantages_B + boost_B, truncated=truncated

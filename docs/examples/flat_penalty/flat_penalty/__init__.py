@@ -32,5 +32,5 @@ class FlatPenaltySettings(ShapingSettings):  # advantage, combine, length_weight
 def flat_penalty(rollouts: Rollouts, settings: FlatPenaltySettings) -> Outcome:
     """Advantages, (B,) float64."""
     longest_G = rollouts.largest(rollouts.lengths_B).clamp_min(1)
-    penalty_B = settings.weight * rollouts.lengths_B / longest_G[rollouts.groups_B] * rollouts.correct_B
-    return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) - penalty_B, settings)
+    share_B = rollouts.lengths_B / longest_G[rollouts.groups_B] * rollouts.correct_B
+    return shaped_outcome(rollouts, paper_scores_of(rollouts, settings) - settings.weight * share_B, settings)
