@@ -5,7 +5,7 @@
     python benchmarks/compare.py report                      table, JSON and plot of the results
 
 The arms are in ``benchmarks/compare.yaml``. A run is done if the results have a line with exactly its settings. The task is the
-testbed's ``notes``, where care pays: its frontier is the best that a policy can reach.
+testbed's ``notes``, where short answers are often wrong. Its frontier is the best that a policy can reach.
 """
 
 import json

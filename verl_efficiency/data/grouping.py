@@ -8,7 +8,7 @@ from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.settings import SettingsError
 
 MATCHED_PACKS = (
-    16  # stratified: packs that share out their last problems among themselves; fewer is more random, less even
+    16  # stratified: packs among which the last problems are matched; a smaller number is more random and less even
 )
 
 

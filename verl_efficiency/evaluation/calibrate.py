@@ -6,9 +6,9 @@ L of the shortest correct rollouts are regressed on the difficulty d of their pr
     b_min, b_max = argmin  Σ ρ_q(L − b_min − (b_max − b_min) · d)     over b_max ≥ b_min ≥ 1
     ρ_q(r) = q · r  for r ≥ 0,  (q − 1) · r  for r < 0                tokens
 
-so that the model has already solved about a share q of the problems within budget, at every difficulty. To fit the shortest,
-at the median, is our choice: all correct rollouts (``--of all``) fit the model's habit, which the budget is meant to change.
-The intervals come from a bootstrap over problems.
+So at every difficulty, about a share q of the solved problems has a correct rollout within budget. Our choice is the shortest
+rollouts and their median. ``--of all`` fits all correct rollouts, and so the model's present habit, which the budget should
+change. The intervals come from a bootstrap over problems.
 """
 
 import itertools

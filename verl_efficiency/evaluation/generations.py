@@ -147,7 +147,7 @@ def read_chunks(
         path: JSON lines or parquet.
         chosen: the column of each role that has an unusual name.
         needed: roles that must have a column, and for each the fix if there is none.
-        instead: roles whose columns are not read, since the caller makes their values.
+        instead: roles whose columns are not read, because the caller computes their values.
 
     Raises:
         SettingsError: the file has no rows, or a needed role has no column.

@@ -5,10 +5,10 @@ With response length ``L``, limit of a response ``L_max`` (tokens) and the share
     b     = k · L_max                                         the level's budget, tokens
     score = max(1 − λ · min(max(0, L − b) / b, o_max), margin) if correct, else 0
 
-Length is never rewarded: ``long`` is a permission, and an answer at ``medium`` may be as short as one at ``short``.
+A long answer never earns more: ``long`` allows length and does not ask for it.
 
-TLDR (arXiv 2505.07961) trains one model on prompts for several levels; that behaviour is built here. We could not find the
-length term of its reward: ours is the overrun of ``token_budget``. The shares are our choice too.
+TLDR (arXiv 2505.07961) trains one model on prompts for several levels. This reward does the same. We could not find the
+length term of the paper's reward. Ours is the overrun of ``token_budget``, and the shares are our choice too.
 
 >>> told = {"length_level": "short", "response_tokens": 300, "response_limit": 800}  # 200 allowed
 >>> length_levels("sums", r"\boxed{4}", "4", told)["score"]

@@ -10,7 +10,7 @@ between length and accuracy, since no check ever helps, and it cannot rank two m
 
 ``notes``: the model adds six digits modulo 10. After each digit it can note the sum so far (7 tokens), or keep it in its head.
 It keeps sums of few digits in its head, but makes errors with more. The level of difficulty is the number of digits that are
-not 0. Here care pays: the shortest answers to hard problems are wrong. The frontier (``notes/frontier.py``) is the highest
+not 0. The shortest answers to hard problems are wrong. The frontier (``notes/frontier.py``) is the highest
 accuracy for a number of tokens that a policy can reach with the skill of the starting model. The task shows the trade-off of a
 method, and whether it spends tokens on the problems that need them.
 

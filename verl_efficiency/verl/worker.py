@@ -30,7 +30,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=ON_ALL)
     def start_distillation(self, settings: DistillationSettings) -> None:
-        """The model is built: start the teacher's average and wrap verl's loss."""
+        """Start the teacher's average and wrap verl's loss. The model must exist."""
         self.distillation = settings
         if settings.teacher_regularization == "ema":
             self.average = WeightAverage(self.actor.engine.module, settings.teacher_update_rate)
@@ -38,7 +38,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=OVER_ROWS)
     def compute_log_prob(self, data: TensorDict) -> TensorDict:
-        """verl's pass; where rows are to be distilled it also notes the student's top-K (``distil_topk_ids``)."""
+        """verl's pass. If rows are to be distilled, it also records the student's top-K (``distil_topk_ids``)."""
         k = tu.pop(data, "distil_topk", default=None)
         if k is None:
             return super().compute_log_prob(data)

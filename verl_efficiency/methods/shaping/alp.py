@@ -5,13 +5,15 @@ With score ``s``, length ``L`` (generated tokens), solve rate p of the group and
     r = s − β · L · max(p, 1/K)
 
 Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv
-2506.05256. We found no official code and not the text itself. Several independent readers of it agree on: the weight β
-max(p, 1/K), p over the K rollouts of the problem; that right and wrong answers pay alike; β = 1e-7; that hard prompts stay
-unhindered. They do not agree on the factor behind it: β · L · max(p, 1/K), or that over L_max. Ours is the first (our
-reading: tokens, not normalised), so the default is meant for thousands of tokens. With advantage ``grpo`` β hardly
-matters where all answers of a group score the same, since the lengths alone then make its deviation: problems that nobody
-solved are then made shorter at full strength. Three other implementations (prime-rl, PipelineRL, a fork of AReaL) do not
-penalise those at all: ``unsolved=leave``. Wrong answers pay too, so a short wrong answer scores above a long wrong one.
+2506.05256. We found neither official code nor the text itself. Several independent descriptions of it agree on four
+points: the price β · max(p, 1/K) with p over the K rollouts of the problem; right and wrong answers pay the same price;
+β = 1e-7; hard prompts are not shortened. They disagree on what is priced: tokens L, or L / L_max. Our reading is tokens,
+so the default β is meant for responses of thousands of tokens.
+
+Wrong answers pay too, so a short wrong answer scores above a long wrong one. If all answers of a group score the same,
+their rewards differ by length only. The advantage ``grpo`` divides by that difference, so unsolved problems get a
+full-size length term at any β. Three other implementations (prime-rl, PipelineRL, a fork of AReaL) do not penalise
+unsolved problems: ``unsolved=leave``.
 """
 
 from dataclasses import dataclass
@@ -49,7 +51,7 @@ class AlpSettings(ShapingSettings):
 
 
 def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. Half are right; at β = 0.01 a token costs 0.005: rewards 0.9, 0.8, 0 − 0.2, 0 − 0.1:
+    """Advantages, (B,) float64. The solve rate is ½, so at β = 0.01 a token costs 0.005: rewards 0.9, 0.8, −0.2, −0.1:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([20, 40, 40, 20]), ["a"] * 4)
     >>> [round(a, 4) for a in alp(r, AlpSettings(beta=0.01, advantage="dr_grpo")).advantages_B.tolist()]

@@ -10,9 +10,9 @@ method therefore works on the scale of its authors' code, with their numbers as 
 4. :func:`shaped_outcome` maps that reward back to your scale.
 
 So every setting that is an amount of reward (``weight``, ``bonus``, ``alpha``, a price) is on the authors' scale, and your
-scores never change what it means. Under the advantage ``grpo`` the result is that of the authors' code at any scale; under
-``dr_grpo`` and ``rloo`` it is theirs, times the distance between your scores over the distance between theirs. At 0/1
-scores the ``weight=0.4`` of ``kimi`` amounts to 0.27 and the ``bonus=0.5`` of ``laser`` to 0.33.
+scores do not change its meaning. The advantage ``grpo`` is the same as in the authors' code at any scale. ``dr_grpo`` and
+``rloo`` are theirs times a factor: the distance between your two scores over the distance between theirs. On a 0/1 scale,
+the ``weight=0.4`` of ``kimi`` equals 0.27 and the ``bonus=0.5`` of ``laser`` equals 0.33.
 
 **Advantages.** With your scores ``s`` and the shaped rewards ``r`` on your scale::
 
@@ -23,10 +23,10 @@ where A(·) is the group advantage ``advantage`` (with verl's ``algorithm.norm_a
 ``dr_grpo``). ``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long
 rollout from falling below the wrong ones. It reads what a method does to correct rollouts only: wrong ones keep A(s).
 
-**Groups that nobody solved.** Some methods shape wrong answers too. Where all are wrong, length alone then makes the
-advantage, and ``grpo`` divides by its deviation: it gets full size, however small the weight is. ``unsolved=leave`` gives
-such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` says how much of the update they make up: their
-share of the sum of |advantage| · tokens.
+**Groups that nobody solved.** Some methods shape wrong answers too. In a group that is all wrong, the rewards then differ by
+length only. ``grpo`` divides by their standard deviation, so the length term gets full size, however small its weight is.
+``unsolved=leave`` gives such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` is the share of these
+groups in the update: in the sum of |advantage| · tokens.
 """
 
 import logging
@@ -83,7 +83,7 @@ class ShapingSettings(CostSettings):
 
     @property
     def score_unit(self) -> float:
-        """One unit of the authors' scale on the user's: the distance of the user's two scores over that of the authors'."""
+        """One unit of the authors' scale on the user's scale: the distance between the user's two scores over the authors'."""
         right, wrong = self.paper_scores
         return (self.score_correct - self.score_wrong) / (right - wrong)
 

@@ -1,1 +1,1 @@
-"""The task on which care pays: notes cost tokens, and without them hard sums go wrong."""
+"""A task in which short answers are often wrong: notes cost tokens, and hard sums go wrong without them."""

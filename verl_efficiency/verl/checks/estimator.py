@@ -34,7 +34,7 @@ def settings_of(method: Estimator, config: Any) -> Any:
 
 
 def check_mode(trainer: Any) -> Iterator[str]:
-    """Our trainer mode is spelt right and runs on V1; a run on the CPU has CPU mode on."""
+    """A misspelt trainer mode, our mode without V1, or a run on the CPU without CPU mode."""
     mode = str((trainer.get("v1") or {}).get("trainer_mode"))
     if mode != "efficiency_sync" and misspelt(mode, ["efficiency_sync"]):
         yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean 'efficiency_sync'?"
@@ -109,7 +109,7 @@ def advise_on_budget(config: Any) -> Iterator[str]:
 
 
 def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
-    """The trainer keeps the tokens that the method counts."""
+    """A line if the method counts tokens that the trainer does not keep."""
     mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
     other = (
         "; or set algorithm.efficiency.cost=generated" if getattr(settings, "cost", "generated") != "generated" else ""
