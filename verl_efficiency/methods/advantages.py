@@ -1,15 +1,14 @@
 """Group advantages: one number per rollout from the rewards of its group.
 
-For group ``g`` with rewards ``r`` of ``n`` rollouts, mean ``μ`` and sample standard deviation ``σ`` (divided by n − 1):
+For a group of ``n`` rollouts with rewards ``r``, mean ``μ`` and sample standard deviation ``σ`` (divided by n − 1):
 
 * ``grpo``      (r − μ) / (σ + ε)          DeepSeekMath, arXiv 2402.03300
 * ``dr_grpo``   r − μ                      "Understanding R1-Zero-like training", arXiv 2503.20783
-* ``rloo``      (r − μ) · n / (n − 1)      each against the mean of the others; arXiv 2402.14740
+* ``rloo``      (r − μ) · n / (n − 1)      reward minus the mean of the others; arXiv 2402.14740
 * ``batch``     (a − m) / √(v + 1e-8)      with a = r − μ; mean m and variance v over all tokens of the batch
 
-``batch`` is verl's ``reinforce_plus_plus_baseline`` (REINFORCE++, arXiv 2501.03262), which DLER uses: each rollout counts in
-m and v as often as it has tokens. A group of one has nothing to be compared with; as in verl its advantage is its reward
-(under ``batch`` the reward is whitened too). Padding rows get 0.
+``batch`` is verl's ``reinforce_plus_plus_baseline`` (REINFORCE++, arXiv 2501.03262), which DLER uses. In m and v a rollout
+counts once per token. As in verl, the advantage of a group of one is its reward (``batch`` whitens it too). Padding gets 0.
 """
 
 from typing import Literal
@@ -45,25 +44,23 @@ def decoupled_advantage(
 ) -> Tensor:
     """(B,) float64: ``A_accuracy + length_weight · A_length``, where ``A_length`` compares correct rollouts only.
 
-    Mixing length into the reward before normalisation can turn a correct but long rollout negative (DRPO,
-    arXiv 2510.04474). Here the length term is centred among the correct of a group, and where a group has wrong answers too
-    it may lower a correct rollout to 0, or to the best wrong one where that is above 0, but not below (our choice: no wrong
-    rollout overtakes a correct one).
-    A sole correct rollout has nobody to be shorter than: its length term is 0. With ``batch`` the two terms are those of
-    ``dr_grpo``, and their sum is whitened.
+    With length in the reward before normalisation, a correct but long rollout can get a negative advantage (DRPO,
+    arXiv 2510.04474). Here the length term is centred among the correct rollouts of a group, so it is 0 for a sole one. In a
+    group with wrong rollouts it lowers a correct one at most to 0, or to the best wrong one if that is above 0 (our choice: no
+    wrong rollout overtakes a correct one). With ``batch`` the two terms are those of ``dr_grpo``, and their sum is whitened.
     """
     if name == "batch":
         plain_B = decoupled_advantage("dr_grpo", scores_B, length_rewards_B, rollouts, length_weight=length_weight)
         return _whiten(plain_B, rollouts)
     accuracy_B = group_advantage(name, scores_B, rollouts)
     length_B = length_weight * _standardise(name, length_rewards_B.double(), rollouts, rollouts.correct_B)
-    best_wrong_B = rollouts.largest(accuracy_B, ~rollouts.correct_B)[rollouts.groups_B]  # −inf where nobody is wrong
+    best_wrong_B = rollouts.largest(accuracy_B, ~rollouts.correct_B)[rollouts.groups_B]  # −inf if none is wrong
     floor_B = torch.where(best_wrong_B.isfinite(), torch.minimum(accuracy_B, best_wrong_B.clamp_min(0)), -torch.inf)
     return torch.where(rollouts.correct_B, torch.maximum(accuracy_B + length_B, floor_B), accuracy_B)
 
 
 def _standardise(name: AdvantageName, values_B: Tensor, rollouts: Rollouts, mask_B: Tensor) -> Tensor:
-    """The formula of ``name`` over the rollouts of ``mask_B``; 0 outside it (and for a sole one, which is its own mean)."""
+    """The formula of ``name`` over the rollouts in ``mask_B``; 0 for a sole one and outside the mask."""
     centred_B = values_B - rollouts.mean(values_B, mask_B)[rollouts.groups_B]
     if name == "grpo":
         deviation_G = rollouts.variance(values_B, mask_B, correction=1).sqrt()
@@ -79,7 +76,7 @@ def _standardise(name: AdvantageName, values_B: Tensor, rollouts: Rollouts, mask
 def _whiten(advantage_B: Tensor, rollouts: Rollouts) -> Tensor:
     """(B,) ``advantage_B`` with mean 0 and variance 1 over the tokens of the real rollouts; 0 for padding.
 
-    The variance is the sample variance over tokens. A batch of at most one token has none; it is only shifted.
+    It is the sample variance over tokens. A batch of at most one token has none and is only shifted.
     """
     tokens_B = torch.where(rollouts.real_B, rollouts.lengths_B, 0).double()
     tokens = tokens_B.sum()

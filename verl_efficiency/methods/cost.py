@@ -1,15 +1,14 @@
 """What a rollout pays for: its tokens, some of them, or its turns.
 
-The setting ``cost`` is one of these names, or a weighted sum of them such as ``thinking+0.2*answer`` or
-``generated+200*turns``:
+The setting ``cost`` is one of these terms, or a weighted sum such as ``thinking+0.2*answer`` or ``generated+200*turns``:
 
 * ``generated``: tokens that the policy wrote, the default;
 * ``thinking``: generated tokens between ``<think>`` and ``</think>``, tags included;
 * ``answer``: the other generated tokens;
 * ``turns``: how many times the policy wrote; 1 without tools;
-* ``context``: tokens that the policy read: the prompt, and the output of tools between its turns.
+* ``context``: tokens that the policy read: the prompt, and the tool output between its turns.
 
-A method finds the cost in :attr:`~verl_efficiency.methods.rollouts.Rollouts.lengths_B` and treats it like a length. Its
+A method finds the cost in :attr:`~verl_efficiency.methods.rollouts.Rollouts.lengths_B` and treats it as the length. Its
 settings in tokens (targets, budgets, ``max_response_length``) are then in units of the cost. Truncation still depends on the
 generated tokens.
 """
@@ -27,7 +26,7 @@ from torch import Tensor
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, unknown
 
-# Term of a cost → what an adapter must count for it beyond the generated tokens.
+# term → what an adapter must count for it beyond the generated tokens
 TERMS: Mapping[str, str | None] = {
     "generated": None,
     "thinking": "thinking",
@@ -73,7 +72,7 @@ def read_cost(cost: str) -> dict[str, float]:
         weight, times, name = term.rpartition("*")
         name = name.strip()
         if name not in TERMS:
-            raise SettingsError(f"cost: {unknown('term', name, TERMS)}; a weighted sum is written thinking+0.2*answer")
+            raise SettingsError(f"cost: {unknown('term', name, TERMS)}; write a weighted sum as thinking+0.2*answer")
         if name in weights:
             raise SettingsError(f"cost: {name!r} stands twice in {cost!r}")
         try:
@@ -86,7 +85,7 @@ def read_cost(cost: str) -> dict[str, float]:
 
 
 def priced(rollouts: Rollouts, settings: MethodSettings) -> Rollouts:
-    """The rollouts with their cost as ``lengths_B`` and their lengths as ``generated_B``; unchanged for ``generated``.
+    """``rollouts`` with the cost in ``lengths_B`` and the lengths in ``generated_B``; unchanged for ``cost=generated``.
 
     >>> r = Rollouts.build(torch.tensor([1., 0.]), torch.tensor([10, 30]), ["a", "a"])
     >>> r = replace(r, thinking_B=torch.tensor([6, 30]))
@@ -115,7 +114,7 @@ def priced(rollouts: Rollouts, settings: MethodSettings) -> Rollouts:
 
 
 def count_turns(mask_BL: Tensor) -> Tensor:
-    """(B,) int64: runs of generated tokens in the response mask (B, L); 0 for an empty response.
+    """(B,) int64: turns, which are runs of ones in the response mask (B, L); 0 for an empty response.
 
     >>> count_turns(torch.tensor([[1, 1, 0, 1], [0, 0, 0, 0]])).tolist()
     [2, 0]
@@ -125,7 +124,7 @@ def count_turns(mask_BL: Tensor) -> Tensor:
 
 
 def count_tool_tokens(mask_BL: Tensor) -> Tensor:
-    """(B,) int64: tokens that tools wrote before the last generated token of a response.
+    """(B,) int64: tool tokens before the last generated token, from the response mask (B, L).
 
     >>> count_tool_tokens(torch.tensor([[1, 1, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0]])).tolist()
     [2, 0]
@@ -137,12 +136,10 @@ def count_tool_tokens(mask_BL: Tensor) -> Tensor:
 
 
 class ThinkingCounter:
-    """Counts the thinking tokens of responses. It finds the tags in the texts of the tokens, without decoding.
+    """Counts thinking tokens. It finds the tags in the vocabulary's texts of the tokens, so it need not decode.
 
-    A tag may be one token or several. Its last token may hold more text after the tag (``>\\n``).
-
-    Args:
-        tokenizer: any tokenizer of transformers.
+    A tag may be one token or several, and its last token may have more text after the tag (``>\\n``). ``tokenizer`` is any
+    tokenizer of transformers.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -152,15 +149,15 @@ class ThinkingCounter:
         self.may_end[torch.tensor(ends, dtype=torch.int64)] = True
 
     def count(self, responses_B: Sequence[Tensor], masks_B: Sequence[Tensor], opened_B: Sequence[bool]) -> Tensor:
-        """(B,) int64: generated tokens inside the thinking, tags included.
+        """(B,) int64: thinking tokens of each response, tags included.
 
         Thinking begins at ``<think>``, or at the start of the response if the prompt opened it. It ends at ``</think>``, or
-        at the end of the response. A ``</think>`` without a ``<think>`` closes thinking that began after the previous
-        ``</think>``, or at the start. A response without a tag is all thinking if the prompt opened it, else all answer.
+        at the end of the response. A ``</think>`` without ``<think>`` ends thinking that began at the previous ``</think>``
+        or at the start. A response without a tag is all thinking if the prompt opened it, else all answer.
 
         Args:
-            responses_B: token ids of each response, those of tools included.
-            masks_B: 1 for a generated token, each like its response.
+            responses_B: token ids of each response, tool tokens included.
+            masks_B: response mask of each response, 1 for a generated token.
             opened_B: whether the prompt ends inside the thinking.
         """
         counts = [self._count(*row) for row in zip(responses_B, masks_B, opened_B, strict=True)]
@@ -169,7 +166,7 @@ class ThinkingCounter:
     def _count(self, response: Tensor, mask: Tensor, opened: bool) -> int:
         response, mask = response.cpu(), mask.cpu()
         ids = response.tolist()
-        start, inside, total = 0, opened, 0  # thinking begins at token `start`; a later </think> may show it
+        start, inside, total = 0, opened, 0  # `start`: first token of the thinking, as a later </think> may show
         known = response.clamp(0, len(self.may_end) - 1)
         for end in self.may_end[known].nonzero().flatten().tolist():
             for closing, first in self._tags(ids, end):
@@ -181,7 +178,7 @@ class ThinkingCounter:
         return total + int(mask[start:].sum()) if inside else total
 
     def _tags(self, ids: list[int], end: int) -> list[tuple[bool, int]]:
-        """The tags that end in token ``end``: whether it closes, and its first token."""
+        """The tags that end in token ``end``: (is it a closing tag, its first token)."""
         begin = max(0, end - _LONGEST)
         window = [self.pieces.get(number, "") for number in ids[begin : end + 1]]
         text, known = "".join(window), sum(map(len, window[:-1]))
@@ -203,11 +200,11 @@ def thinking_counter(tokenizer: Any) -> ThinkingCounter:
     return ThinkingCounter(tokenizer)
 
 
-LOOK_BACK = 16  # tokens to read at the end of a prompt; enough for a <think> in pieces, and blanks
+LOOK_BACK = 16  # tokens to read at the end of a prompt: enough for a <think> in pieces, and blanks
 _LONGEST = len("</think>")  # maximum number of tokens in a tag
 
 
 def _may_end_a_tag(piece: str) -> bool:
-    """Whether a tag may end in ``piece``: the text up to some ``>`` ends with a tag, or is the last part of one."""
+    """Whether a tag may end in ``piece``: its text up to some ``>`` ends with a tag, or is the end of one."""
     beginnings = [piece[: place + 1] for place, letter in enumerate(piece) if letter == ">"]
     return any(text.endswith("think>") or "</think>".endswith(text) or text == "<think>" for text in beginnings)

@@ -5,9 +5,8 @@
     +algorithm.efficiency.my_setting=0.2
 
 The function takes ``(rollouts, settings)`` or ``(rollouts, settings, state)`` and returns an ``Outcome``. Its annotations name
-the classes of its settings and of its state, see :mod:`verl_efficiency.methods.own`. ``docs/examples/flat_penalty`` is a
-complete one. The function must be importable where the run starts, for example by ``PYTHONPATH``. An entry point gives it a
-name.
+the classes of its settings and state, see :mod:`verl_efficiency.methods.own`. ``docs/examples/flat_penalty`` is a complete
+example. The function must be importable where the run starts, for example by ``PYTHONPATH``. An entry point gives it a name.
 """
 
 import dataclasses
@@ -24,7 +23,7 @@ from verl_efficiency.settings import MethodSettings, SettingsError, build_settin
 
 @dataclass(frozen=True)
 class CustomSettings(MethodSettings):
-    """Settings of ``custom``: ``shaper``, and the settings of the function that it names.
+    """Settings of ``custom``: ``shaper``, and those of the function that it names.
 
     Attributes:
         shaper: ``package.module.function``.
@@ -34,7 +33,7 @@ class CustomSettings(MethodSettings):
 
     @classmethod
     def build(cls, mapping: Mapping[str, Any] | None, where: str) -> MethodSettings:
-        """The settings of the function named in ``mapping``, in its own class with the field ``shaper`` added.
+        """The settings of the function that ``mapping`` names, in its settings class plus the field ``shaper``.
 
         Raises:
             SettingsError: no such function, or a setting that it does not have.
@@ -56,10 +55,10 @@ class CustomSettings(MethodSettings):
 
 @dataclass
 class CustomState:
-    """What the function carries from step to step.
+    """State of the function from step to step.
 
     Attributes:
-        shaper: the function that it belongs to. Another function starts with a new state.
+        shaper: path of the function. Another function starts with a new state.
         values: the fields of its state.
     """
 
@@ -68,7 +67,7 @@ class CustomState:
 
 
 def custom(rollouts: Rollouts, settings: CustomSettings, state: CustomState) -> Outcome:
-    """The outcome of the function that ``settings.shaper`` names. Here ``laser``, whose rewards are 1 + 1/3, 1 and 0:
+    """The outcome of the function that ``settings.shaper`` names. Here it is ``laser`` with rewards 1 + 1/3, 1 and 0:
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])
@@ -77,7 +76,7 @@ def custom(rollouts: Rollouts, settings: CustomSettings, state: CustomState) -> 
     >>> [round(a, 4) for a in custom(r, s, CustomState()).advantages_B.tolist()]
     [0.5556, 0.2222, -0.7778]
     """
-    assert settings.shaper is not None  # CustomSettings.build sees to it
+    assert settings.shaper is not None  # CustomSettings.build checks it
     method = _method(settings.shaper)
     own = method.new_state()
     if own is not None and state.shaper == settings.shaper:
@@ -100,8 +99,10 @@ def _with_shaper(method: OwnMethod, given: dict[str, Any], where: str) -> Method
 def _settings_class(own: Any) -> type:
     """``own`` with the field ``shaper``."""
     if "shaper" in {setting.name for setting in fields(own)}:
-        raise SettingsError(f"shaper: {own.__name__} must not have a setting of that name itself")
-    described = {"__doc__": "With the path of the function.\n\nAttributes:\n    shaper: ``package.module.function``.\n"}
+        raise SettingsError(f"shaper: {own.__name__} must not have a setting of this name")
+    described = {
+        "__doc__": "Settings with the path of their function.\n\nAttributes:\n    shaper: ``package.module.function``.\n"
+    }
     return dataclasses.make_dataclass(
         own.__name__, [("shaper", str, "")], bases=(own,), frozen=True, namespace=described
     )

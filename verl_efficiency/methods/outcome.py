@@ -1,4 +1,4 @@
-"""What a method gives back."""
+"""The result of a method."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outcome:
-    """The advantage of every rollout and the numbers worth logging.
+    """The advantage of every rollout, and metrics to log.
 
     Attributes:
-        advantages_B: float64, 0 for padding; an adapter spreads it over the response tokens.
-        metrics: scalars of this step, for example the budget in force.
-        token_weights: from a response mask (B, L) to new weights (B, L), float32 and 0 outside the mask, that the advantages
-            of its tokens are multiplied by; None: a rollout's tokens all have its advantage.
+        advantages_B: float64, 0 for padding. An adapter copies it to the response tokens.
+        metrics: scalars of this step, for example the budget of the step.
+        token_weights: response mask (B, L) → factor of each token's advantage (B, L), a new float32 tensor that is 0
+            outside the mask; None: all tokens of a rollout have its advantage.
     """
 
     advantages_B: Tensor

@@ -1,4 +1,4 @@
-"""The one input type of every method: a batch of rollouts, and statistics over its groups.
+"""The input of every method: a batch of rollouts, and statistics over its groups.
 
 Shapes: ``B`` rollouts of one training batch, ``G`` groups (rollouts of the same prompt). All code is vectorised over rows and
 groups. It computes in float64: ``B`` numbers are cheap beside the ``(B, L)`` token tensors that an adapter reads.
@@ -18,20 +18,20 @@ class Rollouts:
 
     Attributes:
         scores_B: float64, the score of each rollout as the reward gave it.
-        lengths_B: what each rollout pays for. By default int64, generated tokens (tool and observation tokens excluded, EOS
-            included; 0 for an empty response). float64 if the setting ``cost`` counts something else.
+        lengths_B: what each rollout pays for. By default int64, generated tokens (without tool tokens, with EOS; 0 for an
+            empty response). float64 if the setting ``cost`` counts something else.
         groups_B: int64 in ``[0, G)``, the group of each rollout.
-        correct_B: bool, score at or above the threshold; never true for padding.
-        real_B: bool, False for rows that only pad the batch. Padding counts in no statistic.
+        correct_B: bool, score at or above the threshold; False for padding.
+        real_B: bool, False for padding rows, which no statistic counts.
         labels_G: the name of each group, in order of first appearance (verl's ``uid``).
         difficulty_G: float64 in [0, 1], the difficulty from a column of the data set.
-        prompt_ids_G: a name of each prompt that stays the same over epochs.
-        references_G: a correct solution of each prompt from outside the batch; None for a prompt without one.
+        prompt_ids_G: a name for each prompt that is the same in every epoch.
+        references_G: a correct solution of each prompt from outside the batch; None if it has none.
         responses_B: int64 token ids of each response, tool tokens included.
-        feedback_B: the reward's feedback on each response in words; None where it gave none.
-        thinking_B: int64, generated tokens inside the thinking.
+        feedback_B: the reward's feedback on each response in words; None if it gave none.
+        thinking_B: int64, generated tokens of the thinking.
         turns_B: int64, how many times the policy wrote; 0 for an empty response.
-        context_B: int64, tokens of the prompt, and of tools before the last generated token.
+        context_B: int64, prompt tokens plus tool tokens before the last generated token.
         generated_B: int64, generated tokens if ``lengths_B`` counts something else.
 
     The fields from ``difficulty_G`` on are None if the method does not need them.
@@ -69,8 +69,8 @@ class Rollouts:
             scores_B: score per rollout.
             lengths_B: generated tokens per rollout.
             labels_B: any hashable label per rollout; equal labels are one group.
-            correct_threshold: a rollout is correct if its score is at least this, compared in the precision of the scores
-                (a float32 score of 0.9 is at least 0.9).
+            correct_threshold: a score of at least this is correct, compared in the precision of the scores (float32 0.9 is
+                at least 0.9).
             real_B: False for padding rows. None: all are real.
 
         Raises:
@@ -105,11 +105,11 @@ class Rollouts:
         return len(self.labels_G)
 
     def reached(self, tokens: int) -> Tensor:
-        """(B,) bool: whether a rollout has at least ``tokens`` generated tokens, whatever ``lengths_B`` counts."""
+        """(B,) bool: rollouts of at least ``tokens`` generated tokens, whatever ``lengths_B`` counts."""
         return (self.lengths_B if self.generated_B is None else self.generated_B) >= tokens
 
     def count(self, mask_B: Tensor | None = None) -> Tensor:
-        """(G,) float64: real rollouts per group; if ``mask_B`` is given, only those in it."""
+        """(G,) float64: real rollouts per group; with ``mask_B``, only those in it."""
         return self.total(torch.ones_like(self.scores_B), mask_B)
 
     def total(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
@@ -119,7 +119,7 @@ class Rollouts:
         return torch.zeros(self.G, dtype=torch.float64, device=values_B.device).index_add_(0, self.groups_B, values_B)
 
     def mean(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
-        """(G,) float64: mean over the real rollouts of each group; 0 where there is none."""
+        """(G,) float64: mean over the real rollouts of each group; 0 if there is none."""
         return self.total(values_B, mask_B) / self.count(mask_B).clamp_min(1)
 
     def variance(self, values_B: Tensor, mask_B: Tensor | None = None, *, correction: int = 0) -> Tensor:
@@ -128,31 +128,31 @@ class Rollouts:
         return self.total(centred_B.square(), mask_B) / (self.count(mask_B) - correction).clamp_min(1)
 
     def smallest(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
-        """(G,) float64: minimum in each group; +inf where there is none."""
+        """(G,) float64: minimum in each group; +inf if there is none."""
         counted_B = self.real_B if mask_B is None else self.real_B & mask_B
         values_B = torch.where(counted_B, values_B.double(), torch.inf)
         out_G = torch.full((self.G,), torch.inf, dtype=torch.float64, device=values_B.device)
         return out_G.scatter_reduce_(0, self.groups_B, values_B, reduce="amin")
 
     def largest(self, values_B: Tensor, mask_B: Tensor | None = None) -> Tensor:
-        """(G,) float64: maximum in each group; −inf where there is none."""
+        """(G,) float64: maximum in each group; −inf if there is none."""
         return -self.smallest(-values_B.double(), mask_B)
 
     def average(self, values_B: Tensor) -> float:
-        """The mean over all real rollouts; of a mask, their share. 0 where there is none."""
+        """Mean over all real rollouts, or their share in a mask; 0 if there is none."""
         return torch.where(self.real_B, values_B, 0).sum().item() / max(int(self.real_B.sum()), 1)
 
     def solve_rate(self, *, smoothing: float = 0.0) -> Tensor:
         """(G,) float64: ``(correct + smoothing/2) / (count + smoothing)``; ½ for a group without real rollouts.
 
-        ``smoothing`` is the weight, in rollouts, of the prior guess ½.
+        ``smoothing`` is the weight, in rollouts, of the prior solve rate ½.
         """
         correct_G, count_G = self.count(self.correct_B), self.count()
         rate_G = (correct_G + smoothing / 2) / (count_G + smoothing).clamp_min(1e-12)
         return torch.where(count_G > 0, rate_G, 0.5)
 
     def places(self, keys: Sequence[Tensor]) -> Tensor:
-        """(B,) int64: rank 0, 1, … of each real rollout in its group, by the first key, ties by the next keys, then by row."""
+        """(B,) int64: rank 0, 1, … of each real rollout in its group, by the first key, then the next keys, then the row."""
         group_B = torch.where(self.real_B, self.groups_B, self.G)  # padding comes after all groups
         order = torch.arange(len(group_B), device=group_B.device)
         for key_B in [*reversed(keys), group_B]:

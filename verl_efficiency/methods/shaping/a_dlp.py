@@ -1,17 +1,17 @@
-"""A-DLP (adaptive direct length penalty): every token costs, at a price that rises while accuracy is above a reference.
+"""A-DLP (adaptive direct length penalty): the price of a token follows the accuracy of the batches.
 
 With score ``s``, length ``L`` (generated tokens) and price λ per token::
 
     r = s − λ · L
-    λ ← max(0, λ + step · (accuracy of the batch − reference_accuracy))
+    λ ← max(0, λ + step · (accuracy of the batch − reference_accuracy))     after the rewards
 
-λ moves after the rewards.
+Paper: "Thinking Fast and Right: Balancing Accuracy and Reasoning Length with Adaptive Rewards", arXiv 2505.18298; code:
+github.com/JinyanSu1/A-DLP at afbc411 (``verl/verl/trainer/main_ppo.py``, ``…/ppo/ray_trainer.py``). Initial λ 0.001, step
+0.001 and reference accuracy 0.62 are those of its ``scripts/train.sh``. Set the reference to your own model's accuracy before
+training.
 
-Paper: "Thinking Fast and Right: Balancing Accuracy and Reasoning Length with Adaptive Rewards", arXiv 2505.18298;
-code: github.com/JinyanSu1/A-DLP at afbc411 (``verl/verl/trainer/main_ppo.py``, ``…/ppo/ray_trainer.py``); λ from
-0.001, step 0.001 and reference accuracy 0.62 as its ``scripts/train.sh``: give your own model's accuracy before
-training. Wrong answers pay too, so a short wrong answer scores above a long wrong one, and at this price above a
-correct one of 1000 tokens more.
+Wrong answers pay too, so a short wrong answer scores above a long wrong one. At λ = 0.001 it also scores above a correct
+answer that is more than 1000 tokens longer.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ class ADlpSettings(ShapingSettings):
     """Settings of ``a_dlp``.
 
     Attributes:
-        reference_accuracy: accuracy above which tokens get dearer and below which cheaper, in [0, 1].
+        reference_accuracy: in [0, 1]. λ rises while accuracy is above it and falls while accuracy is below.
         initial_price: λ of the first step, score per token.
-        step: how fast λ follows, score per token and step, at a difference of 1.
+        step: change of λ per training step at an accuracy difference of 1, score per token.
     """
 
     reference_accuracy: float = 0.62
@@ -54,9 +54,9 @@ class ADlpState:
 
 
 def a_dlp(rollouts: Rollouts, settings: ADlpSettings, state: ADlpState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` moves on afterwards.
+    """Advantages, (B,) float64. ``state`` is updated afterwards.
 
-    At λ = 0.01 the rewards are 0.9, 0.7 and −0.1; accuracy ⅔ against 0.5 makes tokens dearer:
+    At λ = 0.01 the rewards are 0.9, 0.7 and −0.1. Accuracy ⅔ is above 0.5, so λ rises:
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 30, 10]), ["a", "a", "a"])

@@ -1,19 +1,18 @@
-"""ALP (adaptive length penalty): every token costs, and costs more the more often the problem is solved.
+"""ALP (adaptive length penalty): the price of a token grows with the solve rate of the group.
 
 With score ``s``, length ``L`` (generated tokens), solve rate p of the group and its number of rollouts K::
 
     r = s − β · L · max(p, 1/K)
 
-Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv
-2506.05256. We found neither official code nor the text itself. Several independent descriptions of it agree on four
-points: the price β · max(p, 1/K) with p over the K rollouts of the problem; right and wrong answers pay the same price;
-β = 1e-7; hard prompts are not shortened. They disagree on what is priced: tokens L, or L / L_max. Our reading is tokens,
-so the default β is meant for responses of thousands of tokens.
+Paper: "Just Enough Thinking: Efficient Reasoning with Adaptive Length Penalties Reinforcement Learning", arXiv 2506.05256. We
+found neither official code nor the text. Several independent descriptions agree on four points: the price β · max(p, 1/K), with
+p over the K rollouts of the problem; the same price for right and wrong answers; β = 1e-7; hard prompts are not shortened. They
+disagree on what is priced: tokens L, or L / L_max. We price tokens, so the default β is meant for responses of thousands of
+tokens.
 
-Wrong answers pay too, so a short wrong answer scores above a long wrong one. If all answers of a group score the same,
-their rewards differ by length only. The advantage ``grpo`` divides by that difference, so unsolved problems get a
-full-size length term at any β. Three other implementations (prime-rl, PipelineRL, a fork of AReaL) do not penalise
-unsolved problems: ``unsolved=leave``.
+Wrong answers pay too, so a short wrong answer scores above a long wrong one. With equal scores the rewards of a group differ by
+length only. ``grpo`` divides by their standard deviation, so an unsolved group gets a full-size length term at any β.
+``unsolved=leave`` gives it none, as do prime-rl, PipelineRL and a fork of AReaL.
 """
 
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ class AlpSettings(ShapingSettings):
     """Settings of ``alp``.
 
     Attributes:
-        beta: β, score lost per token of a problem that is always solved.
+        beta: β, score lost per token in a group that is all correct.
     """
 
     beta: float = 1e-7
@@ -45,13 +44,13 @@ class AlpSettings(ShapingSettings):
         if self.unsolved == "leave" or self.combine == "decoupled" or self.beta == 0:
             return ()
         return (
-            "alp: unsolved=as_published makes problems that nobody solved shorter too, while the paper says that hard "
-            "problems stay unhindered; unsolved=leave does that.",
+            "alp: unsolved=as_published shortens the answers of unsolved groups too. The paper says that hard problems stay "
+            "unhindered. Set unsolved=leave for that.",
         )
 
 
 def alp(rollouts: Rollouts, settings: AlpSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. The solve rate is ½, so at β = 0.01 a token costs 0.005: rewards 0.9, 0.8, −0.2, −0.1:
+    """Advantages, (B,) float64. The solve rate is ½, so a token costs 0.005 at β = 0.01. The rewards are 0.9, 0.8, −0.2, −0.1:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([20, 40, 40, 20]), ["a"] * 4)
     >>> [round(a, 4) for a in alp(r, AlpSettings(beta=0.01, advantage="dr_grpo")).advantages_B.tolist()]

@@ -1,18 +1,17 @@
-"""Arora and Zanette: a correct answer loses up to α of its reward, by how its length compares with the group's correct
-ones.
+"""Arora and Zanette: the longer a correct answer is than the group's other correct answers, the more of its reward it loses.
 
-With score ``s``, length ``L`` (generated tokens), and mean μ and population standard deviation σ_L of the lengths of
-the group's correct rollouts::
+With score ``s`` and length ``L`` (generated tokens). μ and σ_L are the mean and population standard deviation of the lengths
+of the group's correct rollouts, truncated ones excluded::
 
     z = (L − μ) / (σ_L + 1e-7)
     r = s · (1 − α · sigmoid(z))     correct
     r = s                            wrong
-    r = min(s, 0)                    correct, but stopped by the limit (no end)
+    r = min(s, 0)                    correct, but truncated
 
-Paper: "Training Language Models to Reason Efficiently", arXiv 2502.04463; code:
-github.com/Zanette-Labs/efficient-reasoning at e3611e4, ``reward_server/math_server.py``. Advantage ``rloo`` and α = 0.1
-as its ``run_rloo_1.5B.sh`` (the paper varies α). Our choice: ``s`` is the score, where the paper has an indicator of
-correctness. The two are equal for scores of 0 and 1.
+Paper: "Training Language Models to Reason Efficiently", arXiv 2502.04463; code: github.com/Zanette-Labs/efficient-reasoning at
+e3611e4, ``reward_server/math_server.py``. Advantage ``rloo`` and α = 0.1 are those of its ``run_rloo_1.5B.sh`` (the paper
+varies α). Our choice: ``s`` is the score, where the paper has an indicator of correctness. The two are equal for scores of 0
+and 1.
 """
 
 from dataclasses import dataclass
@@ -33,8 +32,8 @@ class AroraSettings(LimitedShapingSettings):
     """Settings of ``arora``.
 
     Attributes:
-        alpha: α in [0, 1), the share of its reward that a very long correct answer loses.
-        max_response_length: limit on generated tokens, at which an answer counts as cut off; null: none is cut off.
+        alpha: α in [0, 1), the largest share of its reward that a correct answer can lose.
+        max_response_length: limit on generated tokens. An answer that reaches it is truncated; null: none is truncated.
     """
 
     advantage: AdvantageName = "rloo"

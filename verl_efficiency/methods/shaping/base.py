@@ -1,32 +1,32 @@
-"""What the length-shaped methods share: one score scale, groups that nobody solved, and the way from rewards to advantages.
+"""What the length-shaped methods share: one score scale, the step from rewards to advantages, and unsolved groups.
 
-**One score scale.** Authors score a right and a wrong answer differently: 1 and 0, 1 and −1 (Leash), 1 and −0.5 (LASER).
-A length term of 0.5 is one half of the distance between right and wrong in the first case and one third in the last. Each
-method therefore works on the scale of its authors' code, with their numbers as its defaults:
+**Score scale.** Authors score right and wrong answers differently: 1 and 0, 1 and −1 (Leash), 1 and −0.5 (LASER). A length
+term of 0.5 is half the distance between right and wrong in the first case and a third of it in the last. So each method
+computes on the scale of its authors' code, with their numbers as its defaults:
 
-1. ``paper_scores`` of its settings class holds their scores (right, wrong).
-2. ``score_correct`` and ``score_wrong`` tell the scores of *your* reward: 1 and 0 by default.
-3. :func:`paper_scores_of` maps your scores to theirs, linearly. The method computes its reward as their code does.
+1. ``paper_scores`` of the settings class holds the authors' scores (right, wrong).
+2. ``score_correct`` and ``score_wrong`` are the scores of *your* reward, 1 and 0 by default.
+3. :func:`paper_scores_of` maps your scores to theirs, linearly. The method computes its reward from these.
 4. :func:`shaped_outcome` maps that reward back to your scale.
 
-So every setting that is an amount of reward (``weight``, ``bonus``, ``alpha``, a price) is on the authors' scale, and your
-scores do not change its meaning. The advantage ``grpo`` is the same as in the authors' code at any scale. ``dr_grpo`` and
-``rloo`` are theirs times a factor: the distance between your two scores over the distance between theirs. On a 0/1 scale,
-the ``weight=0.4`` of ``kimi`` equals 0.27 and the ``bonus=0.5`` of ``laser`` equals 0.33.
+Every setting that is an amount of reward (``weight``, ``bonus``, ``alpha``, a price) is on the authors' scale, whatever your
+scores are. The advantage ``grpo`` is the same as in the authors' code at any scale. ``dr_grpo`` and ``rloo`` are theirs times
+a factor: the distance between your two scores over the distance between theirs. On a 0/1 scale, ``weight=0.4`` of ``kimi``
+equals 0.27 and ``bonus=0.5`` of ``laser`` equals 0.33.
 
 **Advantages.** With your scores ``s`` and the shaped rewards ``r`` on your scale::
 
     combine=shaped_reward   A = A(r)
     combine=decoupled       A = A(s) + length_weight · A(r − s), the second term among the correct only
 
-where A(·) is the group advantage ``advantage`` (with verl's ``algorithm.norm_adv_by_std_in_grpo=False``, ``grpo`` is
-``dr_grpo``). ``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long
-rollout from falling below the wrong ones. It reads what a method does to correct rollouts only: wrong ones keep A(s).
+A(·) is the group advantage ``advantage``. With verl's ``algorithm.norm_adv_by_std_in_grpo=False``, ``grpo`` is ``dr_grpo``.
+``decoupled`` (:func:`verl_efficiency.methods.advantages.decoupled_advantage`) keeps a correct but long rollout from falling
+below the wrong ones. It ignores what a method does to wrong rollouts: they keep A(s).
 
-**Groups that nobody solved.** Some methods shape wrong answers too. In a group that is all wrong, the rewards then differ by
-length only. ``grpo`` divides by their standard deviation, so the length term gets full size, however small its weight is.
-``unsolved=leave`` gives such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` is the share of these
-groups in the update: in the sum of |advantage| · tokens.
+**Unsolved groups.** Some methods shape wrong answers too. In a group that is all wrong, the rewards then differ by length
+only. ``grpo`` divides by their standard deviation, so the length term gets full size, however small its weight is.
+``unsolved=leave`` gives such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` is their share of the
+update, measured as the sum of |advantage| · tokens.
 """
 
 import logging
@@ -44,7 +44,7 @@ from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require, require_at_least_0
 
 logger = logging.getLogger("verl_efficiency")
-_warned: set[type] = set()  # the methods whose score scale was doubted already
+_warned: set[type] = set()  # settings classes whose score scale was warned about
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class ShapingSettings(CostSettings):
     """Settings of every length-shaped method.
 
     Attributes:
-        combine: ``shaped_reward``, the advantage of the shaped reward; or ``decoupled``, the advantage of the score plus
-            that of the length term among the correct, which leaves wrong answers alone.
+        combine: ``shaped_reward``: the advantage of the shaped reward. ``decoupled``: the advantage of the score plus that
+            of the length term among correct rollouts; wrong ones have no length term.
         length_weight: weight of the length term in ``decoupled``.
         advantage: the group advantage: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct.
-        score_correct, score_wrong: the scores that your reward gives to a right and to a wrong answer.
-        unsolved: groups without a correct rollout: ``as_published``, shaped as in the paper; ``leave``, not shaped.
+        score_correct, score_wrong: the scores that your reward gives to a right and a wrong answer.
+        unsolved: groups without a correct rollout. ``as_published``: shaped as in the paper. ``leave``: not shaped.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, 0.0)  # of a right and a wrong answer in the authors' code
@@ -83,17 +83,17 @@ class ShapingSettings(CostSettings):
 
     @property
     def score_unit(self) -> float:
-        """One unit of the authors' scale on the user's scale: the distance between the user's two scores over the authors'."""
+        """One unit of the authors' scale on the user's scale: distance between the user's two scores over the authors'."""
         right, wrong = self.paper_scores
         return (self.score_correct - self.score_wrong) / (right - wrong)
 
 
 @dataclass(frozen=True)
 class LimitedSettings(MethodSettings):
-    """Settings of a method that looks at the limit on generated tokens.
+    """Settings of a method that uses the limit on generated tokens.
 
     Attributes:
-        max_response_length: the limit on generated tokens; in verl ``data.max_response_length`` where it is left unset.
+        max_response_length: the limit on generated tokens; on verl, ``data.max_response_length`` by default.
     """
 
     max_response_length: int | None = None
@@ -119,7 +119,7 @@ class LimitedSettings(MethodSettings):
 
 @dataclass(frozen=True)
 class LimitedShapingSettings(ShapingSettings, LimitedSettings):
-    """Settings of a length-shaped method that looks at the limit."""
+    """Settings of a length-shaped method that uses the limit."""
 
     def __post_init__(self) -> None:
         ShapingSettings.__post_init__(self)
@@ -131,7 +131,7 @@ class PromptSettings(ShapingSettings):
     """Settings of a length-shaped method that remembers each problem from step to step.
 
     Attributes:
-        prompt_column: path of a column that names a problem across epochs; null takes the prompt's own text.
+        prompt_column: path of a column that names a problem across epochs; null: the text of the prompt is its name.
     """
 
     prompt_column: str | None = None
@@ -150,7 +150,7 @@ class PromptSettings(ShapingSettings):
 
 
 def paper_scores_of(rollouts: Rollouts, settings: ShapingSettings) -> Tensor:
-    """(B,) float64: the scores on the scale of the authors' code, see the module."""
+    """(B,) float64: the scores on the scale of the authors' code."""
     return settings.paper_scores[1] + (rollouts.scores_B - settings.score_wrong) / settings.score_unit
 
 
@@ -162,14 +162,14 @@ def shaped_outcome(
     /,
     **metrics: float,
 ) -> Outcome:
-    """Advantages of the shaped rewards; ``metrics`` are logged beside the common ones.
+    """Advantages of the shaped rewards, and the metrics that all methods log.
 
     Args:
         rollouts: the batch.
         shaped_B: float64, the shaped reward of each rollout, on the scale of the authors' code.
-        settings: which advantage, how the two are combined, and the score scale.
-        adjust: what the method itself does to the advantages, (B,) to (B,).
-        metrics: what the method itself wants logged.
+        settings: the advantage, how score and length term combine, and the score scale.
+        adjust: the method's own last step on the advantages, (B,) to (B,).
+        metrics: the method's own metrics.
     """
     scores_B = rollouts.scores_B
     shaped_B = settings.score_wrong + (shaped_B - settings.paper_scores[1]) * settings.score_unit
@@ -195,8 +195,8 @@ def shaped_outcome(
     if lowest < settings.score_wrong and type(settings) not in _warned:
         _warned.add(type(settings))
         logger.warning(
-            "%s: a rollout scored %g, below score_wrong = %g. Length terms are scaled to the distance between score_wrong and "
-            "score_correct: set both to what your reward gives to a wrong and to a right answer.",
+            "%s: a rollout scored %g, below score_wrong = %g. Length terms scale with the distance between score_wrong and "
+            "score_correct. Set both to the scores that your reward gives to a wrong and a right answer.",
             *(type(settings).__name__, lowest, settings.score_wrong),
         )
     return Outcome(advantages_B, {**metrics, **common})

@@ -1,16 +1,17 @@
-"""Cosine reward: between two values over the length, falling for correct answers and rising for wrong ones.
+"""Cosine reward: between two values over the length, one pair for correct answers and one for wrong ones.
 
 With length ``L`` (generated tokens) and the limit L_max::
 
     r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))
     r = exceed                                  L + margin ≥ L_max, right or wrong
 
-with the values shortest and longest of correct or of wrong answers. This reward replaces the score. Paper:
-"Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot
-at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16 tokens as there, values 2 → 1, −10 → 0 and −10 as its
-script ``section_4.2__active_scaling_of_cot_length__cosine.sh``. Our choice: a group advantage (there PPO); L_max is
-the limit of the run (there a separate number). Not here: its repetition penalties, which need the text. A wrong
-answer gains from being long, never from being short.
+``shortest`` and ``longest`` are those of correct or of wrong answers. This reward replaces the score. A wrong answer gains
+from being long, never from being short.
+
+Paper: "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot at
+e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``, which has the margin of 16 tokens. The values 2 → 1, −10 → 0 and −10 are those
+of its script ``section_4.2__active_scaling_of_cot_length__cosine.sh``. Our choices: a group advantage (there PPO), and the
+limit of the run as L_max (there a separate number). Not here: its repetition penalties, which need the text.
 """
 
 import math
@@ -30,9 +31,9 @@ class CosineSettings(LimitedShapingSettings):
 
     Attributes:
         correct_shortest, correct_longest: reward of a correct answer at length 0 and at the limit.
-        wrong_shortest, wrong_longest: reward of a wrong one.
+        wrong_shortest, wrong_longest: reward of a wrong answer at length 0 and at the limit.
         exceed: reward of an answer that reaches the limit.
-        margin: tokens before the limit that count as reaching it.
+        margin: an answer this many tokens short of the limit already counts as reaching it.
     """
 
     correct_shortest: float = 2.0
@@ -48,7 +49,8 @@ class CosineSettings(LimitedShapingSettings):
 
 
 def cosine(rollouts: Rollouts, settings: CosineSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. Half the limit is half-way: rewards 1.5, −5, and −10 for reaching it (mean −4.5):
+    """Advantages, (B,) float64. At half the limit r is half-way: 1.5 and −5. The third answer reaches the limit: −10 (mean
+    −4.5):
 
     >>> r = Rollouts.build(torch.tensor([1., 0., 1.]), torch.tensor([50, 50, 100]), ["a", "a", "a"])
     >>> s = CosineSettings(max_response_length=100, advantage="dr_grpo")

@@ -1,20 +1,21 @@
-"""DRPO: correct rollouts are compared with each other by length only, and with the wrong ones by correctness only.
+"""DRPO: a softmax over lengths weighs the correct rollouts; the wrong ones share the opposite weight equally.
 
-Per group of n rollouts with right and wrong ones, length ``L`` (generated tokens) and the limit L_max::
+Per group of n rollouts, length ``L`` (generated tokens) and the limit L_max::
 
-    A_i = n · w_i                      right
+    A_i = n · w_i                      correct
     A_i = −n / number of wrong ones    wrong
-    A_i = 0                            where all are right, or all wrong
-    w = softmax of (1 − L / L_max) / temperature over the right ones
+    A_i = 0                            group all correct or all wrong
+    w = softmax of (1 − L / L_max) / temperature over the correct rollouts
 
 Paper: "DRPO: Efficient Reasoning via Decoupled Reward Policy Optimization", arXiv 2510.04474; code:
-github.com/Optimization-AI/DRPO at 405f702 (``compute_policy_loss_drpo`` in ``verl/verl/trainer/ppo/core_algos.py``);
-temperature 0.1 (its λ) and weights as there. This is the gradient of its loss at the policy that sampled, with
-``loss_agg_mode=seq-mean-token-mean`` (the recipe sets it): the loss scores a rollout by its mean token log-probability,
-and each group counts 1. What differs: there, wrong rollouts are weighted by a softmax of their log-probabilities over τ
-= 10, here equally (τ → ∞; an estimator sees no log-probabilities, and at τ = 10 a difference of 0.5 in mean
-log-probability changes a weight by 5 %); there, a penalty holds the KL divergence below 1e-4, here verl's clipping and
-``use_kl_loss`` do.
+github.com/Optimization-AI/DRPO at 405f702 (``compute_policy_loss_drpo`` in ``verl/verl/trainer/ppo/core_algos.py``).
+Temperature 0.1 (its λ) and the weights are as there. These advantages give the gradient of its loss at the policy that
+sampled, with ``loss_agg_mode=seq-mean-token-mean`` (the recipe sets it): the loss scores a rollout by its mean token
+log-probability, and each group counts 1.
+
+Two things differ. There, a softmax of their log-probabilities over τ = 10 weighs the wrong rollouts. Here they weigh the same
+(τ → ∞), because an estimator sees no log-probabilities. At τ = 10 a difference of 0.5 in mean log-probability changes a weight
+by 5 %. There, a penalty holds the KL divergence below 1e-4. Here verl's clipping and ``use_kl_loss`` limit it.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class DrpoSettings(CostSettings, LimitedSettings):
     """Settings of ``drpo``, which has its own advantage.
 
     Attributes:
-        temperature: how little length counts among the right ones; → ∞ weighs them equally.
+        temperature: the higher, the less length counts among correct rollouts; → ∞ weighs them equally.
         correct_threshold: a score of at least this is correct.
     """
 
@@ -49,7 +50,7 @@ class DrpoSettings(CostSettings, LimitedSettings):
 
 
 def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. Weights ∝ exp(0.5), exp(0.25) at a temperature of 1; the two wrong ones share −4:
+    """Advantages, (B,) float64. The weights are ∝ exp(0.5) and exp(0.25) at temperature 1. The two wrong rollouts share −4:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([50, 75, 9, 99]), ["a"] * 4)
     >>> [round(a, 4) for a in drpo(r, DrpoSettings(temperature=1.0, max_response_length=100)).advantages_B.tolist()]
@@ -59,7 +60,7 @@ def drpo(rollouts: Rollouts, settings: DrpoSettings, state: None = None) -> Outc
     right_G, wrong_G = rollouts.count(rollouts.correct_B), rollouts.count(~rollouts.correct_B)
     excess_B = rollouts.lengths_B.double() / settings.limit / settings.temperature
     shortest_G = rollouts.smallest(excess_B, rollouts.correct_B)
-    weight_B = torch.exp(shortest_G[rollouts.groups_B] - excess_B)  # relative to the shortest right one: at most 1
+    weight_B = torch.exp(shortest_G[rollouts.groups_B] - excess_B)  # relative to the shortest correct one: at most 1
     share_B = weight_B / rollouts.total(weight_B, rollouts.correct_B)[rollouts.groups_B]
     blame_B = 1 / wrong_G.clamp_min(1)[rollouts.groups_B]
     mixed_B = ((right_G > 0) & (wrong_G > 0))[rollouts.groups_B] & rollouts.real_B

@@ -1,4 +1,5 @@
-"""GR³: the reward is divided by a factor that grows with the length relative to the group's mean.
+"""GR³ (group relative reward rescaling): a positive score is divided by 1 + α at the mean length of the group, by more above
+it.
 
 With score ``s``, length ``L`` and mean length of the group (generated tokens)::
 
@@ -6,17 +7,16 @@ With score ``s``, length ``L`` and mean length of the group (generated tokens)::
     r = s                                  s ≤ 0
 
 Paper: "Tackling Length Inflation Without Trade-offs: Group Relative Reward Rescaling for Reinforcement Learning", arXiv
-2603.10535: multiplicative rescaling relative to the group. The form, α = 0.33 and the advantage ``dr_grpo`` are those of
-github.com/PrimeIntellect-ai/prime-rl at c1bbbf923 (``length_shaping_alpha``; gone from later versions), which
-re-implements it. It also drops groups in which all rewards are equal; here they are kept, and learn to be short (our
-choice; ``algorithm.filter_groups`` drops them). Rewards of 0 and below stay (our choice): dividing a negative one would
-reward length.
+2603.10535. The formula, α = 0.33 and the advantage ``dr_grpo`` are those of a re-implementation,
+github.com/PrimeIntellect-ai/prime-rl at c1bbbf923 (``length_shaping_alpha``; later versions do not have it). That code also
+drops groups in which all rewards are equal. Our choices: such groups stay and learn to be short (``algorithm.filter_groups``
+drops them), and scores of 0 and below do not change, because dividing a negative score would reward length.
 
-Calibration. The paper chooses α before training, as large as possible with r_max / (1 + α) ≥ mean shaped reward in about
-99.9 % of the groups: then a correct answer of mean length still has an advantage of at least 0. We know this rule from a
-reader of its eq. 13. The metric ``calibrated_alpha`` is that α for the groups of the batch that have right and wrong
-answers, from 0 to 4 in steps of 0.01 (0 if even 0.01 is too large, or there is no such group); ``calibrated`` is the share
-of these groups that satisfy the rule at the α in force. Lower ``alpha`` where ``calibrated`` is well below 1.
+**Calibration.** The paper chooses α before training: the largest α with r_max / (1 + α) ≥ mean shaped reward in about 99.9 %
+of the groups. A correct answer of mean length then has an advantage of at least 0. We know this rule from a reader of its eq.
+13. Two metrics look at the groups of the batch that have right and wrong answers. ``calibrated`` is the share of them that
+satisfy the rule at your α. ``calibrated_alpha`` is the largest α that satisfies it, from 0 to 4 in steps of 0.01 (0 if even
+0.01 is too large, or there is no such group). Lower ``alpha`` if ``calibrated`` is well below 1.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Gr3Settings(ShapingSettings):
     """Settings of ``gr3``.
 
     Attributes:
-        alpha: α, how much length counts; at the mean length the reward is divided by 1 + α.
+        alpha: α, how much length counts. At the mean length the reward is divided by 1 + α.
     """
 
     advantage: AdvantageName = "dr_grpo"
@@ -66,12 +66,12 @@ def gr3(rollouts: Rollouts, settings: Gr3Settings, state: None = None) -> Outcom
 
 
 def _rescaled(scores_B: Tensor, relative_B: Tensor, alpha: float) -> Tensor:
-    """r of the module, with the lengths relative to the group's mean."""
+    """The reward r, from the lengths relative to the group's mean."""
     return torch.where(scores_B > 0, scores_B / (1 + alpha * relative_B), scores_B)
 
 
 def _calibration(rollouts: Rollouts, scores_B: Tensor, relative_B: Tensor, alpha: float) -> dict[str, float]:
-    """``calibrated`` and ``calibrated_alpha`` of the module."""
+    """The metrics ``calibrated`` and ``calibrated_alpha``."""
     right_G, count_G = rollouts.count(rollouts.correct_B), rollouts.count()
     mixed_G = (right_G > 0) & (right_G < count_G)
     best_G = rollouts.largest(scores_B)[mixed_G]

@@ -1,6 +1,6 @@
-"""GRLC (group relative length control): a bonus for short thinking and one for a short answer, each relative to the group.
+"""GRLC (group relative length control): the reward weighs the thinking and the answer of a rollout by separate length terms.
 
-With score ``s`` and, for thinking and answer apart, the length ``L`` and its extremes over the group::
+With score ``s``, and ``L`` the thinking tokens or the answer tokens, with minimum and maximum over the group::
 
     w = 1 − (L − min L) / (max L − min L)     0 if all are equal
     r = s + thinking_weight · (w_thinking − its mean over the group)
@@ -8,14 +8,13 @@ With score ``s`` and, for thinking and answer apart, the length ``L`` and its ex
           + thinking_bonus                    the shortest thinking of the group
           + answer_bonus                      the shortest answer of the group
 
-A bonus goes to the shortest that is not empty, and only if its score is at least that of place ⌊top_share · n⌋ among
-the n scores of the group (of place 1 where that is 0).
+A bonus goes to the shortest that is not empty, the first of equals. Its score must be at least that of place ⌊top_share · n⌋
+among the n scores of the group (of place 1 if that is 0).
 
-Used for NVIDIA's Nemotron 3 models; code: github.com/NVIDIA-NeMo/Gym at 07d6b0d
-(``resources_servers/genrm_compare/utils.py``). All four weights are 0 there, examples take about 0.1 for the first two:
-our defaults. Its scores come from a judge (1 to 5) and its lengths are in characters; here they are tokens. Of equally
-short ones the first gets the bonus, as there. Right and wrong answers are weighed alike, so a short wrong answer scores
-above a long wrong one. A model that does not think has answers only.
+NVIDIA uses it for its Nemotron 3 models; code: github.com/NVIDIA-NeMo/Gym at 07d6b0d
+(``resources_servers/genrm_compare/utils.py``). There all four weights are 0. Its examples set the first two to about 0.1: our
+defaults. Its scores come from a judge (1 to 5) and its lengths are in characters; here they are tokens. Right and wrong answers
+are treated the same, so a short wrong answer scores above a long wrong one. A model that does not think has answers only.
 """
 
 from dataclasses import dataclass
@@ -34,9 +33,9 @@ class GrlcSettings(ShapingSettings):
     """Settings of ``grlc``.
 
     Attributes:
-        thinking_weight, answer_weight: what separates the shortest of a group from the longest, in score.
-        thinking_bonus, answer_bonus: for the shortest of a group.
-        top_share: share of the group, by score, that can get a bonus.
+        thinking_weight, answer_weight: score between the shortest and the longest of a group.
+        thinking_bonus, answer_bonus: score added for the shortest of a group.
+        top_share: share of the group, by score, that can get a bonus, in [0, 1].
     """
 
     thinking_weight: float = 0.1
@@ -50,7 +49,7 @@ class GrlcSettings(ShapingSettings):
         require_at_least_0(self, "thinking_weight", "answer_weight", "thinking_bonus", "answer_bonus")
         require(0 <= self.top_share <= 1, "top_share", self.top_share, "in [0, 1]")
         require(
-            self.cost == "generated", "cost", self.cost, "left out: grlc weighs thinking and answer by their weights"
+            self.cost == "generated", "cost", self.cost, "left out: grlc has thinking_weight and answer_weight instead"
         )
 
     @property
@@ -59,7 +58,7 @@ class GrlcSettings(ShapingSettings):
 
 
 def grlc(rollouts: Rollouts, settings: GrlcSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. Thinking 10, 30 and answers 8, 4: ±0.05 for the one, ∓0.1 for the other:
+    """Advantages, (B,) float64. Thinking of 10 and 30 tokens gives ±0.05, answers of 8 and 4 tokens give ∓0.1:
 
     >>> from dataclasses import replace
     >>> r = Rollouts.build(torch.tensor([1., 1.]), torch.tensor([18, 34]), ["a", "a"])
@@ -81,7 +80,7 @@ def grlc(rollouts: Rollouts, settings: GrlcSettings, state: None = None) -> Outc
 
 
 def _shortness(rollouts: Rollouts, count_B: Tensor) -> Tensor:
-    """(B,) float64: w of the module's text; 0 for padding."""
+    """(B,) float64: w minus its mean over the group; 0 for padding."""
     groups_B = rollouts.groups_B
     low_B, high_B = rollouts.smallest(count_B)[groups_B], rollouts.largest(count_B)[groups_B]
     weight_B = torch.where(high_B > low_B, 1 - (count_B - low_B) / (high_B - low_B), 0.0)
@@ -89,7 +88,7 @@ def _shortness(rollouts: Rollouts, count_B: Tensor) -> Tensor:
 
 
 def _among_the_best(rollouts: Rollouts, share: float) -> Tensor:
-    """(B,) bool: the rollouts that score at least as high as the last of the best ``share`` of a group of two or more."""
+    """(B,) bool: score at least that of place ⌊share · n⌋ (at least place 1) in a group of n ≥ 2 rollouts."""
     count_G = rollouts.count()
     last_G = ((count_G * share).floor() - 1).clamp_min(0)
     is_last_B = rollouts.places([-rollouts.scores_B]) == last_G[rollouts.groups_B]
@@ -98,6 +97,6 @@ def _among_the_best(rollouts: Rollouts, share: float) -> Tensor:
 
 
 def _shortest(rollouts: Rollouts, count_B: Tensor) -> Tensor:
-    """(B,) bool: the first of the shortest of each group that are not empty."""
+    """(B,) bool: the shortest of each group that is not empty, the first of equals."""
     empty_B = count_B == 0
     return (rollouts.places([empty_B, count_B]) == 0) & ~empty_B & rollouts.real_B

@@ -1,7 +1,7 @@
-"""GRPO-LEAD: among correct answers shorter ones score higher, wrong ones score −1, and hard problems count more.
+"""GRPO-LEAD: an exponential length term for correct answers, and advantages weighted by the difficulty of the problem.
 
-With length ``L`` (generated tokens), mean μ and sample standard deviation σ of the lengths of the group's correct
-rollouts, and solve rate ρ of the group::
+With length ``L`` (generated tokens), mean μ and sample standard deviation σ of the lengths of the group's correct rollouts, and
+solve rate ρ of the group::
 
     r = exp(−α · (L − μ) / (σ + 1e-6))    correct; σ = 1 for a sole one
     r = wrong_reward                      wrong
@@ -9,12 +9,13 @@ rollouts, and solve rate ρ of the group::
     A ← A · w(ρ) if A > 0, else A · w(1 − ρ)
     w(x) = 0.4 + 1.1 / (1 + exp(10 (x − 0.75)))
 
-Paper: "GRPO-LEAD: A Difficulty-Aware Reinforcement Learning Approach for Concise Mathematical Reasoning in Language
-Models", arXiv 2504.09696; code: github.com/aeroplanepaper/GRPO-LEAD at 9344bef (``verl/verl/trainer/main_ppo.py``,
-``…/ppo/core_algos.py``), with α = 0.05, the wrong reward −1 and the weights as there; ``r`` is on the scale of 1 and −1
-(see ``shaping/base.py``). That code leaves lengths alone
-where the three shortest rollouts of a group average at most 4000 tokens (there a group of one or two is never left
-alone); ``shape_above`` does so, and is off by default (our choice: the number suits its 8k–14k runs only).
+Paper: "GRPO-LEAD: A Difficulty-Aware Reinforcement Learning Approach for Concise Mathematical Reasoning in Language Models",
+arXiv 2504.09696; code: github.com/aeroplanepaper/GRPO-LEAD at 9344bef (``verl/verl/trainer/main_ppo.py``,
+``…/ppo/core_algos.py``). α = 0.05, the wrong reward −1 and the weights are as there; ``r`` is on the scale of 1 and −1 (see
+``shaping/base.py``).
+
+That code ignores lengths where the three shortest rollouts of a group average at most 4000 tokens (never in a group of one or
+two). ``shape_above`` does this too. It is off by default (our choice: 4000 suits runs of 8k–14k tokens only).
 """
 
 from dataclasses import dataclass
@@ -36,13 +37,12 @@ class GrpoLeadSettings(ShapingSettings):
     """Settings of ``grpo_lead``.
 
     Attributes:
-        alpha: α, how much length counts.
-        wrong_reward: reward of a wrong answer; ``combine=decoupled`` reads its score instead.
-        shape_above: lengths count only where the three shortest rollouts of a group average more tokens than this;
-            0: always.
-        lightest, heaviest: limits of the weight w, of easy and of hard problems.
-        midpoint: solve rate at which w is half-way.
-        steepness: how sharply w changes there.
+        alpha: α, strength of the length term.
+        wrong_reward: reward of a wrong answer, at most 0; ``combine=decoupled`` uses its score instead.
+        shape_above: lengths count only if the three shortest rollouts of a group average more tokens than this; 0: always.
+        lightest, heaviest: the weight w of very easy and very hard problems.
+        midpoint: solve rate at which w is half-way between them.
+        steepness: how sharply w changes at the midpoint.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -1.0)
@@ -64,13 +64,13 @@ class GrpoLeadSettings(ShapingSettings):
 def grpo_lead(rollouts: Rollouts, settings: GrpoLeadSettings, state: None = None) -> Outcome:
     """Advantages, (B,) float64. μ = 20, σ = 14.14, z = ∓0.7071; ρ = ½, w(½) = 1.4166.
 
-    At α = 0 they score 1, 1, −1, −1 on the scale of ±1, so 1, 1, 0, 0 at 0/1 scores:
+    With α = 0 the rewards are 1, 1, −1, −1 on the scale of ±1, which is 1, 1, 0, 0 on a 0/1 scale:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0., 0.]), torch.tensor([10, 30, 5, 50]), ["a"] * 4)
     >>> s = GrpoLeadSettings(alpha=0.0, advantage="dr_grpo")
     >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
     [0.7083, 0.7083, -0.7083, -0.7083]
-    >>> s = GrpoLeadSettings(advantage="dr_grpo")  # exp(±0.0354) = 1.036, 0.9653: 1.018, 0.9826 at 0/1
+    >>> s = GrpoLeadSettings(advantage="dr_grpo")  # exp(±0.0354) = 1.036, 0.9653; on a 0/1 scale 1.018, 0.9826
     >>> [round(a, 4) for a in grpo_lead(r, s).advantages_B.tolist()]
     [0.7335, 0.6835, -0.7085, -0.7085]
     """

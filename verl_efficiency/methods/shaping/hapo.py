@@ -1,8 +1,7 @@
-"""HAPO (history-aware policy optimisation): an answer is compared with the shortest correct one that its problem has
-ever had.
+"""HAPO (history-aware policy optimisation): a cosine term compares a rollout with h, the shortest correct length of its
+problem.
 
-With score ``s``, length ``L`` (generated tokens) and h, the shortest correct length of the problem in all steps
-before::
+With score ``s``, length ``L`` (generated tokens) and h over all steps before::
 
     c = cos(½ π · min(L / h, 2))           1 at no tokens, 0 at h, −1 from 2 h
     r = s + weight · max(c, −0.7)          correct
@@ -10,10 +9,10 @@ before::
     r = s                                  no correct answer before
     h ← min(h, shortest correct length)    after the rewards
 
-Paper: "HAPO: Training Language Models to Reason Concisely via History-Aware Policy Optimization", arXiv 2505.11225;
-code: github.com/HCY123902/HAPO at c91ae3b (``utils.py``, ``grpo_trainer.py``, types "cosine" and "min"), weight 1 as
-there. Our choice: empty answers do not become h. A wrong answer gains nothing, but one longer than h loses, so it
-scores below a short wrong one, as in that code.
+Paper: "HAPO: Training Language Models to Reason Concisely via History-Aware Policy Optimization", arXiv 2505.11225; code:
+github.com/HCY123902/HAPO at c91ae3b (``utils.py``, ``grpo_trainer.py``, types "cosine" and "min"), with weight 1. As there, a
+wrong answer never gains, but loses if it is longer than h, so it scores below a short wrong one. Our choice: an empty answer
+does not become h.
 """
 
 import math
@@ -44,7 +43,7 @@ class HapoSettings(PromptSettings):
 
 @dataclass
 class HapoState:
-    """shortest: h of each problem that was ever solved, generated tokens."""
+    """shortest: h of each problem solved so far, generated tokens."""
 
     shortest: dict[str, float] = field(default_factory=dict)
 
@@ -52,7 +51,7 @@ class HapoState:
 def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcome:
     """Advantages, (B,) float64. ``state`` is updated afterwards.
 
-    h = 20: lengths 10, 40, 30 give c = 0.7071, −1 and −0.7071; rewards 1.7071, 0.3, −0.7071 (mean 0.4333):
+    h = 20: lengths 10, 40, 30 give c = 0.7071, −1 and −0.7071. The rewards are 1.7071, 0.3, −0.7071 (mean 0.4333):
 
     >>> from dataclasses import replace
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 40, 30]), ["a", "a", "a"])
@@ -72,7 +71,7 @@ def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcom
     shaped_B = paper_scores_of(rollouts, settings) + settings.weight * torch.where(history_B > 0, term_B, 0.0)
 
     shortest_G = rollouts.smallest(rollouts.lengths_B, rollouts.correct_B & (rollouts.lengths_B > 0))
-    # A loop over groups: the state is kept by the prompt's name.
+    # a loop over groups: the state is stored by prompt
     for prompt, shortest in zip(rollouts.prompt_ids_G, shortest_G.tolist(), strict=True):
         if shortest < math.inf:
             state.shortest[prompt] = min(state.shortest.get(prompt, shortest), shortest)

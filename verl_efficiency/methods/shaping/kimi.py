@@ -1,21 +1,19 @@
-"""Kimi k1.5: a bonus for the shorter half of a group and a malus for the longer half; wrong answers only get the malus.
+"""Kimi k1.5: a term that falls linearly from ½ at the shortest rollout of the group to −½ at the longest.
 
-With score ``s``, length ``L`` (generated tokens), and the shortest and longest length of the group's rollouts, right or
-wrong::
+With score ``s``, length ``L`` (generated tokens), and L_min and L_max over all rollouts of the group, right or wrong::
 
     λ = ½ − (L − L_min) / (L_max − L_min)      0 where all lengths are equal
     r = s + w · λ                              correct
     r = s + w · min(0, λ)                      wrong
 
-Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w; 0.4 is the
-value in github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), which re-implements it
-for scores of 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale this w equals 0.27. A
-long wrong answer scores below a short wrong one, as in that code.
+Paper: "Kimi k1.5: Scaling Reinforcement Learning with LLMs", arXiv 2501.12599, which does not give w. 0.4 is the value of a
+re-implementation, github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``), for scores of 1 and
+−0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale this w equals 0.27. A long wrong answer scores
+below a short wrong one, as in that code.
 
-In a group that is all correct, only lengths differ. Dividing by the standard deviation then turns even a small length term
-into a full-size advantage. We measured accuracy @ tokens outside verl, on a small task where the shortest answers to hard
-problems are wrong. Without a length term: .987 @ 57. As published: .894 @ 24. With ``advantage=dr_grpo``: .941 @ 24. With
-``combine=decoupled`` as well: .959 @ 28. The last two figures are from one seed.
+In a group that is all correct, only lengths differ. ``grpo`` divides by the standard deviation, so even a small length term
+becomes a full-size advantage. In our trials on a small task, ``advantage=dr_grpo`` lost less accuracy than the published form,
+and with ``combine=decoupled`` as well it lost the least.
 """
 
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ class KimiSettings(ShapingSettings):
     """Settings of ``kimi``.
 
     Attributes:
-        weight: w, the weight of the length reward. The shortest correct rollout gains w/2, the longest loses w/2.
+        weight: w, the weight of the length term. The shortest correct rollout gains w/2, the longest loses w/2.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)

@@ -1,4 +1,4 @@
-"""LASER: a correct answer within the target length gets a fixed bonus.
+"""LASER: a fixed bonus for every correct answer of at most ``target_length`` tokens.
 
 With score ``s`` and length ``L`` (generated tokens)::
 
@@ -6,9 +6,9 @@ With score ``s`` and length ``L`` (generated tokens)::
     r = s             otherwise
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). Bonus 0.5 as
-there, where scores are 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale the bonus
-equals 0.33. Its scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). There the bonus is 0.5
+with scores of 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale the bonus equals 0.33.
+Its scripts use target lengths of 2048, 4096 (our default) and 8192.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class LaserSettings(ShapingSettings):
 
     Attributes:
         target_length: generated tokens up to which a correct answer gets the bonus.
-        bonus: what it gets.
+        bonus: added to the score of such an answer.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
@@ -41,7 +41,7 @@ class LaserSettings(ShapingSettings):
 
 
 def laser(rollouts: Rollouts, settings: LaserSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. A target of 20: rewards 1.3333, 1 and 0 at 0/1 scores (mean 0.7778):
+    """Advantages, (B,) float64. With a target of 20 the rewards are 1.3333, 1 and 0 on a 0/1 scale (mean 0.7778):
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([20, 21, 3]), ["a", "a", "a"])

@@ -1,17 +1,16 @@
-"""LASER-DE: LASER-D, which also lets wrong answers explore: one that is longer than its target gets the bonus too.
+"""LASER-DE: a correct answer gets the bonus of LASER-D within the target of its problem, a wrong one beyond it.
 
 With score ``s``, length ``L`` (generated tokens) and the target T of the problem's band as in ``laser_d``::
 
     r = s + bonus     correct and L ≤ T
-    r = s + bonus     wrong, L > T, and not cut off by the limit
+    r = s + bonus     wrong, L > T, and not truncated
     r = s             otherwise
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
-github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). There the bonus of a wrong
-answer is withheld when it has no boxed answer or its text repeats itself; an estimator sees no text, so here (our
-choice) when it ran into the limit, which is how most repetitions end. A wrong answer gains from being long, never
-from being short. ``s`` and ``r`` are on the scale of 1 and −0.5, as in ``laser``: a long wrong answer gets the bonus and
-stays below every correct one.
+github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``). There a wrong answer gets no bonus if it
+has no boxed answer or its text repeats itself. An estimator sees no text, so here it gets none if it is truncated, as most
+repetitions are (our choice). A wrong answer gains from being long, never from being short. ``s`` and ``r`` are on the scale of
+1 and −0.5, as in ``laser``: a wrong answer with the bonus stays below every correct one.
 """
 
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ class LaserDeSettings(LaserDSettings):
     """Settings of ``laser_de``: those of ``laser_d``.
 
     Attributes:
-        bonus: what a correct answer within its target, and a wrong one beyond it, gets.
+        bonus: added to the score of a correct answer within its target and of a wrong one beyond it.
     """
 
 
@@ -39,8 +38,8 @@ class LaserDeState(LaserDState):
 def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState) -> Outcome:
     """Advantages, (B,) float64. ``state`` is updated first.
 
-    The target is 10 as in the example of ``laser_d``, and the bonus is 0.75. On a 0/1 scale the correct rollouts score 1.5. The
-    wrong ones of 30, 40 (cut off) and 5 tokens score 0.5, 0 and 0:
+    The target is 10 as in the example of ``laser_d``, and the bonus is 0.75. On a 0/1 scale the correct rollouts score 1.5, and
+    the wrong ones of 30, 40 (truncated) and 5 tokens score 0.5, 0 and 0:
 
     >>> import torch
     >>> lengths = torch.tensor([6, 10, 8, 9, 30, 40, 5])

@@ -1,19 +1,16 @@
-"""Leash: tokens over a target length cost, at a price that rises while the mean length is over the target and falls
-otherwise.
+"""Leash: the price of tokens over the target is a Lagrange multiplier, which follows the mean length of each batch.
 
 With score ``s``, length ``L`` (generated tokens), target length T and price λ::
 
     r = clip(s − λ · max(0, L / T − 1), −1, 1)
-    λ ← clip(λ + step · (mean L of the batch / T − 1), 0, max_price)
+    λ ← clip(λ + step · (mean L of the batch / T − 1), 0, max_price)     after the rewards (dual ascent)
 
-λ moves after the rewards (dual ascent).
-
-Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540;
-code: github.com/YanhaoLi-Cc/verl at b03e677 (its first author's),
-``verl/recipe/constraint/constraint_reward_manager.py``, whose defaults are ours: T = 4096, λ from 0.01, step 0.02, at
-most 2. Its scores are ±1, and ``s`` and ``r`` are on that scale (see ``shaping/base.py``): at 0/1 scores this is
-clip(s − ½ λ · max(0, L / T − 1), 0, 1). The clip keeps a wrong answer at −1, so a wrong answer never pays for its length.
-A score outside of ±1 (of a graded reward, say) is not clipped by itself: it pays nothing, or down to the nearer end.
+Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540; code:
+github.com/YanhaoLi-Cc/verl at b03e677 (its first author's), ``verl/recipe/constraint/constraint_reward_manager.py``, with our
+defaults: T = 4096, initial λ 0.01, step 0.02, at most 2. Its scores are ±1, and ``s`` and ``r`` are on that scale (see
+``shaping/base.py``). On a 0/1 scale r is clip(s − ½ λ · max(0, L / T − 1), 0, 1). A wrong answer already has the lowest reward,
+−1, so it never pays for its length. A score outside of ±1 (of a graded reward) is not clipped: above 1 it pays the full price,
+down to −1; below −1 it pays nothing.
 """
 
 from dataclasses import dataclass
@@ -32,9 +29,9 @@ class LeashSettings(ShapingSettings):
     """Settings of ``leash``.
 
     Attributes:
-        target_length: T, the mean length that the run is led to, generated tokens.
+        target_length: T, the mean length that the price aims at, generated tokens.
         initial_price: λ of the first step.
-        step: how fast λ follows, per step, at a mean length of twice the target.
+        step: change of λ per training step at a mean length of twice the target.
         max_price: the highest λ.
     """
 
@@ -63,10 +60,10 @@ class LeashState:
 
 
 def leash(rollouts: Rollouts, settings: LeashSettings, state: LeashState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` moves on afterwards.
+    """Advantages, (B,) float64. ``state`` is updated afterwards.
 
-    At λ = 0.4 and a target of 20, 30 tokens cost a right answer 0.2 on the scale of ±1, 0.1 at 0/1 scores, and a wrong one
-    nothing: rewards 1, 0.9, 0 (mean 0.6333). The mean of 20 leaves λ as it is:
+    λ = 0.4, target 20. A correct answer of 30 tokens pays 0.2 on the scale of ±1, 0.1 on a 0/1 scale. A wrong one pays nothing.
+    The rewards are 1, 0.9, 0 (mean 0.6333). The mean length is 20, so λ does not change:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([0, 30, 30]), ["a", "a", "a"])
     >>> s, state = LeashSettings(target_length=20.0, initial_price=0.4, advantage="dr_grpo"), LeashState()

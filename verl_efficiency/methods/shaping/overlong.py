@@ -1,21 +1,19 @@
-"""Overlong: DAPO's soft punishment of answers that come close to the token limit.
+"""Overlong: DAPO's soft punishment, a penalty that grows linearly over the last ``L_cache`` tokens before the limit ``L_max``.
 
-With score ``s``, length ``L`` (generated tokens), the limit ``L_max`` and the last ``L_cache`` tokens before it as a
-buffer::
+With score ``s`` and length ``L`` (generated tokens)::
 
     r = s                                                   L ≤ L_max − L_cache
     r = s − factor · (L − (L_max − L_cache)) / L_cache      inside the buffer
     r = s − factor                                          L ≥ L_max
 
-Paper: "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", arXiv 2503.14476, equation 13. verl has the
-same in its reward manager ``dapo`` (``reward.reward_kwargs.overlong_buffer_cfg``), which adds the penalty to the score
-itself. As an estimator the score stays what the reward gave, so that accuracy can be read from it, and it runs with any
-reward manager and on OpenRLHF.
+Paper: "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", arXiv 2503.14476, equation 13. verl's reward manager
+``dapo`` has the same penalty (``reward.reward_kwargs.overlong_buffer_cfg``) and adds it to the score itself. This estimator
+leaves the score alone, so accuracy can be read from it. It runs with any reward manager and on OpenRLHF.
 
-By default the buffer is a fifth of the limit, as in DAPO (4,096 of 20,480 tokens). DAPO scores 1 and −1 with a factor of 1.
-On a 0/1 scale that factor equals 0.5 (see :mod:`verl_efficiency.methods.shaping.base`). So a correct answer at the limit
-still scores above every wrong one outside the buffer. Right and wrong answers pay the same, so a short wrong answer scores
-above a long wrong one. Advantage ``grpo`` as in DAPO.
+By default the buffer is a fifth of the limit, as in DAPO (4,096 of 20,480 tokens), and the advantage is DAPO's ``grpo``. DAPO
+scores 1 and −1 with a factor of 1. On a 0/1 scale that factor equals 0.5 (see :mod:`verl_efficiency.methods.shaping.base`). So
+a correct answer at the limit still scores above every wrong one outside the buffer. Right and wrong answers pay the same, so a
+short wrong answer scores above a long wrong one.
 """
 
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ class OverlongSettings(LimitedShapingSettings):
     """Settings of ``overlong``.
 
     Attributes:
-        buffer: L_cache, tokens before the limit in which the penalty grows; null: a fifth of the limit.
+        buffer: L_cache, tokens before the limit over which the penalty grows; null: a fifth of the limit.
         factor: the penalty at the limit, for scores of 1 and −1.
     """
 
@@ -51,7 +49,7 @@ class OverlongSettings(LimitedShapingSettings):
 
 
 def overlong(rollouts: Rollouts, settings: OverlongSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. Limit 100, buffer 20: 90 tokens are half-way into it. Rewards 1, 0.75 and −0.5:
+    """Advantages, (B,) float64. Limit 100, buffer 20, so 90 tokens are half-way into it. The rewards are 1, 0.75 and −0.5:
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([80, 90, 100]), ["a", "a", "a"])

@@ -1,17 +1,16 @@
-"""Pass rate: tokens, context and turns cost, in proportion to how often the problem is solved.
+"""Pass rate: a penalty for tokens, context and turns, times the mean score of the group.
 
-With score ``s``, its mean s̄ over the group, generated tokens ``L``, context ``C`` (tokens read: the prompt and what
-tools wrote), turns ``T``, and their maxima over the group::
+With score ``s``, its mean s̄ over the group, generated tokens ``L``, context ``C`` (tokens read: the prompt and what tools
+wrote), turns ``T``, and their maxima over the group::
 
     r = s − s̄ · (w_out · L / max L + w_in · C / max C + w_turns · T / max T)
     A = r − mean r
 
-Code: github.com/PrimeIntellect-ai/prime-rl at 559b447 (``orchestrator/algo/grpo.py``, ``length_penalty`` "linear"),
-weights 0.25, 0.1 and 0.1 and advantage ``dr_grpo`` as there. No paper. A problem that nobody solves costs nothing.
-Wrong answers pay too, so a short wrong answer scores above a long wrong one. Our choice: the group's mean score counts
-from 0 up, so that with negative scores nobody is paid for length.
+Code: github.com/PrimeIntellect-ai/prime-rl at 559b447 (``orchestrator/algo/grpo.py``, ``length_penalty`` "linear"), with
+weights 0.25, 0.1 and 0.1 and advantage ``dr_grpo``. There is no paper. An unsolved group pays nothing. Wrong answers pay too,
+so a short wrong answer scores above a long wrong one. Our choice: a negative s̄ counts as 0, so that length never pays.
 
-Without tools the context is the same for all rollouts of a group and there is one turn, so both terms drop out.
+Without tools, all rollouts of a group have the same context and one turn, so both terms cancel.
 """
 
 from dataclasses import dataclass
@@ -30,9 +29,9 @@ class PassRateSettings(ShapingSettings):
     """Settings of ``pass_rate``.
 
     Attributes:
-        output_weight: w_out, what the longest rollout of an always solved problem loses.
-        context_weight: w_in, likewise for context; 0 where the trainer cannot count it.
-        turns_weight: w_turns, likewise for turns.
+        output_weight: w_out, score lost by the longest rollout of a group that is all correct.
+        context_weight: w_in, the same for context; set 0 if the trainer cannot count it.
+        turns_weight: w_turns, the same for turns.
     """
 
     advantage: AdvantageName = "dr_grpo"
@@ -51,7 +50,8 @@ class PassRateSettings(ShapingSettings):
 
 
 def pass_rate(rollouts: Rollouts, settings: PassRateSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. All right, 10 and 20 tokens, one turn and two, context 30 and 60: penalties 0.225, 0.45:
+    """Advantages, (B,) float64. All correct, with 10 and 20 tokens, 1 and 2 turns, context 30 and 60. The penalties are 0.225
+    and 0.45:
 
     >>> import torch
     >>> from dataclasses import replace

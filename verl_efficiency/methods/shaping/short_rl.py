@@ -1,19 +1,18 @@
-"""Short-RL: Kimi's length reward for correct answers only, without a difference among nearly shortest ones, and paused
-while accuracy is below its best.
+"""Short-RL: Kimi's length term among correct answers. It is ½ up to a tolerance, and off while accuracy is low.
 
-With score ``s``, length ``L`` (generated tokens), the shortest and longest correct answer of the group, and the
-accuracy of this batch and its maximum over all batches so far::
+With score ``s``, length ``L`` (generated tokens), L_min and L_max over the correct rollouts of the group, and best, the highest
+accuracy of a batch so far, this one included::
 
     λ = ½                                           L ≤ L_min + length_tolerance
     λ = ½ − (L − L_min) / (L_max − L_min + 1e-5)    longer
-    r = s + weight · λ    correct, and accuracy ≥ best − accuracy_tolerance
+    r = s + weight · λ    correct, and accuracy of the batch ≥ best − accuracy_tolerance
     r = s                 otherwise
 
 Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization", arXiv 2505.12284; code:
-github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. Tolerances 100 tokens and 0.05 as
-its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The current batch counts for the best
-accuracy, as there. There λ is added as it is (weight 1) to scores of 3 and −0.5: 2 or −1.5, and 1 for the form. ``s`` and
-``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale a weight of 1 equals 1/3.5 = 0.29.
+github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. The tolerances 100 tokens and 0.05 are
+those of its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). It adds λ with weight 1 to scores of 3
+and −0.5 (2 or −1.5, plus 1 for the form). ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale a weight
+of 1 equals 1/3.5 = 0.29.
 """
 
 from dataclasses import dataclass
@@ -35,8 +34,8 @@ class ShortRlSettings(ShapingSettings):
 
     Attributes:
         length_tolerance: tokens over the shortest correct answer that cost nothing.
-        accuracy_tolerance: how far the accuracy of a batch may be below the best one before length is left alone.
-        weight: weight of the length reward, on the scale of 3 and −0.5.
+        accuracy_tolerance: the length term is off if the accuracy of a batch is further than this below the best.
+        weight: weight of the length term, on the scale of 3 and −0.5.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (3.0, -0.5)
@@ -64,8 +63,8 @@ class ShortRlState:
 def short_rl(rollouts: Rollouts, settings: ShortRlSettings, state: ShortRlState) -> Outcome:
     """Advantages, (B,) float64. ``state`` is updated first.
 
-    The second is within 5 tokens of the shortest (½ each), the third the longest (½ − 1); the wrong one gets no length
-    reward. At a weight of 3.5 the rewards are 1.5, 1.5, 0.5 and 0 at 0/1 scores:
+    The second rollout is within 5 tokens of the shortest (½ each). The third is the longest (½ − 1). The wrong one gets no
+    length term. With weight 3.5 the rewards are 1.5, 1.5, 0.5 and 0 on a 0/1 scale:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0.]), torch.tensor([10, 15, 30, 2]), ["a"] * 4)
     >>> s = ShortRlSettings(length_tolerance=5.0, weight=3.5, advantage="dr_grpo")

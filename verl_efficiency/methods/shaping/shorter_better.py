@@ -1,15 +1,14 @@
-"""ShorterBetter: every answer is pulled towards the length of the shortest correct answer of its group.
+"""ShorterBetter: a rollout pays for every token that it is longer or shorter than the shortest correct rollout of its group.
 
 With score ``s`` and length ``L`` (generated tokens)::
 
     L* = shortest correct length of the group; mean length if no answer is correct
     r  = alpha · s − beta · |L − L*|
 
-Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv
-2504.21370; code: github.com/JingyangYi/ShorterBetter at 6399366 (``verl/verl/workers/reward_manager/naive.py``), where
-alpha = 2 and beta = 0.001. Wrong answers pay too, as in that code: a wrong answer as long as the shortest correct one
-scores above a longer wrong answer. Our choice: ``s`` is the score, where the paper has an indicator of correctness. The
-two are equal for scores of 0 and 1.
+Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv 2504.21370;
+code: github.com/JingyangYi/ShorterBetter at 6399366 (``verl/verl/workers/reward_manager/naive.py``), with alpha = 2 and beta =
+0.001. Wrong answers pay too, as there: a wrong answer of length L* scores above a longer wrong one. Our choice: ``s`` is the
+score, where the paper has an indicator of correctness. The two are equal for scores of 0 and 1.
 """
 
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ class ShorterBetterSettings(ShapingSettings):
 
     Attributes:
         alpha: weight of the score.
-        beta: reward lost per token away from the group's best length.
+        beta: reward lost per token of distance from L*.
     """
 
     alpha: float = 2.0

@@ -1,21 +1,21 @@
-"""Toggle: phases in which a correct answer counts only within the budget of its problem, and phases without a budget.
+"""Toggle: in every second phase, a correct answer over its problem's budget scores 0. In the other phases nothing is shaped.
 
-With score ``s``, length ``L`` (generated tokens), the mean score of the group, the budget of the problem and the number
-of the training step t = 0, 1, …::
+With score ``s``, length ``L`` (generated tokens), the mean score of the group, the budget of the problem and the training step
+t = 0, 1, …::
 
     phase  = ⌊t / phase_steps⌋ mod 2
     r = 0    phase 0, mean score ≥ threshold, L > budget and s > 0
     r = s    otherwise
     budget = percentile of the correct lengths when the problem was first solved
 
-Paper: "Kimi K2.5: Visual Agentic Intelligence", arXiv 2602.02276, section 4.4.2; no public code. It reports 25–30 %
-fewer tokens with little loss. Its reason for the phases without a budget: a model that always trains under a rigid
-budget cannot use more tokens later.
+Paper: "Kimi K2.5: Visual Agentic Intelligence", arXiv 2602.02276, section 4.4.2; no public code. It reports 25–30 % fewer
+tokens with little loss. Its reason for the phases without a budget: a model that always trains under a rigid budget cannot use
+more tokens later.
 
-Our choices, since the paper does not say: ``phase_steps``, ``threshold`` and ``percentile``. The paper estimates the
-budgets at the start of the run. Here a problem gets its budget from its first group with a correct answer. The budget
-already applies to that group, because a run of one epoch sees each problem once. A problem without a budget is not
-shaped. Only scores above 0 are set to 0: with scores of 1 and −1 a long wrong answer must not gain.
+Our choices, since the paper does not say: ``phase_steps``, ``threshold`` and ``percentile``. The paper estimates the budgets at
+the start of the run. Here a problem gets its budget from its first group with a correct answer. The budget already applies to
+that group, because a run of one epoch sees each problem once. Until then the problem is not shaped. Only scores above 0 become
+0: with scores of 1 and −1 a long wrong answer must not gain.
 """
 
 import math
@@ -82,7 +82,7 @@ def toggle(rollouts: Rollouts, settings: ToggleSettings, state: ToggleState) -> 
     limited = state.steps // settings.phase_steps % 2 == 0
     lengths_B, correct_B, groups_B = rollouts.lengths_B.double(), rollouts.correct_B, rollouts.groups_B
     budgets = []
-    for group, prompt in enumerate(rollouts.prompt_ids_G):  # a loop over groups: budgets are kept by the prompt's name
+    for group, prompt in enumerate(rollouts.prompt_ids_G):  # a loop over groups: budgets are stored by prompt
         if prompt not in state.budgets:
             solved = lengths_B[correct_B & (groups_B == group)]
             if len(solved):

@@ -1,20 +1,20 @@
-"""Token budget: a correct answer pays for its tokens over a budget, and harder problems have larger budgets.
+"""Token budget: each group has a budget between ``b_min`` and ``b_max``, by its difficulty. Tokens over it cost score.
 
 With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]``::
 
-    b(d) = b_min + (b_max − b_min) · d                 budget, tokens
-    o    = max(0, L − b) / b                           overrun, relative
-    r    = max(s − λ · min(o, o_max), floor)           shaped score, correct only
+    b(d)  = b_min + (b_max − b_min) · d                budget, tokens
+    o     = max(0, L − b) / b                          overrun, relative
+    r     = max(s − λ · min(o, o_max), floor)          shaped score, correct only
     floor = min(s, highest wrong score of the group, or 0, + margin)
 
 With ``combine=decoupled``, the default, the advantage is ``A(s) + length_weight · A(r − s)``. The second term compares correct
 rollouts only, and r has no floor. With ``combine=shaped_reward`` the advantage is A(r). The group advantage A is ``dr_grpo`` by
-default. Dividing by the standard deviation would turn even a small length term into a full-size advantage in groups that are
-all correct, and that costs accuracy.
+default. In a group that is all correct, dividing by the standard deviation would turn even a small length term into a full-size
+advantage, and that costs accuracy.
 
-The guard. Length pressure can lower accuracy slowly. With the running accuracy a of the batches and its best value a*::
+**Accuracy guard.** Length pressure can lower accuracy slowly. With the running accuracy a and its best value a*::
 
-    share = 1 − (a* − a) / max(accuracy_guard, 2 e)       held in [0, 1]
+    share = 1 − (a* − a) / max(accuracy_guard, 2 e)       clipped to [0, 1]
     A     = A(s) + share · (shaped advantage − A(s))
 
 So the length term fades while accuracy is below its best. At ``accuracy_guard`` below the best it is off, and the policy learns
@@ -22,25 +22,23 @@ from accuracy alone until accuracy recovers. a is an exponential average (0.9 of
 spread of the solve rates between the groups of each batch. a* is the highest value of a − 2 e so far, because the maximum of
 many noisy values of a would be too high.
 
-The guard sees the accuracy of the training batches. If the trainer filters groups (``algorithm.filter_groups``), it sees only
-the groups that are left, which says little. In a run whose prompts become much harder (a curriculum), accuracy cannot reach its
-old best again. Turn the guard off there (``accuracy_guard=null``).
+The guard sees training batches only. If the trainer filters groups (``algorithm.filter_groups``), it sees only the groups that
+are left, which says little. Turn the guard off (``accuracy_guard=null``) for a curriculum: once the prompts are much harder,
+accuracy cannot reach its old best again.
 
-What always holds, with and without the guard:
+Guarantees, with and without the guard:
 
 * A wrong answer never gains from being short (with ``apply_to=correct``).
-* A correct answer stays above every wrong answer of its group by ``margin``, or by its original lead if that is smaller.
+* With ``shaped_reward`` a correct answer scores above every wrong one of its group by ``margin``, or by its original lead if
+  that is smaller. With ``decoupled`` the advantage of a wrong rollout is never above that of a correct one.
 * The shaped score never rises with length.
 * At or under its budget, a score does not change.
 * A higher difficulty never means a larger penalty.
 * A group without a correct answer is not shaped.
 
-We measured accuracy @ tokens outside verl, on a small task where the shortest answers to hard problems are wrong (sums with
-optional notes). 200 steps, three seeds, 960 held-out problems each. Without a length term: .992 @ 57 (.990 .994 .993). The
-defaults: .977 @ 31 (.979 .973 .978). Without the guard: .974 @ 29 (.984 .972 .965). So the defaults halve the tokens and cost
-1.5 points. The guard makes the seeds more similar and does not remove the loss. ``shaped_reward`` with ``grpo``: .900 @ 22
-after 100 steps, one seed. A flat budget of 16 tokens does as well there (.980 @ 28, one seed). So the length pressure saves the
-tokens, the choice of advantage protects the accuracy, and the difficulty matters little.
+In our trials on small tasks the length pressure saves the tokens, the choice of advantage protects the accuracy, and the
+difficulty matters little: a flat budget does as well. ``benchmarks/results/pareto.json`` has accuracy and tokens of
+``shaped_reward`` with ``grpo`` and of ``decoupled`` with ``dr_grpo``.
 
 The linear budget follows the task-scaling law of Batched Contextual Reinforcement (arXiv 2604.02322). DAST (arXiv 2503.04472)
 and LASER-D (arXiv 2505.15612) publish difficulty-adjusted budgets. The combination is ours.
@@ -67,22 +65,21 @@ class TokenBudgetSettings(ShapingSettings):
     """Settings of ``token_budget``; every default works on its own.
 
     Attributes:
-        difficulty: the source of d. ``group``: 1 − smoothed solve rate of the rollout's own group. ``data``: the data
-            set's column ``difficulty_column``. ``running``: 1 − exponential average of the prompt's smoothed solve rate over
-            the steps that saw it. ``blend``: ``blend_weight`` · data + (1 − ``blend_weight``) · group.
+        difficulty: the source of d. ``group``: 1 − smoothed solve rate of the group. ``data``: the column
+            ``difficulty_column``. ``running``: 1 − exponential average of the prompt's smoothed solve rate over the steps
+            that saw it. ``blend``: ``blend_weight`` · data + (1 − ``blend_weight``) · group.
         difficulty_column: path of the column with d in [0, 1], for ``data`` and ``blend``.
-        prompt_column: path of a column that names a prompt across epochs, for ``running``; None takes the prompt's own text.
+        prompt_column: path of a column that names a prompt across epochs, for ``running``; null: its text is its name.
         smoothing: weight, in rollouts, of the prior solve rate ½.
         running_decay: weight of the past in the average of ``running``, in [0, 1).
         blend_weight: see ``difficulty``, in [0, 1].
-        b_min, b_max: budget in tokens at d = 0 and d = 1. By default they follow the run: exponential averages of the 10th and
-            90th percentile of the lengths of correct rollouts. ``verl-efficiency calibrate`` fits fixed budgets to stored
-            rollouts.
-        budget_decay: weight of the past in these averages, in [0, 1).
+        b_min, b_max: budget in tokens at d = 0 and d = 1; null: exponential averages of the 10th and 90th percentile of the
+            lengths of correct rollouts. ``verl-efficiency calibrate`` fits fixed budgets to stored rollouts.
+        budget_decay: weight of the past in the averages of b_min and b_max, in [0, 1).
         penalty: λ, score lost at an overrun of 100 %.
-        overrun_max: o_max, the overrun beyond which the penalty stays the same.
+        overrun_max: o_max, the largest overrun that counts.
         margin: minimum distance between every correct and every wrong rollout of a group (``shaped_reward``).
-        apply_to: ``correct``, or ``all`` (then a wrong short answer scores above a wrong long one).
+        apply_to: ``correct``, or ``all`` (then a short wrong answer scores above a long wrong one).
         gate_solve_rate: groups with a lower solve rate are not shaped; 0 shapes every group with a correct answer.
         accuracy_guard: the length term is off when the running accuracy is this far below its best, in (0, 1] (0.01 is one
             point); null: no guard.
@@ -148,10 +145,10 @@ class TokenBudgetSettings(ShapingSettings):
 
 @dataclass
 class TokenBudgetState:
-    """What is carried from step to step.
+    """State from step to step.
 
     Attributes:
-        low, high: averages of the 10th and 90th percentile of the lengths of correct rollouts, tokens; None before the first.
+        low, high: averages of the 10th and 90th percentile of correct lengths, tokens; None before the first correct rollout.
         solve_rates: smoothed solve rate of each prompt, for ``difficulty=running``.
         accuracy: running accuracy of the guard, None before the first batch.
         accuracy_variance: the square of its standard error.
@@ -167,9 +164,9 @@ class TokenBudgetState:
 
 
 def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> Outcome:
-    """Advantages under the token budget. ``state`` is updated first, so that step 1 already has a budget.
+    """Advantages, (B,) float64. ``state`` is updated first, so that step 1 already has a budget.
 
-    Two correct rollouts, at and over their budget of 10 tokens, and a wrong one. Their accuracy advantages are ⅓, ⅓, −⅔. The
+    Two correct rollouts, at and over their budget of 10 tokens, and a wrong one. The accuracy advantages are ⅓, ⅓, −⅔. The
     length terms 0 and −0.3 become ±0.15 when centred, and half of that counts:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([10, 20, 3]), ["a", "a", "a"])
@@ -181,11 +178,11 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     _observe_lengths(rollouts, settings, state)
     low = settings.b_min if settings.b_min is not None else state.low
     high = settings.b_max if settings.b_max is not None else state.high
-    if low is None or high is None:  # no correct rollout yet in this run: there is nothing to shape
+    if low is None or high is None:  # no correct rollout yet in this run: nothing to shape
         penalty_B = torch.zeros_like(rollouts.scores_B)
         low = high = float("nan")
     else:
-        if low > high:  # one is set, the other follows the run and has crossed it
+        if low > high:  # one is set, and the other, which follows the run, has crossed it
             low, high = (low, low) if settings.b_min is not None else (high, high)
         budget_B = (low + (high - low) * difficulty_G)[rollouts.groups_B]
         overrun_B = (rollouts.lengths_B - budget_B).clamp_min(0) / budget_B
@@ -220,7 +217,7 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
 
 
 def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudgetSettings) -> Tensor:
-    """(B,) the shaped scores, where a correct score stays at least ``margin`` above the best wrong score of its group."""
+    """(B,) the shaped scores; a correct one stays at least ``margin`` above the best wrong score of its group."""
     scores_B = paper_scores_of(rollouts, settings)
     best_wrong_G = rollouts.largest(scores_B, ~rollouts.correct_B)
     best_wrong_G = torch.where(best_wrong_G.isfinite(), best_wrong_G, 0.0)
@@ -229,7 +226,7 @@ def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudget
 
 
 def _share(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenBudgetState) -> float:
-    """The share of the length term that the guard leaves, in [0, 1]. The running accuracy is updated first."""
+    """The share of the length term that the guard leaves, in [0, 1]. Updates the running accuracy first."""
     if settings.accuracy_guard is None:
         return 1.0
     real_G = rollouts.count() > 0
@@ -259,7 +256,7 @@ def _difficulty(rollouts: Rollouts, settings: TokenBudgetSettings, state: TokenB
     if settings.difficulty == "running":
         if rollouts.prompt_ids_G is None:
             raise ValueError(
-                "difficulty=running needs prompt_ids_G: a name of each prompt that is the same in every epoch"
+                "difficulty=running needs prompt_ids_G: a name for each prompt that is the same in every epoch"
             )
         decay, rates = settings.running_decay, []
         real_G = (rollouts.count() > 0).tolist()

@@ -1,24 +1,23 @@
-"""Truncation: an answer that was cut off keeps a fraction of its reward, and correct answers get a small extra advantage.
+"""Truncation: the two parts of DLER that verl lacks, a smaller reward for truncated answers and a boost for correct ones.
 
 With score ``s`` and length ``L`` (generated tokens)::
 
-    r = truncated_factor · s      cut off: L ≥ max_response_length
-    r = truncated_value           cut off, where that is set
+    r = truncated_factor · s      truncated: L ≥ max_response_length
+    r = truncated_value           truncated, if that is set
     r = s                         otherwise
     A = group advantage of r  +  correct_boost where s ≥ 1
 
 Paper: "DLER: Doing Length pEnalty Right", arXiv 2510.15110; code: github.com/NVlabs/DLER at ea7d4f7,
 ``verl-dler/verl/workers/reward_manager/dapo.py`` and ``…/actor/dp_actor.py``. Factor and boost are 0.1 as in its
-``verl-dler/dler_slurm.sh``. These are the two parts of DLER that verl lacks. (OpenRLHF has the factor: ProRL's "stop
-properly".) The rest of DLER is settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28`` and
-``filter_groups``.
+``verl-dler/dler_slurm.sh``. The boost depends on the score before the factor, as there: a correct answer that is truncated gets
+it too. The rest of DLER is settings of verl: a short ``data.max_response_length``, ``clip_ratio_high=0.28`` and
+``filter_groups``. (OpenRLHF has the factor: ProRL's "stop properly".)
 
-DLER normalises over the tokens of the batch, as verl's reinforce_plus_plus_baseline does. That is ``advantage=batch``,
-which the recipe sets. The default is ``dr_grpo``, the nearest advantage that needs one group only. The boost depends on
-the score before the factor, as in that code: a correct answer that was cut off gets it too.
+DLER normalises over the tokens of the batch, as verl's reinforce_plus_plus_baseline does. That is ``advantage=batch``, which
+the recipe sets. The default is ``dr_grpo``, the nearest advantage that needs one group only.
 
-Our choices: the length says whether an answer was cut off. A negative reward is not multiplied, since a smaller penalty
-would reward being cut off.
+Our choices: the length says whether an answer is truncated. A negative score is not multiplied, since a smaller penalty would
+reward truncation.
 """
 
 from dataclasses import dataclass
@@ -37,9 +36,9 @@ class TruncationSettings(LimitedShapingSettings):
     """Settings of ``truncation``.
 
     Attributes:
-        truncated_factor: in [0, 1], what a cut-off answer keeps of its reward.
-        truncated_value: the reward of a cut-off answer; null: use the factor.
-        correct_boost: added to the advantage of an answer whose score is at least 1, cut off or not.
+        truncated_factor: in [0, 1], the share of its score that a truncated answer keeps.
+        truncated_value: the reward of a truncated answer; null: use the factor.
+        correct_boost: added to the advantage of an answer whose score is at least 1, truncated or not.
     """
 
     advantage: AdvantageName = "dr_grpo"
@@ -54,7 +53,8 @@ class TruncationSettings(LimitedShapingSettings):
 
 
 def truncation(rollouts: Rollouts, settings: TruncationSettings, state: None = None) -> Outcome:
-    """Advantages, (B,) float64. The second is cut off: rewards 1, 0.1, 0 (mean 0.3667). Correct answers get 0.1 on top:
+    """Advantages, (B,) float64. The second rollout is truncated: rewards 1, 0.1, 0 (mean 0.3667). Correct answers get 0.1 on
+    top:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([30, 50, 20]), ["a", "a", "a"])
     >>> s = TruncationSettings(max_response_length=50)
