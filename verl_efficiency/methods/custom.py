@@ -100,9 +100,7 @@ def _settings_class(own: Any) -> type:
     """``own`` with the field ``shaper``."""
     if "shaper" in {setting.name for setting in fields(own)}:
         raise SettingsError(f"shaper: {own.__name__} must not have a setting of this name")
-    described = {
-        "__doc__": "Settings with the path of their function.\n\nAttributes:\n    shaper: ``package.module.function``.\n"
-    }
+    described = {"__doc__": "With the path of the function.\n\nAttributes:\n    shaper: ``package.module.function``.\n"}
     return dataclasses.make_dataclass(
         own.__name__, [("shaper", str, "")], bases=(own,), frozen=True, namespace=described
     )

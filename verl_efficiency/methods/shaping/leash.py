@@ -29,7 +29,7 @@ class LeashSettings(ShapingSettings):
     """Settings of ``leash``.
 
     Attributes:
-        target_length: T, the mean length that the price aims at, generated tokens.
+        target_length: T, the mean length towards which the price steers the run, generated tokens.
         initial_price: λ of the first step.
         step: change of λ per training step at a mean length of twice the target.
         max_price: the highest λ.
@@ -62,8 +62,8 @@ class LeashState:
 def leash(rollouts: Rollouts, settings: LeashSettings, state: LeashState) -> Outcome:
     """Advantages, (B,) float64. ``state`` is updated afterwards.
 
-    λ = 0.4, target 20. A correct answer of 30 tokens pays 0.2 on the scale of ±1, 0.1 on a 0/1 scale. A wrong one pays nothing.
-    The rewards are 1, 0.9, 0 (mean 0.6333). The mean length is 20, so λ does not change:
+    With λ = 0.4 and a target of 20, a correct answer of 30 tokens loses 0.2 on the ±1 scale, which is 0.1 on the 0/1 scale. A
+    wrong answer loses nothing. The rewards are 1, 0.9, 0 (mean 0.6333). The mean length is 20, so λ does not change:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([0, 30, 30]), ["a", "a", "a"])
     >>> s, state = LeashSettings(target_length=20.0, initial_price=0.4, advantage="dr_grpo"), LeashState()
