@@ -1,12 +1,12 @@
-"""Cosine reward: between two values over the length, one pair for correct answers and one for wrong ones.
+"""Cosine reward: from ``shortest`` at no tokens to ``longest`` at the limit, with one pair for correct and one for wrong
+answers.
 
 With length ``L`` (generated tokens) and the limit L_max::
 
     r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))
     r = exceed                                  L + margin ≥ L_max, right or wrong
 
-``shortest`` and ``longest`` are those of correct or of wrong answers. This reward replaces the score. A wrong answer gains
-from being long, never from being short.
+This reward replaces the score. A wrong answer gains from being long, never from being short.
 
 Paper: "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot at
 e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``, which has the margin of 16 tokens. The values 2 → 1, −10 → 0 and −10 are those

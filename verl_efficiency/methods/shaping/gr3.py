@@ -1,5 +1,4 @@
-"""GR³ (group relative reward rescaling): a positive score is divided by 1 + α at the mean length of the group, by more above
-it.
+"""GR³ (group relative reward rescaling): a positive score is divided by 1 + α times its relative length.
 
 With score ``s``, length ``L`` and mean length of the group (generated tokens)::
 
@@ -12,11 +11,11 @@ github.com/PrimeIntellect-ai/prime-rl at c1bbbf923 (``length_shaping_alpha``; la
 drops groups in which all rewards are equal. Our choices: such groups stay and learn to be short (``algorithm.filter_groups``
 drops them), and scores of 0 and below do not change, because dividing a negative score would reward length.
 
-**Calibration.** The paper chooses α before training: the largest α with r_max / (1 + α) ≥ mean shaped reward in about 99.9 %
-of the groups. A correct answer of mean length then has an advantage of at least 0. We know this rule from a reader of its eq.
-13. Two metrics look at the groups of the batch that have right and wrong answers. ``calibrated`` is the share of them that
-satisfy the rule at your α. ``calibrated_alpha`` is the largest α that satisfies it, from 0 to 4 in steps of 0.01 (0 if even
-0.01 is too large, or there is no such group). Lower ``alpha`` if ``calibrated`` is well below 1.
+**Calibration.** The paper chooses α before training: the largest α with r_max / (1 + α) ≥ mean shaped reward in about 99.9 % of
+the groups. A correct answer of mean length then has an advantage of at least 0. We know this rule from a reader of its eq. 13.
+Two metrics look at the groups of the batch that have right and wrong answers. ``calibrated`` is the share of them that satisfy
+the rule at your α. ``calibrated_alpha`` is the largest α that satisfies it, from 0 to 4 in steps of 0.01 (0 if even 0.01 is too
+large, or there is no such group). Lower ``alpha`` if ``calibrated`` is well below 1.
 """
 
 from dataclasses import dataclass

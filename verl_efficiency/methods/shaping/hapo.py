@@ -1,7 +1,6 @@
-"""HAPO (history-aware policy optimisation): a cosine term compares a rollout with h, the shortest correct length of its
-problem.
+"""HAPO (history-aware policy optimisation): a cosine of the length relative to h, the shortest correct length so far.
 
-With score ``s``, length ``L`` (generated tokens) and h over all steps before::
+With score ``s``, length ``L`` (generated tokens) and h, the shortest correct length of the problem in all steps before::
 
     c = cos(½ π · min(L / h, 2))           1 at no tokens, 0 at h, −1 from 2 h
     r = s + weight · max(c, −0.7)          correct
