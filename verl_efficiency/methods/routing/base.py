@@ -93,7 +93,7 @@ def check_routes(routes: Any, rollouts: Rollouts) -> Routes:
         if source >= 0 and (source >= B or int(rollouts.groups_B[source]) != group or not rollouts.real_B[source]):
             raise ValueError(f"the demonstration of rollout {row} is {source}, which is not in its group")
         if source == REFERENCE and (rollouts.references_G is None or not rollouts.references_G[group]):
-            raise ValueError(f"rollout {row} has the source REFERENCE, but its prompt has no reference solution")
+            raise ValueError(f"rollout {row} has as source a REFERENCE solution, but its prompt has none")
         told = rollouts.feedback_B is not None and bool(rollouts.feedback_B[row]) and bool(routes.feedback_B[row])
         if source == NO_SOURCE and not told:
             raise ValueError(f"rollout {row} has the route DISTIL, but neither a demonstration nor feedback")
