@@ -425,9 +425,7 @@ def test_the_check_reads_a_bounded_part_of_a_large_file(launch, train, tmp_path,
     monkeypatch.setattr(pq, "read_table", None)
     monkeypatch.setattr(pq.ParquetFile, "read", None)
     launch(*BUDGET, "+algorithm.efficiency.difficulty=data", *ACCURACY, f"data.train_files={tmp_path / 'many.parquet'}")
-    difficulty = read.pop(
-        ("extra_info.difficulty",)
-    )  # one number per row: all rows are read, since every number counts
+    difficulty = read.pop(("extra_info.difficulty",))  # all rows are read, since every number counts
     assert difficulty == 4000
     assert 0 < sum(read.values()) <= 1024 + 8  # the sample, and the eight rows of the validation file
 
