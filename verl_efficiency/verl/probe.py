@@ -1,4 +1,4 @@
-"""What the plugin has registered: in a fresh interpreter, and in a Ray worker."""
+"""Reports what the plugin registers, in a fresh interpreter and in a Ray worker."""
 
 import importlib.util
 import json
@@ -34,7 +34,7 @@ def probe() -> dict[str, Any]:
 
 
 def probe_here() -> dict[str, Any]:
-    """:func:`probe` in a fresh interpreter; ``error`` where verl cannot be imported."""
+    """:func:`probe` in a fresh interpreter; ``error`` if verl cannot be imported."""
     code = f"import json; from {__name__} import probe; print(json.dumps(probe()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -44,7 +44,7 @@ def probe_here() -> dict[str, Any]:
 
 
 def probe_ray() -> dict[str, Any]:
-    """:func:`probe` in a worker of the Ray cluster that a launch would use, or of a local one; ``error`` as above."""
+    """:func:`probe` in a worker of the Ray cluster that a launch would use, or of a local Ray; ``error`` as above."""
     import ray
 
     from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
