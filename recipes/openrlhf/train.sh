@@ -7,7 +7,7 @@
 #   bash recipes/openrlhf/train.sh            # prints the names
 #
 # After the name come flags of OpenRLHF and of the method. `verl-efficiency methods NAME` shows the settings of a method.
-# _common.sh explains the variables (MODEL, TRAIN, GPUS, …). A method that needs more than its name has a script of its own in
+# _common.sh explains the variables (MODEL, TRAIN, GPUS, …). A method that needs more than its name has its own script in
 # this folder, which this script runs.
 set -euo pipefail
 source "$(dirname "$0")/_common.sh"

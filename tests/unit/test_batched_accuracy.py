@@ -253,7 +253,7 @@ def test_answers_inside_thinking_count_unless_told_otherwise():
         ("[4, 9]", {"n": 3}, "must be a list of 3 answers"),
         ('["4", "9"]', {"n": 1}, "must be a list of 1 answers"),
         (" ", {"index": 2}, r"index 2 is an empty text"),
-        ('["4", " "]', {"n": 2, "index": 2}, r"index 2 is a list of 2, .* of which one is an empty text"),
+        ('["4", " "]', {"n": 2, "index": 2}, r"index 2 is a list of 2, .* one of them is an empty text"),
     ],
 )
 def test_a_bad_ground_truth_names_its_row(truth, extra_info, message):

@@ -26,7 +26,7 @@ TRUTH = "reward_model.ground_truth"
 
 @dataclass(frozen=True)
 class PackingReport:
-    """What packing made of a file: counts, prompt lengths (characters), and how evenly difficulty is spread."""
+    """The result of packing a file: counts, prompt lengths (characters), and how evenly difficulty is spread."""
 
     problems: int
     packs: int

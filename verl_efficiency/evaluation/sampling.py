@@ -69,7 +69,7 @@ def generate(
         draw: how tokens are drawn.
         eos_ids: tokens that end a response; empty to always generate ``max_tokens``.
         pad_id: any valid token id; padding is masked.
-        segment: after so many tokens, finished rows leave the batch and its key-value cache. With the limit of the longest
+        segment: after this many tokens, finished rows leave the batch and its key-value cache. With the limit of the longest
             row, the batch runs in one call, which also works for caches that cannot drop rows.
     """
     model.generation_config = GenerationConfig()

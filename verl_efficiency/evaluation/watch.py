@@ -1,7 +1,7 @@
 """Shows the progress of a training: ``python -m verl_efficiency.evaluation.watch FILE --steps 25 --pid 123``.
 
-It reads verl's metrics file (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``), and ends with the last step or with
-the process. The exit code says nothing about the training.
+It reads verl's metrics file (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``). It ends after the last step, or
+when the process ends. The exit code says nothing about the training.
 """
 
 import json

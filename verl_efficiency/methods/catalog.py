@@ -83,7 +83,7 @@ METHODS: tuple[Method, ...] = (
     Reward("accuracy", "",
            "One problem, one answer in \\boxed{}: 1 if it equals the ground truth, else 0."),
     Reward("composition", "",
-           "A weighted sum of other rewards and of your own functions; each term is reported."),
+           "A weighted sum of other rewards and your own functions; each term is reported."),
     Reward("token_budget", "ours; after arXiv 2604.02322, 2503.04472, 2505.15612",
            "The estimator's formula for one response at a time; the difficulty is a column of the data set."),
     Reward("cosine", "Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373",

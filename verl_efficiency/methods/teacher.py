@@ -119,7 +119,7 @@ class DistillationSettings(MethodSettings):
         return self.router is not None or not self.truncated_demonstrations
 
     def teacher_question(self, question: str, demonstration: str | None, feedback: str | None) -> str:
-        """What the teacher is asked in the place of ``question``.
+        """The teacher's version of ``question``.
 
         Raises:
             ValueError: there is neither a demonstration nor feedback.

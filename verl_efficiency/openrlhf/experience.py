@@ -41,7 +41,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         return state.dump({self.method.name: self.method_state}) if self.method else {}
 
     def load_state(self, saved: dict[str, Any] | None) -> None:
-        """Go on from :meth:`dump_state`; where ``saved`` has no state of this method, say so and start again."""
+        """Continue from what :meth:`dump_state` returned. If ``saved`` has no state of this method, warn and start again."""
         if self.method is None or self.method_state is None:
             return
         name = self.method.name

@@ -1,4 +1,4 @@
-r"""A weighted sum of the scores of other rewards and of your own functions.
+r"""A weighted sum of the scores of other rewards and your own functions.
 
 ::
 

@@ -8,10 +8,10 @@ With response length ``L`` and limit ``L_max`` (tokens)::
               exceeded                                          L + margin ≥ L_max, whether correct or not
 
 Paper: Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373; the defaults are those of its code (r_0^c = 2,
-r_L^c = 1, r_0^w = −10, r_L^w = 0, r_e = −10, a margin of 16 tokens). The paper uses it to stabilise the growth of length, and a
-wrong answer gains by being long. To save tokens, set ``wrong_short=0 exceeded=0``. Our choice: values with which a wrong answer
-could score above a correct one within the limit are refused. The score of a correct answer is not 0 or 1, so use verl's
-``grpo``, not an estimator that reads correctness from the score.
+r_L^c = 1, r_0^w = −10, r_L^w = 0, r_e = −10, a margin of 16 tokens). The paper uses it to stabilise the growth of length, so a
+long wrong answer scores above a short one. To save tokens, set ``wrong_short=0 exceeded=0``. Our choice: we refuse values with
+which a wrong answer could score above a correct one within the limit. The score of a correct answer is not 0 or 1, so use
+verl's ``grpo``, not an estimator that reads correctness from the score.
 
 >>> told = {"response_tokens": 500, "response_limit": 1000}
 >>> [round(cosine("sums", text, "4", told)["score"], 6) for text in (r"\boxed{4}", r"\boxed{5}")]

@@ -56,7 +56,7 @@ def read_answers(ground_truth: Any, count: int | None = None) -> list[str]:
     except ValueError as error:
         if len(values) == 1:
             raise
-        raise ValueError(f"is a list of {len(values)}, {_shown(ground_truth)}, of which one {error}") from None
+        raise ValueError(f"is a list of {len(values)}, {_shown(ground_truth)}, and one of them {error}") from None
 
 
 def read_all_answers(ground_truth: Any, count: int | None) -> list[str]:

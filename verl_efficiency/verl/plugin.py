@@ -35,7 +35,7 @@ def _when_imported(module: str, what: str, register: Callable[[Any], Any]) -> No
 
 
 def _by(ours: str) -> Callable[[Any], Any]:
-    """Import a module of ours, which registers itself, or whose function after the colon is called with verl's module."""
+    """Import one of our modules. It registers itself, or its function after the colon is called with verl's module."""
     name, _, function = ours.partition(":")
 
     def register(imported: Any) -> None:

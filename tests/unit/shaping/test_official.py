@@ -216,7 +216,7 @@ def test_drpo():
 
     Minus its gradient by each rollout's mean log-probability, times 16 rollouts: what verl's seq-mean-token-mean makes of an
     advantage. Equal log-probabilities first; then mean log-probabilities that differ by up to 0.5, where its softmax over the
-    wrong ones is no longer flat, and ours is by design.
+    wrong ones stops being flat, while ours stays flat by design.
     """
     chosen = settings_of("drpo", max_response_length=LIMIT)
     ours = advantages("drpo", batch(1, 0), chosen)

@@ -29,7 +29,7 @@ def route_all(rollouts: Rollouts, settings: SelfDistillationSettings) -> Routes:
 
 
 def self_distillation(rollouts: Rollouts, settings: SelfDistillationSettings, state: None = None) -> Outcome:
-    """SDPO: the model, shown a correct sibling (or feedback) beside the question, is the teacher of its own rollouts.
+    """SDPO: the model teaches itself. As teacher, it also sees a correct sibling or feedback beside the question.
 
     With T the tokens of all rollouts that have a teacher, p the student and q the teacher over the student's K top tokens
     and a bucket for the rest, ``m = (1 − α) p + α q``::

@@ -93,15 +93,17 @@ def gfpo(rollouts: Rollouts, settings: GfpoSettings, state: GfpoState | None = N
     score, then the earlier one. Mean and deviation of the group advantage are those of the k kept.
 
     Paper: "Sample More to Think Less: Group Filtered Policy Optimization for Concise Reasoning", arXiv 2508.09726, read in
-    its text; no official code. The saving comes from sampling more: keeping 6 of 8 cuts 2–12 % of the excess length, 4 of
-    24 most by length, 8 of 16 by token efficiency most of all (71–85 %); a quarter to a third kept is best, and what the
-    recipe does. Half the group is our default. Its loss is divided by the tokens of all rollouts of the group, kept or not,
-    as verl's ``token-mean`` does. It divides by the deviation over k, verl's ``grpo`` (and ours) by that over k − 1: its
-    advantages are ours times √(k / (k − 1)), 1.15 at k = 4. Ties: our choice.
+    its text; no official code. The saving comes from sampling more rollouts. Keeping 6 of 8 cuts 2–12 % of the excess
+    length. Among cuts by length, 4 of 24 saves most. The largest saving (71–85 %) is 8 of 16 by token efficiency. Keeping
+    a quarter to a third works best in the paper, and the recipe does that. Our default is half the group.
 
-    ``adaptive`` is its variant that keeps more of hard problems: 4, 6, 8 or 8 of 16, from the easiest quarter of the
-    groups to the hardest, by the mean score of a group among all of the run so far (its own step counts). The paper holds
-    these in a t-digest. Here it is a table of rounded means, which is exact for scores of 0 and 1.
+    As in verl's ``token-mean``, the loss is divided by the tokens of all rollouts of the group, kept or not. The paper's
+    deviation divides by k, and that of verl's ``grpo`` (and ours) by k − 1. So the paper's advantages are ours times
+    √(k / (k − 1)), 1.15 at k = 4. How ties are broken is our choice.
+
+    ``adaptive`` is the paper's variant that keeps more rollouts of hard problems: 4, 6, 8 or 8 of 16, from the easiest
+    quarter of the groups to the hardest. The quarters come from the mean scores of all groups of the run so far, this step
+    included. The paper keeps these in a t-digest. Here it is a table of rounded means, which is exact for scores of 0 and 1.
 
     (B,) float64. The two shortest of four are kept, one right and one wrong:
 

@@ -49,8 +49,8 @@ class SGrpoSettings(MethodSettings):
 
     Attributes:
         probability: share kept of the tokens behind the first ones, in [0, 1].
-        first_tokens: so many tokens at the beginning are always kept.
-        most_tokens: no more are kept of a rollout (but the first ones always are), drawn at random over it; null: no limit.
+        first_tokens: number of tokens at the beginning that are always kept.
+        most_tokens: most tokens kept of a rollout, drawn at random; the first ones are always kept. null: no limit.
         rescale: divide by the kept fraction of the rollout, see above.
         seed: another seed draws other tokens.
         advantage: grpo, dr_grpo, rloo or batch.

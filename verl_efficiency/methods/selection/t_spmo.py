@@ -49,8 +49,8 @@ class TSpmoSettings(MethodSettings):
             ``branched``, which others through the same prefix do not follow. The direction of the gradient of one prompt is
             the same; ``branched`` makes it longer, and does not shrink it when responses grow.
         correct_threshold: a score of at least this is correct (for the metrics only).
-        replay: so many prompts of a batch, at most half of it, go on from a prefix of a rollout of the batch before; our
-            reading of the paper. 0: none do. On verl's trainer only.
+        replay: number of prompts of a batch, at most half of it, that continue a prefix of a rollout of the previous batch.
+            This is our reading of the paper. 0: no replay. On verl's trainer only.
         replay_rule: where. ``credit``: before the token with the largest |A|; of equals the earliest. ``deepest``: before the
             deepest token with credit. ``random``: after 1 to all but one tokens, drawn evenly, of a rollout drawn evenly.
         replay_seed: another seed draws other prompts.
@@ -86,7 +86,7 @@ class Branches:
         depth_E: int64, the number of tokens in p, which is the place of v in that rollout.
         credit_E: float64, A(p, v).
         prefix_E: int64 in [0, prefixes), a number for p in its group.
-        first_B: int64, how many unique pairs this rollout is the first to pass: its last so many tokens.
+        first_B: int64, number of unique pairs that this rollout is the first to pass. They end at its last tokens.
     """
 
     row_E: np.ndarray

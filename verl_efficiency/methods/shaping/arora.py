@@ -11,8 +11,8 @@ the group's correct rollouts::
 
 Paper: "Training Language Models to Reason Efficiently", arXiv 2502.04463; code:
 github.com/Zanette-Labs/efficient-reasoning at e3611e4, ``reward_server/math_server.py``. Advantage ``rloo`` and α = 0.1
-as its ``run_rloo_1.5B.sh`` (the paper varies α). Our choice: where rewards are not 0/1, the score takes the place of
-the indicator.
+as its ``run_rloo_1.5B.sh`` (the paper varies α). Our choice: ``s`` is the score, where the paper has an indicator of
+correctness. The two are equal for scores of 0 and 1.
 """
 
 from dataclasses import dataclass

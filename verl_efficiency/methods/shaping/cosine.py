@@ -5,7 +5,7 @@ With length ``L`` (generated tokens) and the limit L_max::
     r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))
     r = exceed                                  L + margin ≥ L_max, right or wrong
 
-with the values shortest and longest of correct or of wrong answers. The reward takes the place of the score. Paper:
+with the values shortest and longest of correct or of wrong answers. This reward replaces the score. Paper:
 "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot
 at e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``; margin of 16 tokens as there, values 2 → 1, −10 → 0 and −10 as its
 script ``section_4.2__active_scaling_of_cot_length__cosine.sh``. Our choice: a group advantage (there PPO); L_max is

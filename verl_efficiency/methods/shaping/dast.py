@@ -10,12 +10,11 @@ L_max::
     r = min(0.9 λ − 0.1, −0.1)      wrong
 
 Paper: "DAST: Difficulty-Adaptive Slow Thinking for Large Reasoning Models", arXiv 2503.04472; r is its eq. 1–2, read in
-its text. The paper does not train with r by reinforcement learning, which it leaves for later. It ranks 20 sampled
-answers by r (L_max 4096), builds pairs of two correct or two wrong answers, keeps those that differ enough, and trains
-with SimPO; only 9–12 % of its pairs are of wrong answers. Here r takes the place of the score (UI-R1, arXiv 2503.21620,
-eq. 5–7, trains with r added to it). So a group in which all are wrong learns at full strength to be longer;
-``unsolved=leave`` stops that. A wrong answer gains from being long, never from being short; every correct one scores at
-least 0.2 above every wrong one.
+its text. The paper does not use r for reinforcement learning and leaves that for later. It ranks 20 sampled answers by
+r (L_max 4096), builds pairs of two correct or two wrong answers, keeps those that differ enough, and trains with SimPO.
+Only 9–12 % of its pairs are of wrong answers. Here r replaces the score. (UI-R1, arXiv 2503.21620, eq. 5–7, adds r to
+the score.) So a group that is all wrong learns at full strength to be longer; ``unsolved=leave`` stops that. A wrong
+answer gains from being long, never from being short. Every correct answer scores at least 0.2 above every wrong one.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ before::
     c = cos(½ π · min(L / h, 2))           1 at no tokens, 0 at h, −1 from 2 h
     r = s + weight · max(c, −0.7)          correct
     r = s + weight · min(c, 0)             wrong
-    r = s                                  nobody was right before
+    r = s                                  no correct answer before
     h ← min(h, shortest correct length)    after the rewards
 
 Paper: "HAPO: Training Language Models to Reason Concisely via History-Aware Policy Optimization", arXiv 2505.11225;
@@ -50,7 +50,7 @@ class HapoState:
 
 
 def hapo(rollouts: Rollouts, settings: HapoSettings, state: HapoState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` moves on afterwards.
+    """Advantages, (B,) float64. ``state`` is updated afterwards.
 
     h = 20: lengths 10, 40, 30 give c = 0.7071, −1 and −0.7071; rewards 1.7071, 0.3, −0.7071 (mean 0.4333):
 

@@ -7,8 +7,8 @@ With score ``s`` and length ``L`` (generated tokens)::
 
 Paper: "Learn to Reason Efficiently with Adaptive Length-based Reward Shaping", arXiv 2505.15612; code:
 github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_score/length_penalty.py``, type "reward"). Bonus 0.5 as
-there, where scores are 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores the bonus
-amounts to 0.33. Its scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
+there, where scores are 1 and −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale the bonus
+equals 0.33. Its scripts use target lengths of 2048, 4096 and 8192, of which 4096 is our default.
 """
 
 from dataclasses import dataclass

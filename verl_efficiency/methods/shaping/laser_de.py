@@ -37,10 +37,10 @@ class LaserDeState(LaserDState):
 
 
 def laser_de(rollouts: Rollouts, settings: LaserDeSettings, state: LaserDeState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` is brought up to date first.
+    """Advantages, (B,) float64. ``state`` is updated first.
 
-    The target is 10 as in the example of ``laser_d``; at a bonus of 0.75 the correct ones score 1.5 at 0/1 scores, the wrong
-    ones of 30, 40 (cut off) and 5 tokens 0.5, 0 and 0:
+    The target is 10 as in the example of ``laser_d``, and the bonus is 0.75. On a 0/1 scale the correct rollouts score 1.5. The
+    wrong ones of 30, 40 (cut off) and 5 tokens score 0.5, 0 and 0:
 
     >>> import torch
     >>> lengths = torch.tensor([6, 10, 8, 9, 30, 40, 5])

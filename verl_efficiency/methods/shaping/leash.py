@@ -1,19 +1,19 @@
-"""Leash: tokens over a target length cost, at a price that rises while the mean length is over the target and falls
-otherwise.
+"""Leash: tokens over a target length cost. The price rises while the mean length is over the target, and falls otherwise.
 
 With score ``s``, length ``L`` (generated tokens), target length T and price λ::
 
     r = clip(s − λ · max(0, L / T − 1), −1, 1)
     λ ← clip(λ + step · (mean L of the batch / T − 1), 0, max_price)
 
-λ moves after the rewards (dual ascent).
+λ is updated after the rewards are computed (dual ascent).
 
 Paper: "Leash: Adaptive Length Penalty and Reward Shaping for Efficient Large Reasoning Model", arXiv 2512.21540;
 code: github.com/YanhaoLi-Cc/verl at b03e677 (its first author's),
 ``verl/recipe/constraint/constraint_reward_manager.py``, whose defaults are ours: T = 4096, λ from 0.01, step 0.02, at
-most 2. Its scores are ±1, and ``s`` and ``r`` are on that scale (see ``shaping/base.py``): at 0/1 scores this is
+most 2. Its scores are ±1, and ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale r is
 clip(s − ½ λ · max(0, L / T − 1), 0, 1). The clip keeps a wrong answer at −1, so a wrong answer never pays for its length.
-A score outside of ±1 (of a graded reward, say) is not clipped by itself: it pays nothing, or down to the nearer end.
+The clip alone does not change a score outside ±1, for example of a graded reward. A score above 1 can pay down to −1. A
+score below −1 pays nothing.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class LeashSettings(ShapingSettings):
     """Settings of ``leash``.
 
     Attributes:
-        target_length: T, the mean length that the run is led to, generated tokens.
+        target_length: T, the mean length towards which the price steers the run, generated tokens.
         initial_price: λ of the first step.
         step: how fast λ follows, per step, at a mean length of twice the target.
         max_price: the highest λ.
@@ -63,10 +63,10 @@ class LeashState:
 
 
 def leash(rollouts: Rollouts, settings: LeashSettings, state: LeashState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` moves on afterwards.
+    """Advantages, (B,) float64. ``state`` is updated afterwards.
 
-    At λ = 0.4 and a target of 20, 30 tokens cost a right answer 0.2 on the scale of ±1, 0.1 at 0/1 scores, and a wrong one
-    nothing: rewards 1, 0.9, 0 (mean 0.6333). The mean of 20 leaves λ as it is:
+    With λ = 0.4 and a target of 20, a correct answer of 30 tokens loses 0.2 on the ±1 scale, which is 0.1 on the 0/1 scale. A
+    wrong answer loses nothing. The rewards are 1, 0.9, 0 (mean 0.6333). The mean length is 20, so λ does not change:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 0.]), torch.tensor([0, 30, 30]), ["a", "a", "a"])
     >>> s, state = LeashSettings(target_length=20.0, initial_price=0.4, advantage="dr_grpo"), LeashState()

@@ -12,10 +12,10 @@ same in its reward manager ``dapo`` (``reward.reward_kwargs.overlong_buffer_cfg`
 itself. As an estimator the score stays what the reward gave, so that accuracy can be read from it, and it runs with any
 reward manager and on OpenRLHF.
 
-The buffer is a fifth of the limit where it is not set: DAPO takes 4,096 of 20,480 tokens. DAPO scores 1 and −1 and takes
-a factor of 1, which amounts to 0.5 at scores of 1 and 0 (see :mod:`verl_efficiency.methods.shaping.base`): a correct answer
-at the limit still scores above every wrong one outside the buffer. Right and wrong answers pay alike, so a short wrong
-answer scores above a long wrong one. Advantage ``grpo`` as in DAPO.
+By default the buffer is a fifth of the limit, as in DAPO (4,096 of 20,480 tokens). DAPO scores 1 and −1 with a factor of 1.
+On a 0/1 scale that factor equals 0.5 (see :mod:`verl_efficiency.methods.shaping.base`). So a correct answer at the limit
+still scores above every wrong one outside the buffer. Right and wrong answers pay the same, so a short wrong answer scores
+above a long wrong one. Advantage ``grpo`` as in DAPO.
 """
 
 from dataclasses import dataclass

@@ -13,7 +13,7 @@ Paper: "Efficient RL Training for Reasoning Models via Length-Aware Optimization
 github.com/lblankl/Short-RL at 07cea8a, ``deepscaler/deepscaler/rewards/ShortRL.py``. Tolerances 100 tokens and 0.05 as
 its ``deepscaler/scripts/train/Short-RL.sh`` (200 tokens for its logic puzzles). The current batch counts for the best
 accuracy, as there. There λ is added as it is (weight 1) to scores of 3 and −0.5: 2 or −1.5, and 1 for the form. ``s`` and
-``r`` are on that scale (see ``shaping/base.py``); at 0/1 scores a weight of 1 amounts to 1/3.5 = 0.29.
+``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale a weight of 1 equals 1/3.5 = 0.29.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class ShortRlState:
 
 
 def short_rl(rollouts: Rollouts, settings: ShortRlSettings, state: ShortRlState) -> Outcome:
-    """Advantages, (B,) float64; ``state`` is brought up to date first.
+    """Advantages, (B,) float64. ``state`` is updated first.
 
     The second is within 5 tokens of the shortest (½ each), the third the longest (½ − 1); the wrong one gets no length
     reward. At a weight of 3.5 the rewards are 1.5, 1.5, 0.5 and 0 at 0/1 scores:

@@ -2,14 +2,14 @@
 
 With score ``s`` and length ``L`` (generated tokens)::
 
-    L* = shortest correct length of the group; mean length if nobody is right
+    L* = shortest correct length of the group; mean length if no answer is correct
     r  = alpha · s − beta · |L − L*|
 
 Paper: "ShorterBetter: Guiding Reasoning Models to Find Optimal Inference Length for Efficient Reasoning", arXiv
 2504.21370; code: github.com/JingyangYi/ShorterBetter at 6399366 (``verl/verl/workers/reward_manager/naive.py``), where
 alpha = 2 and beta = 0.001. Wrong answers pay too, as in that code: a wrong answer as long as the shortest correct one
-scores above a longer wrong answer. Our choice: the paper's reward has an indicator of correctness in the place of ``s``.
-The two are equal for scores of 0 and 1.
+scores above a longer wrong answer. Our choice: ``s`` is the score, where the paper has an indicator of correctness. The
+two are equal for scores of 0 and 1.
 """
 
 from dataclasses import dataclass
