@@ -1,5 +1,5 @@
-# Sourced: `train_method FOLDER FRAMEWORK NAME ARGUMENTS…` runs FOLDER/NAME.sh where there is one, else `train` with what the name
-# stands for. A name that does not exist stops with the closest one.
+# Sourced. `train_method FOLDER FRAMEWORK NAME ARGUMENTS…` runs FOLDER/NAME.sh if it exists, else `train` with the settings of the
+# method. An unknown name stops with the closest valid one.
 
 train_method() {
   local folder=$1 framework=$2 name=${3:-}
@@ -14,7 +14,7 @@ train_method() {
     exec bash "$folder/$name.sh" "$@"
   fi
   local -a words=($chosen)
-  if [[ ${words[0]} == REWARD=* ]]; then # OpenRLHF names a reward by the variable, so that yours may take its place
+  if [[ ${words[0]} == REWARD=* ]]; then # recipes for OpenRLHF read the reward from this variable, so you can replace it
     export REWARD=${REWARD:-${words[0]#REWARD=}}
     words=("${words[@]:1}")
   fi

@@ -3,9 +3,9 @@
 #
 #   bash recipes/quickstart.sh
 #
-# A tiny model (200 thousand weights) adds digits in writing, correctly but with checks that repair nothing, so the shortest
-# correct answer is known. It is trained with Batched Contextual Reinforcement, and with the token budget, each from the same
-# warm start, and evaluated on held-out problems. Everything lies in runs/quickstart; a second call re-uses what is there.
+# A tiny model (200 thousand weights) adds digits in writing. Its answers are correct but contain useless checks, so the shortest
+# correct answer is known. Two runs start from the same warm start: one with Batched Contextual Reinforcement, one with the token
+# budget. Both are evaluated on held-out problems. Everything is in runs/quickstart; a second call reuses it.
 #
 #   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything again
 #   TASK=notes    the testbed's second task (default: checks): notes cost tokens, and without them hard sums go wrong

@@ -1,6 +1,6 @@
-"""Checks the user's own code that a framework loads by a path: does the file exist, and does it define the requested name?
+"""Checks user code that a framework loads by path: does the file exist, and does it define the requested name?
 
-The checks parse the code and do not run it. Only the framework's workers should run it, not the process that starts them.
+The checks parse the code. They do not run it, since only the framework's workers should.
 """
 
 import ast
@@ -18,7 +18,7 @@ _FILE = "file://"
 
 
 def module_name(path: Any) -> str | None:
-    """The module that ``pkg://a.b`` (or ``pkg://a/b``) names, as verl reads it; None for the path of a file.
+    """The module name in ``pkg://a.b`` or ``pkg://a/b``, as verl reads it; None for a file path.
 
     >>> module_name("pkg://verl_efficiency/rewards"), module_name("/my/reward.py")
     ('verl_efficiency.rewards', None)
@@ -41,7 +41,7 @@ def check_code(path: Any, name: Any, setting: str) -> Iterator[str]:
 
 
 def lacks(source: Path, name: Any) -> str | None:
-    """Why a file does not define ``name``, or None.
+    """Why the file does not define ``name``; None if it does, or if that cannot be known without running it.
 
     Raises:
         SettingsError: the file is not Python.
@@ -53,7 +53,7 @@ def lacks(source: Path, name: Any) -> str | None:
         raise SettingsError(f"{source} is not Python that this interpreter reads ({error})") from None
     if name is not None and (str(name) in names or names & {"*", "__getattr__"}):
         return None
-    if b"globals()" in content:  # the code may define names when it runs
+    if b"globals()" in content:  # the code may define names at run time
         return None
     if name is None:
         return f"is missing; {source} defines {', '.join(sorted(names))}"
@@ -64,7 +64,7 @@ def source_file(path: str) -> Path:
     """The Python file at ``path``.
 
     Raises:
-        SettingsError: there is no such file, or it is not a .py file.
+        SettingsError: the file does not exist, or is not a .py file.
     """
     file = Path(path)
     if not file.exists():
@@ -78,11 +78,11 @@ def source_file(path: str) -> Path:
 
 
 def _module_file(path: Any) -> Path | None:
-    """The source file of a module, found without importing it or its packages."""
+    """The source file of a module. Imports neither the module nor its packages."""
     first, *rest = str(module_name(path)).split(".")
     try:
         spec = importlib.util.find_spec(first) if first else None
-    except ValueError:  # a module without a spec, created at run time
+    except ValueError:  # a module created at run time has no spec
         return None
     if spec is None:
         raise SettingsError(f"there is no package {first!r}{nearest(first, ['verl_efficiency'])} (from {path})")

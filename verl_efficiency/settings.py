@@ -1,4 +1,4 @@
-"""Settings: one frozen dataclass per method, built from the mapping that a user wrote, refused early and by name.
+"""Settings: one frozen dataclass per method, built from the user's mapping. A wrong setting is refused early, by its name.
 
 A settings class is a ``@dataclass(frozen=True)`` that checks its own ranges in ``__post_init__`` with :func:`require`.
 :func:`build_settings` turns a mapping (a YAML node, command-line flags) into it and refuses unknown keys and wrong types.
@@ -29,33 +29,33 @@ T = TypeVar("T")
 
 
 class SettingsError(ValueError):
-    """A setting is wrong. The message says what, where, the closest valid name and the fix."""
+    """A setting is wrong. The message says what is wrong, where, the closest valid name, and the fix."""
 
 
 class MethodSettings:
-    """What an adapter asks of the settings of every method; a method overrides what is not so for it."""
+    """The interface between adapters and the settings of every method. Methods override these defaults."""
 
     correct_threshold: float
     advantage: str
 
     @property
     def columns(self) -> dict[str, str]:
-        """Columns of the data set that the method reads: role (``difficulty``, ``prompt``) → path."""
+        """Columns of the data set that the method reads: role (``difficulty``, ``prompt``, ``reference``) → path."""
         return {}
 
     @property
     def names_prompts(self) -> bool:
-        """Whether the method must recognise a prompt across epochs."""
+        """Whether the method needs names of prompts that stay the same across epochs."""
         return False
 
     @property
     def keeps_state(self) -> bool:
-        """Whether anything is carried from step to step, and so belongs into a checkpoint."""
+        """Whether the method carries state from step to step, which checkpoints must hold."""
         return False
 
     @property
     def needs_trainer(self) -> bool:
-        """Whether an estimator is not enough, and our own trainer is needed."""
+        """Whether the method needs our trainer, because an estimator is not enough."""
         return False
 
     @property
@@ -65,22 +65,22 @@ class MethodSettings:
 
     @property
     def parts(self) -> frozenset[str]:
-        """What must be counted of each rollout beyond its generated tokens: ``thinking``, ``turns``, ``context``."""
+        """Counts per rollout that the method needs besides generated tokens: ``thinking``, ``turns``, ``context``."""
         return frozenset()
 
     @property
     def reads_feedback(self) -> bool:
-        """Whether the method uses feedback that the reward gives in words."""
+        """Whether the method uses the reward's feedback texts."""
         return False
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should know about these settings before the run starts; each is logged once, at start-up."""
+        """Warnings about these settings, each logged once at start-up."""
         return ()
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
-    """Raise :class:`SettingsError` unless ``condition`` holds; ``expected`` completes "must be …"."""
+    """Raise :class:`SettingsError` if ``condition`` is False; ``expected`` completes "must be …"."""
     if not condition:
         raise SettingsError(f"{name}: must be {expected}, got {value!r}")
 
@@ -92,15 +92,15 @@ def require_at_least_0(settings: object, *names: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the closest of ``known``, or ``""`` when nothing is close."""
+    """``"; did you mean 'x'?"`` for the closest name in ``known``, or ``""`` if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def misspelt(name: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that ``name`` most likely misspells, or None.
+    """The name in ``known`` that ``name`` most likely misspells, or None.
 
-    Stricter than :func:`nearest`: other people's names may be similar to ours (``dapo`` and ``drpo``, ``my_cosine``).
+    Stricter than :func:`nearest`, because other people's names may resemble ours (``dapo`` and ``drpo``, ``my_cosine``).
 
     >>> misspelt("Token-Bugdet", ["token_budget", "drpo"]), misspelt("dapo", ["token_budget", "drpo"])
     ('token_budget', None)
@@ -110,7 +110,7 @@ def misspelt(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """The message for a name that does not exist: the nearest right one, and all of them.
+    """The message for an unknown name: the closest valid name, and all valid names.
 
     >>> unknown("fruit", "aple", ["apple", "pear"])
     "unknown fruit 'aple'; did you mean 'apple'? Known: apple, pear"
@@ -120,15 +120,15 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
 
 
 def build_settings(cls: type[T], mapping: Mapping[str, Any] | None, where: str) -> T:
-    """Build ``cls`` from ``mapping``; every error names the full path ``where.key``.
+    """Build ``cls`` from ``mapping``; errors name the full path ``where.key``.
 
     Args:
         cls: a frozen dataclass whose fields are ``bool``, ``int``, ``float``, ``str``, ``Literal`` or ``X | None`` of these.
-        mapping: what the user wrote; ``None`` means nothing (all defaults).
-        where: the path of the mapping as the user knows it, for example ``algorithm.efficiency``.
+        mapping: the user's settings; ``None`` gives all defaults.
+        where: the path of the mapping in the user's configuration, for example ``algorithm.efficiency``.
 
     Raises:
-        SettingsError: unknown key, wrong type, or a value that ``cls`` itself refuses.
+        SettingsError: unknown key, wrong type, or a value that ``cls`` refuses.
     """
     if not isinstance(mapping, Mapping | None):
         raise SettingsError(f"{where}: must hold settings (name: value), got {mapping!r}")

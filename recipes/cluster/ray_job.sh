@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# A recipe on a Ray cluster that is running already (KubeRay, Anyscale, your own), by the Ray job API.
+# Submit a recipe to a running Ray cluster (KubeRay, Anyscale, your own) with the Ray job API.
 #
 #   ADDRESS=http://head:8265 bash recipes/cluster/ray_job.sh token_budget_qwen3_14b_2nodes [KEY=VALUE …]
 #
 # Every node needs verl and vLLM in its image. The plugin travels with the job: runtime_env.yaml installs this checkout on every
-# worker. The launch asks each node whether it has the plugin before it starts, and names one that lacks it.
+# worker. Before training starts, the launch asks every node for the plugin and names nodes that lack it.
 # DATA is a folder that all nodes see (default: /mnt/data); fill it once with recipes.cluster.data. Checkpoints go to RUNS
 # (default: DATA/runs), since the folder of a job is deleted with it.
 set -euo pipefail

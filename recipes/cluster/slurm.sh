@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A recipe on several nodes under Slurm: one Ray node per machine, then the launch on the first one.
+# Run a recipe on several nodes under Slurm: start one Ray node per machine, then launch on the first.
 #
 #   sbatch --nodes=2 recipes/cluster/slurm.sh token_budget_qwen3_14b_2nodes [KEY=VALUE …]
 #
@@ -22,7 +22,7 @@ source "${VENV:-$PWD/.venv}/bin/activate"
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export NODES=${#nodes[@]} GPUS=${SLURM_GPUS_ON_NODE:-8}
 export RAY_ADDRESS=${nodes[0]}:${RAY_PORT:-6379}
-# Workers of a Ray that is running take their environment from `ray start`, so what they need is exported before it.
+# Workers of a running Ray inherit the environment of `ray start`, so export everything they need before it.
 export VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT # ends the steps that hold the Ray nodes

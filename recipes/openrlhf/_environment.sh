@@ -1,13 +1,13 @@
-# Sourced: `light_environment FOLDER` makes an environment with OpenRLHF's exact pins and no vLLM (for tests);
-# `full_environment FOLDER` one with vLLM's CPU build, which wants a newer transformers. Neither needs a GPU or a compiler. What
-# is there already is not installed again.
+# Sourced. `light_environment FOLDER` creates an environment with OpenRLHF's exact pins and without vLLM (for tests).
+# `full_environment FOLDER` creates one with vLLM's CPU build, which needs a newer transformers. Neither needs a GPU or a compiler.
+# Both skip what is already installed.
 #
 # On a machine with GPUs: pip install openrlhf[vllm]==0.11.2 and pip install -e . instead.
 
 openrlhf_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 
-# Not openrlhf's own list: it asks for flash-attn, which cannot be built without a GPU. torch is named in every call: otherwise a
-# dependency may bring a newer build, with several GB of CUDA.
+# This is not OpenRLHF's own list, which requires flash-attn, which cannot be built without a GPU. Every call names torch.
+# Otherwise a dependency may install a newer build, with several GB of CUDA.
 openrlhf_needs=(torch==2.13.0 accelerate aiohttp datasets einops peft pillow pylatexenc sympy tensorboard torchdata tqdm)
 openrlhf_needs+=(hjson msgpack ninja packaging psutil py-cpuinfo pydantic setuptools wheel)
 
@@ -23,7 +23,7 @@ _install() { # FOLDER PINS…
     DS_BUILD_OPS=0 DS_ACCELERATOR=cpu "${pip[@]}" --no-build-isolation torch==2.13.0 deepspeed==0.19.6
     "${pip[@]}" --no-deps openrlhf==0.11.2
     "${pip[@]}" torch==2.13.0 "$@" -e "$openrlhf_root"
-    # They come as CUDA builds, beside which transformers cannot be imported on a CPU.
+    # They are CUDA builds. With them installed, transformers cannot be imported on a CPU.
     "$folder/bin/python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
     echo "$stamp $*" > "$folder/installed"
   fi

@@ -3,10 +3,9 @@
 #
 #   bash recipes/openrlhf/quickstart_cpu.sh
 #
-# The model and the problems of recipes/quickstart.sh: a tiny model (200 thousand weights) adds digits in writing, correctly but
-# with checks that repair nothing. Ray, DeepSpeed and vLLM (its CPU build) all run here as they would on GPUs; what they need to
-# do so without one lies in cpu/ and is in the path of this script and the tests only. Everything lies in runs/openrlhf_quickstart;
-# a second call re-uses what is there.
+# Model and problems are those of recipes/quickstart.sh: a tiny model (200 thousand weights) adds digits in writing, correctly but
+# with useless checks. Ray, DeepSpeed and vLLM (its CPU build) run as on GPUs. The code that makes them run without one is in cpu/,
+# and only this script and the tests use it. Everything is in runs/openrlhf_quickstart; a second call reuses it.
 #
 #   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything again
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""A wrong configuration stops ``main_ppo`` on the driver, in one clear line for every mistake."""
+"""A wrong configuration stops ``main_ppo`` on the driver, with one clear line per mistake."""
 
 import time
 
@@ -24,7 +24,7 @@ needs_v1 = pytest.mark.skipif(not hasattr(main_ppo, "TaskRunnerV1"), reason="ver
 
 @pytest.fixture
 def launch(compose):
-    """The call in ``main_ppo.main``, word for word; returns the configuration."""
+    """Repeat the call in ``main_ppo.main``, and return the configuration."""
 
     def validated(*overrides):
         config = compose(*overrides)
@@ -316,6 +316,6 @@ def test_a_real_launch_ends_before_ray_and_before_the_model(fresh, tmp_path):
     assert "algorithm.efficiency: unknown setting 'penaltty'; did you mean 'penalty'?" in done.stderr
     assert "ray init kwargs" not in output  # run_ppo prints it before ray.init
     assert "Started a local Ray instance" not in output
-    assert done.stderr.count("Error: ") == 1  # and so nothing looked for the model, which is nowhere
-    assert seconds < 120, f"{seconds:.0f} s"  # most of it imports verl; a busy machine needs longer
+    assert done.stderr.count("Error: ") == 1  # and so nothing looked for the model, which does not exist
+    assert seconds < 120, f"{seconds:.0f} s"  # most of the time is verl's import; a busy machine needs longer
     print(f"refused after {seconds:.1f} s")

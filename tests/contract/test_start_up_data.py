@@ -56,7 +56,7 @@ def train(tmp_path):
 
 
 def expect(words, launch, refusal, *overrides):  # noqa: F811
-    """The run is refused in one line with these words, or starts (None)."""
+    """The run is refused in one line that holds these words, or starts (None)."""
     if words is None:
         launch(*overrides)
         return
@@ -66,7 +66,7 @@ def expect(words, launch, refusal, *overrides):  # noqa: F811
 
 
 def run_advised(line, tmp_path):
-    """The file that the command in a message writes."""
+    """The file that the command in the message writes."""
     new = str(tmp_path / "new.parquet")
     command = shlex.split(line.split("`")[1].replace("NEW.parquet", new))
     assert command[0] == "verl-efficiency"
@@ -425,13 +425,13 @@ def test_the_check_reads_a_bounded_part_of_a_large_file(launch, train, tmp_path,
     monkeypatch.setattr(pq, "read_table", None)
     monkeypatch.setattr(pq.ParquetFile, "read", None)
     launch(*BUDGET, "+algorithm.efficiency.difficulty=data", *ACCURACY, f"data.train_files={tmp_path / 'many.parquet'}")
-    difficulty = read.pop(("extra_info.difficulty",))  # one number a row: read whole, since every one counts
+    difficulty = read.pop(("extra_info.difficulty",))  # all rows are read, since every number counts
     assert difficulty == 4000
-    assert 0 < sum(read.values()) <= 1024 + 8  # the sample, and the validation file's eight rows
+    assert 0 < sum(read.values()) <= 1024 + 8  # the sample, and the eight rows of the validation file
 
 
 def test_pack_and_copy_of_the_readme_pass(launch, tmp_path):  # noqa: F811
-    """A file that went through pack is right for both rewards it is made for."""
+    """A packed file is valid for both of its rewards."""
     (tmp_path / "p.jsonl").write_text('{"question": "1+1?", "answer": "2"}\n' * 6)
     for problems, reward in ((1, ACCURACY), (3, BATCHED)):
         target = tmp_path / f"{problems}.parquet"

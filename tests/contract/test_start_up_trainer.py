@@ -1,4 +1,4 @@
-"""Settings that efficiency_sync, token weights or a self-teacher cannot work with are refused on the driver with the fix."""
+"""Settings that conflict with efficiency_sync, token weights or a self-teacher are refused on the driver, with the fix."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -162,7 +162,7 @@ def test_rows_with_media_are_refused_and_empty_columns_are_not(refusal, launch, 
 
 
 def test_megatron_is_refused():
-    """Chosen by the group ``model_engine``, so that this configuration is composed again."""
+    """The group ``model_engine`` selects it, so this configuration is composed again."""
     from hydra import compose, initialize_config_module
 
     with initialize_config_module("verl.trainer.config", version_base=None):

@@ -1,6 +1,7 @@
-"""A training step with self-distillation computed again in float64, from the rollouts that verl dumped and saved weights.
+"""Recomputes a self-distillation step in float64 from verl's dumped rollouts and saved weights.
 
-Written from the papers' formulas: plain transformers, one sequence at a time, autograd. Nothing of verl or of this package.
+It follows the papers' formulas with plain transformers and autograd, one sequence at a time. It uses no code of verl or of
+this package.
 """
 
 import copy
@@ -18,7 +19,7 @@ TAUGHT = "{}\nCorrect solution:\n\n{}\n\nCorrectly solve the original question."
 
 @dataclass
 class Step:
-    """What the step should have been."""
+    """The expected values of the step."""
 
     loss: float
     grad_norm: float
@@ -29,7 +30,7 @@ class Step:
     asked: dict[str, tuple[list[int], list[int], torch.Tensor]] = field(default_factory=dict)
 
     def answers(self, teacher: torch.nn.Module) -> dict[str, torch.Tensor]:
-        """(L, K) what ``teacher`` says at the student's most likely tokens of each routed rollout."""
+        """(L, K) per routed rollout: the teacher's log-probabilities at the student's most likely tokens."""
         with torch.no_grad():
             return {
                 key: log_probs(teacher, prompt, response).gather(1, top)
@@ -74,7 +75,7 @@ def weights_after(folder: Path, step: int, template: torch.nn.Module) -> dict[st
 
 
 def teacher_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The teacher's weights: the parts of the ranks, put together along the first dimension."""
+    """The teacher's weights: the ranks' shards, concatenated along the first dimension."""
     files = sorted((folder / "run" / f"global_step_{step}" / "actor").glob("teacher_world_size_*_rank_*.pt"))
     parts = [torch.load(file, weights_only=True) for file in files]
     whole = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
@@ -82,7 +83,7 @@ def teacher_after(folder: Path, step: int, template: torch.nn.Module) -> dict[st
 
 
 def read_rows(dump: list[dict], model: Path, limit: int) -> list[Row]:
-    """The rollouts of a step in the order of their keys; the end-of-text token is not in the dump."""
+    """The rollouts of a step, ordered by key. The dump leaves out the EOS token."""
     tokenizer = AutoTokenizer.from_pretrained(model)
 
     def ids(text: str) -> list[int]:
@@ -126,9 +127,9 @@ def by_group(rows: list[Row]) -> dict[str, list[Row]]:
 
 
 def route_samples(rows: list[Row], *, everyone: bool = False, shortest: bool = False) -> Routes:
-    """SRPO, or SDPO with ``everyone``: key → what the rollout learns by, and the text that its teacher is shown.
+    """Routes of SRPO, or of SDPO with ``everyone``: key → route, and the demonstration in its teacher's prompt.
 
-    The first correct sibling's, or with ``shortest`` the shortest one's (equally long: the smaller token ids).
+    The demonstration is the first correct sibling, or with ``shortest`` the shortest one (ties: the smaller token ids).
     """
     groups, routes = by_group(rows), {}
     for row in rows:
@@ -143,7 +144,7 @@ def route_samples(rows: list[Row], *, everyone: bool = False, shortest: bool = F
 
 
 def route_by_variance(rows: list[Row], solutions: dict[str, str]) -> Routes:
-    """Groups that are all right learn from their shortest rollout, groups that are all wrong from the solution."""
+    """All-correct groups learn from their shortest rollout, all-wrong groups from the solution."""
     routes: Routes = {}
     for group in by_group(rows).values():
         right = [row for row in group if row.score >= 0.5]
@@ -169,7 +170,7 @@ def step(
     beta: float,
     k: int | None,
 ) -> Step:
-    """The loss with one denominator; ``k`` None: on the sampled tokens. The group advantage is without the deviation."""
+    """The loss with one denominator; ``k`` None: sampled-token form. The group advantage has no standard deviation."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     groups = by_group(rows)
     kind = {key: name for key, (name, _) in routes.items()}

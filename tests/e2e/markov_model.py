@@ -1,7 +1,7 @@
-"""A model of real text that needs no training: Qwen2 weights set so that the next token depends on the last one only.
+"""A Qwen2 model that needs no training: its weights make the next token depend on the last one only.
 
-Its byte-level tokenizer reads any text; its answers are drawn from a table of transitions. So real problems run through the
-trainer, and the answers are of every kind: right, wrong, out of order, twice, missing, to a problem that does not exist.
+Its byte-level tokenizer reads any text, and a table of transitions gives its answers. So real problems run through the trainer
+with every kind of answer: correct, wrong, out of order, twice, missing, to a problem that does not exist.
 """
 
 import math

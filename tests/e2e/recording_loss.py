@@ -1,7 +1,6 @@
-"""verl's own policy loss under another name, which also writes down the advantages that reach it, token by token.
+"""verl's policy loss, which also appends the advantage of every token to the file ``$RECORD_ADVANTAGES``.
 
-Imported by ``VERL_USE_EXTERNAL_MODULES``, chosen by ``actor.policy_loss.loss_mode=recording``. The file to append to is
-``$RECORD_ADVANTAGES``.
+``VERL_USE_EXTERNAL_MODULES`` imports it, ``actor.policy_loss.loss_mode=recording`` selects it.
 """
 
 import json

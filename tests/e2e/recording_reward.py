@@ -1,4 +1,4 @@
-"""One of our rewards, which also writes down in which process it runs, what it is told and what it answers."""
+"""One of our rewards, which also records its process, its arguments and its result."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Writes down what the teacher said of each routed row: ``$RECORD_TEACHER/<step>.pt``, by key, (n, K) log-probabilities; and
-the keys of all rows in the batch's own order, ``<step>.json``.
+"""Records the teacher's log-probabilities in ``$RECORD_TEACHER/<step>.pt`` (key → (n, K), for each routed row), and the keys of
+all rows in the batch's order in ``<step>.json``.
 
-Imported by ``VERL_USE_EXTERNAL_MODULES``; does nothing where ``$RECORD_TEACHER`` is not set.
+``VERL_USE_EXTERNAL_MODULES`` imports it. Without ``$RECORD_TEACHER`` it does nothing.
 """
 
 import json

@@ -41,18 +41,18 @@ def run_tree(
     poll: float = 0.5,
     stop: threading.Event | None = None,
 ) -> CompletedRun:
-    """Run ``command`` in its own session and end its whole process tree when it ends, on the time-out or on an error.
+    """Run ``command`` in its own session, and end its process tree afterwards, also on a time-out or an error.
 
-    The tree is every descendant seen while it ran and every process that carries the run's :data:`MARKER`; processes are
-    ended one by one by their identity (pid and start time), never by name.
+    The tree holds every descendant seen during the run and every process with the run's :data:`MARKER`. Processes are ended one
+    by one by pid and start time, never by name.
 
     Args:
-        timeout: seconds after which everything is ended.
+        timeout: seconds until everything is ended.
         log: file that receives stdout and stderr.
-        env: variables on top of the present environment.
-        grace: seconds that daemons are given to end by themselves once the command has returned.
-        poll: seconds between two looks at the tree.
-        stop: set by another thread, it ends everything as the time-out does.
+        env: variables added to the environment.
+        grace: seconds for daemons to end by themselves after the command returns.
+        poll: seconds between two scans of the tree.
+        stop: when another thread sets it, everything is ended, as on a time-out.
     """
     run_id = uuid.uuid4().hex
     started = time.monotonic()
@@ -94,7 +94,7 @@ def run_tree(
 
 
 def _running(run_id: str, seen: set[psutil.Process]) -> set[psutil.Process]:
-    """The processes of the run that are alive: marked ones, and descendants of those seen before."""
+    """The living processes of the run: marked ones, and descendants of those seen before."""
     parents = {one.pid for one in seen if one.is_running()}
     found = set()
     for process in psutil.process_iter(["ppid"]):
@@ -121,7 +121,7 @@ def _wait_for_end(run_id: str, tree: set[psutil.Process], grace: float) -> None:
 
 
 def _end(run_id: str, tree: set[psutil.Process]) -> list[str]:
-    """Kill what is left until nothing is, since a process may start another one before it ends; returns what was killed."""
+    """Kill the remaining processes, and repeat, because a process may start another before it ends. Returns those killed."""
     ended: dict[psutil.Process, str] = {}
     while alive := _running(run_id, tree):
         tree |= alive

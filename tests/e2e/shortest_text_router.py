@@ -1,7 +1,7 @@
-"""A user's router: sample routing whose demonstration depends on what was said, not on the order of the rollouts.
+"""A user's router: sample routing whose demonstration does not depend on the order of the rollouts.
 
-The rollout server generates the same n responses in every run, but which of them a row gets is a matter of timing. Two runs
-can be compared only if nothing hangs on that order, as the first correct sibling does.
+The rollout server generates the same n responses in every run, but timing decides which row gets which. The first correct
+sibling depends on that order, so runs that show it cannot be compared.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from verl_efficiency.methods.routing.sample_routing import SampleRoutingSettings
 
 
 def route(rollouts: Rollouts, settings: SampleRoutingSettings) -> Routes:
-    """The shortest correct sibling; of two equally long ones that with the smaller token ids."""
+    """The shortest correct sibling; ties go to the smaller token ids."""
     routes = route_by_sample(rollouts, settings)
     source_B = routes.source_B.clone()
     assert rollouts.responses_B is not None

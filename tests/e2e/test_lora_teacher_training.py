@@ -1,4 +1,4 @@
-"""A LoRA actor: the teacher is the base model with the averaged adapter, each step computed again in float64."""
+"""A LoRA actor: the teacher is the base model with the averaged adapter. Each step is recomputed in float64."""
 
 import functools
 
@@ -14,7 +14,7 @@ LIMIT, K, RATE, RANK, ALPHA = 70, 20, 0.25, 4, 16
 
 
 def adapted(model, adapter: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """The base model in float64 with this adapter, which alone has gradients."""
+    """The base model in float64 with this adapter; only the adapter has gradients."""
     import peft
 
     config = peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")

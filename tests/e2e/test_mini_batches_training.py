@@ -1,4 +1,4 @@
-"""Several mini-batches and epochs per step: the weights after the step, computed again in float64 outside verl."""
+"""Several mini-batches and epochs per step: the weights after the step are recomputed in float64 outside verl."""
 
 import json
 import math
@@ -19,7 +19,7 @@ EPOCHS, MINI_BATCHES = 2, 2
 
 @dataclass
 class Rollout:
-    """What is known before the step, the same in each of its updates; ``top`` None: it learns by GRPO."""
+    """Values from before the step, equal in all of its updates; ``top`` None: the rollout learns by GRPO."""
 
     row: reference.Row
     advantage: float
@@ -122,6 +122,6 @@ def test_every_update_of_a_step(tmp_path, ranks):
     start = {name: parameter.detach() for name, parameter in reference.load(testbed["MODEL"]).named_parameters()}
     within = 2e-4 * distance(expected, start)  # weights of size 1 are rounded to 6e-8 after each update
     assert distance(found, expected) < within
-    # It would be seen if the ratio were not clipped, or if the two mini-batches changed places.
+    # A ratio that is not clipped, or swapped mini-batches, would fail here.
     assert distance(after_the_step(rollouts, updates, testbed["MODEL"], math.inf), expected) > 5 * within
     assert distance(after_the_step(rollouts, updates[::-1], testbed["MODEL"], HIGHEST), expected) > 5 * within

@@ -21,7 +21,7 @@ def groups_of(rows: list[dict]) -> dict[str, list[dict]]:
 
 
 def test_running_difficulty_knows_a_prompt_in_the_next_epoch(tmp_path):
-    """8 problems, 8 a step: every step sees all of them, under new uids; only their text says which is which."""
+    """8 problems, 8 per step: every step has all of them under new uids, so only their text identifies them."""
     pytest.importorskip("verl")
     data = small_testbed(tmp_path / "data")
     pq.write_table(pq.read_table(data["TRAIN"]).slice(0, 8), tmp_path / "eight.parquet")
@@ -55,7 +55,7 @@ def test_running_difficulty_knows_a_prompt_in_the_next_epoch(tmp_path):
 
 
 def test_variance_routing_on_two_ranks_with_padding_rows(tmp_path):
-    """5 prompts × 3 rollouts in mini-batches of 2 × 3 on two ranks: verl adds rows until the mini-batches are whole."""
+    """5 prompts × 3 rollouts in mini-batches of 2 × 3 on two ranks: verl adds padding rows until the mini-batches are full."""
     pytest.importorskip("verl")
     training = train(
         "variance_routing",

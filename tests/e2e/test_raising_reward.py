@@ -1,4 +1,4 @@
-"""A reward that raises for some samples of a real run: every sample is in the dump, the log names the cause, the run ends well.
+"""A reward raises for some samples of a real run: the dump holds every sample, the log names the cause, the run succeeds.
 
 One step of the stock trainer and a validation after it.
 """

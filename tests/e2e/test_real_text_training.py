@@ -1,6 +1,6 @@
-"""Real text through the stock trainer: packed GSM8K problems, one step; every problem followed from the source to the dump.
+"""One step of the stock trainer on packed GSM8K problems: every problem is followed from the source to the dump.
 
-Where ``../shared/data`` is absent, problems made here take the place of GSM8K.
+Without ``../shared/data`` the test makes its own problems.
 """
 
 import json
@@ -20,7 +20,7 @@ RIGHT_INDEX = r"Answer{}::\boxed{{"
 
 
 def source_problems() -> list[dict]:
-    """Problems with ``question`` and a whole number after ``####``: GSM8K's, or made ones."""
+    """Problems with ``question`` and a whole number after ``####``, from GSM8K or made here."""
     file = Path(os.environ.get("VERL_EFFICIENCY_DATA", ROOT.parent / "shared" / "data")) / "gsm8k_test.jsonl"
     if file.exists():
         return read_jsonl(file)
@@ -99,7 +99,7 @@ def test_every_problem_keeps_its_index_and_answer(training):
 
 
 def expected_score(row: dict, tokens: int) -> float:
-    """The definition, on the text: the last answer of an index counts; format is all, once, in order, not cut off."""
+    """The definition on the text. The last answer of an index counts. Format: all answers, once, in order, not truncated."""
     given = re.findall(r"Answer(\d+)::\\boxed\{([^}]*)\}", row["output"])
     last = {int(index): answer for index, answer in given}
     truths = json.loads(row["gts"])

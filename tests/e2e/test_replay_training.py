@@ -1,4 +1,4 @@
-"""Replay of t_spmo on verl's trainer: what is restarted, what the reward is given, and the credit, from what verl dumps."""
+"""Replay of t_spmo on verl's trainer: the restarts, the reward's inputs and the credit, checked against verl's dumps."""
 
 import json
 from collections import Counter, defaultdict
@@ -55,13 +55,13 @@ def groups_of(rows):
 
 
 def tokens_of(tokenizer, text):
-    """As generated: the dump leaves out the EOS with which every response ends that was not cut off."""
+    """The response as generated. The dump leaves out the EOS of responses that are not truncated."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids if len(ids) == LIMIT else [*ids, tokenizer.eos_token_id]
 
 
 def restarts_of(training, step):
-    """uid → (problem, prefix) of the groups of a step whose input goes on from a rollout of the step before."""
+    """uid → (problem, prefix) of the groups of a step whose input continues a rollout of the previous step."""
     found = {}
     for uid, rows in groups_of(training.rollouts[step]).items():
         for old in training.rollouts.get(step - 1, []):
@@ -84,7 +84,7 @@ def test_a_restart_goes_on_from_a_rollout_of_the_step_before(training):
 
 
 def test_every_rollout_learns_from_its_continuation_only(training, folder):
-    """The tokens that reach the loss are those of the outputs; the prefix is prompt."""
+    """The loss gets the tokens of the outputs; the prefix belongs to the prompt."""
     recorded = read_jsonl(folder / "advantages")
     tokenizer = AutoTokenizer.from_pretrained(folder / "data" / "model")
     lengths = Counter(len(row) for row in recorded)
@@ -135,7 +135,7 @@ def test_the_reward_is_given_the_whole_text(training, folder):
 
 
 def test_no_problem_is_passed_over_or_comes_twice(training, folder):
-    """Restarts apart, the prompts of all steps are the first of the file, which is read in its order."""
+    """Without restarts, the prompts of all steps are the first of the file, in its order."""
     questions = [row[-1]["content"] for row in pq.read_table(folder / "data" / "train.parquet")["prompt"].to_pylist()]
     given = 0
     for step in range(1, STEPS + 1):

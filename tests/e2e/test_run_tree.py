@@ -1,4 +1,4 @@
-"""The tool of the end-to-end tests must not leave processes behind, whatever the command does."""
+"""``run_tree`` must leave no processes behind, whatever the command does."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.run_tree import MARKER, run_tree
 
-# A daemon as Ray makes them: a process in its own session, whose parent ends at once.
+# A daemon like Ray's: a process in its own session, whose parent ends at once.
 DAEMON = """
 import os, sys, time
 if os.fork() == 0:

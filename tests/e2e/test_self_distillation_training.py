@@ -1,4 +1,4 @@
-"""The methods with a self-teacher on verl's trainer, each step computed again in float64 outside verl."""
+"""The methods with a self-teacher on verl's trainer. Each step is recomputed in float64 outside verl."""
 
 import copy
 import functools
@@ -81,10 +81,10 @@ def check(
         for precise, within in (
             (False, 1e-4),
             (True, 5e-4),
-        ):  # plain transformers in float32, which itself is 1e-4 off float64
+        ):  # plain transformers in float32, which differs from float64 by 1e-4
             answers = expected.answers(teacher if precise else copy.deepcopy(teacher).float())
             for key, logps in said.items():
-                # Sorted, since of two equally likely tokens of the student either may come first.
+                # Sorted, since two equally likely tokens may come in either order.
                 ours, theirs = logps.double().sort(-1).values, answers[key].sort(-1).values
                 torch.testing.assert_close(ours, theirs, rtol=0, atol=within)
         routed += len(said)
@@ -100,7 +100,7 @@ def check(
 def test_sample_routing_step_by_step_and_across_a_resume(tmp_path, testbed):
     """One rank, dynamic micro-batches, padding rows, entropy weights; then step 2 again from the checkpoint of step 1.
 
-    With a user's router, since the two runs may give the same responses to the rows of a group in another order.
+    It uses a user's router, since the two runs may assign the responses of a group to its rows in different orders.
     """
     overrides = (
         *(uneven(testbed), *TEACHER),
@@ -132,7 +132,7 @@ def test_sample_routing_step_by_step_and_across_a_resume(tmp_path, testbed):
 
 
 def test_self_distillation_on_two_ranks_with_padding_rows(tmp_path, testbed):
-    """Rows without a teacher are in no denominator; the shards of the teacher's average are those of the actor."""
+    """Rows without a teacher enter no denominator. The shards of the teacher's average match the actor's."""
     training = launch(
         "self_distillation",
         tmp_path,
@@ -149,7 +149,7 @@ def test_self_distillation_on_two_ranks_with_padding_rows(tmp_path, testbed):
 
 
 def test_variance_routing_with_a_teacher_on_the_sampled_token(tmp_path, testbed):
-    """All-wrong groups learn from a column of the data set; the advantages are the teacher's, the loss is verl's."""
+    """All-wrong groups learn from a column of the data set. The teacher gives the advantages, verl computes the loss."""
     table = pq.read_table(testbed["TRAIN"])
     solutions = {row["question"]: f"{row['question']}\\boxed{{7}}" for row in table["extra_info"].to_pylist()}
     column = pa.array([solutions[row["question"]] for row in table["extra_info"].to_pylist()])
@@ -169,7 +169,7 @@ def test_variance_routing_with_a_teacher_on_the_sampled_token(tmp_path, testbed)
 
 
 def test_t_spmo_token_by_token(tmp_path, testbed):
-    """The credit that the loss is given, against the definition over every prefix of the dumped responses."""
+    """The credit that the loss gets, compared with the definition over every prefix of the dumped responses."""
     record = tmp_path / "advantages.jsonl"
     training = train(
         "t_spmo",
@@ -194,13 +194,13 @@ def test_t_spmo_token_by_token(tmp_path, testbed):
 
     given = [row for row in read_jsonl(record) if row]
     assert len(given) == len(rows)
-    # The rows of a micro-batch come in verl's order. Each pair counts once, so all credit is there once, and nothing else.
+    # verl orders the rows of a micro-batch. Each pair counts once, so every credit appears exactly once.
     ours = sorted(value for row in given for value in row if value)
     assert ours == pytest.approx(sorted(value for value in credit.values() if value), rel=1e-5)
     by_length = defaultdict(list)
     for row in given:
         by_length[len(row)].append(row)
-    for row in rows:  # every token with credit of some rollout of this length stands where the definition puts it
+    for row in rows:  # some rollout of this length has its credited tokens where the definition puts them
         allowed = [credit[(row.group, *row.response[: end + 1])] for end in range(len(row.response))]
         assert any(
             all(

@@ -1,7 +1,6 @@
 """``laser_d`` and ``s_grpo`` across a resume, on the stock trainer.
 
-The advantage of every token, as verl's policy loss was given it, is compared with one that is computed here again from the
-text that verl dumped.
+The test recomputes the advantage of every token from verl's dumped text, and compares it with that in verl's policy loss.
 """
 
 import itertools
@@ -55,7 +54,7 @@ def train_twice(recipe: str, folder: Path, *settings: str) -> tuple[dict[int, li
 
 
 def groups_of(rows: list[dict], tokenizer) -> list[list[Row]]:
-    """The rollouts of each group, scored and measured from their text; the end-of-text token is not in the dump."""
+    """The rollouts of each group, with scores and lengths from their text. The dump leaves out the EOS token."""
     groups = defaultdict(list)
     for row in rows:
         assert row["score"] == score(row)
@@ -72,7 +71,7 @@ def grpo(rewards: list[float]) -> list[float]:
 
 
 def take(expected: list[list[float]], recorded: list[list[float]]) -> bool:
-    """Whether every rollout of ``expected`` stands in ``recorded``, from which it is taken away if so."""
+    """Whether ``recorded`` holds every rollout of ``expected``. If so, removes them from ``recorded``."""
     left = list(recorded)
     for row in expected:
         found = next((k for k, other in enumerate(left) if other == pytest.approx(row, rel=1e-5, abs=1e-5)), None)
@@ -89,7 +88,7 @@ def band_of(group: list[Row]) -> str:
 
 
 def choose(seen: dict[str, list[int]], targets: dict[str, int]) -> dict[str, int]:
-    """The smallest length on the grid within which at least one right answer is to be expected."""
+    """The smallest length on the grid within which at least one correct answer is expected."""
     right = {"easy": 2 * GROUP // 3, "medium": GROUP // 3, "hard": 1}
     chosen = {}
     for band, fewest in right.items():
@@ -129,8 +128,8 @@ def test_laser_d_chooses_its_targets_from_before_and_after_a_resume(tmp_path):
 
 
 def test_s_grpo_gives_every_token_what_the_rule_gives_it(tmp_path):
-    """Before and after a resume. verl does not dump the order of the batch, which the draw depends on: one of the 8 numbers of
-    the group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""
+    """Before and after a resume. The draw depends on the order of the batch, which verl does not dump. So one of the 8 indices
+    of the group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""
     pytest.importorskip("verl")
     settings = ("+algorithm.efficiency.first_tokens=5", "+algorithm.efficiency.probability=0.25")
     steps, recorded = train_twice("s_grpo", tmp_path, *settings)

@@ -1,6 +1,6 @@
-"""``algorithm.adv_estimator=token_budget`` with nothing else set, on the stock trainer: two steps, one more after a resume.
+"""``algorithm.adv_estimator=token_budget`` with default settings on the stock trainer: two steps, one more after a resume.
 
-Everything that is compared is computed here again, in plain Python, from the text of the rollouts that verl dumped.
+The test recomputes all expected values in plain Python from the text of verl's dumped rollouts.
 """
 
 import json
@@ -51,7 +51,7 @@ def count_tokens(runs):
     tokenizer = AutoTokenizer.from_pretrained(runs[2] / "data" / "model")
 
     def count(text: str) -> int:
-        """Generated tokens of a dumped response, whose end-of-text token is not in the dump."""
+        """Generated tokens of a dumped response. The dump leaves out the EOS token."""
         tokens = len(tokenizer(text, add_special_tokens=False)["input_ids"])
         return tokens if tokens == RESPONSE_TOKENS else tokens + 1
 
@@ -114,7 +114,7 @@ def expected_advantages(
 ) -> list[tuple[float, int]]:
     """(advantage, length) of each rollout: the definition of token_budget with its defaults, one rollout at a time.
 
-    ``share``: what the guard leaves of the length term.
+    ``share``: the share of the length term that the guard keeps.
     """
     result = []
     for members in groups_of(rows, count_tokens):
@@ -134,7 +134,7 @@ def expected_advantages(
 
 
 def share_left(steps: list[list[dict]], count_tokens) -> float:
-    """What the guard leaves of the length term at the last of the steps."""
+    """The share of the length term that the guard keeps at the last step."""
     accuracy = variance = best = 0.0
     for number, rows in enumerate(steps):
         rates = [statistics.fmean(s for s, _ in members) for members in groups_of(rows, count_tokens)]
@@ -169,7 +169,7 @@ def test_the_running_percentiles_are_saved_and_restored(runs, count_tokens):
     low, high = percentiles(first.rollouts[1], count_tokens)
     share = share_left([second.rollouts[step] for step in (1, 2, 3)], count_tokens)
     for step in (2, 3):
-        if step == 3:  # what the checkpoint of step 2 holds is what step 3 goes on from
+        if step == 3:  # step 3 continues from the checkpoint of step 2
             saved = json.loads((folder / "run" / "global_step_2" / "verl_efficiency.json").read_text())["token_budget"]
             assert (saved["low"], saved["high"]) == pytest.approx((low, high))
         now = percentiles(second.rollouts[step], count_tokens)

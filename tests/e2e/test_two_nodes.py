@@ -1,7 +1,7 @@
-"""Two Ray nodes: a launch is refused while the second node lacks the plugin, and trains across both once it is there.
+"""Two Ray nodes: a launch is refused while the second node lacks the plugin, and trains across both once it has it.
 
-Both raylets run on this machine, each with its own folder and its own Python environment. The second environment is a virtual
-environment that holds links to everything of this one except the plugin, so the plugin is really not installed there.
+Both raylets run on this machine, each with its own folder and Python environment. The second environment links to all packages
+of the first except the plugin.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from tests.e2e.training import ROOT, small_testbed, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
-# Ray asks for a token when a cluster is started by hand; all of this one runs on this machine, for three minutes.
+# Ray asks for a token when a cluster is started by hand. This cluster runs on this machine only, for three minutes.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
 SIZES = {"BATCH": 4, "GROUP": 2, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": 40, "LR": 5e-4, "STEPS": 1}
-# What a cluster that is already running must not be given.
+# Variables that a running cluster must not have.
 CLUSTER = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
 
 
@@ -36,7 +36,7 @@ def free_port() -> int:
 
 
 class Environment:
-    """A virtual environment beside this one, without the plugin until :meth:`install` is called."""
+    """A second virtual environment, without the plugin until :meth:`install` is called."""
 
     def __init__(self, folder: Path) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True, timeout=60)
@@ -56,7 +56,7 @@ class Environment:
 
 @contextlib.contextmanager
 def raylet(name: str, folder: Path, python: Path, *options: str, source: bool) -> Iterator[None]:
-    """``ray start --block`` until the context ends, which ends every process of it.
+    """Run ``ray start --block`` inside the context. On exit, end all of its processes.
 
     Args:
         source: whether the node inherits PYTHONPATH, by which these tests may find the plugin's source.
@@ -101,7 +101,7 @@ def started(log: Path, runner: threading.Thread) -> bool:
 def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_path_factory, monkeypatch):
     pytest.importorskip("verl")
     ray = pytest.importorskip("ray")
-    folder = tmp_path_factory.mktemp("n")  # short: Ray's sockets lie below, and such a path has at most 107 characters
+    folder = tmp_path_factory.mktemp("n")  # short, because Ray's socket paths below it may have at most 107 characters
     testbed = small_testbed(folder / "data")
     second = Environment(folder / "env")
     port = free_port()
@@ -118,7 +118,7 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_pat
             "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4",
             "+algorithm.efficiency.b_min=10",
             "+algorithm.efficiency.b_max=40",
-            # The processes of a cluster that is running already do not inherit the environment of the launch.
+            # Processes of a running cluster do not inherit the environment of the launch.
             f"+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={folder / name / 'run' / 'metrics.jsonl'}",
             timeout=400,
             **(testbed | SIZES),
@@ -139,7 +139,7 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_pat
         assert "node second" in line
         assert refused.metrics == {}
 
-        second.install()  # Ray starts new workers for a new job, so the node itself goes on
+        second.install()  # Ray starts new workers for a new job, so the node keeps running
         trained = launch("trained")
     assert trained.run.returncode == 0, trained.run.log[-5000:]
     assert sorted(trained.metrics) == [1]

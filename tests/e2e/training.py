@@ -1,4 +1,4 @@
-"""A real training run on the CPU: launch a recipe, read what verl wrote."""
+"""Launches a recipe on the CPU, and reads verl's output."""
 
 import json
 import os
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Training:
-    """What a run left behind: its console log, metrics per step and the rollouts of each step."""
+    """The output of a run: console log, metrics per step, and the rollouts of each step."""
 
     run: CompletedRun
     metrics: dict[int, dict[str, float]]
@@ -26,7 +26,7 @@ class Training:
 
 
 def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **variables: object) -> Training:
-    """Run ``recipes/verl/train.sh <recipe>`` in ``folder``, on the CPU unless ``GPUS`` says otherwise; every rollout is dumped.
+    """Run ``recipes/verl/train.sh <recipe>`` in ``folder`` and dump every rollout; on the CPU unless ``GPUS`` says otherwise.
 
     Args:
         overrides: appended to the recipe's own.
@@ -41,7 +41,7 @@ def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **va
         *("trainer.val_before_train=False", "trainer.test_freq=-1", "data.seed=0"),
         f"trainer.rollout_data_dir={folder / 'rollouts'}",
         f"hydra.run.dir={folder / 'hydra'}",
-        # verl's defaults, which the references have; the published recipes of the self-teacher depart from them.
+        # verl's defaults, as in the references. The published recipes of the self-teacher use other values.
         *("algorithm.rollout_correction.rollout_is=null", "actor_rollout_ref.actor.clip_ratio_high=0.2"),
         *overrides,
     ]

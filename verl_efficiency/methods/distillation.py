@@ -1,19 +1,19 @@
-"""The loss of self-distillation: how far the student's next token is from the teacher's, in memory that does not grow.
+"""The self-distillation loss: the divergence between the student's and the teacher's next token, computed in chunks.
 
-Student s and teacher t are log-probabilities of the K tokens that are most likely *for the student*, each normalised over
-the whole vocabulary, and then made complete: either by one more bucket, the tail log(1 − Σₖ exp sₖ) (:func:`with_tail`),
-or by normalising once more within the K (:func:`renormalise`). Over these buckets, with KL(a‖b) = Σ exp(a)·(a − b)::
+Student s and teacher t are log-probabilities of the *student's* K most likely tokens, normalised over the whole vocabulary. To
+make them sum to 1, :func:`with_tail` adds a tail bucket log(1 − Σₖ exp sₖ), or :func:`renormalise` normalises within the K.
+Over these buckets, with KL(a‖b) = Σ exp(a)·(a − b)::
 
     D = KL(t‖s)                          alpha = 0
     D = KL(s‖t)                          alpha = 1
     D = (1 − α)·KL(s‖m) + α·KL(t‖m)      otherwise; exp m = (1 − α)·exp s + α·exp t   (Jensen–Shannon for α = 0.5)
 
-This is the loss of SDPO (arXiv 2601.20802, code lasgroup/SDPO), which SRPO (arXiv 2604.02288) takes over and weights by
-how sure the teacher is (:func:`entropy_weights`). Ids, teacher and weights are constants: gradients reach the student only.
+This is the loss of SDPO (arXiv 2601.20802, code lasgroup/SDPO). SRPO (arXiv 2604.02288) adds weights from the teacher's entropy
+(:func:`entropy_weights`). Ids, teacher and weights are constants, so only the student gets gradients.
 
-In use: :func:`student_topk` and :func:`teacher_targets` in two forward-only passes, :func:`entropy_weights` over the whole
-batch, :func:`chunked_divergence` in the training pass. Names end in their dimensions: T tokens of a packed micro-batch,
-N routed ones among them, K ids, V the vocabulary, C tokens of a chunk.
+Order of calls: :func:`student_topk` and :func:`teacher_targets` in two forward-only passes, :func:`entropy_weights` on the
+whole batch, :func:`chunked_divergence` in the training pass. Names end in their dimensions: T tokens of a packed micro-batch,
+N routed tokens, K ids, V the vocabulary, C tokens of a chunk.
 """
 
 import math
@@ -26,15 +26,15 @@ from torch.autograd.function import once_differentiable
 from verl_efficiency.settings import require
 
 CHUNK_TOKENS = 256  # tokens in float32 at once: 156 MB for a vocabulary of 151,936
-FULL = -1e-7  # log Σ exp of the K above which the tail counts as empty, as in SDPO: its bucket is 1e-7 and constant
+FULL = -1e-7  # above this log Σ exp of the K, the tail counts as empty: its bucket is the constant 1e-7, as in SDPO
 
 
 def entropy_weights(entropy_N: Tensor, beta: float) -> Tensor:
-    """(N,) float32: exp(−beta·H) divided by its mean, so that the weights of all routed tokens of a batch average to 1.
+    """(N,) float32: exp(−beta·H) divided by its mean.
 
     Args:
         entropy_N: entropy H of the teacher in nats at every routed token of the *whole* batch.
-        beta: at least 0; 0 weights all tokens alike.
+        beta: at least 0; 0 gives equal weights.
 
     >>> entropy_weights(torch.tensor([0.0, math.log(3.0)]), beta=1.0)
     tensor([1.5000, 0.5000])
@@ -45,23 +45,23 @@ def entropy_weights(entropy_N: Tensor, beta: float) -> Tensor:
     if entropy_N.numel() == 0:
         return entropy_N.float()
     entropy_N = entropy_N.double()
-    weights_N = torch.exp(-beta * (entropy_N - entropy_N.min()))  # the shift cancels; without it all may underflow to 0
+    weights_N = torch.exp(-beta * (entropy_N - entropy_N.min()))  # the shift cancels, and prevents underflow
     return (weights_N / weights_N.mean()).float()
 
 
 def with_tail(logp_NK: Tensor) -> Tensor:
-    """(N, K + 1): one more column, the log-probability of all other tokens; 1e-7 and constant where there are none."""
+    """(N, K + 1): one more column with the log-probability of all other tokens; a constant for probabilities below 1e-7."""
     inside_N1 = logp_NK.logsumexp(-1, keepdim=True).clamp(max=FULL)
     return torch.cat([logp_NK, torch.log(-torch.expm1(inside_N1))], dim=-1)
 
 
 def renormalise(logp_NK: Tensor) -> Tensor:
-    """(N, K): the log-probabilities given that the token is one of the K."""
+    """(N, K): log-probabilities conditional on the token being one of the K."""
     return logp_NK.log_softmax(-1)
 
 
 def divergence(student_logp_NK: Tensor, teacher_logp_NK: Tensor, alpha: float) -> Tensor:
-    """(N,) nats: D of the formula above between log-probabilities that are complete, differentiable by plain autograd.
+    """(N,) nats: D of the module's formula, between log-probabilities that sum to 1; differentiable by autograd.
 
     >>> half, quarter = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.75]]).log()
     >>> round(divergence(half, quarter, alpha=1.0).item(), 6)  # 0.5·ln(0.5 / 0.25) + 0.5·ln(0.5 / 0.75)
@@ -77,16 +77,16 @@ def divergence(student_logp_NK: Tensor, teacher_logp_NK: Tensor, alpha: float) -
 
 
 def sampled_token_loss(log_probs: Tensor, teacher_log_probs: Tensor) -> Tensor:
-    """(log π − log q)·log π of the tokens that were sampled, any shape, the bracket constant: SDPO without top-K.
+    """SDPO without top-K: (log π − log q)·log π of the sampled tokens, any shape; the bracket has no gradient.
 
-    Its gradient is in expectation that of KL(student‖teacher); its value has no meaning. It has no alpha but 1.
+    The expected gradient is that of KL(student‖teacher), which is alpha = 1. The value has no meaning.
     """
     return (log_probs - teacher_log_probs).detach() * log_probs
 
 
 @torch.no_grad()
 def student_topk(logits_TV: Tensor, positions_N: Tensor, k: int, *, chunk_tokens: int = CHUNK_TOKENS) -> Tensor:
-    """(N, K) int32: the ids of the K largest logits at each position, largest first; K is ``k``, but at most V, as in SDPO."""
+    """(N, K) int32: the ids of the K largest logits at each position, in descending order; K = min(``k``, V), as in SDPO."""
     require(k >= 1, "k", k, "a whole number of at least 1")
     k = min(k, logits_TV.shape[1])
     ids_NK = torch.empty(len(positions_N), k, dtype=torch.int32, device=logits_TV.device)
@@ -99,9 +99,9 @@ def student_topk(logits_TV: Tensor, positions_N: Tensor, k: int, *, chunk_tokens
 def teacher_targets(
     logits_TV: Tensor, positions_N: Tensor, topk_ids_NK: Tensor, *, chunk_tokens: int = CHUNK_TOKENS
 ) -> tuple[Tensor, Tensor]:
-    """What the student is compared with: (N, K) log-probabilities at the ids, and (N,) entropy over the whole vocabulary.
+    """The teacher's log-probabilities at the ids, (N, K), and its entropy over the whole vocabulary, (N,).
 
-    Both are float32 (float64 for float64 logits) and in nats; the logits are already divided by the temperature.
+    Both are in nats and float32 (float64 for float64 logits). The logits must already be divided by the temperature.
     """
     dtype = torch.promote_types(logits_TV.dtype, torch.float32)
     logp_NK = torch.empty(topk_ids_NK.shape, dtype=dtype, device=logits_TV.device)
@@ -125,27 +125,27 @@ def chunked_divergence(
     chunk_tokens: int = CHUNK_TOKENS,
     overwrite_logits: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of the label at every token, (T,), and the divergence D at the routed ones, (N,), differentiable.
+    """Log-probability of the label at every token, (T,), and the divergence D at the routed tokens, (N,); differentiable.
 
-    Goes through the logits ``chunk_tokens`` at a time, in float32 (float64 if the logits are), forward and once more in
-    backward, so that the extra memory is a few chunks × V. Both come from one function because then nothing else reads
-    the logits: with ``overwrite_logits`` the backward writes their gradient where they lie.
+    Forward and backward process ``chunk_tokens`` tokens at a time in float32 (float64 for float64 logits), so the extra memory
+    is a few chunks × V. One function returns both, so nothing else has to read the logits. That lets the backward overwrite
+    them with their gradient (``overwrite_logits``).
 
     Args:
-        logits_TV: floating point, divided by the temperature already.
+        logits_TV: floating point, already divided by the temperature.
         labels_T: the id that follows each token.
-        positions_N: which tokens are routed, each once, in any order.
-        topk_ids_NK: ids distinct within a row, any integer type; as :func:`student_topk` gives them.
-        teacher_logp_NK: as :func:`teacher_targets` gives them, constants.
+        positions_N: indices of the routed tokens, each once, in any order.
+        topk_ids_NK: from :func:`student_topk`; any integer type, distinct within a row.
+        teacher_logp_NK: from :func:`teacher_targets`; constants.
         alpha: in [0, 1].
-        add_tail: complete by the tail bucket, else by normalising within the K.
-        overwrite_logits: the gradient takes the logits' place, else a tensor like them. Safe when no other operation
-            needs the logits' values in its backward. The write counts as an in-place change, so that autograd refuses
-            such an operation, and a second backward, with its usual error instead of a wrong gradient. A leaf is refused.
+        add_tail: True: add the tail bucket. False: normalise within the K.
+        overwrite_logits: True: the gradient overwrites the logits. False: it is a new tensor. True is safe if no other
+            operation needs the logits in its backward. Autograd sees the write as an in-place change. It raises its usual error
+            for such an operation and for a second backward, so no gradient is silently wrong. A leaf is refused.
 
     Raises:
         SettingsError: ``alpha`` or ``chunk_tokens`` out of range.
-        ValueError: shapes that do not fit, a position twice or outside, a leaf to be overwritten.
+        ValueError: shapes do not fit, a position is repeated or out of range, or the logits to overwrite are a leaf.
     """
     require(0 <= alpha <= 1, "alpha", alpha, "in [0, 1]")
     require(chunk_tokens >= 1, "chunk_tokens", chunk_tokens, "a whole number of at least 1")
@@ -161,20 +161,20 @@ def chunked_divergence(
 
 
 class _ChunkedDivergence(torch.autograd.Function):
-    """See :func:`chunked_divergence`. With p = softmax(z) of a token, g and h the gradients of its two outputs::
+    """See :func:`chunked_divergence`. z are the logits of a token, p = softmax(z), g and h the gradients of its two outputs::
 
     ∂ log p(label) / ∂z_v = 1[v = label] − p_v
 
-    D depends on the buckets' log-probabilities x_j, b_j = exp x_j. With d_j = ∂D/∂x_j and E = Σ_j d_j over all buckets::
+    D depends on the buckets' log-probabilities x_j. With b_j = exp x_j, d_j = ∂D/∂x_j and E = Σ_j d_j over all buckets::
 
         ∂D/∂z_v = d_v − b_v·E             v among the K
         ∂D/∂z_v = p_v·(d_tail/b_tail − E) any other v, with tail;   0 without
 
         alpha = 0: d_j = −exp t_j    alpha = 1: d_j = b_j·(x_j − t_j)    otherwise: d_j = (1 − α)·b_j·(x_j − m_j)
 
-    A multiple of b_j in d_j drops out of the first two lines, as Σ b = 1: it is left out of d_j. So the gradient of a
-    row is p_v·(h·(d_tail/b_tail − E) − g), replaced at the K ids by h·(d_j − b_j·E) − g·p_j, plus g at the label. Writing
-    the ids' values instead of adding them avoids the difference of large numbers that a small tail would make of them.
+    Since Σ b = 1, a multiple of b_j in d_j cancels in the first two lines, so d_j leaves it out. The gradient of a row is
+    p_v·(h·(d_tail/b_tail − E) − g). The K ids have h·(d_j − b_j·E) − g·p_j instead. The label gets g in addition. The values at
+    the ids are written and not added: with a small tail, adding would cancel two large numbers.
     """
 
     @staticmethod
@@ -217,7 +217,7 @@ class _ChunkedDivergence(torch.autograd.Function):
 
 
 def _gradient(student_nK: Tensor, teacher_nK: Tensor, alpha: float, add_tail: bool) -> tuple[Tensor, Tensor]:
-    """∂D/∂z at the K ids, (n, K), and divided by p at all others, (n,): the formulas of :class:`_ChunkedDivergence`."""
+    """∂D/∂z at the K ids, (n, K), and ∂D/∂z / p at all other ids, (n,); formulas in :class:`_ChunkedDivergence`."""
     complete = with_tail if add_tail else renormalise
     x, t = complete(student_nK), complete(teacher_nK)
     b = x.exp()
@@ -247,7 +247,7 @@ def _parts(length: int, size: int) -> Iterator[slice]:
 
 
 def _chunks(logits_TV: Tensor, positions_N: Tensor, size: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Chunk by chunk: which tokens, which of the N are among them, log-softmax of their logits (in a buffer used again)."""
+    """Per chunk: its tokens, which of the N are in it, and the log-softmax of its logits (in a reused buffer)."""
     tokens = len(logits_TV)
     order_N = positions_N.argsort()
     sorted_N = positions_N[order_N]

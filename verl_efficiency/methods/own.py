@@ -1,11 +1,10 @@
 """Your own methods: a function named by its import path, or offered by an installed package.
 
 A method is a function ``(rollouts, settings)`` or ``(rollouts, settings, state)`` that returns an
-:class:`~verl_efficiency.methods.outcome.Outcome`. Its annotations say the rest:
+:class:`~verl_efficiency.methods.outcome.Outcome`. Its annotations name two classes:
 
-* ``settings``: a frozen dataclass derived from ``ShapingSettings``. Without the annotation it is ``ShapingSettings`` itself.
-* ``state``: a dataclass of plain data, in which every field has a default. It is saved with the checkpoints if
-  ``settings.keeps_state``.
+* ``settings``: a frozen dataclass derived from ``ShapingSettings``; without the annotation, ``ShapingSettings``.
+* ``state``: a dataclass of plain data, in which every field has a default. Checkpoints hold it if ``settings.keeps_state``.
 
 A package offers a method by an entry point::
 
@@ -38,7 +37,7 @@ class OwnMethod(Estimator):
 
     Attributes:
         path: ``package.module.function``.
-        owner: who offers it, for messages.
+        owner: where the method comes from, for messages.
     """
 
     path: str = ""
@@ -49,10 +48,10 @@ class OwnMethod(Estimator):
         return self.path.rpartition(".")[0]
 
     def function(self) -> Callable:
-        """The method. A result that no trainer could use raises an error.
+        """The function, wrapped so that it raises an error if its result is unusable.
 
         Raises:
-            SettingsError: it cannot be loaded; the message names the owner.
+            SettingsError: the function cannot be loaded; the message names the owner.
         """
         return _checked(self._load(), self.owner)
 
@@ -72,10 +71,10 @@ class OwnMethod(Estimator):
         return self.accepted(super().build_settings(mapping, where))
 
     def accepted(self, settings: MethodSettings) -> MethodSettings:
-        """``settings``, if the method can run with them.
+        """Return ``settings`` if the method can run with them.
 
         Raises:
-            SettingsError: they ask for a self-teacher, or do not say that there is a state to save.
+            SettingsError: the settings need a self-teacher, or ``keeps_state`` is False for a method with a state.
         """
         if settings.needs_trainer:
             raise SettingsError(
@@ -97,7 +96,7 @@ class OwnMethod(Estimator):
         return cls()
 
     def described(self) -> "OwnMethod":
-        """With the first line of the function's docstring as its summary; this loads the function."""
+        """A copy whose summary is the first line of the function's docstring. Loads the function."""
         return dataclasses.replace(self, summary=(inspect.getdoc(self._load()) or "").partition("\n")[0])
 
     def _annotated(self, parameter: str) -> Any:
@@ -121,12 +120,12 @@ class OwnMethod(Estimator):
 
 @dataclass(frozen=True)
 class Offers:
-    """What the installed packages offer.
+    """The methods of all installed packages.
 
     Attributes:
         methods: by name.
         refused: name → why it names no method: several packages offer it, or it was removed.
-        problems: a line for each package whose method is not available, for the log.
+        problems: for the log, one line per method that is not available.
     """
 
     methods: dict[str, OwnMethod]
@@ -135,7 +134,7 @@ class Offers:
 
 
 def own_method(name: str, path: str, owner: str) -> OwnMethod:
-    """The method behind ``package.module.function`` or ``package.module:function``, not loaded yet.
+    """The method at ``package.module.function`` or ``package.module:function``. Does not load it.
 
     Raises:
         SettingsError: ``path`` has another form.
@@ -148,7 +147,7 @@ def own_method(name: str, path: str, owner: str) -> OwnMethod:
 
 @functools.cache
 def offers() -> Offers:
-    """The methods that installed packages offer. Reads their metadata and imports none of them."""
+    """The methods of all installed packages. Reads metadata only; imports no package."""
     by_name: dict[str, dict[str, OwnMethod]] = defaultdict(dict)
     refused, problems = {}, []
     try:
@@ -183,7 +182,7 @@ def all_estimators() -> dict[str, Estimator]:
 
 
 def _checked(function: Callable, owner: str) -> Callable:
-    """``function`` as an adapter calls it; an unusable result raises an error."""
+    """``function`` with three arguments, as adapters call it; raises an error if the result is unusable."""
     takes_state = len(inspect.signature(function).parameters) == 3
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""The page of a method, from the catalog and the docstrings. ``verl-efficiency methods NAME`` and the docs show it."""
+"""Builds the page of a method from the catalog and the docstrings, for ``verl-efficiency methods NAME`` and the docs."""
 
 import dataclasses
 import importlib
@@ -19,7 +19,7 @@ USE = {
 
 
 def page(method: Method) -> str:
-    """Markdown: use, formula and choices, settings with defaults and meaning, paper, recipe."""
+    """The page as Markdown: use, formula and choices, settings with defaults and meaning, paper, recipe."""
     recipe = f"Paper: {method.paper or 'none'}. Recipe: `{command(method)}`"
     parts = [
         f"## {method.name} ({method.hook})",
@@ -34,7 +34,7 @@ def page(method: Method) -> str:
 
 
 def settings_table(method: Method) -> str:
-    """The settings of ``method``, its own before those that it shares with others."""
+    """The settings of ``method`` as a table: its own first, then inherited ones."""
     cls = method.settings_class()
     described, own = meanings(cls), vars(cls).get("__annotations__", {})
     rows = ["| setting | default | meaning |", "|---|---|---|"]
@@ -46,7 +46,7 @@ def settings_table(method: Method) -> str:
 
 
 def meanings(cls: type) -> dict[str, str]:
-    """What each setting means, from the sections ``Attributes`` or ``Args`` of the docstrings of ``cls`` and its bases.
+    """The meaning of each setting, from the section ``Attributes`` or ``Args`` in the docstrings of ``cls`` and its bases.
 
     >>> from verl_efficiency.methods.shaping.kimi import KimiSettings
     >>> meanings(KimiSettings)["correct_threshold"]
@@ -63,7 +63,7 @@ def meanings(cls: type) -> dict[str, str]:
 
 
 def markdown(docstring: str) -> str:
-    """A docstring of this package as Markdown, up to its section ``Args``: literal blocks and examples become code."""
+    """A docstring as Markdown, up to ``Args``, ``Returns`` or ``Raises``; literal blocks and examples become code blocks."""
     text = re.split(r"^(?:Args|Returns|Raises):\n", inspect.cleandoc(docstring), maxsplit=1, flags=re.MULTILINE)[0]
     out = []
     for block in re.split(r"\n\n(?! )", text.strip()):  # an indented paragraph belongs to what is before it
@@ -77,5 +77,5 @@ def markdown(docstring: str) -> str:
 
 
 def inline(text: str) -> str:
-    """Roles and double backticks as plain code."""
+    """Replace roles and double backticks by Markdown code."""
     return re.sub(r"(?::\w+:)?`{1,2}~?([^`]+?)`{1,2}", r"`\1`", text)

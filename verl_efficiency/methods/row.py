@@ -1,7 +1,7 @@
-"""The types of a row in the table of methods, :mod:`verl_efficiency.methods.catalog`.
+"""The row types of the table of methods, :mod:`verl_efficiency.methods.catalog`.
 
-A row holds what cannot be derived. The name gives the file, the function and the page. The annotations of the function give
-its settings class and its state class. Nothing is imported before it is asked for.
+A row holds only what cannot be derived. Its name gives the file, the function and the page. The function's annotations give the
+settings class and the state class. Modules are imported on first use.
 """
 
 import importlib
@@ -16,12 +16,12 @@ from verl_efficiency.settings import MethodSettings, SettingsError, build_settin
 
 @dataclass(frozen=True)
 class Method:
-    """What a row of either type has.
+    """The fields of both row types.
 
     Attributes:
-        name: what the user writes in the configuration; also the name of the file and of the function in it.
-        paper: where it is published.
-        summary: what it does, in one sentence.
+        name: the name in the configuration, which is also that of the file and of the function in it.
+        paper: the publication.
+        summary: what the method does, in one sentence.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Method:
 
     @property
     def hook(self) -> Literal["estimator", "trainer", "reward"]:
-        """``algorithm.adv_estimator``, the same with our trainer mode, or ``reward.custom_reward_function``."""
+        """Where users name it: ``algorithm.adv_estimator``, the same with our trainer, or ``reward.custom_reward_function``."""
         raise NotImplementedError
 
     @property
@@ -39,15 +39,15 @@ class Method:
         raise NotImplementedError
 
     def function(self) -> Callable:
-        """The method itself."""
+        """The function of the method."""
         return getattr(importlib.import_module(self.module), self.name)
 
     def settings_class(self) -> type[Any]:
-        """Its settings, a frozen dataclass."""
+        """The class of its settings, a frozen dataclass."""
         raise NotImplementedError
 
     def build_settings(self, mapping: Any, where: str) -> MethodSettings:
-        """Its settings from what the user wrote; see :func:`verl_efficiency.settings.build_settings`."""
+        """Its settings from the user's mapping; see :func:`verl_efficiency.settings.build_settings`."""
         cls = self.settings_class()
         return cls.build(mapping, where) if hasattr(cls, "build") else build_settings(cls, mapping, where)
 
@@ -57,10 +57,10 @@ class Estimator(Method):
     """A function ``(rollouts, settings, state) -> Outcome`` that computes advantages.
 
     Attributes:
-        family: its folder in ``methods/``. ``shaping`` changes the reward by length, ``selection`` learns from a part of the
+        family: its folder in ``methods/``. ``shaping`` changes the reward by length, ``selection`` learns from some of the
             rollouts or tokens, ``routing`` sends each rollout to GRPO or to a self-teacher. Empty: none of these.
         trainer: whether it needs ``trainer.v1.trainer_mode=efficiency_sync``.
-        router: name of the function in its module that routes rollouts to the self-teacher, or None.
+        router: name of the router in its module, or None.
     """
 
     family: str = ""
@@ -79,20 +79,20 @@ class Estimator(Method):
         return self.annotation("settings")
 
     def own_router(self) -> Callable:
-        """Its router: ``(rollouts, settings) -> Routes``."""
+        """The method's router, ``(rollouts, settings) -> Routes``."""
         assert self.router is not None, f"{self.name} routes nothing"
         return getattr(importlib.import_module(self.module), self.router)
 
     def new_state(self) -> Any:
-        """A fresh state, or None for a method that keeps none."""
+        """A new state, or None for a method without state."""
         cls = self.annotation("state")
         return None if cls is types.NoneType else cls()
 
     def restored_state(self, saved: Mapping[str, Any]) -> Any:
-        """The state that ``dataclasses.asdict`` made ``saved`` of.
+        """Rebuild the state from ``saved``, the result of ``dataclasses.asdict``.
 
         Raises:
-            SettingsError: a field that this version does not have.
+            SettingsError: ``saved`` has a field that this version does not have.
         """
         state = self.new_state()
         known = [field.name for field in fields(state)] if state is not None else []
@@ -105,7 +105,7 @@ class Estimator(Method):
         return replace(state, **saved)
 
     def annotation(self, parameter: str) -> Any:
-        """The class that annotates a parameter of the function; for ``X | None`` it is X, without an annotation NoneType."""
+        """The annotated class of a parameter: X for ``X | None``, NoneType without an annotation."""
         hint = typing.get_type_hints(self.function()).get(parameter, types.NoneType)
         return next((option for option in typing.get_args(hint) if option is not types.NoneType), hint)
 

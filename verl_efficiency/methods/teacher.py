@@ -1,8 +1,7 @@
-"""The self-teacher: the same model, shown a correct solution or feedback, scores the student's own tokens.
+"""The self-teacher: the same model, with a correct solution or feedback in its prompt, scores the student's own tokens.
 
-Settings of self-distillation (SDPO, arXiv 2601.20802, names and released values of its ``actor.yaml`` at lasgroup/SDPO
-@0e6d510) and the text that the teacher is conditioned on. The losses are in ``distillation.py``, who is taught by what in
-``routing.py``.
+This file has its settings and its prompts. Names and defaults are those of SDPO (arXiv 2601.20802, ``actor.yaml`` at
+lasgroup/SDPO @0e6d510). The losses are in ``distillation.py``, the routers in ``routing/``.
 """
 
 import re
@@ -13,7 +12,7 @@ from typing import Literal
 from verl_efficiency.methods.advantages import AdvantageName
 from verl_efficiency.settings import MethodSettings, SettingsError, require
 
-# Also up to a lone </think>: some chat templates open the thinking in the prompt, so that a response holds its end only.
+# Also up to a lone </think>: if the chat template opens the thinking in the prompt, a response holds only its end.
 _THINKING = re.compile(r"\A(?:(?!<think>).)*?</think>|<think>.*?</think>", flags=re.DOTALL)
 
 
@@ -22,35 +21,34 @@ class DistillationSettings(MethodSettings):
     """Settings of the self-teacher and of its loss.
 
     Attributes:
-        advantage: group advantage of the rollouts that learn by GRPO: grpo, dr_grpo, rloo or batch. dr_grpo as in SRPO.
-        full_logit_distillation: True: divergence over the student's top-K tokens. False: on the sampled token only, as an
-            advantage ``w · (log q − log π_old)`` in the trainer's own loss with its own clipping; alpha must be 1.
+        advantage: group advantage of rollouts that learn by GRPO: grpo, dr_grpo (as in SRPO), rloo or batch.
+        full_logit_distillation: True: divergence over the student's top-K tokens. False: the sampled token only, with the
+            advantage ``w · (log q − log π_old)`` in the trainer's own loss and clipping; alpha must be 1.
         alpha: 0: KL(teacher ‖ student), 1: KL(student ‖ teacher), between: generalised Jensen–Shannon.
-        distillation_topk: K; the student's most likely tokens before the update. Two numbers of four bytes each per routed
-            token and K pass through the trainer's storage.
-        distillation_add_tail: one more bucket with the rest of the probability; False: both are normalised within K.
-        is_clip: a token's loss is times ``min(π / π_old, is_clip)``, not differentiated; null: not at all.
-        entropy_beta: β of the weight ``exp(−β · teacher entropy)``, divided by its mean over all routed tokens of the batch;
-            0: every token weighs the same.
-        teacher_regularization: ``ema``: an exponential average of the actor; ``none``: the actor as it is.
+        distillation_topk: K, the number of the student's most likely tokens, taken before the update. The trainer stores
+            8 · K bytes per routed token.
+        distillation_add_tail: True: one more bucket holds the remaining probability. False: renormalise within the top K.
+        is_clip: multiply a token's loss by ``min(π / π_old, is_clip)``, without gradient; null: no factor.
+        entropy_beta: β of the token weight ``exp(−β · teacher entropy)``, normalised to mean 1 over all routed tokens of the
+            batch; 0: equal weights.
+        teacher_regularization: ``ema``: the teacher is an exponential average of the actor; ``none``: it is the actor.
         teacher_update_rate: τ of ``teacher ← (1 − τ) · teacher + τ · actor``.
-        teacher_refresh_steps: training batches from one such step of the teacher to the next.
-        max_reprompt_len: tokens of the teacher's prompt at most.
-        reprompt_truncation: which end of a longer prompt is cut off, or ``error``.
+        teacher_refresh_steps: training steps between two updates of the teacher.
+        max_reprompt_len: maximum length of the teacher's prompt in tokens.
+        reprompt_truncation: which end of a longer prompt to cut off, or ``error``.
         dont_reprompt_on_self_success: a correct rollout is never its own demonstration.
-        remove_thinking_from_demonstration: ``<think>…</think>`` is cut out of a demonstration, and what comes before a lone
-            ``</think>`` (SDPO's code leaves that); where nothing remains, the whole is shown.
-        include_environment_feedback: feedback that the reward gives (key ``feedback``) may stand in the teacher's prompt.
-        environment_feedback_only_without_solution: … only where there is no demonstration.
+        remove_thinking_from_demonstration: remove ``<think>…</think>`` from a demonstration, and the text before a lone
+            ``</think>`` (SDPO's code keeps that text). If nothing remains, show the whole response.
+        include_environment_feedback: show the teacher the feedback that the reward returns (key ``feedback``).
+        environment_feedback_only_without_solution: show feedback only if there is no demonstration.
         reprompt_template: holds ``{prompt}``, ``{solution}``, ``{feedback}``.
         solution_template: holds ``{successful_previous_attempt}``.
-        feedback_template: holds ``{feedback_raw}``. All three as in ``actor.yaml``; SDPO's dataclass has more line breaks.
-        demonstration: which correct sibling: the ``first`` (the paper) or the ``shortest``.
-        truncated_demonstrations: whether an answer that the token limit cut off may be one (the paper does not say).
-        max_response_length: the limit on a response, what tools wrote included; in verl ``data.max_response_length`` where it
-            is left unset.
-        chunk_tokens: tokens whose logits are worked on at once; more memory and a little faster, or less.
-        router: ``package.module.function``, your own routing in place of the method's. It also gets the token ids of the
+        feedback_template: holds ``{feedback_raw}``. All three are as in ``actor.yaml``; SDPO's dataclass has more line breaks.
+        demonstration: which correct sibling to show: the ``first`` (as in SDPO's code) or the ``shortest``.
+        truncated_demonstrations: whether a truncated response may be a demonstration (the paper does not say).
+        max_response_length: response limit in tokens, tool output included; in verl, null means ``data.max_response_length``.
+        chunk_tokens: number of tokens whose logits are processed at once. More is a little faster and takes more memory.
+        router: ``package.module.function``, your own router in place of the method's. It also gets the token ids of the
             responses.
     """
 
@@ -136,7 +134,7 @@ class DistillationSettings(MethodSettings):
 
 
 def check_template(name: str, template: str, placeholders: Sequence[str]) -> None:
-    """Refuse a template that lacks a placeholder, or holds another one.
+    """Refuse a template with a missing or an unknown placeholder.
 
     Raises:
         SettingsError: naming the setting ``name``.
@@ -154,12 +152,12 @@ def check_template(name: str, template: str, placeholders: Sequence[str]) -> Non
 def teacher_messages(
     messages: Sequence[Mapping], demonstration: str | None, feedback: str | None, settings: DistillationSettings
 ) -> list[dict]:
-    """The conversation that the teacher is given: everything before the last message, then that one with what it knows.
+    """The teacher's prompt: the student's messages, with demonstration and feedback added to the last one.
 
     Args:
         messages: the student's prompt; the last message is the user's question, as text.
         demonstration: a correct response, or None.
-        feedback: what the reward said of this attempt, or None.
+        feedback: the reward's feedback on this rollout, or None.
 
     Raises:
         ValueError: both are missing or empty, or the question is not plain text.
@@ -175,12 +173,12 @@ def teacher_messages(
 
 
 def truncate_prompt(token_ids: list[int], settings: DistillationSettings) -> list[int]:
-    """At most ``max_reprompt_len`` tokens of a teacher's prompt.
+    """Truncate a teacher's prompt to ``max_reprompt_len`` tokens.
 
-    ``right`` cuts off the end as SDPO does, with it the template's last words and the start of the answer.
+    ``right`` cuts off the end, as SDPO does. That removes the end of the template and the tokens that open the answer.
 
     Raises:
-        ValueError: it is longer, and ``reprompt_truncation`` is ``error``.
+        ValueError: the prompt is longer, and ``reprompt_truncation`` is ``error``.
     """
     limit = settings.max_reprompt_len
     if len(token_ids) <= limit:

@@ -1,4 +1,4 @@
-"""The loss and the trainer of the actor: OpenRLHF's own, plus the distillation term of methods with a self-teacher.
+"""OpenRLHF's loss and actor trainer, plus the distillation term of methods with a self-teacher.
 
 Derive your own subclasses from these instead of ``PolicyLoss`` and ``ActorPPOTrainer``.
 """
@@ -16,7 +16,7 @@ from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.openrlhf.options import teaches
 from verl_efficiency.openrlhf.self_teacher import DISTIL
 
-# In place of 0 tokens: OpenRLHF divides by their number, also where every rollout of a micro-batch or step is skipped.
+# Replaces a token count of 0. OpenRLHF divides by this count even if every rollout of a micro-batch or step is skipped.
 NEARLY_0 = 1e-6
 
 
@@ -42,7 +42,7 @@ class EfficiencyPolicyLoss(PolicyLoss):
         self, log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, action_mask: Any = None, **stock: Any
     ) -> tuple:
         loss, *rest = super().forward(log_probs, old_log_probs, advantages, action_mask=action_mask, **stock)
-        if action_mask is not None and not action_mask.any():  # all skipped: these means are 0 / 0
+        if action_mask is not None and not action_mask.any():  # all rollouts are skipped, so these means are 0 / 0
             rest = [None if value is None else value.nan_to_num() for value in rest]
         if self.targets is None:
             return loss, *rest
@@ -84,7 +84,7 @@ class EfficiencyPolicyLoss(PolicyLoss):
 
 
 class EfficiencyActorTrainer(ActorPPOTrainer):
-    """OpenRLHF's trainer of the actor, which hands the loss the teacher's targets and the student's logits."""
+    """OpenRLHF's actor trainer, which also passes the teacher's targets and the student's logits to the loss."""
 
     actor_loss_fn: EfficiencyPolicyLoss
 

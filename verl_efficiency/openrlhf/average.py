@@ -1,4 +1,4 @@
-"""The running average of the actor's weights under DeepSpeed, whose stages up to 2 hold every parameter whole on every rank."""
+"""The running average of the actor's weights under DeepSpeed. Up to ZeRO stage 2, every rank holds every parameter whole."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ FILE = "verl_efficiency_teacher.pt"
 
 
 class WeightAverage(average.WeightAverage):
-    """See the base class; the average is in float32 on the CPU, and the same on all ranks.
+    """See the base class. The average is in float32 on the CPU, and equal on all ranks.
 
     Args:
         module: the model inside DeepSpeed's engine.
@@ -32,7 +32,7 @@ class WeightAverage(average.WeightAverage):
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """Give the model the averaged weights; the second call gives it its own back."""
+        """Load the averaged weights into the model. The next call restores the model's own."""
         given, self._kept = (
             (self.average, {name: value.clone() for name, value in self.weights()})
             if self._kept is None

@@ -1,4 +1,4 @@
-"""The files of ``--data.prompt_dataset`` and ``--eval.dataset``: a sample of their prompts and labels."""
+"""Checks a sample of the prompts and labels in the files of ``--data.prompt_dataset`` and ``--eval.dataset``."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -42,7 +42,7 @@ def check_data(args: Any, options: Options) -> Iterator[str]:
 
 
 def _columns(options: Options) -> dict[str, str]:
-    """What the method reads of every label: role → path. A reference may be missing."""
+    """The columns that the method reads from every label: role → path. References are left out, since they may be missing."""
     settings = options.build_settings()
     columns = {} if settings is None else {role: path for role, path in settings.columns.items() if role != "reference"}
     return columns | ({"question": "prompt"} if teaches(options) else {})

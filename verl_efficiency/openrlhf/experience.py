@@ -1,4 +1,4 @@
-"""The experience maker: OpenRLHF's own, with the advantages of one of our methods.
+"""OpenRLHF's experience maker with the advantages of one of our methods.
 
 Derive your own subclass from :class:`EfficiencyExperienceMaker` instead of ``RemoteExperienceMaker``. It reads
 ``strategy.args.efficiency`` (:class:`verl_efficiency.openrlhf.options.Options`), which the launcher puts there.
@@ -104,7 +104,7 @@ def require_rewards(samples: Sequence[Any], source: Any) -> None:
 
 
 def log_prob_gaps(experience: Experience) -> dict[str, Tensor]:
-    """How far log-probabilities in vLLM and in the trainer differ, (E,): at the first token, and on average at the others.
+    """Absolute difference of log-probabilities between vLLM and the trainer, (E,): at the first token, and mean of the others.
 
     vLLM may forbid the end of sequence as the first token (``min_tokens=1``), which widens the gap at that token only.
     """

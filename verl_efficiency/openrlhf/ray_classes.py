@@ -1,4 +1,4 @@
-"""The Ray actors: OpenRLHF's own, which build our experience maker, actor trainer and loss instead of the stock ones.
+"""Subclasses of OpenRLHF's Ray actors that build our experience maker, actor trainer and loss.
 
 Ray copies an actor's class to the actor's process, and copies of OpenRLHF's methods cannot call ``super()``
 (``TrainingActor.broadcast_to_vllm`` would fail). A class that Ray has already prepared (``modified_class``) is sent by
@@ -111,7 +111,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
             self.average.save(Path(self.strategy.args.ckpt.path) / "_actor" / tag)
 
     def exchange_teacher(self) -> None:
-        """Give the model the teacher's weights, or its own back."""
+        """Load the teacher's weights into the model. The next call restores the model's own."""
         assert self.average is not None
         self.average.exchange()
 

@@ -53,8 +53,8 @@ class RewardError(BaseException):
 class RewardFile(str):
     """Path of an agent file that runs one of our rewards with its default settings, on every machine of the run.
 
-    OpenRLHF loads a reward from a file, on the machine of each engine. So the file is written where the path is made, and
-    written again where Ray unpickles the path. It stands in a folder of the user below the temporary one.
+    OpenRLHF loads a reward from a file, on the machine of each engine. So the file is written when the path is made, and again
+    when Ray unpickles the path on another machine. Its folder belongs to the user and lies in the temporary folder.
     """
 
     def __new__(cls, reward: str) -> "RewardFile":
@@ -158,7 +158,7 @@ def _after_prompt(query: str, prompt: str) -> str | None:
 
 
 def _scorer(reward: str | Callable, settings: Mapping[str, Any]) -> tuple[Callable[..., dict], bool]:
-    """How to score one response, and whether that needs its token count."""
+    """A function that scores one response, and whether it needs the token count."""
     if callable(reward):
         return functools.partial(_score, reward, settings, set()), False
     if reward not in REWARDS:

@@ -34,7 +34,7 @@ class Passage:
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor], responses: Sequence[Tensor], masks: Sequence[Tensor], pad: int) -> "Passage":
-        """Prompts and responses joined; a mask says which tokens of its response count."""
+        """Join each prompt with its response. A mask says which tokens of the response count."""
         rows = [torch.cat(pair) for pair in zip(prompts, responses, strict=True)]
         actions = [
             torch.cat([mask.new_zeros(len(prompt) - 1), mask[: len(response)]])
@@ -53,8 +53,8 @@ class SelfTeacher(Teacher):
     Args:
         maker: the experience maker, for its actor group, tokenizer and settings.
         batch: the rollouts of the step.
-        experiences: where they are from.
-        advantages_BL: of the method; the sampled-token form changes them in place.
+        experiences: the experiences that hold them.
+        advantages_BL: the method's advantages; the sampled-token form changes them in place.
     """
 
     def __init__(self, maker: Any, batch: Batch, experiences: Sequence[Any], advantages_BL: Tensor) -> None:
@@ -64,7 +64,7 @@ class SelfTeacher(Teacher):
         self.targets = [torch.empty(0)] * len(batch.tokens_B)
 
     def teach(self, rollouts: Rollouts) -> dict[str, float]:
-        """Route, have the teacher score the taught rollouts, write what the loss needs; returns metrics of the step."""
+        """Route the rollouts, score the taught ones, and write the loss's inputs. Returns the metrics of the step."""
         metrics = self.lesson(self.plan(rollouts), self.batch.tokens_B, self.maker.method_state)
         if self.settings.full_logit_distillation:
             by_place = dict(zip(self.batch.place_B.tolist(), self.targets, strict=True))
@@ -126,7 +126,7 @@ class SelfTeacher(Teacher):
             experience.action_mask = mask_EA
 
     def _passages(self, taught: list[int], prompts: list[Tensor]) -> list[Passage]:
-        """Micro-batches; the last is repeated so that every rank gets equally many: ZeRO-3 needs all ranks in every pass."""
+        """Micro-batches. The last is repeated until all ranks get equally many: ZeRO-3 needs every rank in every pass."""
         size, ranks = self.args.rollout.micro_batch_size, self.args.actor.num_nodes * self.args.actor.num_gpus_per_node
         passages = [
             Passage.of(
@@ -140,7 +140,7 @@ class SelfTeacher(Teacher):
         return passages + passages[-1:] * (-len(passages) % ranks)
 
     def _run(self, method: str, **lists: list) -> list:
-        """Results per rollout of ``method`` on every micro-batch."""
+        """Run ``method`` on every micro-batch; one result per rollout."""
         refs = self.maker.actor_model_group.async_run_method_batch(method_name=method, **lists)
         return [result for part in self._results(refs) for result in part]
 
@@ -160,9 +160,9 @@ class SelfTeacher(Teacher):
         ]
 
     def _results(self, refs: Any) -> list:
-        """Per micro-batch, once where several ranks share its sequences or layers."""
+        """One result per micro-batch, also if several ranks share its sequences or layers."""
         return self.maker._flatten_results(refs, self.args.ds.ring_attn_size * self.args.ds.tensor_parallel_size)
 
     def _exchange(self) -> None:
-        """Give the model the teacher's weights, or its own back."""
+        """Load the teacher's weights into the model. The next call restores the model's own."""
         self.maker.wait(self.maker.actor_model_group.async_run_method(method_name="exchange_teacher"))

@@ -104,13 +104,13 @@ def check(args: Any, options: Options) -> list[str]:
 
 
 def prepared(args: Any, options: Options) -> Options:
-    """``options`` with the response limit, where the method asks for it."""
+    """``options``, plus the response limit if the method needs it."""
     settings = with_limit(options.settings, options.build_settings(), args.rollout.max_new_tokens)
     return options if settings is None else replace(options, settings=settings)
 
 
 def warn(args: Any, options: Options) -> None:
-    """Log what does not stop a run but a user should know."""
+    """Log warnings: findings that do not stop the run."""
     for problem in offers().problems:
         logger.warning("%s", problem)
     untried = {

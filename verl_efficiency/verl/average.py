@@ -15,7 +15,7 @@ _PREFIX = "teacher_world_size_"
 
 
 class WeightAverage(average.WeightAverage):
-    """See the base class; the average lies beside the weights.
+    """See the base class. The average is on the same device as the weights.
 
     Args:
         module: the model as FSDP2 holds it; this rank's shards are averaged.
@@ -36,7 +36,7 @@ class WeightAverage(average.WeightAverage):
                 )
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        # After a forward pass with reshard_after_forward=False the parameters are whole; an FSDP module reshards only its own.
+        # With reshard_after_forward=False parameters stay gathered after a forward pass. A module reshards only its own.
         for module in self.module.modules():
             reshard = getattr(module, "reshard", None)
             if callable(reshard):
@@ -48,7 +48,7 @@ class WeightAverage(average.WeightAverage):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within, the model has the averaged weights. The two are exchanged tensor by tensor: no second copy of the model."""
+        """Inside the context, the model has the averaged weights. They are swapped tensor by tensor, without a second copy."""
         self._exchange()
         try:
             yield

@@ -81,7 +81,7 @@ def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
         lengths_B=torch.tensor([int(mask.sum()) for mask in masks_B]),
         responses_B=tuple(data["responses"].unbind()),
         masks_B=masks_B,
-        # A padding row has a copy of a real row's.
+        # A padding row holds a copy of a real row's extras.
         reward_infos=tuple(
             (extra.get("reward_extra_info") or {}) if real else {} for extra, real in zip(extras, real_B, strict=True)
         ),

@@ -101,13 +101,13 @@ class DistillationLoss:
 
 
 class _LogitReader:
-    """In place of a loss: keeps what :meth:`read` finds at the distilled tokens, and puts it into the output; no gradient."""
+    """Replaces the loss in a pass without gradient: stores the result of :meth:`read`, and puts it into the output."""
 
     def __init__(self, chunk_tokens: int) -> None:
         self.chunk_tokens = chunk_tokens
 
     def read(self, logits_TV: Tensor, positions_N: Tensor, data: Any) -> dict[str, Tensor]:
-        """By field of the output, one row per distilled token; ``positions_N`` are the tokens that predict them."""
+        """Output field → one row per distilled token; ``positions_N`` are the tokens that predict them."""
         raise NotImplementedError
 
     def __call__(

@@ -1,4 +1,4 @@
-"""What the plugin has registered: in a fresh interpreter, and in a Ray worker."""
+"""Reports what the plugin registers, in a fresh interpreter and in a Ray worker."""
 
 import importlib.util
 import json
@@ -51,7 +51,7 @@ def probe_here() -> dict[str, Any]:
 
 
 def probe_ray() -> dict[str, Any]:
-    """:func:`probe` in a worker of the Ray cluster that a launch would use, or of a local one; ``error`` as above."""
+    """:func:`probe` in a worker of the Ray cluster that a launch would use, or of a local Ray; ``error`` as above."""
     import ray
 
     from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode

@@ -1,7 +1,7 @@
-"""What the driver of a verl run keeps between calls: the step in progress, its metrics, the states of the methods.
+"""Global data on the driver of a verl run: the current step, its metrics, the states of the methods.
 
-verl calls an advantage estimator by its name, with scores, mask and uids only. The rest it finds here. Our trainer
-(``trainer.py``) hands over the step and collects the metrics; without it there is no step, and metrics are printed.
+verl passes only scores, mask and uids to an advantage estimator. The estimator finds everything else here. Our trainer
+(``trainer.py``) sets the step and collects the metrics. Without our trainer there is no step, and metrics are printed.
 """
 
 from typing import Any
@@ -18,24 +18,24 @@ _metrics: dict[str, float] = {}
 
 
 def step(**known: Any) -> Step:
-    """A step of verl with what is ``known`` of it."""
+    """A step of verl; ``known`` are the fields of :class:`Step` that the caller has."""
     return Step("algorithm.efficiency", rows_of_groups, **known)
 
 
 def begin_step(step: Step) -> None:
-    """Our trainer has a batch: estimators use ``step``, and report metrics to the trainer."""
+    """Called by our trainer for each batch. From then on estimators use ``step`` and report metrics to the trainer."""
     global _step
     _step = step
     _metrics.clear()
 
 
 def current_step() -> Step:
-    """The step in progress; without our trainer nothing but the data set is known of it."""
+    """The current step. Without our trainer it gives access to the data set only."""
     return _step or step()
 
 
 def report(method: Estimator, metrics: dict[str, float]) -> None:
-    """Metrics of an estimator: for our trainer, or printed in the driver's log."""
+    """Pass an estimator's metrics to our trainer, or print them into the driver's log."""
     if _step is None:
         print(console_line(method.name, metrics), flush=True)
     else:
@@ -43,12 +43,12 @@ def report(method: Estimator, metrics: dict[str, float]) -> None:
 
 
 def reported() -> dict[str, float]:
-    """The metrics that were reported since the step began."""
+    """The metrics reported since the step began."""
     return dict(_metrics)
 
 
 def state_of(method: Estimator) -> Any:
-    """The state of ``method`` in this process; a fresh one at first."""
+    """The state of ``method`` in this process; the first call creates it."""
     if method.name not in _states:
         _states[method.name] = method.new_state()
     return _states[method.name]
@@ -60,12 +60,12 @@ def dump_states() -> dict[str, dict]:
 
 
 def load_states(saved: dict[str, dict]) -> None:
-    """Replace states by those of a checkpoint; errors as :func:`verl_efficiency.adapter.state.restore`."""
+    """Load the states from a checkpoint; errors as in :func:`verl_efficiency.adapter.state.restore`."""
     _states.update(state.restore(saved))
 
 
 def reset() -> None:
-    """Forget the states and the step: a new run in the same process."""
+    """Delete the states and the step, for a new run in the same process."""
     global _step
     _step = None
     _states.clear()

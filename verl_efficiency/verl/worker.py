@@ -26,7 +26,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     actor: Any  # verl's TrainingWorker
     average: WeightAverage | None = None
-    longest_teacher = 0  # tokens of prompt and response, the most so far
+    longest_teacher = 0  # largest number of tokens of prompt and response so far
 
     @register(dispatch_mode=ON_ALL)
     def start_distillation(self, settings: DistillationSettings) -> None:
@@ -57,7 +57,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=OVER_ROWS)
     def update_actor(self, data: TensorDict) -> TensorDict:
-        """verl's update; on a batch with targets our loss computes the log-probabilities, since it reads the logits anyway."""
+        """verl's update. On a batch with targets our loss also computes the log-probabilities, since it reads the logits."""
         if "distil_weight" in data and self.distillation.full_logit_distillation:
             tu.assign_non_tensor(data, distillation_use_topk=True, distillation_only=True)
         return super().update_actor(data)
@@ -96,7 +96,7 @@ class DistillationWorker(ActorRolloutRefWorker):
 
     @contextmanager
     def _reading_logits(self, reader: Callable) -> Iterator[None]:
-        """Within, ``reader`` replaces the loss, because verl's engine hands the logits to the loss."""
+        """Inside the context, ``reader`` replaces the loss, because verl's engine passes the logits to the loss."""
         loss, self.actor.loss_fn = self.actor.loss_fn, reader
         try:
             yield

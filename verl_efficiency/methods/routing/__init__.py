@@ -1,6 +1,6 @@
-"""Methods that route: each rollout learns by GRPO, from a self-teacher, or not at all.
+"""Methods that route each rollout to GRPO, to a self-teacher, or to no loss.
 
-Names for your own router; see :mod:`verl_efficiency.methods.routing.base`.
+Import the names for your own router from here; see :mod:`verl_efficiency.methods.routing.base`.
 """
 
 from verl_efficiency.methods.routing.base import (

@@ -1,8 +1,8 @@
-"""Routing: which rollout learns by which signal, as data.
+"""Routing: a router decides for each rollout whether it learns by GRPO, from the teacher, or not at all.
 
-A router is a function ``(rollouts, settings) -> Routes``. The trainer executes what it says; name your own router by
-its import path in the setting ``router``. It is called more than once per step, with the rows in different orders: it must be a
-function of its arguments alone, and decide for a rollout the same in any order.
+A router is a function ``(rollouts, settings) -> Routes``. To use your own, write its import path into the setting ``router``.
+The trainer calls it several times per step, with the rows in different orders. So its decision for a rollout must depend on
+its arguments only, and not on the order of the rows.
 """
 
 import importlib
@@ -25,15 +25,15 @@ NO_SOURCE, REFERENCE, INSTRUCTION = -1, -2, -3
 
 @dataclass(frozen=True)
 class Routes:
-    """What each rollout learns by.
+    """The routes of a batch.
 
     Attributes:
-        route_B: int64, ``GRPO``, ``DISTIL`` or ``SKIP``; padding is ``SKIP``. Skipped rollouts are in no loss and in no
-            denominator, unless all are: then all advantages are 0.
-        source_B: int64, the demonstration in the teacher's prompt of a rollout with route ``DISTIL``: the row of a rollout of
-            its group, ``REFERENCE`` (the prompt's reference solution), ``INSTRUCTION`` (none: the teacher's question says
-            more than the student's), or ``NO_SOURCE`` (feedback alone).
-        feedback_B: bool, whether the feedback on the rollout stands in its teacher's prompt.
+        route_B: int64, ``GRPO``, ``DISTIL`` or ``SKIP``; padding is ``SKIP``. Skipped rollouts enter no loss and no
+            denominator. If all rollouts are skipped, all advantages are 0.
+        source_B: int64, the demonstration in the teacher's prompt, for route ``DISTIL``: the row of a rollout of its group,
+            ``REFERENCE`` (the prompt's reference solution), ``INSTRUCTION`` (no demonstration, but the teacher's question
+            holds an instruction), or ``NO_SOURCE`` (feedback only).
+        feedback_B: bool, whether the teacher's prompt includes the feedback on the rollout.
     """
 
     route_B: Tensor
@@ -42,7 +42,7 @@ class Routes:
 
     @property
     def distil_B(self) -> Tensor:
-        """(B,) bool: the rollouts that a teacher scores."""
+        """(B,) bool: the rollouts that the teacher scores."""
         return self.route_B == DISTIL
 
 
@@ -50,10 +50,10 @@ Router = Callable[[Rollouts, Any], Routes]
 
 
 def router_of(own: Router, settings: Any) -> Router:
-    """The router that ``settings.router`` names, or ``own``.
+    """The router named by ``settings.router``, or ``own`` if that is unset.
 
     Raises:
-        SettingsError: there is no such function.
+        SettingsError: the function does not exist.
     """
     if settings.router is None:
         return own
@@ -70,15 +70,15 @@ def router_of(own: Router, settings: Any) -> Router:
 
 
 def route(own: Router, rollouts: Rollouts, settings: DistillationSettings) -> Routes:
-    """The routes of a batch: by the router that ``settings.router`` names, else by the method's ``own``."""
+    """The routes of a batch, checked; by the user's router, or by the method's ``own``."""
     return check_routes(router_of(own, settings)(rollouts, settings), rollouts)
 
 
 def check_routes(routes: Any, rollouts: Rollouts) -> Routes:
-    """``routes`` as they are, if a trainer can execute them.
+    """Return ``routes`` unchanged if a trainer can execute them.
 
     Raises:
-        ValueError: wrong type or shape, a source outside the group, or a rollout whose teacher would be told nothing.
+        ValueError: wrong type or shape, a source outside the group, or neither demonstration nor feedback for a teacher.
     """
     if not isinstance(routes, Routes):
         raise ValueError(f"a router must return verl_efficiency.methods.routing.Routes, got {type(routes).__name__}")
@@ -93,17 +93,18 @@ def check_routes(routes: Any, rollouts: Rollouts) -> Routes:
         if source >= 0 and (source >= B or int(rollouts.groups_B[source]) != group or not rollouts.real_B[source]):
             raise ValueError(f"the demonstration of rollout {row} is {source}, which is not in its group")
         if source == REFERENCE and (rollouts.references_G is None or not rollouts.references_G[group]):
-            raise ValueError(f"rollout {row} is to learn from a reference solution, but its prompt has none")
+            raise ValueError(f"rollout {row} has as source a REFERENCE solution, but its prompt has none")
         told = rollouts.feedback_B is not None and bool(rollouts.feedback_B[row]) and bool(routes.feedback_B[row])
         if source == NO_SOURCE and not told:
-            raise ValueError(f"rollout {row} is to be distilled with neither a demonstration nor feedback")
+            raise ValueError(f"rollout {row} has the route DISTIL, but neither a demonstration nor feedback")
     return routes
 
 
 def demonstrations(rollouts: Rollouts, settings: DistillationSettings) -> Tensor:
-    """(B,) int64: the row of the correct rollout that is shown to each rollout's teacher; ``NO_SOURCE`` where there is none.
+    """(B,) int64: the row of the correct rollout that each rollout's teacher sees, or ``NO_SOURCE``.
 
-    The first or the shortest of its group (ties: the first); with ``dont_reprompt_on_self_success`` never the rollout itself.
+    ``settings.demonstration`` picks the first or the shortest correct rollout of the group. Ties go to the first. With
+    ``dont_reprompt_on_self_success`` a rollout is never its own demonstration.
 
     >>> r = Rollouts.build(torch.tensor([0., 1., 1., 0.]), torch.tensor([9, 7, 5, 4]), list("aaab"))
     >>> demonstrations(r, DistillationSettings()).tolist()
@@ -118,10 +119,10 @@ def demonstrations(rollouts: Rollouts, settings: DistillationSettings) -> Tensor
     if not settings.truncated_demonstrations:
         if settings.max_response_length is None:
             raise SettingsError(
-                "max_response_length: must be set with truncated_demonstrations=False, or no answer is seen to be cut off"
+                "max_response_length: must be set with truncated_demonstrations=False, which needs it to detect truncation"
             )
         whole_B = rollouts.lengths_B
-        if rollouts.responses_B is not None:  # what a tool wrote counts towards the limit too
+        if rollouts.responses_B is not None:  # tool output counts towards the limit too
             whole_B = torch.tensor([len(ids) for ids in rollouts.responses_B], device=whole_B.device)
         usable_B = usable_B & (whole_B < settings.max_response_length)
     best_B = rollouts.smallest(order_B, usable_B)[rollouts.groups_B]
@@ -134,10 +135,7 @@ def demonstrations(rollouts: Rollouts, settings: DistillationSettings) -> Tensor
 
 
 def route_taught(rollouts: Rollouts, settings: DistillationSettings, among_B: Tensor, others: int) -> Routes:
-    """``DISTIL`` for the real rollouts of ``among_B`` whose teacher would know more than the student, ``others`` for the rest.
-
-    It would where another rollout of the group is correct, or where the reward said something of the rollout.
-    """
+    """``DISTIL`` for real rollouts in ``among_B`` with a demonstration or feedback, ``others`` for the remaining real ones."""
     source_B = demonstrations(rollouts, settings)
     said_B = torch.zeros_like(rollouts.real_B)
     if rollouts.feedback_B is not None and settings.include_environment_feedback:
@@ -152,7 +150,7 @@ def route_taught(rollouts: Rollouts, settings: DistillationSettings, among_B: Te
 
 
 def routed_outcome(rollouts: Rollouts, routes: Routes, settings: DistillationSettings) -> Outcome:
-    """The group advantage of the rollouts with route ``GRPO``, compared with their whole group; 0 for the others."""
+    """The group advantage over the whole group for rollouts with route ``GRPO``; 0 for the others."""
     advantages_B = group_advantage(settings.advantage, rollouts.scores_B, rollouts)
     return Outcome(
         torch.where(routes.route_B == GRPO, advantages_B, 0.0),

@@ -1,4 +1,4 @@
-"""Concise teacher (CRISP): the model, told to be concise, teaches itself to be concise without being told."""
+"""Concise teacher (CRISP): the teacher is the model with an instruction to be concise; the student has no instruction."""
 
 from dataclasses import dataclass, fields
 
@@ -19,11 +19,11 @@ _OF_DEMONSTRATIONS = (
 
 @dataclass(frozen=True)
 class ConciseTeacherSettings(DistillationSettings):
-    """Settings of ``concise_teacher``: those of the teacher that do not speak of demonstrations and feedback.
+    """Settings of ``concise_teacher``: those of the teacher, without demonstrations and feedback.
 
     Attributes:
-        instruction_template: the teacher's question; holds ``{prompt}``, the student's.
-        correct_threshold: a score of at least this is correct; no score is needed for learning.
+        instruction_template: the teacher's question. ``{prompt}`` is the student's question.
+        correct_threshold: a score of at least this is correct. Learning does not use scores.
     """
 
     alpha: float = 1.0
@@ -54,7 +54,7 @@ class ConciseTeacherSettings(DistillationSettings):
 
 
 def route_to_instruction(rollouts: Rollouts, settings: ConciseTeacherSettings) -> Routes:
-    """Every rollout goes to the teacher, right or wrong."""
+    """Route every rollout to the teacher, correct or wrong."""
     real_B = rollouts.real_B
     return Routes(
         route_B=torch.where(real_B, DISTIL, SKIP),
@@ -66,20 +66,20 @@ def route_to_instruction(rollouts: Rollouts, settings: ConciseTeacherSettings) -
 def concise_teacher(rollouts: Rollouts, settings: ConciseTeacherSettings, state: None = None) -> Outcome:
     """CRISP (first called OPSDC): the self-teacher is the model with an instruction to be concise.
 
-    With T the tokens of all rollouts, p the student and q the teacher, which reads the same response after its own
+    T is the set of tokens of all rollouts, p the student, q the teacher. The teacher reads the same response after its own
     question::
 
         L = 1/|T| · Σ_t KL(p ‖ q)
 
-    over the student's K most likely tokens and a bucket for the rest. All advantages are 0. No ground truth is needed:
-    the reward is only logged. The teacher's weights are a copy of the student's, made at the start and again after
-    every ``teacher_refresh_steps`` steps.
+    The KL is over the student's K most likely tokens and a bucket for the rest. All advantages are 0. The reward is only
+    logged, so no ground truth is needed. The teacher's weights are a copy of the student's, made at the start and again every
+    ``teacher_refresh_steps`` steps.
 
     Paper: "CRISP: Compressed Reasoning via Iterative Self-Policy Distillation", arXiv 2603.05433: reverse KL on every
     rollout, a refresh every 50 steps, 57–59 % fewer tokens on MATH-500. Code read: github.com/jaeh8nkim/opsdc (a
-    reproduction), learning rate 1e-6, batch of 32, one rollout per prompt. It takes the divergence over the whole
-    vocabulary and its mean over each micro-batch; here it is the mean over the mini-batch. The instruction's words are
-    ours: set ``instruction_template`` to yours.
+    reproduction), with learning rate 1e-6, batch size 32, one rollout per prompt. That code takes the KL over the whole
+    vocabulary and the mean over each micro-batch; ours takes the mean over the mini-batch. The wording of the instruction is
+    ours; change it with ``instruction_template``.
 
     >>> r = Rollouts.build(torch.tensor([1., 0.]), torch.tensor([5, 9]), list("ab"))
     >>> concise_teacher(r, ConciseTeacherSettings()).metrics

@@ -1,4 +1,4 @@
-"""Sample routing (SRPO): a wrong rollout with a correct sibling learns from its teacher, everything else by GRPO."""
+"""Sample routing (SRPO): a wrong rollout with a correct sibling or feedback learns from its teacher, all others by GRPO."""
 
 from dataclasses import dataclass
 
@@ -16,29 +16,30 @@ class SampleRoutingSettings(SelfDistillationSettings):
 
 
 def route_by_sample(rollouts: Rollouts, settings: SampleRoutingSettings) -> Routes:
-    """``z_i = (1 − c_i) · m_i``: to the teacher if rollout i is wrong (c_i = 0) and the teacher would know more (m_i = 1).
+    """Rollout i goes to the teacher if ``z_i = (1 − c_i) · m_i`` is 1, where c_i is its correctness; else it learns by GRPO.
 
-    m_i = 1 where another rollout of its group is correct, or where the reward gave feedback on it. The rest learn by GRPO: all
-    of an all-wrong group (advantage 0), and correct rollouts also when they are alone.
+    m_i is 1 if another rollout of the group is correct, or if the reward gave feedback on rollout i. So all-wrong groups
+    without feedback stay with GRPO (advantage 0).
     """
     return route_taught(rollouts, settings, ~rollouts.correct_B, GRPO)
 
 
 def sample_routing(rollouts: Rollouts, settings: SampleRoutingSettings, state: None = None) -> Outcome:
-    """SRPO: failed rollouts with a correct sibling are corrected by the self-teacher token by token, the others learn by GRPO.
+    """SRPO: wrong rollouts with a correct sibling or feedback learn from the self-teacher token by token, the others by GRPO.
 
-    With c correctness, m whether the teacher knows more than the student, ``z = (1 − c) · m`` and T all valid tokens::
+    z is 1 for rollouts routed to the teacher (:func:`route_by_sample`), T the set of all valid tokens::
 
         L = [ Σ over z = 0 of the clipped GRPO loss  +  Σ over z = 1 of w_t · min(π/π_old, is_clip) · JS_t ] / |T|
         w_t = exp(−β H_t) / mean over all routed tokens,   H_t the entropy of the teacher
 
-    One denominator, no mixing coefficient. The GRPO advantage of a rollout compares it with its whole group. The teacher is the
-    model itself (an exponential average), given the question and a correct sibling; see ``teacher.py`` for its settings.
+    Both terms share one denominator, without a mixing coefficient. The GRPO advantage compares a rollout with its whole group.
+    The teacher is an exponential average of the model. Its prompt holds the question and the correct sibling. Its settings are
+    in ``teacher.py``.
 
-    Paper: SRPO ("Sample Routing"), arXiv 2604.02288, read in its text. Routing, fall-back to GRPO, weights, denominator, β = 1
-    and the teacher's numbers are as there. So is the advantage without the deviation: the paper says "unbiased advantage
-    normalisation", that of Dr. GRPO. Teacher and divergence: SDPO, arXiv 2601.20802. Our choice where the paper is silent: the
-    first correct sibling as demonstration (SDPO's code). Not the other SRPO (Self-Reset, arXiv 2605.25507).
+    Paper: SRPO ("Sample Routing"), arXiv 2604.02288; full text read. Routing, fallback to GRPO, weights, denominator, β = 1 and
+    the teacher's values follow the paper. The paper's "unbiased advantage normalisation" is that of Dr. GRPO, which does not
+    divide by the standard deviation. Teacher and divergence come from SDPO, arXiv 2601.20802. The paper does not say which
+    correct sibling to show; we take the first, as SDPO's code does. This is not the other SRPO (Self-Reset, arXiv 2605.25507).
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 0., 0., 0.]), torch.tensor([5, 9, 7, 4]), list("aaab"))

@@ -24,22 +24,22 @@ class SelfDistillationSettings(DistillationSettings):
 
 
 def route_all(rollouts: Rollouts, settings: SelfDistillationSettings) -> Routes:
-    """To the teacher wherever it knows more than the student, correct rollouts too; the rest is skipped."""
+    """Route every rollout with a demonstration or feedback to the teacher, correct ones too. Skip the others."""
     return route_taught(rollouts, settings, rollouts.real_B, SKIP)
 
 
 def self_distillation(rollouts: Rollouts, settings: SelfDistillationSettings, state: None = None) -> Outcome:
-    """SDPO: the model teaches itself. As teacher, it also sees a correct sibling or feedback beside the question.
+    """SDPO: the model re-scores its own rollout with a correct sibling (or feedback) in the prompt, and learns from that.
 
-    With T the tokens of all rollouts that have a teacher, p the student and q the teacher over the student's K top tokens
-    and a bucket for the rest, ``m = (1 − α) p + α q``::
+    T is the set of tokens of all rollouts that have a teacher. The student p and the teacher q are distributions over the
+    student's K most likely tokens and a bucket for the rest. With ``m = (1 − α) p + α q``::
 
         L = 1/|T| · Σ_t min(π/π_old, is_clip) · [ (1 − α) KL(p ‖ m) + α KL(q ‖ m) ]      (α = 0: KL(q ‖ p), α = 1: KL(p ‖ q))
 
     There is no policy gradient: all advantages are 0.
 
-    Paper: arXiv 2601.20802; code: lasgroup/SDPO @0e6d510. Unlike that code, whose mean is per micro-batch and counts rows
-    without a teacher, T spans the whole mini-batch of all ranks.
+    Paper: arXiv 2601.20802; code: lasgroup/SDPO @0e6d510. That code takes the mean per micro-batch and counts rows without a
+    teacher. Our T covers the whole mini-batch over all ranks, and only rows with a teacher.
 
     >>> import torch
     >>> r = Rollouts.build(torch.tensor([1., 0., 1., 0.]), torch.tensor([5, 9, 7, 4]), list("aaab"))

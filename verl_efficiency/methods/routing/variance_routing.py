@@ -1,4 +1,4 @@
-"""Variance routing: GRPO where the rewards of a group vary, a reference where they do not."""
+"""Variance routing: groups whose rewards vary learn by GRPO, the others from a reference rollout or solution."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -22,19 +22,19 @@ _OF_OTHER_ROUTERS = (
 
 @dataclass(frozen=True)
 class VarianceRoutingSettings(DistillationSettings):
-    """Settings of ``variance_routing``; those of the teacher count with ``distil=True`` only.
+    """Settings of ``variance_routing``; those of the teacher apply with ``distil=True`` only.
 
     Attributes:
-        variance_threshold: groups whose population variance is below this learn from a reference, the others by GRPO.
-        signal: variance of the ``score``, or of ``correctness`` (0/1; the one to take when the score is shaped by length).
+        variance_threshold: groups with a population variance below this learn from a reference, the others by GRPO.
+        signal: variance of the ``score``, or of ``correctness`` (0/1), which suits scores shaped by length.
         reference_weight: w, the advantage of a reference rollout; not with ``distil=True``.
-        advantage: group advantage of the other groups: grpo, dr_grpo, rloo or batch.
+        advantage: group advantage of groups that learn by GRPO: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct.
-        distil: False: the reference rollout itself is imitated. True (needs the trainer ``efficiency_sync``): its siblings
-            learn from the self-teacher that has seen it, and all-wrong groups from a reference solution.
+        distil: False: imitate the reference rollout itself. True (needs the trainer ``efficiency_sync``): its siblings learn
+            from the self-teacher that sees it, and all-wrong groups learn from a teacher that sees a reference solution.
         reference_column: column of the data set with a correct solution of each problem, for all-wrong groups.
-        store_responses: the shortest correct response to every prompt so far is kept (and saved with the checkpoints), and
-            serves where the column has nothing.
+        store_responses: store the shortest correct response to every prompt, save it with the checkpoints, and use it as the
+            reference solution of prompts whose column is empty.
     """
 
     advantage: AdvantageName = "grpo"
@@ -86,18 +86,18 @@ class VarianceRoutingSettings(DistillationSettings):
 
 @dataclass
 class StoredResponses:
-    """The shortest correct response to every prompt so far: text and tokens, by the prompt's lasting name."""
+    """The shortest correct response to every prompt so far: text and tokens, by the prompt's name, the same in every epoch."""
 
     texts: dict[str, str] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
 
     def offer(self, prompt: str, text: str, length: int) -> None:
-        """Keep ``text`` if it is the first, or shorter than the one kept."""
+        """Store ``text`` if the prompt has no response yet, or a longer one."""
         if self._wants(prompt, length):
             self.texts[prompt], self.lengths[prompt] = text, length
 
     def offer_all(self, rollouts: Rollouts, text_of: Callable[[int], str]) -> None:
-        """:meth:`offer` every correct rollout; ``text_of(row)`` is asked for those only that are kept."""
+        """:meth:`offer` every correct rollout; ``text_of(row)`` is called only for rollouts to store."""
         assert rollouts.prompt_ids_G is not None
         for row in rollouts.correct_B.nonzero().flatten().tolist():
             prompt, length = rollouts.prompt_ids_G[int(rollouts.groups_B[row])], int(rollouts.lengths_B[row])
@@ -105,7 +105,7 @@ class StoredResponses:
                 self.offer(prompt, text_of(row), length)
 
     def completed(self, references_G: Sequence[str | None], prompts_G: Sequence[str]) -> tuple[str | None, ...]:
-        """The references, and the stored response of a prompt where there is none."""
+        """The references; the stored response of a prompt replaces a missing one."""
         return tuple(text or self.texts.get(name) for text, name in zip(references_G, prompts_G, strict=True))
 
     def _wants(self, prompt: str, length: int) -> bool:
@@ -113,10 +113,10 @@ class StoredResponses:
 
 
 def route_by_variance(rollouts: Rollouts, settings: VarianceRoutingSettings) -> Routes:
-    """Trainer form: flat groups learn from the teacher, the others by GRPO.
+    """Trainer form: flat groups (variance below the threshold) learn from the teacher, the others by GRPO.
 
-    All correct: the siblings of the shortest one, with that as the demonstration; itself is skipped. All wrong: the prompt's
-    reference solution is the demonstration; without one the group is skipped.
+    In a flat group with correct rollouts, the shortest one is the demonstration for its siblings and is itself skipped. In an
+    all-wrong group, the prompt's reference solution is the demonstration. A group without one is skipped.
     """
     flat_B = _flat(rollouts, settings)[rollouts.groups_B] & rollouts.real_B
     shortest_B = _shortest_correct(rollouts)
@@ -136,19 +136,20 @@ def route_by_variance(rollouts: Rollouts, settings: VarianceRoutingSettings) -> 
 def variance_routing(
     rollouts: Rollouts, settings: VarianceRoutingSettings, state: StoredResponses | None = None
 ) -> Outcome:
-    """GRPO where the rewards of a group vary, learning from the best reference where they do not.
+    """Groups whose rewards vary learn by GRPO. Flat groups learn from a reference.
 
-    Per group, with ``v`` the population variance of the signal, as an estimator on any trainer (``distil=False``)::
+    With ``distil=False`` this is an estimator for any trainer. ``v`` is the population variance of the signal in a group::
 
         v ≥ variance_threshold           group advantage of the scores
-        v < threshold, someone correct   +w on the shortest correct rollout (the first of equals), 0 on its siblings
-        v < threshold, nobody correct    0 (skipped, counted in the metrics)
+        v < threshold, any correct       +w on the shortest correct rollout (ties: the first), 0 on its siblings
+        v < threshold, none correct      0 (skipped, counted in the metrics)
 
-    ``+w`` on a rollout's tokens is the gradient of w · KL(reference ‖ policy) estimated on one sample. This form can only use
-    references that are rollouts of the batch. With ``distil=True`` the flat groups learn from a self-teacher instead, see
-    :func:`route_by_variance` and ``teacher.py``; that form serves all-wrong groups too. For 0/1 scores and up to
-    18 rollouts ``v < 0.05`` means exactly all right or all wrong. The SRPO paper (arXiv 2604.02288) routes by sample, not by
-    variance: that is ``sample_routing``.
+    ``+w`` on the tokens of a rollout is the one-sample estimate of the gradient of w · KL(reference ‖ policy). Only rollouts of
+    the batch can be references.
+
+    With ``distil=True`` flat groups learn from a self-teacher, all-wrong groups included; see :func:`route_by_variance` and
+    ``teacher.py``. For 0/1 scores and up to 18 rollouts, ``v < 0.05`` means all correct or all wrong. The SRPO paper (arXiv
+    2604.02288) routes by sample and not by variance: see ``sample_routing``.
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0., 0., 0.]), torch.tensor([9, 7, 5, 4, 4, 4]), list("aabbcc"))
     >>> out = variance_routing(r, VarianceRoutingSettings(advantage="dr_grpo"))
@@ -176,13 +177,13 @@ def variance_routing(
 
 
 def _flat(rollouts: Rollouts, settings: VarianceRoutingSettings) -> Tensor:
-    """(G,) bool: the groups whose signal varies too little to learn from."""
+    """(G,) bool: the groups whose signal has a variance below the threshold."""
     signal_B = rollouts.scores_B if settings.signal == "score" else rollouts.correct_B.double()
     return rollouts.variance(signal_B) < settings.variance_threshold
 
 
 def _shortest_correct(rollouts: Rollouts) -> Tensor:
-    """(B,) bool: the shortest correct rollout of each group, the first of equals."""
+    """(B,) bool: the shortest correct rollout of each group; ties go to the first."""
     row_B = torch.arange(len(rollouts.lengths_B), device=rollouts.lengths_B.device)
     shortest_B = rollouts.correct_B & (
         rollouts.lengths_B == rollouts.smallest(rollouts.lengths_B, rollouts.correct_B)[rollouts.groups_B]

@@ -1,7 +1,6 @@
-"""What the methods that drop rollouts share.
+"""Shared by the methods that drop rollouts: a dropped rollout has advantage 0.
 
-They sample more rollouts than they learn from: the advantage of a dropped rollout is 0. This changes what is learned. It saves
-no computation, because dropped rollouts still pass through the update.
+Dropping saves no computation, because dropped rollouts still pass through the update.
 """
 
 from dataclasses import dataclass, replace
@@ -20,8 +19,8 @@ class SelectionSettings(CostSettings):
     """Settings of ``gfpo`` and ``grpo_roc``.
 
     Attributes:
-        keep: rollouts of a group to learn from; null: half of them, rounded up. Smaller groups are kept whole.
-        advantage: grpo, dr_grpo, rloo or batch, computed among the kept rollouts.
+        keep: rollouts kept per group. null keeps half of the group, rounded up. Smaller groups are kept whole.
+        advantage: grpo, dr_grpo, rloo or batch, computed over the kept rollouts.
         correct_threshold: a score of at least this is correct.
     """
 
@@ -35,13 +34,13 @@ class SelectionSettings(CostSettings):
 
 
 def wanted(rollouts: Rollouts, keep: int | None) -> Tensor:
-    """(G,) float64: how many rollouts of each group to keep."""
+    """(G,) float64: number of rollouts to keep per group."""
     count_G = rollouts.count()
     return (count_G / 2).ceil() if keep is None else count_G.clamp_max(keep)
 
 
 def outcome_of_kept(rollouts: Rollouts, kept_B: Tensor, advantage: AdvantageName) -> Outcome:
-    """The group advantage among the kept; 0 for the others."""
+    """The group advantage over the kept rollouts; 0 for the others."""
     kept_B = kept_B & rollouts.real_B
     kept = replace(rollouts, real_B=kept_B, correct_B=rollouts.correct_B & kept_B)
     metrics = {

@@ -1,4 +1,4 @@
-"""GFPO: learn from the shortest rollouts of a group, or from those with the most score per token."""
+"""GFPO: learn only from the shortest rollouts of each group, or from those with the highest score per token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ class GfpoSettings(SelectionSettings):
     """Settings of ``gfpo``.
 
     Attributes:
-        adaptive: keep more of the groups that are harder than others of the run; then ``keep`` is left out.
-        keep_easiest, keep_easy, keep_hard, keep_hardest: share of a group that is kept, rounded up, in each quarter of the
-            groups of the run so far by mean score; with ``adaptive`` only.
-        metric: keep the shortest (``length``), or those with the most score per token (``token_efficiency``).
+        adaptive: keep more rollouts of harder groups. Leave ``keep`` out.
+        keep_easiest, keep_easy, keep_hard, keep_hardest: share of a group to keep, rounded up, per quartile of mean score
+            among all groups of the run so far; with ``adaptive`` only.
+        metric: keep the shortest rollouts (``length``), or those with the highest score per token (``token_efficiency``).
     """
 
     adaptive: bool = False
@@ -41,7 +41,7 @@ class GfpoSettings(SelectionSettings):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """What is kept of a group, from the hardest quarter to the easiest."""
+        """Share of a group to keep, from the hardest quartile to the easiest."""
         return self.keep_hardest, self.keep_hard, self.keep_easy, self.keep_easiest
 
     @property
@@ -51,20 +51,21 @@ class GfpoSettings(SelectionSettings):
 
 @dataclass
 class GfpoState:
-    """How often a group of the run had which mean score, rounded to a thousandth; for ``adaptive``.
+    """Histogram of the mean scores of all groups so far, for ``adaptive``.
 
-    With scores of 0 and 1 these are at most n + 1 values for groups of n, so the quarters are exact.
+    Means are rounded to a thousandth. With scores of 0 and 1, groups of n have at most n + 1 different means, so the quartiles
+    are exact.
 
     Attributes:
-        means: in ascending order.
-        counts: groups with each.
+        means: distinct mean scores, ascending.
+        counts: number of groups with each mean.
     """
 
     means: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
 
     def add(self, means: Sequence[float]) -> None:
-        """Count more groups."""
+        """Count the groups with these mean scores."""
         known = dict(zip(self.means, self.counts, strict=True))
         for mean in means:
             known[round(mean, 3)] = known.get(round(mean, 3), 0) + 1
@@ -72,9 +73,9 @@ class GfpoState:
         self.counts = [known[mean] for mean in self.means]
 
     def quarter(self, mean: float) -> int:
-        """0 for a group among the hardest quarter of all that were counted, 3 for one among the easiest.
+        """The quartile of a group with this mean score among all counted groups: 0 is the hardest, 3 the easiest.
 
-        Groups of equal mean score share the middle of their places.
+        Groups with equal mean score all take their middle rank.
 
         >>> state = GfpoState()
         >>> state.add([0.0, 0.5, 0.5, 1.0])
@@ -87,25 +88,26 @@ class GfpoState:
 
 
 def gfpo(rollouts: Rollouts, settings: GfpoSettings, state: GfpoState | None = None) -> Outcome:
-    """GFPO (group filtered policy optimisation): the group advantage among the k best rollouts, 0 for the others.
+    """GFPO (group filtered policy optimisation): the group advantage over the k best rollouts, 0 for the others.
 
-    The best are the shortest, or those with the most score per token ``s / L``; of equals the one with the higher
-    score, then the earlier one. Mean and deviation of the group advantage are those of the k kept.
+    The best rollouts are the shortest, or those with the highest score per token ``s / L``. Ties go to the higher score, then
+    to the earlier rollout (our choice). The mean and the standard deviation are those of the k kept rollouts.
 
-    Paper: "Sample More to Think Less: Group Filtered Policy Optimization for Concise Reasoning", arXiv 2508.09726, read in
-    its text; no official code. The saving comes from sampling more rollouts. Keeping 6 of 8 cuts 2–12 % of the excess
-    length. Among cuts by length, 4 of 24 saves most. The largest saving (71–85 %) is 8 of 16 by token efficiency. Keeping
-    a quarter to a third works best in the paper, and the recipe does that. Our default is half the group.
+    Paper: "Sample More to Think Less: Group Filtered Policy Optimization for Concise Reasoning", arXiv 2508.09726; full text
+    read, no official code.
 
-    As in verl's ``token-mean``, the loss is divided by the tokens of all rollouts of the group, kept or not. The paper's
-    deviation divides by k, and that of verl's ``grpo`` (and ours) by k − 1. So the paper's advantages are ours times
-    √(k / (k − 1)), 1.15 at k = 4. How ties are broken is our choice.
+    * Shorter responses come from sampling more. Keeping 6 of 8 cuts excess length by 2–12 %. By length, 4 of 24 cuts most. By
+      token efficiency, 8 of 16 cuts most of all (71–85 %).
+    * The paper finds k of a quarter to a third of the group best; the recipe uses that. Our default is half the group.
+    * The loss is divided by the tokens of all rollouts, kept or not, as in verl's ``token-mean``.
+    * The paper's standard deviation divides by k; verl's ``grpo`` and ours divide by k − 1. The paper's advantages are ours
+      times √(k / (k − 1)), 1.15 at k = 4.
 
-    ``adaptive`` is the paper's variant that keeps more rollouts of hard problems: 4, 6, 8 or 8 of 16, from the easiest
-    quarter of the groups to the hardest. The quarters come from the mean scores of all groups of the run so far, this step
-    included. The paper keeps these in a t-digest. Here it is a table of rounded means, which is exact for scores of 0 and 1.
+    ``adaptive`` is the paper's variant that keeps more rollouts of hard problems: 4, 6, 8 or 8 of 16, from the easiest quartile
+    to the hardest. A quartile ranks the mean score of a group among all groups so far, those of the current step included. The
+    paper stores the means in a t-digest. We store a table of rounded means, which is exact for scores of 0 and 1.
 
-    (B,) float64. The two shortest of four are kept, one right and one wrong:
+    Returns advantages (B,) float64. Here the two shortest of four rollouts are kept, one correct and one wrong:
 
     >>> r = Rollouts.build(torch.tensor([1., 0., 1., 0.]), torch.tensor([20, 10, 30, 40]), ["a"] * 4)
     >>> gfpo(r, GfpoSettings(advantage="dr_grpo")).advantages_B.tolist()
@@ -123,7 +125,7 @@ def gfpo(rollouts: Rollouts, settings: GfpoSettings, state: GfpoState | None = N
 
 
 def _wanted_by_difficulty(rollouts: Rollouts, settings: GfpoSettings, state: GfpoState | None) -> Tensor:
-    """(G,) float64: how many rollouts of each group to keep; ``state`` counts this step first."""
+    """(G,) float64: number of rollouts to keep per group. Counts the groups of this step in ``state`` first."""
     if state is None:
         raise ValueError("adaptive=True needs a GfpoState")
     count_G, means = rollouts.count(), rollouts.mean(rollouts.scores_B).tolist()

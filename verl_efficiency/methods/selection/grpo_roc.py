@@ -1,4 +1,4 @@
-"""GRPO-RoC: learn from the shortest correct rollouts of a group and from any of the wrong ones, in proportion."""
+"""GRPO-RoC: learn from the shortest correct rollouts of a group and from wrong ones of any length, in proportion."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class GrpoRocSettings(SelectionSettings):
     """Settings of ``grpo_roc``.
 
     Attributes:
-        min_correct, min_wrong: of each at least this many, where there are as many.
+        min_correct, min_wrong: minimum number of correct and wrong rollouts to keep, if the group has that many.
     """
 
     min_correct: int = 2
@@ -32,19 +32,20 @@ class GrpoRocSettings(SelectionSettings):
 
 
 def grpo_roc(rollouts: Rollouts, settings: GrpoRocSettings, state: None = None) -> Outcome:
-    """GRPO-RoC (resampling on correct): keep the best of the correct rollouts and any of the wrong ones, in proportion.
+    """GRPO-RoC (resampling on correct): the group advantage over k rollouts, correct and wrong in proportion, 0 for the others.
 
-    Of a group of n with c correct and w wrong, k are kept: ``round(k · c / n)`` correct and ``round(k · w / n)`` wrong
-    ones, but at least ``min_wrong`` and ``min_correct`` where there are as many (the other kind makes room). The
-    correct are kept from the best on; the wrong as they come, so that all ways to fail stay represented.
+    A group of n has c correct and w wrong rollouts. The method keeps ``round(k · c / n)`` correct and ``round(k · w / n)``
+    wrong ones. It raises a number below ``min_correct`` or ``min_wrong`` to that minimum, if the group has that many, and
+    lowers the other. It keeps the best correct rollouts, and the first wrong ones whatever their quality, so that every kind
+    of failure can remain.
 
-    Paper: "rStar2-Agent: Agentic Reasoning Technical Report", arXiv 2508.20722; code: github.com/microsoft/rStar at
-    ecbfb94 (``rstar2_agent/down_sample/roc.py``), which keeps 16 of 32, at least 2 and 2. There "best" means few tool
-    errors and clean answer tags; an estimator sees no text, so here (our choice) it means short. Also ours: a group of
-    at most k is kept whole (there, a smaller one is dropped).
+    Paper: "rStar2-Agent: Agentic Reasoning Technical Report", arXiv 2508.20722. Code: github.com/microsoft/rStar at ecbfb94
+    (``rstar2_agent/down_sample/roc.py``), which keeps 16 of 32, at least 2 and 2. There "best" means few tool errors and clean
+    answer tags. An estimator sees no text, so here "best" means short (our choice). A group of at most k is kept whole (our
+    choice; their code drops smaller groups).
 
-    (B,) float64. Three of four are right: two of the shortest right ones and the wrong one would be 2 + 0 of k = 2,
-    held at one wrong (min_wrong = 1) and one right:
+    Returns advantages (B,) float64. Three of four are correct, so the proportion at k = 2 would be 2 + 0. ``min_wrong=1`` makes
+    it one correct and one wrong:
 
     >>> r = Rollouts.build(torch.tensor([1., 1., 1., 0.]), torch.tensor([20, 10, 30, 40]), ["a"] * 4)
     >>> s = GrpoRocSettings(advantage="dr_grpo", min_correct=1, min_wrong=1)

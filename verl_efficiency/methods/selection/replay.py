@@ -1,4 +1,4 @@
-"""Replay for T-SPMO: which rollouts of a batch to restart in the next one, and after how many of their tokens."""
+"""Replay for T-SPMO: choose which rollouts to restart in the next step, and from which prefix."""
 
 import numpy as np
 import torch
@@ -9,13 +9,14 @@ from verl_efficiency.methods.selection.t_spmo import TSpmoSettings, arrays_of, f
 
 
 def replay_prefixes(rollouts: Rollouts, settings: TSpmoSettings, step: int) -> tuple[Tensor, Tensor]:
-    """Which rollouts to restart, (R,) int64, and after how many of their tokens, (R,) int64, at least 1; by row.
+    """The rows to restart, (R,) int64 ascending, and the prefix length of each in tokens, (R,) int64, at least 1.
 
-    Our reading of the paper, of which we only know that it restarts from prefixes of good and bad completions so that
-    rollouts part deeper in the response. One restart for each of at most ``settings.replay`` prompts, drawn evenly among those
-    with some credit: where all scores are equal there is nothing to learn. A branch at the very first token restarts nothing
-    and is passed over. The continuations belong in their own group, whose prompt ends with the prefix: among its
-    siblings, of which few pass that prefix, it would bend the means above it.
+    At most ``settings.replay`` prompts get one restart each. They are drawn uniformly among the prompts with non-zero credit,
+    since equal scores teach nothing. A branch at the first token has no prefix, so it is ignored. The continuations form their
+    own group, whose prompt ends with the prefix. Inside the old group they would bias the mean scores of shorter prefixes.
+
+    This is our reading of the paper. All we know of it is that it restarts from prefixes of good and bad completions, so that
+    rollouts diverge deeper in the response.
 
     >>> from dataclasses import replace
     >>> ids = (torch.tensor([7, 5, 2]), torch.tensor([7, 6, 2]))
@@ -25,8 +26,8 @@ def replay_prefixes(rollouts: Rollouts, settings: TSpmoSettings, step: int) -> t
 
     Args:
         rollouts: the batch, with token ids.
-        settings: how many, and by which rule.
-        step: training step; another one draws others.
+        settings: number of restarts, and the rule.
+        step: training step; part of the seed.
     """
     tokens_N, lengths_B, groups_B, scores_B, real_B = arrays_of(rollouts)
     branches = find_branches(tokens_N, lengths_B, groups_B, scores_B, real_B)

@@ -1,30 +1,30 @@
-"""S-GRPO: GRPO that learns from a random part of the tokens of each rollout.
+"""S-GRPO: GRPO on a random subset of the tokens of each rollout.
 
-Of the response tokens t = 0, 1, … of a rollout the first ``first_tokens`` are kept, and each later one with ``probability``.
-Where that makes more than ``most_tokens``, some of the later ones are dropped again, at random over the response. With T the
-kept ones, L the number of all, and the group advantage A::
+The first ``first_tokens`` response tokens of a rollout are kept. Each later token is kept with ``probability``. If more than
+``most_tokens`` are kept, randomly chosen later tokens are dropped. T is the set of kept tokens, L the number of response
+tokens, A the group advantage::
 
     A_t = A · L / |T|    t kept and rescale
     A_t = A              t kept, no rescale
     A_t = 0              t dropped
 
-Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834 (not the other S-GRPO, arXiv 2505.07686): the mean over
-the kept tokens of each rollout, without clipping. We know the rule from a review of its first version and from an independent
-implementation, which keeps no first tokens, draws with a probability of 0.3 to 0.5, and where more than its limit are drawn
-keeps as many of them at random. The authors' values are not known to us: ours are our choice.
+Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834 (not the other S-GRPO, arXiv 2505.07686). Its loss is the mean
+over the kept tokens of each rollout, without clipping. We know the rule from a review of its first version and from an
+independent implementation. That implementation keeps no first tokens and draws with a probability of 0.3 to 0.5. If it draws
+more than its limit, it keeps that many of them at random. We do not know the authors' values; the defaults are our choice.
 
-The draw depends on ``seed``, on the scores and lengths of the batch, and on the place of a rollout: the number of its group in
-the batch and its place in the group. So the same seed on the same batch gives the same tokens in every run, also where the
-trainer names groups at random, as verl does; another step of a run gives other tokens.
+The draw depends on ``seed``, on the scores and lengths of the batch, on the index of the group and on the index of the rollout
+in its group. The same seed on the same batch keeps the same tokens in every run, even though verl names groups at random. Each
+step keeps other tokens.
 
-Denominators. verl divides by numbers that it counts on the whole response, whatever the advantages are
-(``trainer/ppo/core_algos.py``, ``agg_loss``). With ``rescale`` and ``actor.loss_agg_mode=seq-mean-token-mean`` (the
-recipe sets it) the mean over L becomes the paper's mean over |T|; with verl's default ``token-mean`` each rollout keeps
-the weight that it has without selection. Without ``rescale`` the gradient is smaller by the kept fraction.
+Denominators. verl counts its denominators on the whole response (``trainer/ppo/core_algos.py``, ``agg_loss``). With ``rescale``
+and ``actor.loss_agg_mode=seq-mean-token-mean`` (set by the recipe), the mean over L becomes the paper's mean over |T|. With
+``rescale`` and verl's default ``token-mean``, each rollout keeps the weight that it has in GRPO. Without ``rescale``, the
+gradient shrinks by the kept fraction.
 
-What it saves: nothing in stock verl. Dropped tokens have no policy gradient, but they still pass through forward and
-backward, and KL and entropy terms still see them. It changes what is learned (fewer, noisier terms), which the paper
-finds to regularise LoRA.
+Stock verl saves no computation: dropped tokens have no policy gradient, but they still pass through forward and backward, and
+KL and entropy terms still see them. The method changes what is learned (fewer, noisier terms). The paper finds that this
+regularises LoRA.
 """
 
 import functools
@@ -48,11 +48,11 @@ class SGrpoSettings(MethodSettings):
     """Settings of ``s_grpo``.
 
     Attributes:
-        probability: share kept of the tokens behind the first ones, in [0, 1].
-        first_tokens: number of tokens at the beginning that are always kept.
-        most_tokens: most tokens kept of a rollout, drawn at random; the first ones are always kept. null: no limit.
-        rescale: divide by the kept fraction of the rollout, see above.
-        seed: another seed draws other tokens.
+        probability: probability of keeping a token after the first ones, in [0, 1].
+        first_tokens: number of tokens at the start of a response that are always kept.
+        most_tokens: maximum number of kept tokens per rollout; the first ones are kept in any case. null: no limit.
+        rescale: divide the weights by the kept fraction of the rollout, see above.
+        seed: seed of the draw.
         advantage: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct (for the metrics only).
     """
@@ -73,7 +73,7 @@ class SGrpoSettings(MethodSettings):
 
 
 def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> Outcome:
-    """Group advantages, (B,) float64, and ``token_weights``, which draws the tokens.
+    """Group advantages (B,) float64, and ``token_weights``, which draws the kept tokens.
 
     >>> r = Rollouts.build(torch.tensor([1., 0.]), torch.tensor([6, 2]), ["a", "a"])
     >>> out = s_grpo(r, SGrpoSettings(first_tokens=2, probability=0.5, most_tokens=3, advantage="dr_grpo"))
@@ -90,9 +90,9 @@ def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> O
 
 
 def rollout_keys(rollouts: Rollouts, seed: int) -> np.ndarray:
-    """(B,) uint32: a number for each rollout from the seed, the batch, its group's number and its place in the group.
+    """(B,) uint32: the random key of each rollout, from the seed, the batch, its group's index and its index in the group.
 
-    Of the batch count the scores and lengths of the real rollouts, in any order; names of groups do not count.
+    The batch enters by the scores and lengths of its real rollouts, in any order. The names of groups do not.
     """
     real_B = rollouts.real_B
     content = torch.stack([rollouts.scores_B[real_B], rollouts.lengths_B[real_B].double()]).cpu().numpy()
@@ -105,10 +105,9 @@ def rollout_keys(rollouts: Rollouts, seed: int) -> np.ndarray:
 
 
 def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoSettings) -> Tensor:
-    """(B, L) float32: what to multiply the advantage of each token by, from the response mask (B, L).
+    """(B, L) float32: the factor on the advantage of each token, from the response mask (B, L).
 
-    Which tokens are kept depends on the key and the mask of a rollout only: it is the same in every call, however the rows are
-    cut into batches.
+    Kept tokens depend only on a rollout's key and mask, so splitting a batch does not change them.
     """
     rows, columns = response_mask.shape
     pairs = _scramble(np.arange((columns + 1) // 2, dtype=np.uint32))  # one number serves two columns, 16 bits each
@@ -135,7 +134,7 @@ def token_weights(response_mask: Tensor, *, keys_B: np.ndarray, settings: SGrpoS
 
 
 def _drop_down_to(most: int, kept: np.ndarray, drawn: np.ndarray, mask: np.ndarray, first_tokens: int) -> None:
-    """Of each row of ``kept`` with more than ``most`` tokens keep the first ones and those with the smallest drawn numbers."""
+    """Reduce rows of ``kept`` to ``most`` tokens, in place: the first ones, then those with the smallest drawn numbers."""
     over = kept.sum(1) > most
     if not over.any():
         return

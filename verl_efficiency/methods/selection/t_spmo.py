@@ -1,24 +1,24 @@
-"""T-SPMO: credit for the one token at which the rollouts of a prompt part.
+"""T-SPMO: credit only the tokens at which the rollouts of a prompt diverge.
 
-The rollouts of a group form a tree of token ids. For every unique pair of a prefix p and a next token v in it::
+The rollouts of a group form a tree of token ids. U is the set of unique pairs of a prefix p and a next token v in it::
 
     A(p, v) = mean score of the rollouts through p·v − mean score of the rollouts through p
     J = 1/|U| · Σ_{(p, v) ∈ U} π(v | p) / sg(π(v | p)) · A(p, v)
 
-Each pair counts once: its credit stands at the first rollout, in row order, that passes it. Pairs that all rollouts through p
-follow have A = 0. EOS is a token like any other; a rollout that ends at p counts in the mean of p and passes no further token.
+Each pair counts once: the first rollout in row order that contains it gets the credit. If all rollouts through p continue with
+v, A(p, v) is 0. EOS is a token like any other. A rollout that ends at p counts in the mean of p.
 
-Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834. We know T-SPMO from reviews of it; the formula for A is our
-reading, and so are the choices that ``TSpmoSettings`` offers, and replay (``methods/selection/replay.py``).
+Paper: "Token-Efficient RL for LLM Reasoning", arXiv 2504.20834. We know T-SPMO only from reviews. The formula for A, the
+choices in ``TSpmoSettings`` and replay (``methods/selection/replay.py``) are our reading.
 
-Denominators. The weights carry the credit times N / |U|, with N the generated tokens of the batch. verl's
-``actor.loss_agg_mode=token-mean`` (the recipe sets it) divides the sum over tokens by N, which leaves 1/|U|. With
-``normalise: none`` the weights are A itself: ``seq-mean-token-sum`` then gives Σ A over the number of rollouts, and
-``token-sum``, where verl has it, Σ A. With M mini-batches per step each of them is an estimate of the same J from its share
-of the pairs. The ratio of the formula is 1, so clipping is idle in the first update of a step.
+Denominators. The token weights are A · N / |U|, where N is the number of generated tokens of the batch. verl's
+``actor.loss_agg_mode=token-mean`` (set by the recipe) divides by N, which leaves 1/|U|. With ``normalise: none`` the weights
+are A. Then ``seq-mean-token-sum`` gives Σ A divided by the number of rollouts, and ``token-sum``, where verl has it, gives Σ A.
+With several mini-batches per step, each one estimates J from its share of the pairs. The ratio in the formula is 1, so clipping
+does nothing in the first update of a step.
 
-What a tool wrote inside a response is part of the prefixes. Its pairs are in the tree and in U, but their credit is dropped:
-the mask of the response leaves it out.
+Tool output inside a response belongs to the prefixes. Its pairs are in the tree and in U, but the response mask drops their
+credit.
 """
 
 import functools
@@ -34,8 +34,8 @@ from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, require
 
-FIRST_WINDOW, MOST_WINDOW = 16, 1024  # tokens compared at once: most rollouts part early, some very late
-MOST_COMPARED = 2**17  # numbers held at once by a comparison of many rows, so that they stay in the processor's cache
+FIRST_WINDOW, MOST_WINDOW = 16, 1024  # tokens compared at once: most rollouts diverge early, some very late
+MOST_COMPARED = 2**17  # numbers compared at once, so that they fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,18 @@ class TSpmoSettings(MethodSettings):
     """Settings of ``t_spmo``, which has its own advantage.
 
     Attributes:
-        normalise: which pairs share the 1/|U|. ``batch``: all of the batch. ``prompt``: those of a prompt, and J is the mean
-            over the prompts. ``none``: no factor. The paper treats one prompt at a time, where the first two are equal.
-        counted: the pairs in |U|: ``all`` unique ones as the formula says, most of which have no credit, or only the
-            ``branched``, which others through the same prefix do not follow. The direction of the gradient of one prompt is
-            the same; ``branched`` makes it longer, and does not shrink it when responses grow.
+        normalise: where U is counted. ``batch``: over the whole batch. ``prompt``: per prompt, and J is the mean over prompts.
+            ``none``: no factor 1/|U|. The paper treats one prompt at a time, where the first two are equal.
+        counted: the pairs that |U| counts. ``all``: every unique pair, as in the formula; most have no credit. ``branched``:
+            only pairs (p, v) that some rollout through p does not follow. For one prompt both give the same gradient direction.
+            ``branched`` gives a larger gradient, which does not shrink when responses grow.
         correct_threshold: a score of at least this is correct (for the metrics only).
-        replay: number of prompts of a batch, at most half of it, that continue a prefix of a rollout of the previous batch.
-            This is our reading of the paper. 0: no replay. On verl's trainer only.
-        replay_rule: where. ``credit``: before the token with the largest |A|; of equals the earliest. ``deepest``: before the
-            deepest token with credit. ``random``: after 1 to all but one tokens, drawn evenly, of a rollout drawn evenly.
-        replay_seed: another seed draws other prompts.
+        replay: number of prompts per step, at most half the batch, that restart from a prefix of a rollout of the previous
+            step; our reading of the paper. 0: no replay. verl's trainer only.
+        replay_rule: where to restart. ``credit``: before the token with the largest |A|, the earliest if tied. ``deepest``:
+            before the deepest token with credit. ``random``: a uniform rollout, after a uniform number of its tokens (at least
+            1, not all).
+        replay_seed: seed of the choice of prompts.
     """
 
     advantage: ClassVar[str] = "t_spmo"  # type: ignore[misc]
@@ -79,14 +80,14 @@ class TSpmoSettings(MethodSettings):
 
 @dataclass(frozen=True)
 class Branches:
-    """The pairs (p, v) that some rollouts through p do not follow; every other pair has no credit.
+    """The branched pairs (p, v): some rollout through p does not follow them. All other pairs have no credit.
 
     Attributes:
-        row_E: int64, the first rollout that passes the pair.
-        depth_E: int64, the number of tokens in p, which is the place of v in that rollout.
+        row_E: int64, the first rollout that contains the pair.
+        depth_E: int64, the number of tokens in p, which is the index of v in that rollout.
         credit_E: float64, A(p, v).
-        prefix_E: int64 in [0, prefixes), a number for p in its group.
-        first_B: int64, number of unique pairs that this rollout is the first to pass. They end at its last tokens.
+        prefix_E: int64 in [0, prefixes), the id of p.
+        first_B: int64, the number of unique pairs that this rollout is the first to contain. They are its last tokens.
     """
 
     row_E: np.ndarray
@@ -97,7 +98,7 @@ class Branches:
 
 
 def t_spmo(rollouts: Rollouts, settings: TSpmoSettings, state: None = None) -> Outcome:
-    """Advantage 1 for every real rollout, (B,) float64, and ``token_weights``, which carries the credit of each token.
+    """Advantage 1 for every real rollout, (B,) float64; ``token_weights`` holds the credit of each token.
 
     >>> from dataclasses import replace
     >>> ids = (torch.tensor([7, 5, 2]), torch.tensor([7, 6, 2]), torch.tensor([7, 6, 2]))
@@ -121,7 +122,7 @@ def t_spmo(rollouts: Rollouts, settings: TSpmoSettings, state: None = None) -> O
     counted_G = pairs_G if settings.counted == "all" else branched_G
     scale_G = np.ones(rollouts.G)
     if settings.normalise == "batch":
-        scale_G *= generated / max(counted_G.sum(), 1)  # without a pair there is no credit to scale
+        scale_G *= generated / max(counted_G.sum(), 1)  # max: a batch may have no pairs
     elif settings.normalise == "prompt":
         scale_G *= generated / prompts / np.maximum(counted_G, 1)
 
@@ -140,7 +141,7 @@ def t_spmo(rollouts: Rollouts, settings: TSpmoSettings, state: None = None) -> O
 
 
 def token_weights(response_mask: Tensor, *, branches: Branches, weights_E: np.ndarray, lengths_B: np.ndarray) -> Tensor:
-    """(B, L) float32: ``weights_E`` at the tokens of the pairs, 0 elsewhere and where the response mask (B, L) is not set.
+    """(B, L) float32: ``weights_E`` at the tokens of the pairs; 0 elsewhere and outside the response mask (B, L).
 
     Column t of a row is token t of its response.
 
@@ -162,17 +163,17 @@ def token_weights(response_mask: Tensor, *, branches: Branches, weights_E: np.nd
 
 
 def prefix_credit(tokens_N: Tensor, lengths_B: Tensor, groups_B: Tensor, scores_B: Tensor, real_B: Tensor) -> Tensor:
-    """(N,) float64: the credit A of every token, at the first rollout that passes its pair, 0 at the others.
+    """(N,) float64: the credit A of every token. Only the first rollout that contains a pair gets it; the others get 0.
 
-    >>> tokens = torch.tensor([7, 5, 2,   7, 6, 2,   7])  # the third ends where the others part
+    >>> tokens = torch.tensor([7, 5, 2,   7, 6, 2,   7])  # the third ends where the others diverge
     >>> lengths, groups, real = torch.tensor([3, 3, 1]), torch.zeros(3).long(), torch.ones(3).bool()
     >>> prefix_credit(tokens, lengths, groups, torch.tensor([1.0, 0.5, 0.0]), real).tolist()
     [0.0, 0.5, 0.0, 0.0, 0.0, 0.0, 0.0]
 
     Args:
-        tokens_N: integers, the tokens of all rollouts one after the other.
-        lengths_B: how many belong to each; 0 is an empty response.
-        groups_B: integers of at least 0, which rollouts answer the same prompt.
+        tokens_N: integers, the token ids of all rollouts, concatenated.
+        lengths_B: tokens of each rollout; may be 0.
+        groups_B: integers of at least 0, the prompt that each rollout answers.
         scores_B: the score of each rollout.
         real_B: False for rows that only pad the batch.
 
@@ -192,12 +193,12 @@ def prefix_credit(tokens_N: Tensor, lengths_B: Tensor, groups_B: Tensor, scores_
 def find_branches(
     tokens_N: np.ndarray, lengths_B: np.ndarray, groups_B: np.ndarray, scores_B: np.ndarray, real_B: np.ndarray
 ) -> Branches:
-    """The tree of every group, of which only the places where rollouts part are visited; arguments as above.
+    """Find the branched pairs of every group; arguments as in :func:`prefix_credit`.
 
-    A set of rollouts with a common prefix is compared with its first one, its lead. Where the first of them leaves the lead
-    (or ends), the set is split by the next token, and the sets without the lead get their own lead. No token of a
-    rollout is compared twice but for the tail of a window, so the work is linear in the tokens before a rollout is alone,
-    plus the number of rollouts times the splits above each other, of which a group of n has at most n − 1.
+    A node is a set of rollouts with a common prefix. Its rollouts are compared with the first one, the lead. At the first
+    position where a rollout diverges from the lead or ends, the node splits by the next token. Each child without the lead gets
+    a new lead. Apart from window tails, no token is compared twice. So the work is linear in the tokens that rollouts share,
+    plus the number of rollouts times the depth of splits, which is at most n − 1 for a group of n.
     """
     tokens_N = np.concatenate([tokens_N, np.zeros(MOST_WINDOW, tokens_N.dtype)])  # a window may begin at the last token
     starts_B = np.cumsum(lengths_B) - lengths_B
@@ -209,7 +210,7 @@ def find_branches(
     _, first, node = np.unique(groups_B[row], return_index=True, return_inverse=True)
     lead = row[first]
     first_B[lead] = lengths_B[lead]
-    depth = np.zeros_like(row)  # tokens that the rollouts of a node are known to share
+    depth = np.zeros_like(row)  # tokens known to be shared by the rollouts of a node
     reach = np.zeros_like(row)  # tokens in common with the lead, where the lead is not new
     new = row != lead[node]  # rollouts to compare with a new lead
     while (together := np.bincount(node)[node] > 1).any():
@@ -225,7 +226,7 @@ def find_branches(
         follows = row != lead[node]
         np.minimum.at(split, node[follows], reach[follows])
 
-        # Scores relative to the lead's: where all are equal, so are their means, to the last bit.
+        # Relative to the lead's score: if all scores are equal, every credit is exactly 0.
         score = scores_B[row] - scores_B[lead[node]]
         mean = np.bincount(node, score) / np.maximum(np.bincount(node), 1)
         goes_on = lengths_B[row] > split[node]
@@ -247,7 +248,7 @@ def find_branches(
 
 
 def _common_tokens(tokens_N: np.ndarray, one_R: np.ndarray, other_R: np.ndarray, most_R: np.ndarray) -> np.ndarray:
-    """(R,): how many tokens from the places ``one_R`` on equal those from ``other_R`` on, at most ``most_R``."""
+    """(R,): length of the common run of tokens that starts at ``one_R`` and at ``other_R``, at most ``most_R``."""
     common_R = np.zeros_like(one_R)
     todo, width = np.arange(len(one_R)), FIRST_WINDOW
     while len(todo):
