@@ -4,7 +4,7 @@ python -m benchmarks.gpu.plugin [--device cuda]
 """
 
 from benchmarks.gpu.common import Row, done_before, read_options, save
-from verl_efficiency.verl.doctor import probe
+from verl_efficiency.verl.probe import probe
 
 
 def main() -> None:

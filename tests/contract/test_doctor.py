@@ -11,6 +11,7 @@ import verl
 from packaging.version import Version
 
 from verl_efficiency.verl import doctor
+from verl_efficiency.verl import probe as probing
 from verl_efficiency.verl.probe import probe
 
 pytestmark = pytest.mark.skipif(Version(verl.__version__) < Version("0.9"), reason="written for verl 0.9")
@@ -34,6 +35,11 @@ def findings(monkeypatch):
 @pytest.fixture
 def failures(findings):
     return lambda *arguments: [text for level, text in findings(*arguments) if level == "fail"]
+
+
+def test_a_late_answer_is_not_called_an_import_that_fails(monkeypatch):
+    monkeypatch.setattr(probing, "PATIENCE", 0.01)
+    assert "no answer" in probing.probe_here()["error"]
 
 
 def test_all_is_well(findings):
@@ -230,7 +236,7 @@ WELL = {
 @pytest.mark.parametrize(
     ("seen", "level", "words"),
     [
-        ({"error": "ImportError: no torch"}, "fail", "verl cannot be imported: ImportError: no torch"),
+        ({"error": "verl cannot be imported: ImportError: no torch"}, "fail", "ImportError: no torch"),
         ({**WELL, "loaded": False}, "fail", "the plugin is not loaded: verl did not import it"),
         ({**WELL, "loaded": False, "warnings": ["it failed: X"]}, "fail", "the plugin is not loaded: it failed: X"),
         ({**WELL, "manager": False}, "fail", "the reward manager 'efficiency' is not registered"),
@@ -256,7 +262,7 @@ def test_what_a_process_sees(findings, monkeypatch, seen, level, words):
 
 def test_a_broken_process_ends_the_examination(findings, monkeypatch):
     monkeypatch.setattr(doctor, "probe_here", lambda: {"error": "x"})
-    assert findings(*GOOD)[-1] == ("fail", "in this interpreter: verl cannot be imported: x")
+    assert findings(*GOOD)[-1] == ("fail", "in this interpreter: x")
 
 
 @pytest.mark.e2e

@@ -195,6 +195,7 @@ def test_the_time_out_ends_the_run_and_keeps_its_log(table, tmp_path, monkeypatc
 
 def test_a_run_becomes_a_line(table, tmp_path, monkeypatch):
     """The trainer is played by a script that leaves what verl leaves: metrics, validations, and the warm start as the model."""
+    monkeypatch.setattr(launching, "PACKAGES", ("verl-efficiency",))  # verl and Ray need not be installed
     notes = task_named("notes")
     prepare(notes, tmp_path / "data", seed=0, counts={"train": 6, "validation": 6, "test": 60})
     left = tmp_path / "left"

@@ -124,7 +124,7 @@ def _loading(version: str) -> Finding:
 def _registered(seen: dict[str, Any], where: str) -> Iterator[Finding]:
     """What a probe has seen."""
     if "error" in seen:
-        yield Finding("fail", f"{where}: verl cannot be imported: {seen['error']}")
+        yield Finding("fail", f"{where}: {seen['error']}")
         return
     if not seen["loaded"]:
         cause = " ".join(seen["warnings"]) or "verl did not import it"

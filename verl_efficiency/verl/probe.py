@@ -10,6 +10,9 @@ from typing import Any
 
 from verl_efficiency.verl.nodes import PLUGIN
 
+PATIENCE = 300  # seconds
+LATE = f"no answer within {PATIENCE} s; if the machine is busy, try again"
+
 
 def probe() -> dict[str, Any]:
     """Import verl in this process and report what the plugin has registered."""
@@ -34,12 +37,16 @@ def probe() -> dict[str, Any]:
 
 
 def probe_here() -> dict[str, Any]:
-    """:func:`probe` in a fresh interpreter; ``error`` if verl cannot be imported."""
+    """:func:`probe` in a fresh interpreter; only ``error`` where verl cannot be imported or the answer is late."""
     code = f"import json; from {__name__} import probe; print(json.dumps(probe()))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    command = [sys.executable, "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": LATE}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode or not lines:
-        return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+        return {"error": f"verl cannot be imported: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"}
     return json.loads(lines[-1])
 
 
@@ -56,9 +63,11 @@ def probe_ray() -> dict[str, Any]:
         options |= {"num_cpus": 1, "include_dashboard": False}
     ray.init(**options)
     try:
-        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=300)
+        return ray.get(ray.remote(num_cpus=0)(probe).remote(), timeout=PATIENCE)
+    except ray.exceptions.GetTimeoutError:
+        return {"error": LATE}
     except ray.exceptions.RayError as error:
-        return {"error": str(error).strip().splitlines()[-1]}
+        return {"error": f"verl cannot be imported: {str(error).strip().splitlines()[-1]}"}
     finally:
         ray.shutdown()
 

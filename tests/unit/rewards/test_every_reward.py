@@ -113,6 +113,12 @@ def test_a_setting_of_estimators_is_refused_with_the_place_where_it_belongs(name
         assert f"algorithm.adv_estimator={name}" in str(caught.value)
 
 
+@every
+def test_a_term_can_have_each_of_its_settings(name):
+    """In a term of ``composition``, ``name`` and ``weight`` belong to the term."""
+    assert not {"name", "weight"} & {field.name for field in fields(REWARDS[name].settings_class())}
+
+
 def test_composition_says_that_a_setting_belongs_to_a_term():
     with pytest.raises(SettingsError, match=r"reward_kwargs\.marker: .*terms.*marker: …"):
         score("composition", RIGHT, marker="####")
