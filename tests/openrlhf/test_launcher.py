@@ -94,6 +94,8 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
          "did you mean 'extra_info.difficulty'?"),
         ("--efficiency.method token_budget --efficiency.difficulty data --efficiency.difficulty_column extra_info.depth",
          "extra_info.depth must be a number in [0, 1] in every row"),
+        ("--efficiency.method variance_routing --efficiency.distil true --efficiency.reference_column "
+         "extra_info.dificulty", "did you mean 'extra_info.difficulty'?"),
     ],
 )  # fmt: skip
 def test_what_would_go_wrong_is_said_before_anything_starts(flags, message, stock):

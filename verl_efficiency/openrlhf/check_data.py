@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from verl_efficiency.adapter.checks import check_shares
-from verl_efficiency.data.columns import column
+from verl_efficiency.data.columns import column, has_key
 from verl_efficiency.data.files import ENDINGS, Sample, read_sample
 from verl_efficiency.data.gradable import check_gradable
 from verl_efficiency.data.messages import prompt_problem
@@ -42,9 +42,9 @@ def check_data(args: Any, options: Options) -> Iterator[str]:
 
 
 def _columns(options: Options) -> dict[str, str]:
-    """The columns that the method reads from every label: role → path. References are left out, since they may be missing."""
+    """The columns that the method reads from the labels: role → path."""
     settings = options.build_settings()
-    columns = {} if settings is None else {role: path for role, path in settings.columns.items() if role != "reference"}
+    columns = {} if settings is None else dict(settings.columns)
     return columns | ({"question": "prompt"} if teaches(options) else {})
 
 
@@ -78,6 +78,8 @@ def _check_labels(sample: Sample, key: str, file: Path, columns: Mapping[str, st
         labelled = Sample(rows, sample.places, sample.columns)
         yield from check_gradable(labelled, REWARDS[options.reward], {}, f"--data.label_key: {file}")
     for role, path in columns.items():
+        if role == "reference" and any(has_key(row, path) for row in rows):
+            continue  # a row may lack a reference
         where = ROOT if role == "question" else f"{ROOT}.{role}_column"
         try:
             values = column(rows, path, where, place)
