@@ -6,10 +6,12 @@ of the first except the plugin.
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -98,10 +100,11 @@ def started(log: Path, runner: threading.Thread) -> bool:
     return False
 
 
-def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(tmp_path_factory, monkeypatch):
+def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(request, monkeypatch):
     pytest.importorskip("verl")
     ray = pytest.importorskip("ray")
-    folder = tmp_path_factory.mktemp("n")  # short, because Ray's socket paths below it may have at most 107 characters
+    folder = Path(tempfile.mkdtemp(prefix="n"))  # short: Ray's socket paths below it may have at most 107 characters
+    request.addfinalizer(lambda: shutil.rmtree(folder, ignore_errors=True))
     testbed = small_testbed(folder / "data")
     second = Environment(folder / "env")
     port = free_port()
