@@ -185,7 +185,7 @@ def no_garbage_collection():
     ids=lambda text: repr(text[:12]),
 )
 def test_time_grows_linearly_with_the_text(text, no_garbage_collection):
-    """Four times the text may take eight times as long, but not sixteen (best of three each)."""
+    """Four times the text may take eight times as long, but not sixteen. A busy machine gets five tries."""
 
     def seconds(part: str) -> float:
         times = []
@@ -199,7 +199,8 @@ def test_time_grows_linearly_with_the_text(text, no_garbage_collection):
             times.append(time.process_time() - started)
         return min(times)
 
-    assert seconds(text) < 8 * seconds(text[: len(text) // 4]) + 0.02
+    quarter = text[: len(text) // 4]
+    assert any(seconds(text) < 8 * seconds(quarter) + 0.02 for _ in range(5))
 
 
 @pytest.mark.parametrize(
