@@ -78,7 +78,7 @@ def main() -> None:
     full, ours = passes["shared"], passes["ours"]
     if full and ours:
         share = ours["bytes"] / full["bytes"]
-        rows.append(Row("memory of ours over the full-logits form", f"{share:.3f}", "below 1", share < 1))
+        rows.append(Row("our memory over that of the full-logits form", f"{share:.3f}", "below 1", share < 1))
     save("distillation", options, rows, errors=found, passes=passes, tokens=tokens)
 
 

@@ -76,7 +76,7 @@ def main() -> None:
             ),
             Row("verl's grpo_vectorized", f"{1000 * medians[VERLS]:.1f} ms"),
             Row(
-                "slowest of ours without state",
+                "our slowest method without state",
                 f"{1000 * medians[slowest]:.1f} ms, {medians[slowest] / medians[VERLS]:.2f} × ({slowest})",
             ),
         ],

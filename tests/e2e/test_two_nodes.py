@@ -66,11 +66,7 @@ def raylet(name: str, folder: Path, python: Path, *options: str, source: bool) -
     environment = OPEN | {"RAY_ADDRESS": "", "RAY_prestart_worker_first_driver": "0", "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.environ.get("PYTHONPATH", "") if source else ""
     stop = threading.Event()
-    for attempt in (
-        "1",
-        "2",
-        "3",
-    ):  # a raylet gives up when its agents take longer than 15 s, as on a very busy machine
+    for attempt in "123":  # a raylet gives up when its agents take longer than 15 s, as on a very busy machine
         here = folder.with_name(folder.name + attempt)
         here.mkdir()
         command = [

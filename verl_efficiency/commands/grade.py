@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from verl_efficiency.commands.options import AnswerAfter, AnswerInBox
+
 CHUNK = 256  # rows per move of the progress bar
 PROBED = 64  # references whose readability is tried
 PROBE = "918273645"
@@ -22,12 +24,8 @@ def grade_command(
     source: Annotated[Path, typer.Argument(help="Responses and answers: .jsonl, .json or .parquet.")],
     response: Annotated[str, typer.Option(help="Column of the response; dots lead inside.")] = "response",
     answer: Annotated[str, typer.Option(help="Column of the right answer.")] = "answer",
-    answer_after: Annotated[
-        str | None, typer.Option(help="The answer is what follows this mark in its column (GSM8K: ####).")
-    ] = None,
-    answer_in_box: Annotated[
-        bool, typer.Option("--answer-in-box", help=r"The answer is what the last \boxed{} of its column holds (MATH).")
-    ] = False,
+    answer_after: AnswerAfter = None,
+    answer_in_box: AnswerInBox = False,
     out: Annotated[
         Path | None, typer.Option(help="Write status and extracted answer of every row, as JSON lines.")
     ] = None,

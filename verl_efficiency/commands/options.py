@@ -17,6 +17,11 @@ from verl_efficiency.settings import SettingsError, require
 if TYPE_CHECKING:
     from verl_efficiency.evaluation.engines import Engine, Sampling
 
+AnswerAfter = Annotated[str | None, Option(help="The answer is what follows this mark in its column (GSM8K: ####).")]
+AnswerInBox = Annotated[
+    bool, Option("--answer-in-box", help=r"The answer is what the last \boxed{} of its column holds (MATH).")
+]
+
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Turn each parameter of ``command`` whose type is a dataclass into one option per field; it receives the dataclass."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from verl_efficiency.commands.options import AnswerAfter, AnswerInBox
 from verl_efficiency.settings import SettingsError, build_settings, require, unknown
 
 if TYPE_CHECKING:
@@ -31,12 +32,8 @@ def pack_command(
     seed: Annotated[int, typer.Option(help="Seed of the packs.")] = 0,
     question: Annotated[str, typer.Option(help="Not in verl's form: column of the problem's text.")] = "question",
     answer: Annotated[str, typer.Option(help="Not in verl's form: column of the answer.")] = "answer",
-    answer_after: Annotated[
-        str | None, typer.Option(help="The answer is what follows this mark in its column (GSM8K: ####).")
-    ] = None,
-    answer_in_box: Annotated[
-        bool, typer.Option("--answer-in-box", help=r"The answer is what the last \boxed{} of its column holds (MATH).")
-    ] = False,
+    answer_after: AnswerAfter = None,
+    answer_in_box: AnswerInBox = False,
     keep: Annotated[
         list[str] | None,
         typer.Option(help="Not in verl's form: columns to keep in extra_info, for example difficulty."),

@@ -20,7 +20,7 @@ class Unknown(Exception):
 
 
 class Undefined(Exception):
-    """There is no value at this point, or no real one."""
+    """The expression has no value at this point, or no real value."""
 
 
 def infinite(value: Any) -> bool:

@@ -99,9 +99,8 @@ def _check_rewarded(
     yield from problems
     if problems:
         return
-    packs_itself = packing is not None or config.data.get(
-        "efficiency"
-    )  # checks/dataset.py reports settings that nobody reads
+    # checks/dataset.py reports settings that nobody reads
+    packs_itself = packing is not None or config.data.get("efficiency")
     advice = list(advise_to_ask(sample, prompt_key, reward, file))
     if setting == "data.train_files" and not packs_itself:  # single problems are right for validation
         advice += advise_to_pack(sample, reward, file)
