@@ -1,6 +1,7 @@
 """The pages made of code: one per method, the tables of methods, the settings, the papers. None of them is committed."""
 
 import dataclasses
+import functools
 import json
 import re
 import typing
@@ -18,6 +19,7 @@ OTHERS = {  # settings that belong to no single method: class, and where a user 
 }
 
 
+@functools.cache  # MkDocs asks for them several times
 def pages() -> dict[str, str]:
     """Markdown by the page's path below docs/."""
     made = {path_of(method): _page(method) for method in METHODS}

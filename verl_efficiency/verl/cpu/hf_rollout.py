@@ -57,9 +57,8 @@ class HFReplica(RolloutReplica):
             return {}
         platform = get_platform()
         node, gpu = await self.workers[0].__ray_call__.remote(_node_and_gpu, platform.ray_resource_name())
-        variables = dict.fromkeys(
-            platform.ray_noset_envvars(), "1"
-        )  # otherwise Ray hides all GPUs from an actor that requests none
+        # Otherwise Ray hides all GPUs from an actor that requests none.
+        variables = dict.fromkeys(platform.ray_noset_envvars(), "1")
         return {
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
             "runtime_env": {"env_vars": variables | {platform.visible_devices_envvar(): gpu}},
