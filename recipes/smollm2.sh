@@ -67,6 +67,9 @@ end_processes() { # end_processes FOLDER: those of one arm, or of all with the f
 trap 'end_processes "$temporary/"; rm -rf "$temporary"' EXIT
 trap 'exit 130' INT TERM
 
+# Without it the first Ray on a machine writes a token into ~/.ray, and two that start together disagree on it.
+export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
+
 say "model and problems"
 if [[ -z ${DRY_RUN:-} ]]; then
   mkdir -p "$RUNS"

@@ -25,7 +25,7 @@ from verl_efficiency.evaluation.summary import Row, per_prompt, summarise
 from verl_efficiency.evaluation.training_log import parse_training_log
 
 SETTINGS = ("STEPS", "BATCH", "GROUP", "LR", "GPUS", "ROLLOUT")
-CURVES = {"accuracy": "critic/score/mean", "tokens": "response_length/mean", "seconds": "timing_s/step"}
+CURVES = {"score": "critic/score/mean", "tokens": "response_length/mean", "seconds": "timing_s/step"}
 PROBLEMS_PER_PROMPT = {"batched_accuracy": 2}
 
 
@@ -110,7 +110,7 @@ def pool(label: str, by_seed: Sequence[Sequence[Row]], data: str) -> dict[str, A
 
 
 def curves(file: Path) -> Mapping[str, list[float]]:
-    """Accuracy (the reward), tokens and seconds of each step, from verl's metrics."""
+    """Score, tokens of a response and seconds of each step, from verl's metrics."""
     steps = [json.loads(line)["data"] for line in file.read_text().splitlines()]
     return {name: [round(step[key], 4) for step in steps] for name, key in CURVES.items()}
 
