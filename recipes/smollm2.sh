@@ -12,10 +12,11 @@
 #   ARMS="grpo token_budget"   which arms; default: grpo token_budget batched_accuracy sample_routing
 #   SEEDS="0 1 2"     seeds of sampling and of the data's order; default: 0
 #   STEPS, BATCH, GROUP, LR    steps of an arm, prompts of a step, rollouts of a prompt, learning rate;
-#                     default: 30 steps of 8 × 6 on the CPU, 40 steps of 32 × 8 on a GPU, 3e-5
+#                     default: 30 steps of 8 × 6 on the CPU and of 32 × 8 on a GPU, 3e-5
 #   TEST=510          held-out problems         WARM=40        steps of the warm start
 #   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1
-#   LIMIT=3600        seconds after which an arm is ended; the others go on
+#   LIMIT=3600        seconds after which an arm is ended; its last saved step is evaluated, and the others go on
+#   SAVE=10           save every so many steps; an arm needs 0.5 GB each time
 #   UNTIL=500         seconds from the start after which no arm trains any more; what is there is still reported
 #   DRY_RUN=1         print the settings of each arm, one per line, and start nothing
 #   RUNS=folder       default: runs/smollm2, and runs/smollm2_smoke for SMOKE=1
@@ -29,9 +30,9 @@ if [[ ${SMOKE:-0} == 1 ]]; then
 elif [[ $GPUS == 0 ]]; then
   size=(30 8 6)
 else
-  size=(40 32 8)
+  size=(30 32 8)
 fi
-RUNS=${RUNS:-$PWD/runs/smollm2} STEPS=${STEPS:-${size[0]}} BATCH=${BATCH:-${size[1]}} GROUP=${GROUP:-${size[2]}} LR=${LR:-3e-5}
+RUNS=${RUNS:-$PWD/runs/smollm2} STEPS=${STEPS:-${size[0]}} BATCH=${BATCH:-${size[1]}} GROUP=${GROUP:-${size[2]}} LR=${LR:-3e-5} SAVE=${SAVE:-10}
 export GPUS ROLLOUT RUNS STEPS BATCH GROUP LR HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
 read -ra arms <<< "${ARMS:-${few[*]:-grpo token_budget batched_accuracy sample_routing}}"
 read -ra seeds <<< "${SEEDS:-0}"
@@ -81,7 +82,7 @@ settings=(
   data.filter_overlong_prompts=False # all are shorter
   actor_rollout_ref.actor.optim.lr_warmup_steps=3
   actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]
-  trainer.save_freq="$STEPS"
+  trainer.save_freq="$((STEPS < SAVE ? STEPS : SAVE))"
   trainer.val_before_train=False
   trainer.test_freq=-1
   trainer.resume_mode=disable
@@ -148,7 +149,7 @@ evaluate() {
 
 # one FOLDER SEED ARM: train (unless ARM is warm_start) and evaluate. FOLDER gets ARM.log, ARM/metrics.jsonl, ARM.json.
 one() {
-  local folder=$1 seed=$2 arm=$3 model=$MODEL status=0 began=$SECONDS
+  local folder=$1 seed=$2 arm=$3 model=$MODEL status=0 saved began=$SECONDS
   local name="seed $seed, $arm" log=$folder/$arm.log limit=$((UNTIL - SECONDS < LIMIT ? UNTIL - SECONDS : LIMIT))
   [[ -f $folder/$arm.json ]] && echo "$name: done before" && return
   mkdir -p "$folder" "$temporary/$seed$arm"
@@ -167,7 +168,10 @@ one() {
       ((JOBS > 1)) || python3 -m verl_efficiency.evaluation.watch "$model/metrics.jsonl" --steps "$STEPS" --pid "$trainer"
       wait "$trainer" || status=$?
       end_processes "$RAY_TMPDIR"
-      if ((status)); then
+      saved=$(cat "$model/latest_checkpointed_iteration.txt" 2> /dev/null || true)
+      if ((status == 124)) && [[ -n $saved ]]; then
+        echo "$name: ended after $limit s; evaluated is step $saved of $STEPS, the last one saved"
+      elif ((status)); then
         tail -n 20 "$log" >&2
         echo "$name: training failed with exit code $status (124: ended after $limit s). Above: the end of $log" >&2
         return 1

@@ -42,6 +42,9 @@ def main(
     arms = sorted({arm for names in found.values() for arm in names}, key=lambda arm: (arm != compared, arm))
     if not arms:
         raise SystemExit(f"{runs}: no arm has been evaluated")
+    logged = {
+        seed: {file.parent.name: file for file in folder.glob("*/metrics.jsonl")} for seed, folder in seeds.items()
+    }
     files = {arm: {seed: seeds[seed] / arm for seed in seeds if arm in found[seed]} for arm in arms}
     if (runs / "warm_start.json").exists():
         files["warm_start"] = {0: runs / "warm_start"}
@@ -61,6 +64,9 @@ def main(
         for stem in [next(iter(files[arm].values()))]
     ]
     changes = report(list(pooled.values()), [parse_training_log(text) for text in logs], runs / "report.png")
+    steps = {arm: {seed: saved_step(stem) for seed, stem in files[arm].items()} for arm in arms}
+    if len({step for by_seed in steps.values() for step in by_seed.values()}) > 1:
+        print(f"not compared at equal steps, because arms were ended before: {steps}")
     summaries = {arm: {seed: summarise(one) for seed, one in by_seed.items()} for arm, by_seed in rows.items()}
     for arm, by_seed in summaries.items():
         for seed, summary in by_seed.items():
@@ -74,8 +80,9 @@ def main(
                 "compared_with": arms[0],
                 "changes": changes,
                 "summaries": summaries,
+                "steps": steps,
                 "curves": {
-                    arm: {seed: curves(stem / "metrics.jsonl") for seed, stem in files[arm].items()} for arm in arms
+                    seed: {arm: curves(file) for arm, file in by_arm.items()} for seed, by_arm in logged.items()
                 },
             },
             indent=1,
@@ -107,6 +114,11 @@ def pool(label: str, by_seed: Sequence[Sequence[Row]], data: str) -> dict[str, A
             for name, column in sums.items()
         },
     }
+
+
+def saved_step(run: Path) -> int:
+    """The step of the last checkpoint, which was evaluated."""
+    return int((run / "latest_checkpointed_iteration.txt").read_text())
 
 
 def curves(file: Path) -> Mapping[str, list[float]]:

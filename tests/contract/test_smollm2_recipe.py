@@ -56,8 +56,8 @@ def test_verl_and_the_start_up_check_accept_every_arm(compose, settings, gpus, a
     actor = config.actor_rollout_ref.actor
     assert (config.actor_rollout_ref.rollout.name, actor.strategy) == ("hf", "fsdp2")
     assert (actor.fsdp_config.model_dtype, actor.fsdp_config.mixed_precision.param_dtype) == ("float32", "bf16")
-    steps, batch, group = (30, 8, 6) if gpus == "0" else (40, 32, 8)
-    assert (config.trainer.total_training_steps, config.trainer.save_freq) == (steps, steps)
+    steps, batch, group = (30, 8, 6) if gpus == "0" else (30, 32, 8)
+    assert (config.trainer.total_training_steps, config.trainer.save_freq) == (steps, 10)
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (batch, group)
     assert config.trainer.n_gpus_per_node == 1
     assert actor.optim.lr == 3e-5

@@ -64,7 +64,8 @@ def test_three_steps_and_a_second_call_that_trains_nothing(tmp_path):
 
     results = json.loads((runs / "results.json").read_text())
     assert results["settings"] == {"STEPS": "3", "BATCH": "4", "GROUP": "4", "LR": "3e-5", "GPUS": "0", "ROLLOUT": "hf"}
-    assert len(results["curves"]["token_budget"]["0"]["tokens"]) == 3
+    assert len(results["curves"]["0"]["token_budget"]["tokens"]) == 3
+    assert results["steps"] == {"token_budget": {"0": 3}}
     (change,) = results["changes"]
     assert (change["label"], change["prompts"]) == ("warm_start", 12)
     rows = read_jsonl(runs / "seed0" / "token_budget.rows.jsonl")
