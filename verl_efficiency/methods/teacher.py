@@ -116,6 +116,11 @@ class DistillationSettings(MethodSettings):
     def reads_responses(self) -> bool:
         return self.router is not None or not self.truncated_demonstrations
 
+    @property
+    def reads(self) -> frozenset[str]:
+        before = {"scores", "masks"} if self.needs_trainer else set()
+        return super().reads | before | ({"responses"} if self.keeps_state else set())
+
     def teacher_question(self, question: str, demonstration: str | None, feedback: str | None) -> str:
         """The teacher's version of ``question``.
 

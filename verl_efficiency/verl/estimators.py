@@ -115,8 +115,12 @@ def build_rollouts(
     Raises:
         RuntimeError: the method needs our trainer.
     """
-    reads = settings.reads_responses or settings.reads_feedback
-    if (reads and step.responses_B is None) or ("thinking" in settings.parts and step.thinking_B is None):
+    needed = {
+        "responses_B": settings.reads_responses,
+        "feedback_B": settings.reads_feedback,
+        "thinking_B": "thinking" in settings.parts,
+    }
+    if any(reads and getattr(step, name) is None for name, reads in needed.items()):
         raise RuntimeError(f"{method.name} needs trainer.v1.trainer_mode=efficiency_sync with these settings")
     padding_B = _padding(uids_B, lengths_B)
     rollouts = Rollouts.build(

@@ -77,6 +77,10 @@ class TSpmoSettings(MethodSettings):
     def reads_responses(self) -> bool:
         return True
 
+    @property
+    def reads(self) -> frozenset[str]:
+        return super().reads | ({"scores", "masks", "prompts"} if self.replay else set())
+
 
 @dataclass(frozen=True)
 class Branches:
