@@ -130,6 +130,12 @@ def test_advantages_are_spread_over_the_tokens_of_the_policy():
     weighted = dataclasses.replace(plain, token_weights=lambda m: m * torch.tensor([0.5, 1.0, 4.0]))
     assert spread(weighted, mask).tolist() == [[1.0, 0.0, 8.0], [-0.5, -1.0, 0.0]]
     assert mask.tolist() == [[1, 0, 1], [1, 1, 0]]  # the input is left alone
+    copy = mask.float()
+    assert spread(plain, copy).tolist() == spread(plain, mask).tolist()
+    assert copy.tolist() == mask.tolist()
+    taken = spread(plain, copy, overwrite=True)
+    assert taken is copy
+    assert taken.tolist() == [[2.0, 0.0, 2.0], [-1.0, -1.0, 0.0]]
 
 
 class Plain(WeightAverage):
