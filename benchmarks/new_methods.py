@@ -148,8 +148,8 @@ def main() -> None:
             print(json.dumps(row), flush=True)
             rows = [*(other for other in rows if other["method"] != name), row]
             result = {
-                "question": "step 1 on the stock trainer beside its recomputation: largest difference of an advantage, and that of "
-                "plain GRPO for comparison",
+                "question": "step 1 on the stock trainer: largest difference of an advantage from the recomputed one, and from "
+                "plain GRPO's",
                 **{"steps": options.steps, "batch": BATCH, "group": GROUP, "limit": LIMIT},
                 "versions": {package: version(package) for package in ("verl", "torch", "transformers", "ray")},
                 "machine": platform.machine(),
