@@ -125,10 +125,11 @@ class Case:
         config = OmegaConf.create(
             {
                 "actor_rollout_ref": {
-                    "rollout": {"temperature": 0.7},
+                    "rollout": {"temperature": 0.7, "n": 8},
                     "actor": {"ppo_max_token_len_per_gpu": 64, "use_dynamic_bsz": True},
                 },
-                "data": dict(data),
+                "data": {"train_batch_size": 2048, "max_response_length": 8192} | dict(data),
+                "trainer": {"nnodes": 2, "n_gpus_per_node": 8},
             }
         )
         self.teacher = SelfTeacher(self.method, self.settings, config, tokenizer)
@@ -185,6 +186,28 @@ def test_the_masks_are_written_and_the_top_k_is_asked_for(storage, tokenizer):
     assert {mask.dtype for mask in case.field("distil_mask")} == {torch.uint8}  # a row per token of the batch
     for row, mask in enumerate(case.field("distil_mask")):
         assert mask.tolist() == (ROWS[row][3] if row in ROUTED else [0] * len(ROWS[row][3]))
+
+
+@pytest.mark.parametrize(
+    ("given", "total", "per_rank"),  # 2048 · 8 rollouts of 8192 tokens are 2**27 tokens; 16 ranks
+    [
+        ({"distillation_topk": 100}, "75 GiB", "4.69 GiB"),  # · 100 · (4 + 2) bytes
+        ({"distillation_topk": 100, "target_dtype": "float32"}, "100 GiB", "6.25 GiB"),
+        ({"distillation_topk": 4}, "3 GiB", "0.188 GiB"),
+    ],
+)
+def test_the_memory_of_the_targets_is_said_at_the_start(storage, tokenizer, capsys, given, total, per_rank):
+    case = Case(storage, tokenizer, **given)
+    case.teacher.start(case.workers)
+    (line,) = capsys.readouterr().out.splitlines()
+    for part in ("sample_routing", total, per_rank, "algorithm.efficiency.distillation_topk"):
+        assert part in line
+
+
+def test_the_sampled_form_stores_no_targets(storage, tokenizer, capsys):
+    case = Case(storage, tokenizer, full_logit_distillation=False, alpha=1.0)
+    case.teacher.start(case.workers)
+    assert capsys.readouterr().out == ""
 
 
 def test_weights_are_normalised_over_all_routed_tokens(storage, tokenizer):

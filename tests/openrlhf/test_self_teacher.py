@@ -239,7 +239,9 @@ def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monk
     assert all(torch.equal(value, taught[name]) for name, value in actor._start_average().average.items())
     assert "starts again" not in capsys.readouterr().out
 
-    (tmp_path / "_actor" / "global_step1" / "verl_efficiency_teacher.pt").unlink()  # as of a run without a teacher
+    (
+        tmp_path / "_actor" / "global_step1" / "verl_efficiency_teacher_0_of_1.pt"
+    ).unlink()  # as of a run without a teacher
     assert all(torch.equal(value, now[name]) for name, value in actor._start_average().average.items())
     assert "the checkpoint holds no teacher: it starts again" in capsys.readouterr().out
 

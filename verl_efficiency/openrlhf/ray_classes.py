@@ -92,7 +92,8 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         print(f"[verl-efficiency] {names[0]} uses {names[1]} with {names[2]}", flush=True)
 
     def _start_average(self) -> WeightAverage:
-        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
+        copies = self.strategy.ds_device_mesh["dp"].get_group()  # tensor parallelism splits parameters
+        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate, copies)
         folder = Path(self.strategy.args.ckpt.path) / "_actor"
         if self.checkpoint_states and not average.load(folder / (folder / "latest").read_text().strip()):
             print("[verl-efficiency] the checkpoint holds no teacher: it starts again, from the actor", flush=True)
@@ -107,7 +108,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
 
     def save_checkpoint(self, tag: str, *args: Any, **kwargs: Any) -> None:
         super().save_checkpoint(tag, *args, **kwargs)
-        if self.average is not None and not self.disable_ds_ckpt and self.strategy.is_rank_0():
+        if self.average is not None and not self.disable_ds_ckpt:
             self.average.save(Path(self.strategy.args.ckpt.path) / "_actor" / tag)
 
     def exchange_teacher(self) -> None:

@@ -52,6 +52,8 @@ class SelfTeacher(Teacher):
         """Have the workers keep a teacher. Their models must exist."""
         self.workers = workers
         workers.start_distillation(self.settings)
+        if self.settings.full_logit_distillation:
+            print(f"[verl-efficiency] {self.method.name}: {most_memory(self.settings, self.config)}", flush=True)
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
         """Route the rollouts, and have the next pass record the student's top-K. Meanwhile a thread makes the prompts."""
@@ -182,6 +184,21 @@ class SelfTeacher(Teacher):
 
     def _log(self, metrics: dict, values: dict[str, float]) -> None:
         metrics.update({f"{self.method.name}/{name}": value for name, value in values.items()})
+
+
+def most_memory(settings: DistillationSettings, config: Any) -> str:
+    """The most memory that the top-K targets of a step can take in the workers, in words."""
+    rollouts, tokens = (
+        config.data.train_batch_size * config.actor_rollout_ref.rollout.n,
+        config.data.max_response_length,
+    )
+    ranks, each = config.trainer.nnodes * config.trainer.n_gpus_per_node, bytes_per_token(settings)
+    total = rollouts * tokens * each / 2**30
+    return (
+        f"the targets of a step take at most {total:.3g} GiB of the workers' main memory, {total / ranks:.3g} GiB per rank "
+        f"({rollouts} rollouts of {tokens} tokens, {each} bytes per token); a lower algorithm.efficiency.distillation_topk "
+        f"than {settings.distillation_topk} takes less"
+    )
 
 
 def deal(order: Sequence[int], taught: Collection[int], lengths: Sequence[int], ranks: int) -> list[int]:
