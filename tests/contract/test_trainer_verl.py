@@ -26,6 +26,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from verl_efficiency.adapter.rollouts import complete, prompt_name
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.cli import app
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.rollouts import Rollouts
@@ -428,10 +429,9 @@ def test_references_come_from_the_column_first_and_then_from_what_was_stored(mon
     )
     given |= {"store_responses": True}
     state = run.state_of(ESTIMATORS["variance_routing"])
-    state.offer(prompt_name(question("1+1")), "2", 1)
-    state.offer(prompt_name(question("2+2")), "four, I think", 13)
-    state.offer(prompt_name(question("2+2")), "4", 1)
-    state.offer(prompt_name(question("2+2")), "4 again", 7)
+    for number, text in ((1, "2"), (2, "4")):
+        name = prompt_name(question(f"{number}+{number}"))
+        state.texts[name], state.lengths[name] = text, 1
     found = completed(monkeypatch, "variance_routing", given, columns, labels=labels)
     assert found.references_G == ("two", "4", None, None)
     assert found.prompt_ids_G[1] == prompt_name(question("2+2"))
@@ -697,9 +697,20 @@ def test_the_checkpoint_holds_the_teacher(tmp_path, caplog):
     assert not caplog.text
 
     (tmp_path / "teacher_world_size_1_rank_0.pt").unlink()
+    with pytest.raises(SettingsError, match="average of the self-teacher"):
+        again.load_checkpoint(str(tmp_path))
+    (tmp_path / STARTS_AGAIN).touch()
     again.load_checkpoint(str(tmp_path))
     assert (again.average.average["weight"] == 7.0).all()
-    assert f"{tmp_path} holds no teacher" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+def test_the_teacher_goes_where_verl_sends_the_actors_checkpoint(tmp_path):
+    worker = started()
+    worker.save_checkpoint(str(tmp_path / "actor"), str(tmp_path / "mounted" / "actor"))
+    names = [sorted(file.name for file in (tmp_path / folder / "actor").iterdir()) for folder in (".", "mounted")]
+    assert names == [["teacher_world_size_1_rank_0.pt"]] * 2
+    worker.save_checkpoint(None)  # verl then saves nothing
 
 
 def test_the_teacher_is_read_before_verl_may_delete_the_folder(tmp_path):

@@ -13,12 +13,14 @@ import pytest
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.routing import SKIP, route
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
 from verl_efficiency.openrlhf.options import take_options
 from verl_efficiency.openrlhf.self_teacher import SelfTeacher
+from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import columns as verl_columns
 from verl_efficiency.verl import run
 from verl_efficiency.verl.estimators import make_estimator
@@ -334,12 +336,18 @@ def test_state_is_saved_and_restored(name, settings):
         ours(straight, step(seed))
         ours(interrupted, step(seed))
     resumed = maker_for(name, settings)
-    resumed.load_state(json.loads(json.dumps(interrupted.dump_state())))  # plain data
+    resumed.load_state(json.loads(json.dumps(interrupted.dump_state())), "here")  # plain data
     assert resumed.method_state == straight.method_state != forgetful.method_state
     torch.testing.assert_close(ours(resumed, step(2)), ours(straight, step(2)), rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_another_method_starts_anew_and_says_so(capsys):
+def test_a_checkpoint_of_another_method_is_refused_and_the_user_may_allow_it(tmp_path):
     leash = maker_for("leash", {})
-    leash.load_state({"hapo": {}})
-    assert "[leash] the checkpoint holds no state of this method: it starts again" in capsys.readouterr().out
+    start = leash.method_state
+    with pytest.raises(SettingsError, match=f"state of leash .*hapo.*touch {tmp_path / STARTS_AGAIN}"):
+        leash.load_state({"hapo": {}}, tmp_path)
+    (tmp_path / STARTS_AGAIN).touch()
+    leash.load_state({"hapo": {}}, tmp_path)
+    assert leash.method_state is start
+    for name, settings in (("kimi", {}), ("variance_routing", {"distil": True})):  # these carry nothing
+        maker_for(name, settings).load_state({}, "nowhere")

@@ -8,7 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.openrlhf.average import WeightAverage
+from verl_efficiency.settings import SettingsError
 
 RANKS, RATE, STEPS = 2, 0.25, 3
 
@@ -116,6 +118,9 @@ def test_one_rank_goes_on_from_the_files_of_two_and_clears_them_up(folder, tmp_p
 def test_a_missing_file_of_a_rank_is_named(folder, tmp_path):
     file = folder / "saved" / "verl_efficiency_teacher_0_of_2.pt"
     (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ValueError, match=r"a teacher without 1\.weight: the teacher's file of a rank is missing"):
+    with pytest.raises(SettingsError, match=r"no file holds 1\.weight"):
         WeightAverage(model(), RATE).load(tmp_path)
-    assert not WeightAverage(model(), RATE).load(tmp_path / "nothing")
+    (tmp_path / STARTS_AGAIN).touch()
+    again = WeightAverage(model(), RATE)
+    assert not again.load(tmp_path)
+    assert torch.equal(again.average["0.weight"], model()[0].weight.float())  # and nothing of the file

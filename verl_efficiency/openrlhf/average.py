@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from verl_efficiency.adapter import average
+from verl_efficiency.adapter.state import starts_again
 
 PREFIX = "verl_efficiency_teacher"
 
@@ -39,36 +40,29 @@ class WeightAverage(average.WeightAverage):
     def file(self, folder: Path) -> Path:
         return folder / f"{PREFIX}_{self.rank}_of_{self.ranks}.pt"
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path) -> Path:
         """See the base class. Removes what a run with another number of ranks left in the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for file in folder.glob(f"{PREFIX}*.pt") if self.rank == 0 else ():
             if not file.stem.endswith(f"_of_{self.ranks}"):
                 file.unlink()
-        super().save(folder)
+        return super().save(folder)
 
     def load(self, folder: str | Path) -> bool:
-        """See the base class. The number of ranks may have changed, since each file holds whole parameters.
-
-        Raises:
-            ValueError: a parameter is in none of the files.
-        """
-        missing = set(self.average)
-        files = sorted(
-            Path(folder).glob(f"{PREFIX}*.pt"), key=lambda file: file != self.file(Path(folder))
-        )  # own first
-        for file in files:
-            if missing:
-                saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-                for name in missing & saved.keys():
-                    self.average[name].copy_(saved[name])
-                missing -= saved.keys()
-        if files and missing:
-            raise ValueError(
-                f"{folder} holds a teacher without {min(missing)}: the teacher's file of a rank is missing"
-            )
-        return bool(files)
+        """See the base class. The number of ranks may have changed, since each file holds whole parameters."""
+        folder, own = Path(folder), self.file(Path(folder))
+        found: dict[str, Tensor] = {}
+        for file in sorted(folder.glob(f"{PREFIX}*.pt"), key=lambda file: file != own):  # which mostly has all of them
+            if not self.average.keys() <= found.keys():
+                found = torch.load(file, map_location="cpu", weights_only=True, mmap=True) | found
+        if missing := self.average.keys() - found.keys():
+            reason = f"no file holds {min(missing)}" if found else own.name
+            starts_again(folder, f"average of the self-teacher ({reason})")
+            return False
+        for name, value in self.average.items():
+            value.copy_(found[name])
+        return True
 
     @torch.no_grad()
     def exchange(self) -> None:

@@ -15,6 +15,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl.average import WeightAverage
 from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets
+from verl_efficiency.verl.hdfs import upload
 from verl_efficiency.verl.targets import DTYPES, TopkTargets, nested
 
 logger = logging.getLogger("verl_efficiency")
@@ -92,8 +93,8 @@ class DistillationWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=ON_ALL)
     def save_checkpoint(self, local_path, hdfs_path=None, global_step=0, max_ckpt_to_keep=None):
         super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
-        if self.average:
-            self.average.save(local_path)
+        if self.average and local_path is not None:
+            upload([self.average.save(local_path)], local_path, hdfs_path)
 
     @register(dispatch_mode=ON_ALL)
     def load_checkpoint(self, local_path, hdfs_path=None, del_local_after_load=False):
@@ -101,7 +102,6 @@ class DistillationWorker(ActorRolloutRefWorker):
         found = self.average is not None and local_path is not None and self.average.load(local_path)
         super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
         if self.average and local_path is not None and not found:
-            logger.warning("%s holds no teacher: the teacher starts from the actor's weights.", local_path)
             self.average.restart()
 
     def _notice_length(self, tokens: int) -> None:
