@@ -211,6 +211,7 @@ def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
     """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
     monkeypatch.setattr(SelfTeacher, "prompts", lambda _, plan: [torch.zeros(1)] * len(plan.taught))
     monkeypatch.setattr(SelfTeacher, "_texts", lambda _, responses: [""] * len(responses))
+    monkeypatch.setattr(SelfTeacher, "student_topk", lambda *_: None)
     monkeypatch.setattr(SelfTeacher, "score", _scored)
     maker = maker_for(name, settings)
     run.reset()
@@ -297,6 +298,28 @@ def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
     first, second, again = (_labels(maker, step(seed)) for seed in (0, 1, 0))
     assert first == again
     assert not set(first) & set(second)
+
+
+@pytest.mark.parametrize("length", [1, 40, 64, 65, 5000])
+def test_a_name_changes_with_the_place_the_prompt_the_length_and_the_tokens(length):
+    from verl_efficiency.openrlhf.batch import Batch
+
+    response = torch.arange(length)
+
+    def names(text="1+1?", tokens=response):
+        batch = Batch(
+            *(torch.arange(2), torch.ones(2, length + 1), torch.zeros(2), (text, text), ("", ""), 1),
+            *((torch.tensor([7]),) * 2, (response, tokens)),
+        )
+        return batch.rollouts(ESTIMATORS["s_grpo"].build_settings({}, "here")).labels_G
+
+    first, second = names()
+    assert first != second  # by their places
+    assert names() == (first, second)
+    assert names(text="1+2?")[1] != second
+    for tokens in (torch.arange(length + 1), torch.arange(1, length + 1), torch.cat([torch.tensor([9]), response[1:]])):
+        assert names(tokens=tokens)[0] == first
+        assert names(tokens=tokens)[1] != second
 
 
 @pytest.mark.parametrize(

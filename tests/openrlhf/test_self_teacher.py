@@ -241,7 +241,7 @@ def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monk
     assert all(torch.equal(value, taught[name]) for name, value in actor._start_average().average.items())
 
     folder = tmp_path / "_actor" / "global_step1"
-    (folder / "verl_efficiency_teacher.pt").unlink()  # as of a run without a teacher
+    (folder / "verl_efficiency_teacher_0_of_1.pt").unlink()  # as of a run without a teacher
     with pytest.raises(SettingsError, match=f"touch {folder / STARTS_AGAIN}"):
         actor._start_average()
     (folder / STARTS_AGAIN).touch()

@@ -101,7 +101,8 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         print(f"[verl-efficiency] {names[0]} uses {names[1]} with {names[2]}", flush=True)
 
     def _start_average(self) -> WeightAverage:
-        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
+        copies = self.strategy.ds_device_mesh["dp"].get_group()  # tensor parallelism splits parameters
+        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate, copies)
         if self.checkpoint_states:
             average.load(latest(self.strategy.args.ckpt.path))
         return average
@@ -115,7 +116,7 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
 
     def save_checkpoint(self, tag: str, *args: Any, **kwargs: Any) -> None:
         super().save_checkpoint(tag, *args, **kwargs)
-        if self.average is not None and not self.disable_ds_ckpt and self.strategy.is_rank_0():
+        if self.average is not None and not self.disable_ds_ckpt:
             self.average.save(Path(self.strategy.args.ckpt.path) / "_actor" / tag)
 
     def get_checkpoint_states(self) -> dict:
