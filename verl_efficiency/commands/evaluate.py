@@ -1,5 +1,6 @@
 """The commands ``evaluate MODEL``, ``evaluate task-scaling`` and ``report``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def evaluate_command(
 
     from verl_efficiency.data.files import require_ending, require_other_file
     from verl_efficiency.evaluation.evaluate import evaluate
-    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.results import write_result
     from verl_efficiency.evaluation.tables import evaluation_table
 
     template = generating.template()
@@ -81,8 +82,8 @@ def task_scaling_command(
 
     from verl_efficiency.commands.pack import packing_settings
     from verl_efficiency.data.files import require_ending, require_other_file
-    from verl_efficiency.evaluation.plot import PICTURES, plot_scaling
-    from verl_efficiency.evaluation.report import load_scaling, write_result
+    from verl_efficiency.evaluation.plot import PICTURES, draw, save, scaling
+    from verl_efficiency.evaluation.results import load_scaling, write_result
     from verl_efficiency.evaluation.tables import scaling_table
     from verl_efficiency.evaluation.task_scaling import task_scaling
 
@@ -114,23 +115,46 @@ def task_scaling_command(
     for one in (*others, result):
         Console().print(scaling_table(one))
     if png is not None:
-        plot_scaling([*others, result], png)
+        both = [*others, result]
+        save(draw(partial(scaling, results=both), partial(scaling, results=both, name="accuracy")), png)
         print(f"picture: {png}")
     write_result(out, result)
 
 
 def report_command(
     results: Annotated[
-        list[Path], typer.Argument(help="Results of evaluate on the same problems; the first is 'before'.")
+        list[Path],
+        typer.Argument(
+            help="Results of evaluate on the same problems, the first is 'before'; of its other commands too."
+        ),
     ],
     log: Annotated[
         list[str] | None,
-        typer.Option(help="LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT, a log of verl's file or console logger."),
+        typer.Option(
+            help="LABEL=RUN or LABEL=RUN:PROBLEMS_PER_PROMPT; RUN is a log or a run's folder, see `diagnose`."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Page (.html) or picture (.png, .pdf, .svg) to write; needs matplotlib.")
+    ] = None,
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(help="Rows of `evaluate --rows`, whose answers the page shows. May be repeated."),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for the page's pictures as PNG files.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log the results with verl's Tracking: wandb, tensorboard, mlflow, … May be repeated."),
+    ] = None,
+    project: Annotated[str, typer.Option(help="Project name for --track.")] = "verl_efficiency",
 ) -> None:
-    """Print accuracy and tokens before and after, and draw the picture."""
+    """Print accuracy and tokens before and after; write a page that opens without a network, or a picture."""
     from verl_efficiency.evaluation.report import report
+    from verl_efficiency.evaluation.results import load_result
     from verl_efficiency.evaluation.training_log import parse_training_log
 
-    report(results, [parse_training_log(text) for text in log or []], out)
+    report(results, [parse_training_log(text) for text in log or []], out, rows or [], png)
+    if track:
+        from verl_efficiency.verl.tracking import track_results
+
+        track_results(track, project, [load_result(path) for path in results])

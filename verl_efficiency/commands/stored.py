@@ -1,6 +1,7 @@
 """The commands ``evaluate offline`` and ``evaluate strategies``, which read stored responses."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +38,8 @@ def offline_command(
 
     from verl_efficiency.data.files import require_ending
     from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
-    from verl_efficiency.evaluation.plot import PICTURES, plot_budget
-    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.plot import PICTURES, accuracy_at_budget, draw, save
+    from verl_efficiency.evaluation.results import write_result
     from verl_efficiency.evaluation.tables import efficiency_table
 
     prices = Prices(price_out, price_in)
@@ -60,7 +61,7 @@ def offline_command(
     if stored.out is not None:
         write_result(stored.out, results)
     if png is not None:
-        plot_budget(results, png)
+        save(draw(partial(accuracy_at_budget, results=results), size=(6.5, 4.4)), png)
         print(f"picture: {png}")
 
 
@@ -81,7 +82,7 @@ def strategies_command(
     """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
     from rich.console import Console
 
-    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.results import write_result
     from verl_efficiency.evaluation.strategies import replay
     from verl_efficiency.evaluation.tables import strategies_table
 
