@@ -19,6 +19,7 @@ from verl_efficiency.evaluation.plot import BEFORE, Panel, draw, style
 from verl_efficiency.settings import SettingsError
 
 INK = "#010203"  # drawn in this colour, and then replaced by the page's
+LINE_INCHES = 0.24  # of a legend
 LONGEST_TEXT = 4000  # signs of an answer that the page shows
 
 
@@ -58,6 +59,7 @@ class Section:
     tables: Sequence[Group | Table] = ()
     samples: Sequence[Sample] = ()
     faults: Sequence[str] = ()
+    text: str = ""
 
 
 def write_page(out: Path, title: str, lead: Sequence[str], sections: Sequence[Section]) -> None:
@@ -80,6 +82,7 @@ def write_page(out: Path, title: str, lead: Sequence[str], sections: Sequence[Se
             "tables": [html_table(table) for table in section.tables],
             "samples": section.samples,
             "faults": section.faults,
+            "text": section.text,
         }
         for section in sections
     ]
@@ -106,14 +109,16 @@ def svg(name: str, panel: Panel) -> str:
 
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
     clear = dict.fromkeys(("axes.facecolor", "savefig.facecolor", "figure.facecolor", "legend.facecolor"), "none")
-    settings: Any = ink | clear | {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11}
+    settings: Any = ink | clear | {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "axes.titlesize": 11}
     with matplotlib.rc_context(settings):
-        figure = draw(panel, size=(4.8, 4.0))
+        figure = draw(panel, size=(4.8, 3.6))
         style(figure)
-        for axes in figure.axes:
-            legend = axes.get_legend()
-            if legend is not None:
-                legend.set_frame_on(False)
+        (axes,) = figure.axes
+        if legend := axes.get_legend():  # below, where it covers nothing
+            handles, labels = axes.get_legend_handles_labels()
+            legend.remove()
+            figure.set_figheight(3.6 + LINE_INCHES * len(labels))
+            figure.legend(handles, labels, loc="outside lower center", frameon=False)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = written.getvalue()

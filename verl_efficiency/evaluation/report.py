@@ -99,7 +99,7 @@ def report(
         *answers_section(rows),
         *settings_section([result for kind, result in loaded if kind in ("evaluation", "scaling")]),
     ]
-    title = " and ".join(labels) if labels else "verl-efficiency report"
+    title = ", ".join(labels) if labels else "verl-efficiency report"
     write_page(Path(out), title, [in_words(change, labels[0]) for change in changes], sections)
     print(f"page: {out}")
     if png is not None:
@@ -153,7 +153,8 @@ def training_section(label: str, log: RunLog) -> Section:
     faults = [f"{finding.name}: {finding.evidence}. {finding.fix}" for finding in diagnose(log).findings]
     tables: list[Table] = [table] if names else []
     title = f"Training of {label}, steps {min(log.steps)} to {max(log.steps)}"
-    return Section(title, tables=tables, faults=faults)
+    text = "" if faults else "No known fault (verl-efficiency diagnose)."
+    return Section(title, tables=tables, faults=faults, text=text)
 
 
 def scaling_section(results: Sequence[dict[str, Any]]) -> list[Section]:
