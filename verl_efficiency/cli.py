@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from verl_efficiency.commands.calibrate import calibrate_command
-from verl_efficiency.commands.evaluate import evaluate_command, report_command, task_scaling_command
+from verl_efficiency.commands.evaluate import evaluate_command, live_command, report_command, task_scaling_command
 from verl_efficiency.commands.grade import grade_command
 from verl_efficiency.commands.pack import pack_command
 from verl_efficiency.commands.runs import diagnose_command, watch_command
@@ -41,6 +41,7 @@ evaluate_app.command("model")(evaluate_command)
 evaluate_app.command("task-scaling")(task_scaling_command)
 evaluate_app.command("offline")(offline_command)
 evaluate_app.command("strategies")(strategies_command)
+evaluate_app.command("live")(live_command)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 app.command("pack")(pack_command)
 app.add_typer(evaluate_app, name="evaluate")

@@ -134,6 +134,7 @@ def read_files(
     from verl_efficiency.data.files import require_ending, require_file, require_other_file
     from verl_efficiency.data.parquet import answer_texts
     from verl_efficiency.evaluation.generations import read_generations
+    from verl_efficiency.evaluation.strategies import answer_vote
     from verl_efficiency.grading import extract_answer, grade_batch, require_marker
 
     named = [label_and_path(text) for text in files]
@@ -164,7 +165,7 @@ def read_files(
         return [float(verdict.correct) for verdict in grade_batch([extract(text) for text in texts], golds)]
 
     def vote(texts: list[str]) -> list[str | None]:
-        return [_vote(extract(text)) for text in texts]
+        return [answer_vote(extract(text)) for text in texts]
 
     chosen = {role: getattr(options, role) for role in ("problem", "response", "correct", "answer", "tokens")}
     shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
@@ -188,13 +189,3 @@ def read_files(
         found = ", ".join(f"{role} from {name!r}" for role, name in generations.columns.items())
         print(f"{generations.label}: read {found}")
     return read
-
-
-def _vote(answer: str | None) -> str | None:
-    """The answer, spelt alike for equal numbers: 0.5 and 1/2 are one answer, 50 and 50% are not."""
-    from verl_efficiency.grading.quick import read_number
-
-    number = None if answer is None else read_number(answer)
-    if answer is None or number is None:
-        return answer and " ".join(answer.split())
-    return f"{number.value}{'%' if number.percent else ''}"
