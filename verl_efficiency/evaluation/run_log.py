@@ -82,27 +82,17 @@ class Source:
     line: int = 0  # number of the last line read
     pending: dict[str, float] = field(default_factory=dict)  # metrics of a method before the line of their step
 
-    def update(self, log: RunLog) -> None:
-        """Add what was written since the last call. A line that is not yet whole is left for the next call."""
+    def update(self, log: RunLog, follow: bool = False) -> None:
+        """Add what was written since the last call; with ``follow``, leave a line that is not yet whole for the next call."""
         if EVENTS in self.path.name:
             return _read_events(self.path, log)
         with self.path.open("rb") as file:
             file.seek(self.offset)
             text = file.read()
-        end = text.rfind(b"\n") + 1
-        if end < len(text) and self.read is not _read_console and _is_whole(text[end:]):
-            end = len(text)
+        end = text.rfind(b"\n") + 1 if follow else len(text)
         self.offset += end
         self.read(self, text[:end].decode("utf-8-sig", errors="replace").splitlines(), log)
         return None
-
-
-def _is_whole(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
 
 
 def read_run(paths: Sequence[Path]) -> RunLog:

@@ -51,7 +51,7 @@ def watch(run: list[Path], steps: int | None = None, pid: int | None = None, onc
                     for source in _sources(path, strict=last and not log.steps):
                         sources.setdefault(source.path, source)
             for source in sources.values():
-                source.update(log)
+                source.update(log, follow=not last)
             for step in sorted(step for step in log.steps if step > shown):
                 shown = step
                 text = described(log, step)
