@@ -1,15 +1,17 @@
-"""Real runs with a known fault, one for each rule of ``verl-efficiency diagnose``, and three healthy ones.
+"""Real runs with a known fault, one for each rule of ``verl-efficiency diagnose``, and the logs of healthy ones.
 
-    python benchmarks/diagnose_runs.py            all runs, about two minutes each on two cores
-    python benchmarks/diagnose_runs.py explosion  one of them
+    python benchmarks/diagnose_runs.py                        all runs with a fault, about two minutes each on two cores
+    python benchmarks/diagnose_runs.py explosion              one of them
+    python benchmarks/diagnose_runs.py healthy_budget=runs/quickstart/token_budget    keeps the log of a run that is there
 
-Each is a run of the stock trainer on the testbed. What a run spends and earns goes into ``tests/unit/runs/NAME``: its
-metrics, without times and speeds, the lines of its console that name a fault, and for some runs the scores of
-the rollout dumps. The tests
-diagnose these files.
+Each is a run of the stock trainer on the testbed. The healthy ones are those of ``recipes/quickstart.sh`` (``checks``, both
+runs), and ``token_budget`` on ``notes`` by ``benchmarks/compare.py``. What a run spends and earns goes into
+``tests/unit/runs/NAME``: its metrics without times and speeds, the lines of its console that name a step or a fault, and for
+some runs the scores of its rollout dumps. The tests diagnose these files.
 """
 
 import json
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -24,8 +26,18 @@ from verl_efficiency.testbed.prepare import prepare  # noqa: E402
 from verl_efficiency.testbed.tasks import task_named  # noqa: E402
 
 OUT = ROOT / "tests" / "unit" / "runs"
-KEPT = ("critic/", "response_length/", "reward/", "actor/entropy", "actor/grad_norm", "actor/lr")
-SAID = ("[token_budget]", "[kimi]", "REWARD ERROR", " timed out after ")  # lines of the console
+KEPT = (
+    "critic/",
+    "response_length/",
+    "reward/",
+    "actor/entropy",
+    "actor/grad_norm",
+    "actor/lr",
+    "kimi/",
+    "token_budget/",
+)
+SAID = ("[token_budget]", "[kimi]", " step:", "REWARD ERROR", " timed out after ")  # lines of the console
+FIRST_OF_STEP = re.compile(r"(step:\d+ - \S+).*")  # its other metrics are in the metrics file
 SLOW = r"\sum_{k=1}^{10000000} \frac{1}{k^3+\sqrt{k}}"  # math-verify adds it up term by term
 
 
@@ -94,15 +106,6 @@ PLANTED = {
     "grader_timeouts": Plan("kimi", reward("slow_sometimes"), steps=5),
     "idle_budget": Plan("token_budget", (OURS, f"{EFFICIENCY}b_min=500", f"{EFFICIENCY}b_max=900"), steps=8),
 }
-HEALTHY = {
-    "healthy_budget": Plan(
-        "token_budget",
-        (OURS, *(f"{EFFICIENCY}{pair}" for pair in ("difficulty=data", "b_min=11", "b_max=41"))),
-        steps=20,
-    ),
-    "healthy_grpo": Plan("kimi", (PLAIN,), task="notes", steps=16, tokens=80, rollouts=True),
-    "healthy_kimi": Plan("kimi", (OURS, f"{EFFICIENCY}combine=decoupled", f"{EFFICIENCY}advantage=dr_grpo"), steps=16),
-}
 
 
 def run(name: str, plan: Plan, folder: Path) -> None:
@@ -122,22 +125,26 @@ def run(name: str, plan: Plan, folder: Path) -> None:
     )
     if training.run.returncode != 0:
         raise SystemExit(f"{name}: the run failed\n{training.run.log[-3000:]}")
-    methods = tuple(f"{method}/" for method in ("kimi", "token_budget"))
+    keep(name, folder / "run" / "metrics.jsonl", folder / "log.txt", folder / "rollouts" if plan.rollouts else None)
+
+
+def keep(name: str, metrics: Path, log: Path, rollouts: Path | None = None) -> None:
+    """Keep what ``diagnose`` reads of a run."""
     kept = OUT / name
     kept.mkdir(parents=True, exist_ok=True)
     with (kept / "metrics.jsonl").open("w") as file:
-        for step, data in training.metrics.items():
-            small = {key: round(value, 6) for key, value in data.items() if key.startswith((*KEPT, *methods))}
-            file.write(json.dumps({"step": step, "data": small}) + "\n")
-    said = [line for line in training.run.log.splitlines() if any(word in line for word in SAID)]
-    (kept / "console.log").write_text("".join(line + "\n" for line in said))
-    print(name, "steps", len(training.metrics), said[-1:], flush=True)
-    for file in (folder / "rollouts").glob("*.jsonl") if plan.rollouts else ():
+        for record in read_jsonl(metrics):
+            small = {key: round(value, 6) for key, value in record["data"].items() if key.startswith(KEPT)}
+            file.write(json.dumps({"step": record["step"], "data": small}) + "\n")
+    said = [line for line in log.read_text(errors="replace").splitlines() if any(word in line for word in SAID)]
+    (kept / "console.log").write_text("".join(FIRST_OF_STEP.sub(r"\1", line) + "\n" for line in said))
+    for file in rollouts.glob("*.jsonl") if rollouts else ():
         rows = read_jsonl(file)
         groups = {group: number for number, group in enumerate(dict.fromkeys(group_of(row["uid"]) for row in rows))}
         lines = [{"uid": f"{groups[group_of(row['uid'])]}_0_0", "score": row["score"]} for row in rows]
         (kept / "rollouts").mkdir(exist_ok=True)
         (kept / "rollouts" / file.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    print(name, len(read_jsonl(metrics)), "steps,", len(said), "lines of the console", flush=True)
 
 
 def group_of(uid: str) -> str:
@@ -146,7 +153,10 @@ def group_of(uid: str) -> str:
 
 
 if __name__ == "__main__":
-    plans = PLANTED | HEALTHY
-    for name in sys.argv[1:] or plans:
+    for name in sys.argv[1:] or PLANTED:
+        if "=" in name:
+            name, _, made = name.partition("=")
+            keep(name, Path(made) / "metrics.jsonl", Path(made).with_name(Path(made).name + ".log"))
+            continue
         with tempfile.TemporaryDirectory() as folder:
-            run(name, plans[name], Path(folder))
+            run(name, PLANTED[name], Path(folder))

@@ -1,6 +1,5 @@
 """The driver's side of self-distillation, with workers and a storage that only remember what they are given."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -16,9 +15,12 @@ from transfer_queue import KVBatchMeta
 from transformers import PreTrainedTokenizerFast
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
+from verl_efficiency.adapter import teacher as teacher_module
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.routing import REFERENCE
+from verl_efficiency.methods.teacher import teacher_messages
 from verl_efficiency.verl import run
-from verl_efficiency.verl.batch import Batch
+from verl_efficiency.verl.batch import read_batch
 from verl_efficiency.verl.self_teacher import SelfTeacher
 
 K = 3
@@ -73,7 +75,7 @@ def storage(monkeypatch):
 
 
 class Workers:
-    """Answer as the worker does: one row of K, or one number, per distilled token."""
+    """Answer as the worker does, per distilled token: the entropy, and the log-probability in the sampled form."""
 
     def __init__(self, storage, ranks):
         self.storage, self._dispatch_info = storage, {"actor": list(range(ranks))}
@@ -89,9 +91,9 @@ class Workers:
             row = self.storage[key]
             assert set(meta.fields) <= set(row), f"{key} lacks {set(meta.fields) - set(row)}"
             tokens = int(row["distil_mask"].sum())
-            width = K if "distil_topk_ids" in meta.fields else 1
             generator = torch.Generator().manual_seed(sum(key.encode()))
-            row["distil_teacher_logps"] = -torch.rand(tokens, width, generator=generator)
+            if not self.started.full_logit_distillation:
+                row["distil_teacher_logps"] = -torch.rand(tokens, 1, generator=generator)
             row["teacher_entropy"] = torch.rand(tokens, generator=generator)
 
     def update_teacher(self):
@@ -123,10 +125,11 @@ class Case:
         config = OmegaConf.create(
             {
                 "actor_rollout_ref": {
-                    "rollout": {"temperature": 0.7},
+                    "rollout": {"temperature": 0.7, "n": 8},
                     "actor": {"ppo_max_token_len_per_gpu": 64, "use_dynamic_bsz": True},
                 },
-                "data": dict(data),
+                "data": {"train_batch_size": 2048, "max_response_length": 8192} | dict(data),
+                "trainer": {"nnodes": 2, "n_gpus_per_node": 8},
             }
         )
         self.teacher = SelfTeacher(self.method, self.settings, config, tokenizer)
@@ -135,41 +138,32 @@ class Case:
         padding = [uid.startswith("pad") for uid in uids]
         questions = [[{"role": "user", "content": f"What is {uid}?"}] for uid in uids]
         prompts = [tokenizer.apply_chat_template(q, add_generation_prompt=True, return_dict=False) for q in questions]
-        self.rows = Batch(
-            keys=tuple(keys),
-            uids_B=np.array(uids, dtype=object),
-            real_B=tuple(not pad for pad in padding),
-            scores_B=torch.tensor(scores),
-            lengths_B=torch.tensor([sum(mask) for mask in masks]),
-            responses_B=tuple(torch.tensor(tokenizer.encode(text)) for text in texts),
-            masks_B=tuple(torch.tensor(mask) for mask in masks),
-            reward_infos=tuple({"feedback": dict(feedback).get(key)} for key in keys),
-            messages_B=tuple(questions),
-            prompts_B=tuple(torch.tensor(prompt) for prompt in prompts),
-        )
-        for row, key in enumerate(keys):
-            assert len(self.rows.responses_B[row]) == len(masks[row]), key
-            advantage = self.rows.masks_B[row] * (0.0 if row in ROUTED else 0.5)
+        for key, uid, text, mask, score, question, prompt in zip(
+            *(keys, uids, texts, masks, scores, questions, prompts), strict=True
+        ):
+            response, mask_L = torch.tensor(tokenizer.encode(text)), torch.tensor(mask)
+            assert len(response) == len(mask), key
             storage[key] = {
-                "responses": self.rows.responses_B[row],
-                "response_mask": self.rows.masks_B[row],
-                "loss_mask": self.rows.masks_B[row],
-                "advantages": advantage.float(),
-                "old_log_probs": -0.1 * torch.arange(1, len(masks[row]) + 1),
-                "raw_prompt": questions[row],
+                "uid": uid,
+                "responses": response,
+                "response_mask": mask_L,
+                "loss_mask": mask_L,
+                "rm_scores": torch.tensor([0.0] * (len(mask) - 1) + [score]),
+                "advantages": mask_L * (0.0 if key in ("a_1_0", "a_2_0") else 0.5),
+                "old_log_probs": -0.1 * torch.arange(1, len(mask) + 1),
+                "raw_prompt": question,
+                "prompts": torch.tensor(prompt),
+                "extra_fields": {"reward_extra_info": {"feedback": dict(feedback).get(key)}},
             }
         self.batch = KVBatchMeta(list(keys), [{"is_padding": pad} for pad in padding], "train", ["advantages"], {})
+        self.rows = read_batch(self.batch, self.settings.reads)
         self.metrics: dict = {}
 
     def step(self):
-        """``route``, the student's pass (which notes the top-K where it is asked to), ``teach``."""
+        """``route``, ``teach``; the student's pass between them gives the driver nothing."""
         self.teacher.start(self.workers)
         run.begin_step(self.rows.step)
         self.teacher.route(self.batch, self.rows)
-        if "distil_topk" in self.batch.extra_info:
-            for row in self.storage.values():
-                tokens = int(row["distil_mask"].sum())
-                row["distil_topk_ids"] = torch.arange(tokens * K, dtype=torch.int32).reshape(tokens, K)
         self.teacher.teach(self.batch, self.rows, self.metrics)
         return self
 
@@ -187,9 +181,33 @@ def test_the_masks_are_written_and_the_top_k_is_asked_for(storage, tokenizer):
     case.teacher.route(case.batch, case.rows)
     assert case.workers.started is case.settings
     assert case.batch.extra_info == {"distil_topk": K}
-    assert case.batch.fields == ["advantages", "distil_mask"]
+    assert case.batch.fields == ["advantages", "distil_mask", "distil_row"]
+    assert torch.cat(case.field("distil_row")).tolist() == list(range(len(ROWS)))
+    assert {mask.dtype for mask in case.field("distil_mask")} == {torch.uint8}  # a row per token of the batch
     for row, mask in enumerate(case.field("distil_mask")):
         assert mask.tolist() == (ROWS[row][3] if row in ROUTED else [0] * len(ROWS[row][3]))
+
+
+@pytest.mark.parametrize(
+    ("given", "total", "per_rank"),  # 2048 · 8 rollouts of 8192 tokens are 2**27 tokens; 16 ranks
+    [
+        ({"distillation_topk": 100}, "75 GiB", "4.69 GiB"),  # · 100 · (4 + 2) bytes
+        ({"distillation_topk": 100, "target_dtype": "float32"}, "100 GiB", "6.25 GiB"),
+        ({"distillation_topk": 4}, "3 GiB", "0.188 GiB"),
+    ],
+)
+def test_the_memory_of_the_targets_is_said_at_the_start(storage, tokenizer, capsys, given, total, per_rank):
+    case = Case(storage, tokenizer, **given)
+    case.teacher.start(case.workers)
+    (line,) = capsys.readouterr().out.splitlines()
+    for part in ("sample_routing", total, per_rank, "algorithm.efficiency.distillation_topk"):
+        assert part in line
+
+
+def test_the_sampled_form_stores_no_targets(storage, tokenizer, capsys):
+    case = Case(storage, tokenizer, full_logit_distillation=False, alpha=1.0)
+    case.teacher.start(case.workers)
+    assert capsys.readouterr().out == ""
 
 
 def test_weights_are_normalised_over_all_routed_tokens(storage, tokenizer):
@@ -215,10 +233,8 @@ def test_weights_are_normalised_over_all_routed_tokens(storage, tokenizer):
 
 def test_every_row_has_every_field_afterwards(storage, tokenizer):
     case = Case(storage, tokenizer).step()
-    for row, logps in enumerate(case.field("distil_teacher_logps")):
-        assert logps.dtype == torch.float32
-        assert logps.shape == ((sum(ROWS[row][3]) if row in ROUTED else 0), K)
-    assert {"distil_mask", "distil_topk_ids", "distil_weight"} <= set.intersection(*map(set, storage.values()))
+    assert {"distil_mask", "distil_row", "distil_weight"} <= set.intersection(*map(set, storage.values()))
+    assert not any("distil_topk_ids" in row or "distil_teacher_logps" in row for row in storage.values())
     assert case.batch.fields is None  # verl hands the update everything that the rows have
     assert case.field("advantages")[0].tolist() == [0.5] * 3
 
@@ -238,29 +254,33 @@ def test_the_pass_is_described_to_verl(storage, tokenizer):
     }
 
 
-@pytest.mark.parametrize(("ranks", "filled"), [(2, []), (4, ["pad0_0_0", "b_0_0"])])
-def test_rows_are_filled_up_to_a_multiple_of_the_ranks(storage, tokenizer, ranks, filled):
+@pytest.mark.parametrize(("ranks", "filled"), [(2, ["pad0_0_0", "c_1_0"]), (4, ["b_1_0", "pad0_0_0"])])
+def test_rows_are_filled_up_to_as_many_for_every_rank(storage, tokenizer, ranks, filled):
     case = Case(storage, tokenizer, ranks=ranks).step()
     (meta,) = case.workers.passes
     assert sorted(meta.keys) == sorted(["a_1_0", "a_2_0", *filled])
     for key in filled:
-        row = case.rows.keys.index(key)
-        assert torch.equal(storage[key]["teacher_prompts"], case.rows.prompts_B[row])
-        assert storage[key]["distil_teacher_logps"].shape == (0, K)
+        assert torch.equal(storage[key]["teacher_prompts"], storage[key]["prompts"])
     assert case.metrics["sample_routing/teacher_rows"] == 2
     assert case.metrics["sample_routing/teacher_tokens"] == sum(
         len(storage[key]["teacher_prompts"]) + len(storage[key]["responses"]) for key in meta.keys
     )
 
 
-def test_each_rank_is_given_about_as_many_tokens(storage, tokenizer):
-    lengths = [5, 10, 190, 200]  # one rank would have nearly all of them if it took them as they come
-    rows = (("a_0_0", 1.0, "y", [1]), *((f"a_{n}_0", 0.0, "n" * size, [1] * size) for n, size in enumerate(lengths, 1)))
-    case = Case(storage, tokenizer, ranks=2, rows=rows).step()
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("method", ["sample_routing", "self_distillation", "concise_teacher"])
+def test_the_teachers_pass_gives_each_rank_rows_that_it_has_in_the_update(storage, tokenizer, method, ranks):
+    case = Case(storage, tokenizer, method, ranks=ranks)
+    case.batch.keys = [case.batch.keys[row] for row in (5, 1, 7, 2, 0, 3, 4, 6)]  # as verl balanced them
+    case.step()
     (meta,) = case.workers.passes
-    sizes = [len(storage[key]["responses"]) for key in meta.keys]
-    assert sorted(sizes) == sorted(lengths)
-    assert sorted([sum(sizes[:2]), sum(sizes[2:])]) == [200, 205]
+    parts = [set(part.keys) for part in case.batch.chunk(ranks)]
+    given = [part.keys for part in meta.chunk(ranks)]
+    taught = {case.rows.keys[row] for row in case.teacher.plan_of_step.taught}
+    assert taught <= set(meta.keys)
+    assert len(meta.keys) == len(set(meta.keys))
+    assert all(set(keys) <= part for keys, part in zip(given, parts, strict=True))
+    assert {len(keys) for keys in given} == {max(len(part & taught) for part in parts)}
 
 
 def test_with_nothing_routed_nothing_happens(storage, tokenizer):
@@ -311,7 +331,7 @@ def test_a_batch_of_skipped_rows_only_is_left_to_verl(storage, tokenizer):
 def test_the_sampled_form_becomes_advantages(storage, tokenizer):
     case = Case(storage, tokenizer, full_logit_distillation=False, alpha=1.0, entropy_beta=0.5).step()
     assert "distil_topk" not in case.batch.extra_info
-    assert all("distil_weight" not in row and "distil_topk_ids" not in row for row in storage.values())
+    assert all("distil_weight" not in row for row in storage.values())
     gaps = []
     entropy = torch.cat([storage[ROWS[row][0]]["teacher_entropy"] for row in ROUTED]).double()
     weights = iter((torch.exp(-0.5 * entropy) / torch.exp(-0.5 * entropy).mean()).tolist())
@@ -384,13 +404,62 @@ def test_the_teachers_prompt_through_the_models_template(storage, tokenizer):
     )
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 64])
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("sample_routing", {"environment_feedback_only_without_solution": False}),
+        ("self_distillation", {"demonstration": "shortest", "dont_reprompt_on_self_success": False}),
+        ("self_distillation", {"remove_thinking_from_demonstration": False, "max_reprompt_len": 90}),
+        ("concise_teacher", {}),
+        ("variance_routing", {"distil": True, "reference_column": "extra_info.solution"}),
+    ],
+)
+def test_prompts_made_together_equal_those_made_alone(storage, tokenizer, monkeypatch, method, given, at_once):
+    monkeypatch.setattr(teacher_module, "AT_ONCE", at_once)
+    feedback = {"a_1_0": "almost", "a_2_0": "almost", "b_0_0": "no", "b_1_0": "not even close"}
+    case = Case(storage, tokenizer, method, feedback=feedback.items(), **given)
+    for key, row in storage.items():
+        row["extra_info"] = {"solution": f"the reference of {key[0]}"}
+    plan = case.step().teacher.plan_of_step
+    assert len(plan.taught) >= 3
+    for row in plan.taught:
+        key, source = case.rows.keys[row], int(plan.routes.source_B[row])
+        shown = f"the reference of {key[0]}" if source == REFERENCE else ROWS[source][2] if source >= 0 else None
+        told = feedback[key] if plan.routes.feedback_B[row] else None
+        messages = teacher_messages(storage[key]["raw_prompt"], shown, told, case.settings)
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert storage[key]["teacher_prompts"].tolist() == ids[: case.settings.max_reprompt_len]
+
+
+def test_each_demonstration_is_decoded_once_and_each_prompt_is_made_once(storage, tokenizer, monkeypatch):
+    class Counting:
+        decoded, rendered = [], []
+
+        def batch_decode(self, responses, **options):
+            self.decoded += responses
+            return tokenizer.batch_decode(responses, **options)
+
+        def apply_chat_template(self, conversations, **options):
+            self.rendered += conversations
+            return tokenizer.apply_chat_template(conversations, **options)
+
+    case = Case(storage, tokenizer, rows=(ROWS[0], *((f"a_{n}_0", 0.0, "n" * n, [1] * n) for n in range(1, 40))))
+    case.teacher.tokenizer = Counting()
+    case.step()
+    assert case.metrics["sample_routing/teacher_rows"] == 39
+    assert Counting.decoded == [tokenizer.encode("yes")]
+    assert [chat[0]["content"] for chat in Counting.rendered].count("What is a?") == 1  # the student's, to compare
+    assert len(Counting.rendered) == 2
+
+
 @pytest.mark.parametrize("tools", [False, True])
 def test_a_student_that_is_shown_more_than_its_messages_is_noticed_once(storage, tokenizer, caplog, tools):
     case = Case(storage, tokenizer)
     if tools:
         shown = torch.tensor(tokenizer.encode("You have a calculator.\n"))
-        prompts = tuple(torch.cat([shown, prompt]) for prompt in case.rows.prompts_B)
-        case.rows = dataclasses.replace(case.rows, prompts_B=prompts)
+        for row in storage.values():
+            row["prompts"] = torch.cat([shown, row["prompts"]])
     for _ in range(2):
         case.step()
     said = [record.message for record in caplog.records if "not what the tokenizer's chat template" in record.message]
@@ -445,7 +514,8 @@ def test_feedback_stands_in_the_prompt_of_a_rollout_without_a_demonstration(stor
 
 def test_a_prompt_with_pictures_is_refused(storage, tokenizer):
     case = Case(storage, tokenizer)
-    case.rows.messages_B[1][0]["content"] = [{"type": "image"}, {"type": "text", "text": "What is a?"}]
+    for key in ("a_1_0", "a_2_0"):
+        storage[key]["raw_prompt"][0]["content"] = [{"type": "image"}, {"type": "text", "text": "What is a?"}]
     with pytest.raises(ValueError, match="self-distillation is for text prompts; this one holds list"):
         case.step()
 

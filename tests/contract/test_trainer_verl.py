@@ -26,6 +26,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from verl_efficiency.adapter.rollouts import complete, prompt_name
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.cli import app
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.rollouts import Rollouts
@@ -163,18 +164,16 @@ def rows(reward_infos, padding=0, keys=None):
         uids_B=np.array([f"u{row}" for row in range(count)], dtype=object),
         real_B=tuple(row < count - padding for row in range(count)),
         scores_B=torch.arange(count, dtype=torch.float32),
-        lengths_B=torch.arange(count) + 1,
         responses_B=tuple(torch.arange(row + 1) for row in range(count)),
         masks_B=tuple(torch.ones(row + 1) for row in range(count)),
         reward_infos=tuple(reward_infos),
-        messages_B=(),
-        prompts_B=(),
     )
 
 
 @pytest.mark.parametrize("taught", [True, False])
-def test_the_steps_in_between(monkeypatch, taught):
-    calls, trainer = [], object.__new__(EfficiencyTrainer)
+def test_the_steps_in_between(monkeypatch, compose, taught):
+    method = "sample_routing" if taught else "kimi"
+    calls, trainer = [], EfficiencyTrainer(compose(f"algorithm.adv_estimator={method}", SYNC))
 
     def stock(name):
         def method(self, batch, metrics):
@@ -190,22 +189,16 @@ def test_the_steps_in_between(monkeypatch, taught):
 
     for name in HOOKS[-3:]:
         monkeypatch.setattr(PPOTrainer, name, stock(name))
-    read_with = []
-    monkeypatch.setattr(
-        *(trainer_module, "read_batch"),
-        lambda batch, *, with_prompts: (
-            read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}, {}], padding=1)
-        ),
-    )
+    several = rows([{"acc": 1.0}, {"acc": 0.0}, {}], padding=1)
+    monkeypatch.setattr(trainer_module, "read_batch", lambda *_: several)
     trainer.self_teacher = SimpleNamespace(**{n: step(n) for n in ("route", "teach", "update")}) if taught else None
-    trainer.replay, trainer.timing_raw, trainer.global_steps, metrics = None, {}, 1, {}
+    trainer.timing_raw, trainer.global_steps, metrics = {}, 1, {}
     assert trainer._compute_old_log_prob("batch", metrics) == "batch+"
     assert trainer._compute_advantage("batch", metrics) == "batch+"
     assert trainer._update_actor("batch", metrics) == "batch+"
     ours = {"route", "teach", "update"} if taught else set()
     every = ["route", "verl _compute_old_log_prob", "verl _compute_advantage", "teach", "verl _update_actor", "update"]
     assert calls == [name for name in every if name.startswith("verl") or name in ours]
-    assert read_with == [taught]  # prompts are read only where somebody shows them to a teacher
     assert metrics == {"reward/acc": 0.5, "sample_routing/distil_share": 0.5}
     assert set(trainer.timing_raw) == ({"teacher", "teacher_update"} if taught else set())
 
@@ -229,7 +222,10 @@ def test_thinking_is_counted_where_the_method_pays_for_it(monkeypatch, compose):
         masks_B=(torch.ones(4), torch.ones(2), torch.tensor([1, 1, 0, 1, 1])),
         prompts_B=(torch.tensor([2, 0, 3]), torch.tensor([2]), torch.tensor([0, 2])),
     )
-    monkeypatch.setattr(trainer_module, "read_batch", lambda batch, with_prompts: several if with_prompts else None)
+    monkeypatch.setattr(
+        *(trainer_module, "read_batch"),
+        lambda batch, columns: several if columns == {"masks", "responses", "prompts"} else None,
+    )
     monkeypatch.setattr(PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
     config = compose("algorithm.adv_estimator=kimi", SYNC, "+algorithm.efficiency.cost=answer")
     trainer = EfficiencyTrainer(config)
@@ -280,7 +276,7 @@ def test_rows_in_the_order_of_their_keys_do_not_depend_on_how_verl_balanced_them
         assert ordered.lengths_B[row] == len(ordered.responses_B[row]) == len(ordered.masks_B[row]) == before + 1
         assert ordered.reward_infos[row] == {"n": before}
         assert ordered.real_B[row] == (before < 6)
-    assert ordered.messages_B == ordered.prompts_B == ()
+    assert ordered.prompts_B == ()  # not read
     turned = one.in_order_of_keys().in_order_of_keys()
     assert turned.keys == ordered.keys
 
@@ -333,30 +329,66 @@ def test_what_is_written_is_read_back_row_by_row_also_empty(queue):
         assert torch.equal(queue[key]["x"], value)
 
 
-@pytest.mark.parametrize("with_prompts", [True, False])
-def test_a_batch_is_read(queue, with_prompts):
+SMALL = {"uid", "extra_fields"}  # a few bytes per row; every other field holds all tokens of the batch
+TEACHER = {"rm_scores", "response_mask"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "fields"),
+    [
+        *((name, {}, set()) for name in ("grpo", "kimi", "gfpo", "hapo", "s_grpo", "variance_routing")),
+        ("token_budget", {"difficulty": "running"}, set()),
+        ("kimi", {"cost": "turns"}, set()),
+        ("kimi", {"cost": "thinking"}, {"responses", "response_mask", "prompts"}),
+        ("grlc", {}, {"responses", "response_mask", "prompts"}),
+        ("t_spmo", {}, {"responses"}),
+        ("t_spmo", {"replay": 2}, {"responses", "prompts", *TEACHER}),
+        ("sample_routing", {}, TEACHER),
+        ("concise_teacher", {}, TEACHER),
+        ("variance_routing", {"distil": True}, TEACHER),
+        ("variance_routing", {"distil": True, "store_responses": True}, {"responses", *TEACHER}),
+        ("self_distillation", {"router": "my.router"}, {"responses", *TEACHER}),
+        ("self_distillation", {"truncated_demonstrations": False, "max_response_length": 9}, {"responses", *TEACHER}),
+    ],
+)
+def test_a_method_fetches_only_what_it_needs(monkeypatch, compose, name, given, fields):
+    asked = []
+
+    def get(keys, partition_id, select_fields):
+        asked.extend(select_fields)
+        found = {"uid": ["a"], "extra_fields": [{}]}
+        return found | {field: nested_tensor_from_tensor_list([torch.ones(2)], ragged_idx=1) for field in fields}
+
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", get)
+    settings = [f"+algorithm.efficiency.{key}={value}" for key, value in given.items()]
+    trainer = EfficiencyTrainer(compose(f"algorithm.adv_estimator={name}", SYNC, *settings))
+    read_batch(KVBatchMeta(["a_0_0"], [{}], "train", None, {}), trainer.reads)
+    assert sorted(asked) == sorted(SMALL | fields)
+
+
+@pytest.mark.parametrize("columns", [{"scores", "masks", "responses", "prompts"}, {"masks"}, ()])
+def test_a_batch_is_read(queue, columns):
     def row(uid, score, mask, **extra):
         ids = torch.arange(len(mask))
         scores = torch.zeros(len(mask))
         scores[-1] = score
         fields = {"uid": uid, "responses": ids, "response_mask": torch.tensor(mask), "rm_scores": scores}
-        question = [{"role": "user", "content": uid}]
-        return fields | {"extra_fields": extra, "raw_prompt": question, "prompts": torch.arange(4)}
+        return fields | {"extra_fields": extra, "prompts": torch.arange(4)}
 
     queue["a_0_0"] = row("a", 1.0, [1, 0, 1], reward_extra_info={"acc": 1.0})
     queue["a_1_0"] = row("a", 0.25, [1], other=3)
     queue["pad1_0_0"] = row("pad1", 0.0, [0], reward_extra_info={"acc": 1.0})  # verl copies the first row's
     tags = [{}, {"is_padding": False}, {"is_padding": True}]
-    batch = read_batch(KVBatchMeta(list(queue), tags, "train", None, {}), with_prompts=with_prompts)
+    batch = read_batch(KVBatchMeta(list(queue), tags, "train", None, {}), columns)
     assert batch.keys == ("a_0_0", "a_1_0", "pad1_0_0")
     assert batch.uids_B.tolist() == ["a", "a", "pad1"]
     assert batch.real_B == (True, True, False)
-    assert batch.scores_B.tolist() == [1.0, 0.25, 0.0]
-    assert batch.lengths_B.tolist() == [2, 1, 0]
-    assert [len(response) for response in batch.responses_B] == [3, 1, 1]
     assert batch.reward_infos == ({"acc": 1.0}, {}, {})
-    assert [len(prompt) for prompt in batch.prompts_B] == ([4, 4, 4] if with_prompts else [])
-    assert [m[0]["content"] for m in batch.messages_B] == (["a", "a", "pad1"] if with_prompts else [])
+    assert batch.scores_B.tolist() == ([1.0, 0.25, 0.0] if "scores" in columns else [])
+    assert batch.lengths_B.tolist() == ([2, 1, 0] if "masks" in columns else [])
+    assert [len(response) for response in batch.responses_B] == ([3, 1, 1] if "responses" in columns else [])
+    assert [len(prompt) for prompt in batch.prompts_B] == ([4, 4, 4] if "prompts" in columns else [])
+    assert (batch.step.responses_B is None) == ("responses" not in columns)
 
 
 def rollouts_of(labels):
@@ -397,10 +429,9 @@ def test_references_come_from_the_column_first_and_then_from_what_was_stored(mon
     )
     given |= {"store_responses": True}
     state = run.state_of(ESTIMATORS["variance_routing"])
-    state.offer(prompt_name(question("1+1")), "2", 1)
-    state.offer(prompt_name(question("2+2")), "four, I think", 13)
-    state.offer(prompt_name(question("2+2")), "4", 1)
-    state.offer(prompt_name(question("2+2")), "4 again", 7)
+    for number, text in ((1, "2"), (2, "4")):
+        name = prompt_name(question(f"{number}+{number}"))
+        state.texts[name], state.lengths[name] = text, 1
     found = completed(monkeypatch, "variance_routing", given, columns, labels=labels)
     assert found.references_G == ("two", "4", None, None)
     assert found.prompt_ids_G[1] == prompt_name(question("2+2"))
@@ -467,7 +498,13 @@ class Actor:
         self.seen.append((self.loss_fn, data, self.engine.module.weight.detach().clone()))
         if self.fails:
             raise RuntimeError("the pass failed")
-        return data
+        output = data.copy()
+        if isinstance(self.loss_fn, StudentTopk):
+            output["distil_topk_ids"] = jagged(IDS)
+        elif isinstance(self.loss_fn, TeacherTargets):
+            logps = [LOGPS[row] for row in data["distil_row"].values().tolist()]
+            output["distil_teacher_logps"] = jagged([part.to(self.loss_fn.dtype or part.dtype) for part in logps])
+        return output
 
     def train_mini_batch(self, data):
         self.seen.append((self.loss_fn, data, None))
@@ -480,6 +517,22 @@ class Actor:
         self.seen.append(("loaded", path, None))
         with torch.no_grad():
             self.engine.module.weight.fill_(7.0)
+
+
+# Two rows of which one is distilled, in two tokens, with K = 2.
+IDS = [torch.tensor([[3, 1], [0, 2]], dtype=torch.int32), torch.zeros(0, 2, dtype=torch.int32)]
+LOGPS = {4: torch.tensor([[-0.1, -3.0], [-1.0, -0.7]]), 7: torch.zeros(0, 2)}
+
+
+def jagged(rows):
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
+def noted(worker):
+    """``worker`` after the student's pass."""
+    worker.compute_log_prob(batch(compute_loss=False, distil_topk=2))
+    worker.actor.seen.clear()
+    return worker
 
 
 def started(**given):
@@ -501,6 +554,7 @@ def batch(**values):
             "responses": nested([5, 6, 7], [8]),
             "input_ids": nested([1, 2, 5, 6, 7], [3, 8]),
             "teacher_prompts": nested([1, 2, 9, 9], [3, 9]),
+            "distil_row": nested([4], [7]),
         },
         batch_size=2,
     )
@@ -538,9 +592,49 @@ def test_the_students_pass_is_verls_unless_its_top_k_is_asked_for():
     assert worker.actor.loss_fn is loss
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", torch.float16), ("float32", torch.float32)])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_the_targets_stay_in_the_worker_until_the_update_is_over(dtype, stored, order):
+    worker = started(target_dtype=dtype)
+    output = worker.compute_log_prob(batch(compute_loss=False, distil_topk=2))
+    assert "distil_topk_ids" not in output  # which verl would write into TransferQueue
+    output = worker.teacher_log_probs(tu.index_select_tensor_dict(batch(), order))
+    assert "distil_teacher_logps" not in output
+    asked = worker.actor.seen[-1][1]["distil_topk_ids"].unbind()
+    assert all(torch.equal(ids, IDS[row]) for ids, row in zip(asked, order, strict=True))
+
+    data = batch(distillation_use_topk=False, distillation_only=False)
+    data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
+    worker.update_actor(data)
+    given = worker.actor.seen[-1][1]
+    for row, ids, logps in zip(
+        (4, 7), *(given[n].unbind() for n in ("distil_topk_ids", "distil_teacher_logps")), strict=True
+    ):
+        assert torch.equal(ids, IDS[0] if row == 4 else IDS[1])
+        assert torch.equal(logps, LOGPS[row].to(stored))
+    assert worker.targets.ids == worker.targets.logps == {}
+
+
+def test_rows_that_the_teacher_did_not_score_have_no_targets():
+    worker = noted(started())
+    worker.teacher_log_probs(tu.index_select_tensor_dict(batch(), [0]))
+    data = batch(distillation_use_topk=False, distillation_only=False)
+    data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
+    worker.update_actor(data)
+    assert worker.actor.seen[-1][1]["distil_teacher_logps"].offsets().tolist() == [0, 2, 2]
+
+
+def test_a_row_of_another_rank_is_an_error():
+    worker = noted(started())
+    data = batch()
+    data["distil_row"] = nested([4], [5])
+    with pytest.raises(RuntimeError, match="given 1 rows of the batch that it has no targets for, the first is row 5"):
+        worker.teacher_log_probs(data)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_teachers_pass_has_its_weights_and_leaves_none_behind(fails):
-    worker = started(teacher_update_rate=0.5)
+    worker = noted(started(teacher_update_rate=0.5))
     actor, loss = worker.actor, worker.actor.loss_fn
     before = actor.engine.module.weight.detach().clone()
     with torch.no_grad():
@@ -562,7 +656,7 @@ def test_the_teachers_pass_has_its_weights_and_leaves_none_behind(fails):
 
 @pytest.mark.parametrize(("positions", "said"), [(6, 1), (7, 0), (None, 0)])
 def test_a_teacher_that_reads_beyond_the_models_positions_is_noticed_once(caplog, positions, said):
-    worker = started()
+    worker = noted(started())
     worker.actor.model_config.hf_config.max_position_embeddings = positions
     for _ in range(2):
         worker.teacher_log_probs(batch())  # four tokens of the teacher's prompt, three of the response
@@ -572,7 +666,7 @@ def test_a_teacher_that_reads_beyond_the_models_positions_is_noticed_once(caplog
 
 
 def test_without_an_average_the_teacher_is_the_actor_as_it_is():
-    worker = started(teacher_regularization="none")
+    worker = noted(started(teacher_regularization="none"))
     assert worker.average is None
     worker.teacher_log_probs(batch())
     assert torch.equal(worker.actor.seen[-1][2], worker.actor.engine.module.weight)
@@ -581,6 +675,8 @@ def test_without_an_average_the_teacher_is_the_actor_as_it_is():
 @pytest.mark.parametrize(("targets", "full", "ours"), [(True, True, True), (False, True, False), (True, False, False)])
 def test_the_update_reads_the_logits_only_on_a_batch_with_targets(targets, full, ours):
     worker = started(full_logit_distillation=full, alpha=1.0)
+    if ours:
+        noted(worker).teacher_log_probs(batch())
     data = batch(distillation_use_topk=False, distillation_only=False)
     if targets:
         data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
@@ -601,9 +697,20 @@ def test_the_checkpoint_holds_the_teacher(tmp_path, caplog):
     assert not caplog.text
 
     (tmp_path / "teacher_world_size_1_rank_0.pt").unlink()
+    with pytest.raises(SettingsError, match="average of the self-teacher"):
+        again.load_checkpoint(str(tmp_path))
+    (tmp_path / STARTS_AGAIN).touch()
     again.load_checkpoint(str(tmp_path))
     assert (again.average.average["weight"] == 7.0).all()
-    assert f"{tmp_path} holds no teacher" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+def test_the_teacher_goes_where_verl_sends_the_actors_checkpoint(tmp_path):
+    worker = started()
+    worker.save_checkpoint(str(tmp_path / "actor"), str(tmp_path / "mounted" / "actor"))
+    names = [sorted(file.name for file in (tmp_path / folder / "actor").iterdir()) for folder in (".", "mounted")]
+    assert names == [["teacher_world_size_1_rank_0.pt"]] * 2
+    worker.save_checkpoint(None)  # verl then saves nothing
 
 
 def test_the_teacher_is_read_before_verl_may_delete_the_folder(tmp_path):

@@ -25,8 +25,9 @@ PLANTED = {
     "unsolved_groups": "unsolved groups",
     "entropy_collapse": "entropy collapse",
     "reward_errors": "reward errors",
+    "idle_budget": "idle budget",
 }
-HEALTHY = ()
+HEALTHY = ("healthy_budget", "healthy_notes", "healthy_packed")
 
 
 def run(*arguments):
@@ -41,6 +42,10 @@ def found(*paths):
 def test_a_planted_fault_is_found(name, rule):
     assert rule in found(RUNS / name)
     assert run("diagnose", RUNS / name).exit_code == 1
+
+
+def test_reward_errors_are_not_mistaken_for_truncation():
+    assert found(RUNS / "reward_errors") == ["reward errors"]
 
 
 @pytest.mark.parametrize("name", HEALTHY)

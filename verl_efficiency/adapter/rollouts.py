@@ -123,7 +123,10 @@ def count_thinking(
     return thinking_counter(tokenizer).count(responses_B, masks_B, opened_B)
 
 
-def spread(outcome: Outcome, mask_BL: Tensor) -> Tensor:
-    """(B, L) float32: each rollout's advantage on its generated tokens, times the method's token weights; 0 elsewhere."""
-    weigh = outcome.token_weights or (lambda mask: mask.to(torch.float32, copy=True))
+def spread(outcome: Outcome, mask_BL: Tensor, *, overwrite: bool = False) -> Tensor:
+    """(B, L) float32: each rollout's advantage on its generated tokens, times the method's token weights; 0 elsewhere.
+
+    ``overwrite``: without token weights, the result may take the place of a mask in float32.
+    """
+    weigh = outcome.token_weights or (lambda mask: mask.to(torch.float32, copy=not overwrite))
     return weigh(mask_BL).mul_(outcome.advantages_B.float()[:, None])

@@ -156,9 +156,9 @@ def _truncated(log: RunLog) -> np.ndarray:
     known = log.series("rollout/truncated_rate")
     if known:
         return np.array([value for _, value in known])
-    finished = log.series("reward/finished")
-    if finished:
-        return np.array([1 - value for _, value in finished])
+    finished, failed = log.series("reward/finished"), dict(log.series("reward/reward_error"))
+    if finished:  # a reward that raised says neither
+        return np.array([1 - value - failed.get(step, 0.0) for step, value in finished])
     clipped, longest = dict(log.series("response_length/clip_ratio")), dict(log.series("response_length/max"))
     if not clipped or not longest:
         raise NotLogged("response_length/clip_ratio and response_length/max, or rollout/truncated_rate")

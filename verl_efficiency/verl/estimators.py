@@ -92,11 +92,14 @@ def make_estimator(method: Estimator) -> Callable[..., tuple[Tensor, Tensor]]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
         step = replace(run.current_step(), mask_BL=response_mask)
-        scores_B, lengths_B = token_level_rewards.sum(-1), response_mask.sum(-1)
+        # verl's mask is int64, so reading it takes time. Its copy in float32 gives the lengths and becomes the advantages.
+        mask_BL = response_mask if settings.weighs_tokens else response_mask.to(torch.float32, copy=True)
+        scores_B, lengths_B = token_level_rewards.sum(-1), mask_BL.sum(-1).long()
         rollouts = build_rollouts(scores_B, lengths_B, index, method, settings, step)
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
-        advantages_BL = spread(outcome, response_mask)
+        whole = outcome.token_weights is None and not settings.weighs_tokens
+        advantages_BL = spread(outcome, mask_BL if whole else response_mask, overwrite=whole)
         return advantages_BL, advantages_BL
 
     return estimator
@@ -115,8 +118,12 @@ def build_rollouts(
     Raises:
         RuntimeError: the method needs our trainer.
     """
-    reads = settings.reads_responses or settings.reads_feedback
-    if (reads and step.responses_B is None) or ("thinking" in settings.parts and step.thinking_B is None):
+    needed = {
+        "responses_B": settings.reads_responses,
+        "feedback_B": settings.reads_feedback,
+        "thinking_B": "thinking" in settings.parts,
+    }
+    if any(reads and getattr(step, name) is None for name, reads in needed.items()):
         raise RuntimeError(f"{method.name} needs trainer.v1.trainer_mode=efficiency_sync with these settings")
     padding_B = _padding(uids_B, lengths_B)
     rollouts = Rollouts.build(

@@ -8,7 +8,8 @@
 * ``_init_resource_pool_mgr`` (:788): for methods with a teacher, our worker replaces the actor's;
 * ``_load_checkpoint`` (:850) is the first call after the models are built: the teacher starts before it can be restored;
 * ``_next_train_batch`` (:1479) and ``prepare_step`` (:1525): prompts of t_spmo's replay (``replay.py``), and their metrics;
-* ``_compute_old_log_prob`` (:1634) is the first call with the whole batch: rewards and responses are read, rollouts routed;
+* ``_compute_old_log_prob`` (:1634) is the first call with the whole batch: what the reward returned is read, and whatever else
+  the method needs (``MethodSettings.reads``); rollouts are routed;
 * ``_compute_advantage`` (:1743): the teacher's pass comes after it;
 * ``_update_actor`` (:1827): the teacher's average moves after it.
 """
@@ -48,6 +49,7 @@ class EfficiencyTrainer(PPOTrainerSync):
         self.settings = estimators.read_settings(self.method, config.algorithm) if self.method else None
         self.self_teacher: Any = None
         self.replay: Any = None
+        self.reads = self.settings.reads if self.settings else frozenset()
         self.counts_thinking = bool(self.settings and "thinking" in self.settings.parts)
         if isinstance(self.settings, TSpmoSettings) and self.settings.replay:
             from verl_efficiency.verl.replay import Replay
@@ -93,8 +95,7 @@ class EfficiencyTrainer(PPOTrainerSync):
         return {**metrics, **self.replay.metrics} if self.replay else metrics
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        prompts = self.self_teacher is not None or self.replay is not None or self.counts_thinking
-        rows = read_batch(batch, with_prompts=prompts)
+        rows = read_batch(batch, self.reads)
         step = rows.step
         if self.counts_thinking:
             thinking_B = count_thinking(self.tokenizer, rows.prompts_B, rows.responses_B, rows.masks_B)

@@ -74,8 +74,16 @@ class TSpmoSettings(MethodSettings):
         return True
 
     @property
+    def weighs_tokens(self) -> bool:
+        return True
+
+    @property
     def reads_responses(self) -> bool:
         return True
+
+    @property
+    def reads(self) -> frozenset[str]:
+        return super().reads | ({"scores", "masks", "prompts"} if self.replay else set())
 
 
 @dataclass(frozen=True)
