@@ -48,8 +48,8 @@ def test_the_package_imports_nothing_but_itself():
 )
 def test_commands_have_their_own_options_and_the_shared_ones(command, options):
     shared = {
-        "model": "samples temperature top-p batch-size seed device dtype chat-template server engine engine-args store concurrency retries "
-        "timeout tokenizer",
+        "model": "samples temperature top-p batch-size seed device dtype chat-template server engine engine-args store "
+        "concurrency retries timeout tokenizer",
         "offline": "problem response correct answer answer-after answer-in-box marker strip-thinking tokens tokenizer out",
     }
     shared |= {"live": shared["model"], "task-scaling": shared["model"], "strategies": shared["offline"]}

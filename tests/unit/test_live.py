@@ -157,6 +157,16 @@ def test_a_stream_that_breaks_off_is_one_line(server, data):  # noqa: F811
     assert not out.exists()
 
 
+def test_a_dead_server_is_not_asked_for_everything(server, data):  # noqa: F811
+    def broken(piece):
+        raise BrokenPipeError
+
+    server.tick = broken
+    outcome, _ = run(server, data, "plain,cap@2,cap@3,cap@4,cap@5,cap@6,cap@7,cap@8", "--concurrency", 1)
+    assert "48 of 48" in str(outcome.exception)
+    assert len(server.asked) == 8
+
+
 @pytest.mark.parametrize(
     ("strategies", "said"),
     [("plain@2", "plain@2"), ("short-9@8", "short-9@8"), ("cap", "cap"), ("best-of@4", "best-of@4")],
