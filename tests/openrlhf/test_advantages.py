@@ -238,13 +238,13 @@ def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
 
 def _verls_rollouts(name: str, settings: dict, rows: list[SimpleNamespace]):
     """What verl's trainer routes by."""
-    from verl_efficiency.verl.estimators import build_rollouts
+    from verl_efficiency.verl.estimators import rollouts_of
 
     method = ESTIMATORS[name]
     lengths = torch.tensor([int(row.mask.sum()) for row in rows])
     uids = np.repeat(np.array([str(group) for group in range(GROUPS)], dtype=object), SIZE)
     scores = torch.tensor([row.score for row in rows])
-    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
+    return rollouts_of(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
 
 
 def test_groups_of_several_prompts_are_refused():

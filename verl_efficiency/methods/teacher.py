@@ -116,6 +116,13 @@ class DistillationSettings(MethodSettings):
     def reads_responses(self) -> bool:
         return self.router is not None or not self.truncated_demonstrations
 
+    @property
+    def single_output(self) -> str:
+        reason = (
+            "a self-teacher scores one response to the question of the data set, and later outputs answer other prompts"
+        )
+        return reason if self.needs_trainer else ""
+
     def teacher_question(self, question: str, demonstration: str | None, feedback: str | None) -> str:
         """The teacher's version of ``question``.
 

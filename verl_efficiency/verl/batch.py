@@ -14,6 +14,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
 from verl_efficiency.adapter.rollouts import Step
 from verl_efficiency.verl import run
+from verl_efficiency.verl.sessions import sessions_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Batch:
         """What estimators may read. Feedback is what the reward returns as ``feedback``."""
         texts = (info.get("feedback") for info in self.reward_infos)
         feedback_B = tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
-        return run.step(responses_B=self.responses_B, feedback_B=feedback_B)
+        return run.step(responses_B=self.responses_B, feedback_B=feedback_B, sessions=sessions_of(self.keys))
 
     def in_order_of_keys(self) -> "Batch":
         """The same rows in an order that does not depend on how verl balanced the batch over its ranks."""

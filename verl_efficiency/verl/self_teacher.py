@@ -26,7 +26,7 @@ from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
-from verl_efficiency.verl.estimators import build_rollouts
+from verl_efficiency.verl.estimators import rollouts_of
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -50,7 +50,7 @@ class SelfTeacher(Teacher):
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
         """Route the rollouts, and have the next pass record the student's top-K."""
-        rollouts = build_rollouts(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
+        rollouts = rollouts_of(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
         self.plan_of_step = self.plan(rollouts)
         distil = self.plan_of_step.routes.distil_B.tolist()
         if any(distil):

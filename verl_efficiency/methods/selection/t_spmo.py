@@ -77,6 +77,10 @@ class TSpmoSettings(MethodSettings):
     def reads_responses(self) -> bool:
         return True
 
+    @property
+    def single_output(self) -> str:
+        return "t_spmo compares rollouts token by token after the same prompt, and later outputs have other prompts"
+
 
 @dataclass(frozen=True)
 class Branches:

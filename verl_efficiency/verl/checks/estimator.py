@@ -14,6 +14,7 @@ from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
 SETTINGS = "algorithm.efficiency"
+ONE_OUTPUT_LOOPS = ("single_turn_agent", "tool_agent")  # verl's own
 _V1 = "verl>=0.9 with trainer.use_v1=True"
 
 
@@ -106,6 +107,18 @@ def advise_on_budget(config: Any) -> Iterator[str]:
         found.append((KWARGS, reward.settings))
     for where, settings in found:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
+
+
+def advise_on_loop(config: Any) -> Iterator[str]:
+    """A line if a loop of the user's own may return several outputs per session, and the method takes one."""
+    method = estimator_of(config)
+    agent = config.actor_rollout_ref.rollout.get("agent") or {}
+    loop, file = agent.get("default_agent_loop"), agent.get("agent_loop_config_path")
+    reason = settings_of(method, config).single_output if method else ""
+    if method and reason and (file or loop not in ONE_OUTPUT_LOOPS):
+        where = "agent_loop_config_path" if file else "default_agent_loop"
+        yield (f"actor_rollout_ref.rollout.agent.{where}: with an agent loop that returns several outputs per session, this run "
+               f"ends at the first step: {reason}")  # fmt: skip
 
 
 def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
