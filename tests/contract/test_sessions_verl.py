@@ -4,12 +4,13 @@ import random
 
 import pytest
 
-utils = pytest.importorskip("verl.trainer.ppo.v1.utils")
+pytest.importorskip("verl.trainer.ppo.v1.utils")
 
 import numpy as np
 import torch
 from omegaconf import OmegaConf
 from verl import DataProto
+from verl.trainer.ppo.v1 import utils
 
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.verl import run

@@ -114,8 +114,8 @@ def test_all_other_methods_take_sessions(sessions, method):
     settings = row.build_settings(given, "here")
     if settings.single_output or settings.names_prompts:
         return
-    known = dict(thinking_B=torch.arange(6) // 3, prompt_tokens=lambda: torch.full((6,), 9))
-    rollouts = completed(method, given, sessions, **known)
+    thinking_B = torch.arange(6) // 3
+    rollouts = completed(method, given, sessions, thinking_B=thinking_B, prompt_tokens=lambda: torch.full((6,), 9))
     plain = replace(rollouts, final_B=None)
     ours, expected = (row.function()(one, settings, row.new_state()).advantages_B for one in (rollouts, plain))
     assert torch.equal(ours, expected)

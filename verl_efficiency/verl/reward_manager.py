@@ -5,7 +5,7 @@ verl hands a reward function the decoded text only. This manager adds to ``extra
 * ``response_tokens``  int, tokens of the response, EOS included. Tool output counts, because verl does not hand the response
   mask to reward managers. Where replay of ``t_spmo`` restarts a response, the prefix does not count. If an agent loop returns
   several outputs for the session, their tokens count together; the text that the reward reads is that of the last one.
-* ``truncated``        bool, the response ended because it reached ``rollout.response_length``; of several outputs, the last one.
+* ``truncated``        bool, the response ended because it reached ``rollout.response_length``; of several outputs: the last.
 * ``response_limit``   int, ``rollout.response_length``.
 * ``prompt_id``        str, a name of the prompt that is the same in every epoch.
 * ``thinking_opened``  bool, the prompt ends in ``<think>``, as chat templates of thinking models write it. The response then

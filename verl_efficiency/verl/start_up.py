@@ -3,7 +3,7 @@
 This wraps ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1, also in 0.8.0), because verl has no hook there and no
 earlier call sees the whole configuration (main_ppo.py:177). verl imports plugins before main_ppo imports that function. Its own
 check runs first and unchanged. Runs that do not use this package are not checked (``checks/concern.py``). For runs that do,
-``nodes.py`` also wraps Ray's ``ray.init``, for one call. Outside ``cpu/`` one more function of verl is wrapped (``sessions.py``).
+``nodes.py`` also wraps Ray's ``ray.init``, for one call. Outside ``cpu/`` we wrap one more function of verl (``sessions.py``).
 """
 
 import functools

@@ -117,7 +117,7 @@ def advise_on_loop(config: Any) -> Iterator[str]:
     reason = settings_of(method, config).single_output if method else ""
     if method and reason and (file or loop not in ONE_OUTPUT_LOOPS):
         where = "agent_loop_config_path" if file else "default_agent_loop"
-        yield (f"actor_rollout_ref.rollout.agent.{where}: with an agent loop that returns several outputs per session, this run "
+        yield (f"actor_rollout_ref.rollout.agent.{where}: if this agent loop returns several outputs per session, the run "
                f"ends at the first step: {reason}")  # fmt: skip
 
 
