@@ -64,6 +64,16 @@ class MethodSettings:
         return False
 
     @property
+    def reads(self) -> frozenset[str]:
+        """What verl's driver must fetch of every rollout for the method: ``scores``, ``masks``, ``responses``, ``prompts``.
+
+        Each of these is a tensor over all tokens of the batch (1 GiB for 16,384 rollouts of 8,192 tokens). An advantage
+        estimator gets scores and mask from verl, so a method needs them here only if it acts before the advantages.
+        """
+        thinking = {"masks", "responses", "prompts"} if "thinking" in self.parts else set()
+        return frozenset({"responses"} if self.reads_responses else ()) | thinking
+
+    @property
     def parts(self) -> frozenset[str]:
         """Counts per rollout that the method needs besides generated tokens: ``thinking``, ``turns``, ``context``."""
         return frozenset()

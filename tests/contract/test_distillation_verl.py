@@ -19,7 +19,6 @@ from verl.utils import tensordict_utils as tu
 from verl.utils import torch_functional as verl_F
 from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.metric import Metric
-from verl.utils.torch_functional import logprobs_from_logits
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import ppo_loss
 
@@ -279,18 +278,38 @@ def test_an_update_at_temperature_one_has_the_same_gradient_with_and_without_ove
 
 
 @both_forms
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_log_probs_are_those_that_verl_would_have_made(stock, remove_padding, dtype):
+@pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_log_probs_are_those_that_verl_would_have_made(stock, remove_padding, dtype, autocast):
+    """To the bit, in the precision and the autocast that verl's engine has in both passes."""
     ours = Example(dtype=dtype, remove_padding=remove_padding)
-    output, _, _ = run_engine(ours, DistillationLoss(stock(), settings()))
     theirs = Example(dtype=dtype, remove_padding=remove_padding, distillation_use_topk=False, distillation_only=False)
-    stock_output, _, _ = run_engine(theirs, stock())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        output, _, _ = run_engine(ours, DistillationLoss(stock(), settings()))
+        stock_output, _, _ = run_engine(theirs, stock())
     assert "divergence" not in stock_output
-    within = {"rtol": 0, "atol": 1e-6 if dtype == torch.float32 else 1e-13}
-    torch.testing.assert_close(output["log_probs"].values(), stock_output["log_probs"].values(), **within)
-    scaled = ours.logits.detach() / torch.tensor(TEMPERATURE).to(dtype)
-    direct = logprobs_from_logits(logits=scaled, labels=torch.cat(ours.ids).roll(-1))
-    torch.testing.assert_close(output["log_probs"].values().detach(), direct, **within)
+    assert torch.equal(output["log_probs"].values(), stock_output["log_probs"].values())
+
+
+@both_forms
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_at_unchanged_weights_the_ratio_is_1(stock, remove_padding, dtype):
+    """Every token's factor min(π/π_old, is_clip) is then 1, and so is the ratio of verl's own loss."""
+    given = {"dtype": dtype, "remove_padding": remove_padding}
+    before = Example(distillation_only=False, **given)
+    with torch.no_grad():
+        old, _, _ = run_engine(before, StudentTopk(K, chunk_tokens=3))
+    losses = []
+    for is_clip in (2.0, None):
+        example = Example(**given)
+        example.data["old_log_probs"] = nested(
+            [row[prompt - 1 : -1] for row, (prompt, *_) in zip(old["log_probs"].unbind(), ROWS, strict=True)]
+        )
+        _, _, metrics = run_engine(example, DistillationLoss(stock(), settings(is_clip=is_clip)))
+        assert metrics["actor/ppo_kl"].values == [0.0]
+        assert metrics["actor/pg_clipfrac"].values == [0.0]
+        losses.append(metrics["actor/distil_loss"].values)
+    assert losses[0] == losses[1] != [0.0]
 
 
 @both_forms

@@ -61,11 +61,9 @@ def rolled_out(uids, responses, prompt_tokens=5):
         uids_B=uids_B,
         real_B=(True,) * rows,
         scores_B=torch.tensor([1.0, 0.0] * (rows // 2)),
-        lengths_B=torch.tensor([len(one) for one in ids]),
         responses_B=ids,
         masks_B=tuple(torch.ones_like(one) for one in ids),
         reward_infos=({},) * rows,
-        messages_B=(None,) * rows,
         prompts_B=(torch.zeros(prompt_tokens, dtype=torch.int64),) * rows,
     )
 

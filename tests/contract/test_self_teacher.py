@@ -1,6 +1,5 @@
 """The driver's side of self-distillation, with workers and a storage that only remember what they are given."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -16,9 +15,12 @@ from transfer_queue import KVBatchMeta
 from transformers import PreTrainedTokenizerFast
 from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
+from verl_efficiency.adapter import teacher as teacher_module
 from verl_efficiency.methods.catalog import ESTIMATORS
+from verl_efficiency.methods.routing import REFERENCE
+from verl_efficiency.methods.teacher import teacher_messages
 from verl_efficiency.verl import run
-from verl_efficiency.verl.batch import Batch
+from verl_efficiency.verl.batch import read_batch
 from verl_efficiency.verl.self_teacher import SelfTeacher
 
 K = 3
@@ -135,30 +137,25 @@ class Case:
         padding = [uid.startswith("pad") for uid in uids]
         questions = [[{"role": "user", "content": f"What is {uid}?"}] for uid in uids]
         prompts = [tokenizer.apply_chat_template(q, add_generation_prompt=True, return_dict=False) for q in questions]
-        self.rows = Batch(
-            keys=tuple(keys),
-            uids_B=np.array(uids, dtype=object),
-            real_B=tuple(not pad for pad in padding),
-            scores_B=torch.tensor(scores),
-            lengths_B=torch.tensor([sum(mask) for mask in masks]),
-            responses_B=tuple(torch.tensor(tokenizer.encode(text)) for text in texts),
-            masks_B=tuple(torch.tensor(mask) for mask in masks),
-            reward_infos=tuple({"feedback": dict(feedback).get(key)} for key in keys),
-            messages_B=tuple(questions),
-            prompts_B=tuple(torch.tensor(prompt) for prompt in prompts),
-        )
-        for row, key in enumerate(keys):
-            assert len(self.rows.responses_B[row]) == len(masks[row]), key
-            advantage = self.rows.masks_B[row] * (0.0 if row in ROUTED else 0.5)
+        for key, uid, text, mask, score, question, prompt in zip(
+            *(keys, uids, texts, masks, scores, questions, prompts), strict=True
+        ):
+            response, mask_L = torch.tensor(tokenizer.encode(text)), torch.tensor(mask)
+            assert len(response) == len(mask), key
             storage[key] = {
-                "responses": self.rows.responses_B[row],
-                "response_mask": self.rows.masks_B[row],
-                "loss_mask": self.rows.masks_B[row],
-                "advantages": advantage.float(),
-                "old_log_probs": -0.1 * torch.arange(1, len(masks[row]) + 1),
-                "raw_prompt": questions[row],
+                "uid": uid,
+                "responses": response,
+                "response_mask": mask_L,
+                "loss_mask": mask_L,
+                "rm_scores": torch.tensor([0.0] * (len(mask) - 1) + [score]),
+                "advantages": mask_L * (0.0 if key in ("a_1_0", "a_2_0") else 0.5),
+                "old_log_probs": -0.1 * torch.arange(1, len(mask) + 1),
+                "raw_prompt": question,
+                "prompts": torch.tensor(prompt),
+                "extra_fields": {"reward_extra_info": {"feedback": dict(feedback).get(key)}},
             }
         self.batch = KVBatchMeta(list(keys), [{"is_padding": pad} for pad in padding], "train", ["advantages"], {})
+        self.rows = read_batch(self.batch, self.settings.reads)
         self.metrics: dict = {}
 
     def step(self):
@@ -244,8 +241,7 @@ def test_rows_are_filled_up_to_a_multiple_of_the_ranks(storage, tokenizer, ranks
     (meta,) = case.workers.passes
     assert sorted(meta.keys) == sorted(["a_1_0", "a_2_0", *filled])
     for key in filled:
-        row = case.rows.keys.index(key)
-        assert torch.equal(storage[key]["teacher_prompts"], case.rows.prompts_B[row])
+        assert torch.equal(storage[key]["teacher_prompts"], storage[key]["prompts"])
         assert storage[key]["distil_teacher_logps"].shape == (0, K)
     assert case.metrics["sample_routing/teacher_rows"] == 2
     assert case.metrics["sample_routing/teacher_tokens"] == sum(
@@ -335,7 +331,7 @@ def test_the_average_does_not_follow_a_gradient_that_verl_threw_away(storage, to
     case = Case(storage, tokenizer)
     case.teacher.start(case.workers)
     metrics = {"actor/grad_norm": norm}
-    case.teacher.update(metrics)
+    case.teacher.update(metrics, 1, metrics["actor/grad_norm"])
     assert case.workers.updates == moves
     assert metrics["sample_routing/teacher_updated"] == float(moves)
 
@@ -359,7 +355,7 @@ def test_the_concise_teacher_is_refreshed_by_the_number_of_the_step(storage, tok
     assert case.workers.started.teacher_update_rate == 1
     updates = []
     for step in range(1, 121):
-        case.teacher.update({"actor/grad_norm": 1.0}, step)
+        case.teacher.update({}, step, 1.0)
         updates.append(case.workers.updates)
     assert [step for step in range(1, 121) if updates[step - 1] > ([0, *updates][step - 1])] == moved
 
@@ -368,7 +364,7 @@ def test_without_an_average_there_is_nothing_to_update(storage, tokenizer):
     case = Case(storage, tokenizer, teacher_regularization="none")
     case.teacher.start(case.workers)
     metrics = {"actor/grad_norm": 1.0}
-    case.teacher.update(metrics)
+    case.teacher.update(metrics, 1, metrics["actor/grad_norm"])
     assert (case.workers.updates, metrics) == (0, {"actor/grad_norm": 1.0})
 
 
@@ -384,13 +380,62 @@ def test_the_teachers_prompt_through_the_models_template(storage, tokenizer):
     )
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 64])
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [
+        ("sample_routing", {"environment_feedback_only_without_solution": False}),
+        ("self_distillation", {"demonstration": "shortest", "dont_reprompt_on_self_success": False}),
+        ("self_distillation", {"remove_thinking_from_demonstration": False, "max_reprompt_len": 90}),
+        ("concise_teacher", {}),
+        ("variance_routing", {"distil": True, "reference_column": "extra_info.solution"}),
+    ],
+)
+def test_prompts_made_together_equal_those_made_alone(storage, tokenizer, monkeypatch, method, given, at_once):
+    monkeypatch.setattr(teacher_module, "AT_ONCE", at_once)
+    feedback = {"a_1_0": "almost", "a_2_0": "almost", "b_0_0": "no", "b_1_0": "not even close"}
+    case = Case(storage, tokenizer, method, feedback=feedback.items(), **given)
+    for key, row in storage.items():
+        row["extra_info"] = {"solution": f"the reference of {key[0]}"}
+    plan = case.step().teacher.plan_of_step
+    assert len(plan.taught) >= 3
+    for row in plan.taught:
+        key, source = case.rows.keys[row], int(plan.routes.source_B[row])
+        shown = f"the reference of {key[0]}" if source == REFERENCE else ROWS[source][2] if source >= 0 else None
+        told = feedback[key] if plan.routes.feedback_B[row] else None
+        messages = teacher_messages(storage[key]["raw_prompt"], shown, told, case.settings)
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert storage[key]["teacher_prompts"].tolist() == ids[: case.settings.max_reprompt_len]
+
+
+def test_each_demonstration_is_decoded_once_and_each_prompt_is_made_once(storage, tokenizer, monkeypatch):
+    class Counting:
+        decoded, rendered = [], []
+
+        def batch_decode(self, responses, **options):
+            self.decoded += responses
+            return tokenizer.batch_decode(responses, **options)
+
+        def apply_chat_template(self, conversations, **options):
+            self.rendered += conversations
+            return tokenizer.apply_chat_template(conversations, **options)
+
+    case = Case(storage, tokenizer, rows=(ROWS[0], *((f"a_{n}_0", 0.0, "n" * n, [1] * n) for n in range(1, 40))))
+    case.teacher.tokenizer = Counting()
+    case.step()
+    assert case.metrics["sample_routing/teacher_rows"] == 39
+    assert Counting.decoded == [tokenizer.encode("yes")]
+    assert [chat[0]["content"] for chat in Counting.rendered].count("What is a?") == 1  # the student's, to compare
+    assert len(Counting.rendered) == 2
+
+
 @pytest.mark.parametrize("tools", [False, True])
 def test_a_student_that_is_shown_more_than_its_messages_is_noticed_once(storage, tokenizer, caplog, tools):
     case = Case(storage, tokenizer)
     if tools:
         shown = torch.tensor(tokenizer.encode("You have a calculator.\n"))
-        prompts = tuple(torch.cat([shown, prompt]) for prompt in case.rows.prompts_B)
-        case.rows = dataclasses.replace(case.rows, prompts_B=prompts)
+        for row in storage.values():
+            row["prompts"] = torch.cat([shown, row["prompts"]])
     for _ in range(2):
         case.step()
     said = [record.message for record in caplog.records if "not what the tokenizer's chat template" in record.message]
@@ -445,7 +490,8 @@ def test_feedback_stands_in_the_prompt_of_a_rollout_without_a_demonstration(stor
 
 def test_a_prompt_with_pictures_is_refused(storage, tokenizer):
     case = Case(storage, tokenizer)
-    case.rows.messages_B[1][0]["content"] = [{"type": "image"}, {"type": "text", "text": "What is a?"}]
+    for key in ("a_1_0", "a_2_0"):
+        storage[key]["raw_prompt"][0]["content"] = [{"type": "image"}, {"type": "text", "text": "What is a?"}]
     with pytest.raises(ValueError, match="self-distillation is for text prompts; this one holds list"):
         case.step()
 

@@ -163,18 +163,16 @@ def rows(reward_infos, padding=0, keys=None):
         uids_B=np.array([f"u{row}" for row in range(count)], dtype=object),
         real_B=tuple(row < count - padding for row in range(count)),
         scores_B=torch.arange(count, dtype=torch.float32),
-        lengths_B=torch.arange(count) + 1,
         responses_B=tuple(torch.arange(row + 1) for row in range(count)),
         masks_B=tuple(torch.ones(row + 1) for row in range(count)),
         reward_infos=tuple(reward_infos),
-        messages_B=(),
-        prompts_B=(),
     )
 
 
 @pytest.mark.parametrize("taught", [True, False])
-def test_the_steps_in_between(monkeypatch, taught):
-    calls, trainer = [], object.__new__(EfficiencyTrainer)
+def test_the_steps_in_between(monkeypatch, compose, taught):
+    method = "sample_routing" if taught else "kimi"
+    calls, trainer = [], EfficiencyTrainer(compose(f"algorithm.adv_estimator={method}", SYNC))
 
     def stock(name):
         def method(self, batch, metrics):
@@ -190,22 +188,16 @@ def test_the_steps_in_between(monkeypatch, taught):
 
     for name in HOOKS[-3:]:
         monkeypatch.setattr(PPOTrainer, name, stock(name))
-    read_with = []
-    monkeypatch.setattr(
-        *(trainer_module, "read_batch"),
-        lambda batch, *, with_prompts: (
-            read_with.append(with_prompts) or rows([{"acc": 1.0}, {"acc": 0.0}, {}], padding=1)
-        ),
-    )
+    several = rows([{"acc": 1.0}, {"acc": 0.0}, {}], padding=1)
+    monkeypatch.setattr(trainer_module, "read_batch", lambda *_: several)
     trainer.self_teacher = SimpleNamespace(**{n: step(n) for n in ("route", "teach", "update")}) if taught else None
-    trainer.replay, trainer.timing_raw, trainer.global_steps, metrics = None, {}, 1, {}
+    trainer.timing_raw, trainer.global_steps, metrics = {}, 1, {}
     assert trainer._compute_old_log_prob("batch", metrics) == "batch+"
     assert trainer._compute_advantage("batch", metrics) == "batch+"
     assert trainer._update_actor("batch", metrics) == "batch+"
     ours = {"route", "teach", "update"} if taught else set()
     every = ["route", "verl _compute_old_log_prob", "verl _compute_advantage", "teach", "verl _update_actor", "update"]
     assert calls == [name for name in every if name.startswith("verl") or name in ours]
-    assert read_with == [taught]  # prompts are read only where somebody shows them to a teacher
     assert metrics == {"reward/acc": 0.5, "sample_routing/distil_share": 0.5}
     assert set(trainer.timing_raw) == ({"teacher", "teacher_update"} if taught else set())
 
@@ -229,7 +221,10 @@ def test_thinking_is_counted_where_the_method_pays_for_it(monkeypatch, compose):
         masks_B=(torch.ones(4), torch.ones(2), torch.tensor([1, 1, 0, 1, 1])),
         prompts_B=(torch.tensor([2, 0, 3]), torch.tensor([2]), torch.tensor([0, 2])),
     )
-    monkeypatch.setattr(trainer_module, "read_batch", lambda batch, with_prompts: several if with_prompts else None)
+    monkeypatch.setattr(
+        *(trainer_module, "read_batch"),
+        lambda batch, columns: several if columns == {"masks", "responses", "prompts"} else None,
+    )
     monkeypatch.setattr(PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
     config = compose("algorithm.adv_estimator=kimi", SYNC, "+algorithm.efficiency.cost=answer")
     trainer = EfficiencyTrainer(config)
@@ -280,7 +275,7 @@ def test_rows_in_the_order_of_their_keys_do_not_depend_on_how_verl_balanced_them
         assert ordered.lengths_B[row] == len(ordered.responses_B[row]) == len(ordered.masks_B[row]) == before + 1
         assert ordered.reward_infos[row] == {"n": before}
         assert ordered.real_B[row] == (before < 6)
-    assert ordered.messages_B == ordered.prompts_B == ()
+    assert ordered.prompts_B == ()  # not read
     turned = one.in_order_of_keys().in_order_of_keys()
     assert turned.keys == ordered.keys
 
@@ -333,30 +328,66 @@ def test_what_is_written_is_read_back_row_by_row_also_empty(queue):
         assert torch.equal(queue[key]["x"], value)
 
 
-@pytest.mark.parametrize("with_prompts", [True, False])
-def test_a_batch_is_read(queue, with_prompts):
+SMALL = {"uid", "extra_fields"}  # a few bytes per row; every other field holds all tokens of the batch
+TEACHER = {"rm_scores", "response_mask"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "fields"),
+    [
+        *((name, {}, set()) for name in ("grpo", "kimi", "gfpo", "hapo", "s_grpo", "variance_routing")),
+        ("token_budget", {"difficulty": "running"}, set()),
+        ("kimi", {"cost": "turns"}, set()),
+        ("kimi", {"cost": "thinking"}, {"responses", "response_mask", "prompts"}),
+        ("grlc", {}, {"responses", "response_mask", "prompts"}),
+        ("t_spmo", {}, {"responses"}),
+        ("t_spmo", {"replay": 2}, {"responses", "prompts", *TEACHER}),
+        ("sample_routing", {}, TEACHER),
+        ("concise_teacher", {}, TEACHER),
+        ("variance_routing", {"distil": True}, TEACHER),
+        ("variance_routing", {"distil": True, "store_responses": True}, {"responses", *TEACHER}),
+        ("self_distillation", {"router": "my.router"}, {"responses", *TEACHER}),
+        ("self_distillation", {"truncated_demonstrations": False, "max_response_length": 9}, {"responses", *TEACHER}),
+    ],
+)
+def test_a_method_fetches_only_what_it_needs(monkeypatch, compose, name, given, fields):
+    asked = []
+
+    def get(keys, partition_id, select_fields):
+        asked.extend(select_fields)
+        found = {"uid": ["a"], "extra_fields": [{}]}
+        return found | {field: nested_tensor_from_tensor_list([torch.ones(2)], ragged_idx=1) for field in fields}
+
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", get)
+    settings = [f"+algorithm.efficiency.{key}={value}" for key, value in given.items()]
+    trainer = EfficiencyTrainer(compose(f"algorithm.adv_estimator={name}", SYNC, *settings))
+    read_batch(KVBatchMeta(["a_0_0"], [{}], "train", None, {}), trainer.reads)
+    assert sorted(asked) == sorted(SMALL | fields)
+
+
+@pytest.mark.parametrize("columns", [{"scores", "masks", "responses", "prompts"}, {"masks"}, ()])
+def test_a_batch_is_read(queue, columns):
     def row(uid, score, mask, **extra):
         ids = torch.arange(len(mask))
         scores = torch.zeros(len(mask))
         scores[-1] = score
         fields = {"uid": uid, "responses": ids, "response_mask": torch.tensor(mask), "rm_scores": scores}
-        question = [{"role": "user", "content": uid}]
-        return fields | {"extra_fields": extra, "raw_prompt": question, "prompts": torch.arange(4)}
+        return fields | {"extra_fields": extra, "prompts": torch.arange(4)}
 
     queue["a_0_0"] = row("a", 1.0, [1, 0, 1], reward_extra_info={"acc": 1.0})
     queue["a_1_0"] = row("a", 0.25, [1], other=3)
     queue["pad1_0_0"] = row("pad1", 0.0, [0], reward_extra_info={"acc": 1.0})  # verl copies the first row's
     tags = [{}, {"is_padding": False}, {"is_padding": True}]
-    batch = read_batch(KVBatchMeta(list(queue), tags, "train", None, {}), with_prompts=with_prompts)
+    batch = read_batch(KVBatchMeta(list(queue), tags, "train", None, {}), columns)
     assert batch.keys == ("a_0_0", "a_1_0", "pad1_0_0")
     assert batch.uids_B.tolist() == ["a", "a", "pad1"]
     assert batch.real_B == (True, True, False)
-    assert batch.scores_B.tolist() == [1.0, 0.25, 0.0]
-    assert batch.lengths_B.tolist() == [2, 1, 0]
-    assert [len(response) for response in batch.responses_B] == [3, 1, 1]
     assert batch.reward_infos == ({"acc": 1.0}, {}, {})
-    assert [len(prompt) for prompt in batch.prompts_B] == ([4, 4, 4] if with_prompts else [])
-    assert [m[0]["content"] for m in batch.messages_B] == (["a", "a", "pad1"] if with_prompts else [])
+    assert batch.scores_B.tolist() == ([1.0, 0.25, 0.0] if "scores" in columns else [])
+    assert batch.lengths_B.tolist() == ([2, 1, 0] if "masks" in columns else [])
+    assert [len(response) for response in batch.responses_B] == ([3, 1, 1] if "responses" in columns else [])
+    assert [len(prompt) for prompt in batch.prompts_B] == ([4, 4, 4] if "prompts" in columns else [])
+    assert (batch.step.responses_B is None) == ("responses" not in columns)
 
 
 def rollouts_of(labels):

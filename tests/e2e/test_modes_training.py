@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 

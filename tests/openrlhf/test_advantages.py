@@ -207,8 +207,8 @@ def _scored(self, plan, _prompts):
 )  # fmt: skip
 def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
     """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
-    monkeypatch.setattr(SelfTeacher, "_prompt", lambda *_: torch.zeros(1))
-    monkeypatch.setattr(SelfTeacher, "_text", lambda *_: "")
+    monkeypatch.setattr(SelfTeacher, "prompts", lambda _, plan: [torch.zeros(1)] * len(plan.taught))
+    monkeypatch.setattr(SelfTeacher, "_texts", lambda _, responses: [""] * len(responses))
     monkeypatch.setattr(SelfTeacher, "score", _scored)
     maker = maker_for(name, settings)
     run.reset()

@@ -191,12 +191,15 @@ class Noting(Teacher):
         super().__init__(ESTIMATORS[name], ESTIMATORS[name].build_settings(given, "--efficiency"), self)
         self.entropy, self.logps, self.noted = entropy, logps, {}
 
-    def apply_chat_template(self, messages, **_):
-        return [len(messages[-1]["content"])] * 3
+    def apply_chat_template(self, conversations, **_):
+        return [[len(messages[-1]["content"])] * 3 for messages in conversations]
 
-    def decode(self, ids, skip_special_tokens):
+    def batch_decode(self, responses, skip_special_tokens):
         assert skip_special_tokens
-        return " ".join(map(str, ids.tolist()))
+        return [" ".join(map(str, ids)) for ids in responses]
+
+    def response(self, row):
+        return torch.arange(row + 1)
 
     def messages(self, row):
         return [{"role": "user", "content": f"question {row}"}]
@@ -238,14 +241,18 @@ def test_a_plan_names_who_is_taught_and_who_is_skipped():
     assert Noting("sample_routing").plan(empty).taught == [2]
 
 
-RESPONSES = [torch.arange(length) for length in (1, 2, 3)]
+def lesson_of(teacher, rollouts, state=None):
+    plan = teacher.plan(rollouts)
+    metrics = teacher.lesson(plan, lambda: teacher.prompts(plan), state)
+    assert metrics.pop("teacher_prompt_wait_s", 0.0) >= 0
+    return metrics
 
 
 def test_weights_by_entropy_are_split_by_rollout():
     ln2, ln4 = float(np.log(2)), float(np.log(4))
     entropy = [torch.tensor([0.0, ln2]), torch.tensor([ln2, ln4, ln4])]  # weights 1, ½ | ½, ¼, ¼, with mean ½
     teacher = Noting("sample_routing", entropy, entropy_beta=1.0)
-    metrics = teacher.lesson(teacher.plan(rollouts_of([1.0, 0.0, 0.0])), RESPONSES, None)
+    metrics = lesson_of(teacher, rollouts_of([1.0, 0.0, 0.0]))
     assert teacher.noted["weights"] == [pytest.approx([2.0, 1.0]), pytest.approx([1.0, 0.5, 0.5])]
     assert set(teacher.noted) == {"prompts", "weights"}
     assert metrics == {
@@ -264,7 +271,7 @@ def test_sampled_tokens_become_advantages():
     old = [torch.tensor([-2.0, -2.5]), torch.tensor([-2.0, -1.0, 0.0])]
     sampled = {"full_logit_distillation": False, "alpha": 1.0, "entropy_beta": 0.0}
     teacher = Noting("self_distillation", None, (teacher_logps, old), **sampled)
-    metrics = teacher.lesson(teacher.plan(rollouts_of([1.0, 0.0, 0.0])), RESPONSES, None)
+    metrics = lesson_of(teacher, rollouts_of([1.0, 0.0, 0.0]))
     assert teacher.noted["advantages"] == [[1.0, -0.5], [0.0, 1.0, -1.0]]
     assert teacher.noted["skipped"] == [0]
     assert metrics["sampled_kl"] == pytest.approx(-0.5 / 5)
@@ -275,7 +282,7 @@ def test_shortest_correct_responses_are_stored_as_text():
     teacher = Noting("variance_routing", distil=True, store_responses=True)
     state = teacher.method.new_state()
     rollouts = dataclasses.replace(rollouts_of([0.0, 1.0, 1.0]), prompt_ids_G=("sum",))
-    metrics = teacher.lesson(teacher.plan(rollouts), RESPONSES, state)
+    metrics = lesson_of(teacher, rollouts, state)
     assert state.texts == {"sum": "0 1"}
     assert metrics == {"teacher_rows": 0.0, "stored_responses": 1.0}
 

@@ -5,9 +5,11 @@
   is the teacher. The framework's own loss does the rest.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
 from verl_efficiency.methods.routing.variance_routing import StoredResponses
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
+
+AT_ONCE = 64  # texts in one call of the tokenizer; more would only take more memory
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,36 @@ class Plan:
         return self.rollouts.lengths_B[self.taught].tolist()
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the teacher's prompt of a rollout holds besides the question: equal for equal prompts.
+
+    Attributes:
+        group: the group, which stands for the question.
+        source: the demonstration, see ``Routes.source_B``.
+        feedback: the reward's feedback on the rollout, or None.
+    """
+
+    group: int
+    source: int
+    feedback: str | None
+
+    @classmethod
+    def of(cls, plan: Plan, row: int) -> "Shown":
+        """What the teacher of a taught rollout is shown."""
+        told = bool(plan.routes.feedback_B[row])
+        feedback = plan.rollouts.feedback_B[row] if told else None  # type: ignore[index]  # see check_routes
+        return cls(int(plan.rollouts.groups_B[row]), int(plan.routes.source_B[row]), feedback)
+
+    def demonstration(self, plan: Plan, text_of: Mapping[int, str]) -> str | None:
+        """The demonstration as text; ``text_of`` has those of the batch."""
+        if self.source == REFERENCE:
+            return plan.rollouts.references_G[self.group]  # type: ignore[index]  # likewise
+        return text_of.get(self.source)
+
+
 class Teacher:
-    """In each step, the adapter calls :meth:`plan`, then :meth:`lesson`. A framework's subclass implements what they call.
+    """In each step, the adapter calls :meth:`plan`, :meth:`prompts` and :meth:`lesson`. A subclass implements what they call.
 
     Args:
         method: row of the catalog, with a router.
@@ -67,19 +100,21 @@ class Teacher:
         taught_B = routes.distil_B & (rollouts.lengths_B > 0)
         return Plan(rollouts, routes, taught_B.nonzero().flatten().tolist(), skipped_B.nonzero().flatten().tolist())
 
-    def lesson(self, plan: Plan, responses_B: Sequence[Tensor], state: Any) -> dict[str, float]:
+    def lesson(self, plan: Plan, prompts: Callable[[], list[Tensor]], state: Any) -> dict[str, float]:
         """Score the taught rollouts and hand the loss what it needs. Returns the metrics of the step.
 
         Args:
             plan: the plan of this step.
-            responses_B: token ids of each response.
+            prompts: returns the result of :meth:`prompts`; called only if a rollout is taught.
             state: state of the method, in which it may store responses.
         """
         self.metrics = {"teacher_rows": float(len(plan.taught))}
         if plan.taught:
-            prompts = [self._prompt(plan, row, responses_B) for row in plan.taught]
-            self.metrics["teacher_prompt_tokens"] = sum(map(len, prompts)) / len(prompts)
-            entropy = self.score(plan, prompts)
+            start = time.perf_counter()
+            of_taught = prompts()
+            self.metrics["teacher_prompt_wait_s"] = time.perf_counter() - start
+            self.metrics["teacher_prompt_tokens"] = sum(map(len, of_taught)) / len(of_taught)
+            entropy = self.score(plan, of_taught)
             weights = self._weights(plan, torch.cat(list(entropy)) if entropy is not None else None)
             if self.settings.full_logit_distillation:
                 self.give_targets(plan, weights)
@@ -90,12 +125,16 @@ class Teacher:
         if plan.skipped:
             self.skip(plan.skipped)
         if isinstance(state, StoredResponses) and self.settings.keeps_state:
-            state.offer_all(plan.rollouts, lambda row: self._text(responses_B[row]))
+            state.offer_all(plan.rollouts, lambda row: self._texts([self.response(row)])[0])
             self.metrics["stored_responses"] = float(len(state.texts))
         return self.metrics
 
     def messages(self, row: int) -> Sequence[Mapping]:
-        """The student's prompt of a rollout."""
+        """The student's prompt of a taught rollout."""
+        raise NotImplementedError
+
+    def response(self, row: int) -> Tensor:
+        """Token ids of the response of a rollout that is a demonstration, or that the method stores."""
         raise NotImplementedError
 
     def score(self, plan: Plan, prompts: list[Tensor]) -> Sequence[Tensor] | None:
@@ -122,27 +161,36 @@ class Teacher:
         """Take rollouts out of every loss and denominator."""
         raise NotImplementedError
 
-    def _prompt(self, plan: Plan, row: int, responses_B: Sequence[Tensor]) -> Tensor:
-        """Token ids of the question, and of the correct response or feedback that the teacher is shown."""
-        rollouts, source = plan.rollouts, int(plan.routes.source_B[row])
-        demonstration = feedback = None
-        if source == REFERENCE:
-            demonstration = rollouts.references_G[int(rollouts.groups_B[row])]  # type: ignore[index]  # see check_routes
-        elif source >= 0:
-            demonstration = self._text(responses_B[source])
-        if plan.routes.feedback_B[row]:
-            feedback = rollouts.feedback_B[row]  # type: ignore[index]  # likewise
-        messages = teacher_messages(self.messages(row), demonstration, feedback, self.settings)
-        return torch.tensor(truncate_prompt(self.templated(messages), self.settings))
+    def prompts(self, plan: Plan) -> list[Tensor]:
+        """Token ids of the teacher's prompt of each rollout in ``plan.taught``.
 
-    def templated(self, messages: Sequence[Mapping]) -> list[int]:
-        """Token ids of a conversation, up to where the model answers."""
+        Rollouts of a group that are shown the same share one tensor. The tokenizer gets :data:`AT_ONCE` texts per call, which
+        fast tokenizers process in parallel, without Python's lock. So this can run in a thread beside the trainer.
+        """
+        shown = [Shown.of(plan, row) for row in plan.taught]
+        rows = dict(zip(reversed(shown), reversed(plan.taught), strict=True))  # the first row that is shown it
+        sources = sorted({one.source for one in rows if one.source >= 0})
+        text_of: dict[int, str] = {}
+        for some in batched(sources, AT_ONCE):
+            text_of |= zip(some, self._texts([self.response(source) for source in some]), strict=True)
+        prompt_of: dict[Shown, Tensor] = {}
+        for part in batched(rows.items(), AT_ONCE):
+            conversations = [
+                teacher_messages(self.messages(row), one.demonstration(plan, text_of), one.feedback, self.settings)
+                for one, row in part
+            ]
+            for (one, _), ids in zip(part, self.templated(conversations), strict=True):
+                prompt_of[one] = torch.tensor(truncate_prompt(ids, self.settings))
+        return [prompt_of[one] for one in shown]
+
+    def templated(self, conversations: Sequence[Sequence[Mapping]]) -> list[list[int]]:
+        """Token ids of each conversation, up to where the model answers."""
         return self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False, **self.template_options
+            conversations, add_generation_prompt=True, tokenize=True, return_dict=False, **self.template_options
         )
 
-    def _text(self, response: Tensor) -> str:
-        return self.tokenizer.decode(response, skip_special_tokens=True)
+    def _texts(self, responses: Sequence[Tensor]) -> list[str]:
+        return self.tokenizer.batch_decode([ids.tolist() for ids in responses], skip_special_tokens=True)
 
     def _weights(self, plan: Plan, entropy_N: Tensor | None) -> list[Tensor]:
         """(n,) float32 per taught rollout; their mean over all tokens is 1."""
@@ -165,3 +213,10 @@ def token_weights(weights: Tensor, log_probs: Tensor, old_log_probs: Tensor, set
     if settings.is_clip is None:
         return weights
     return weights * (log_probs - old_log_probs).detach().exp().clamp(max=settings.is_clip)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
+    """Tuples of ``size`` items, the last of the rest (``itertools.batched``, which Python 3.10 and 3.11 lack)."""
+    left = iter(items)
+    while part := tuple(islice(left, size)):
+        yield part

@@ -17,7 +17,7 @@ N routed tokens, K ids, V the vocabulary, C tokens of a chunk.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -124,6 +124,7 @@ def chunked_divergence(
     add_tail: bool,
     chunk_tokens: int = CHUNK_TOKENS,
     overwrite_logits: bool = False,
+    label_log_probs: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of the label at every token, (T,), and the divergence D at the routed tokens, (N,); differentiable.
 
@@ -142,6 +143,9 @@ def chunked_divergence(
         overwrite_logits: True: the gradient overwrites the logits. False: it is a new tensor. True is safe if no other
             operation needs the logits in its backward. Autograd sees the write as an in-place change. It raises its usual error
             for such an operation and for a second backward, so no gradient is silently wrong. A leaf is refused.
+        label_log_probs: the framework's own function (logits (C, V), labels (C,)) → (C,), called per chunk without gradient. It
+            gives the values of the first output, with the framework's rounding. None: in float32. The gradient is that of the
+            exact log-probability in both cases.
 
     Raises:
         SettingsError: ``alpha`` or ``chunk_tokens`` out of range.
@@ -156,7 +160,8 @@ def chunked_divergence(
     if overwrite_logits and logits_TV.is_leaf and logits_TV.requires_grad:
         raise ValueError("chunked_divergence: overwrite_logits would destroy a leaf tensor; set it to False")
     return _ChunkedDivergence.apply(
-        logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK, alpha, add_tail, chunk_tokens, overwrite_logits
+        *(logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK),
+        *(alpha, add_tail, chunk_tokens, overwrite_logits, label_log_probs),
     )
 
 
@@ -179,7 +184,17 @@ class _ChunkedDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx, logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK, alpha, add_tail, chunk_tokens, overwrite
+        ctx,
+        logits_TV,
+        labels_T,
+        positions_N,
+        topk_ids_NK,
+        teacher_logp_NK,
+        alpha,
+        add_tail,
+        chunk_tokens,
+        overwrite,
+        label_log_probs,
     ):
         ctx.save_for_backward(logits_TV, labels_T, positions_N, topk_ids_NK, teacher_logp_NK)
         ctx.settings = alpha, add_tail, chunk_tokens, overwrite
@@ -188,7 +203,10 @@ class _ChunkedDivergence(torch.autograd.Function):
         log_probs_T = torch.empty(len(logits_TV), dtype=dtype, device=logits_TV.device)
         divergence_N = torch.empty(len(positions_N), dtype=dtype, device=logits_TV.device)
         for chunk, routed, logp_CV in _chunks(logits_TV, positions_N, chunk_tokens):
-            log_probs_T[chunk] = logp_CV.gather(1, labels_T[chunk, None])[:, 0]
+            if label_log_probs is None:
+                log_probs_T[chunk] = logp_CV.gather(1, labels_T[chunk, None])[:, 0]
+            else:
+                log_probs_T[chunk] = label_log_probs(logits_TV[chunk], labels_T[chunk])
             at = positions_N[routed, None] - chunk.start, topk_ids_NK[routed].long()
             teacher = complete(teacher_logp_NK[routed].to(dtype))
             divergence_N[routed] = divergence(complete(logp_CV[at]), teacher, alpha)
@@ -213,7 +231,7 @@ class _ChunkedDivergence(torch.autograd.Function):
             grad_CV[rows[:, None], ids] = at_ids
             grad_CV.scatter_add_(1, labels_T[chunk, None], grad_label[:, None])
             grad_TV[chunk] = grad_CV
-        return grad_TV, None, None, None, None, None, None, None, None
+        return grad_TV, *[None] * 9
 
 
 def _gradient(student_nK: Tensor, teacher_nK: Tensor, alpha: float, add_tail: bool) -> tuple[Tensor, Tensor]:

@@ -123,6 +123,11 @@ class DistillationSettings(MethodSettings):
         )
         return reason if self.needs_trainer else ""
 
+    @property
+    def reads(self) -> frozenset[str]:
+        before = {"scores", "masks"} if self.needs_trainer else set()
+        return super().reads | before | ({"responses"} if self.keeps_state else set())
+
     def teacher_question(self, question: str, demonstration: str | None, feedback: str | None) -> str:
         """The teacher's version of ``question``.
 

@@ -65,7 +65,8 @@ class SelfTeacher(Teacher):
 
     def teach(self, rollouts: Rollouts) -> dict[str, float]:
         """Route the rollouts, score the taught ones, and write the loss's inputs. Returns the metrics of the step."""
-        metrics = self.lesson(self.plan(rollouts), self.batch.tokens_B, self.maker.method_state)
+        plan = self.plan(rollouts)
+        metrics = self.lesson(plan, lambda: self.prompts(plan), self.maker.method_state)
         if self.settings.full_logit_distillation:
             by_place = dict(zip(self.batch.place_B.tolist(), self.targets, strict=True))
             places = iter(range(len(by_place)))
@@ -81,6 +82,9 @@ class SelfTeacher(Teacher):
                 "hold it; `verl-efficiency pack --format openrlhf` writes such labels"
             )
         return messages
+
+    def response(self, row: int) -> Tensor:
+        return self.batch.tokens_B[row]
 
     def score(self, plan: Plan, prompts: list[Tensor]) -> list[Tensor] | None:
         """See the base class; keeps the student's ids and the teacher's log-probabilities at them."""

@@ -1,7 +1,8 @@
 """A batch of verl's V1 trainer on the driver, read from TransferQueue and written back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+import functools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -16,50 +17,56 @@ from verl_efficiency.adapter.rollouts import Step
 from verl_efficiency.verl import run
 from verl_efficiency.verl.sessions import sessions_of
 
+# TransferQueue's field behind each name in ``MethodSettings.reads``. Every one holds a tensor over all tokens of the batch.
+FIELDS = {"scores": "rm_scores", "masks": "response_mask", "responses": "responses", "prompts": "prompts"}
+
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of a batch.
+    """The rows of a batch. What :func:`read_batch` was not asked for is empty.
 
     Attributes:
         keys: TransferQueue's name of each row, ``{uid}_{session}_{index}``.
         uids_B: verl's name of each row's group.
         real_B: False for rows that only pad the batch.
-        scores_B: float32, the reward.
-        lengths_B: int64, tokens that the policy generated.
-        responses_B: token ids, tool tokens included.
-        masks_B: 1 for a token that the policy generated, each like its response.
-        messages_B: the prompt as messages; empty unless asked for.
-        prompts_B: the prompt as token ids; empty unless asked for.
         reward_infos: everything that the reward function returned beside the score.
+        scores_B: float32, the reward.
+        masks_B: 1 for a token that the policy generated, each like its response.
+        responses_B: token ids, tool tokens included.
+        prompts_B: the prompt as token ids.
     """
 
     keys: tuple[str, ...]
     uids_B: np.ndarray
     real_B: tuple[bool, ...]
-    scores_B: Tensor
-    lengths_B: Tensor
-    responses_B: tuple[Tensor, ...]
-    masks_B: tuple[Tensor, ...]
-    messages_B: tuple[Any, ...]
-    prompts_B: tuple[Tensor, ...]
     reward_infos: tuple[dict, ...]
+    scores_B: Tensor = field(default_factory=lambda: torch.empty(0))
+    masks_B: tuple[Tensor, ...] = ()
+    responses_B: tuple[Tensor, ...] = ()
+    prompts_B: tuple[Tensor, ...] = ()
+
+    @functools.cached_property
+    def lengths_B(self) -> Tensor:
+        """int64, tokens that the policy generated."""
+        return torch.tensor([int(mask.sum()) for mask in self.masks_B])
 
     @property
     def step(self) -> Step:
         """What estimators may read. Feedback is what the reward returns as ``feedback``."""
         texts = (info.get("feedback") for info in self.reward_infos)
         feedback_B = tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
-        return run.step(responses_B=self.responses_B, feedback_B=feedback_B, sessions=sessions_of(self.keys))
+        return run.step(responses_B=self.responses_B or None, feedback_B=feedback_B, sessions=sessions_of(self.keys))
 
     def in_order_of_keys(self) -> "Batch":
         """The same rows in an order that does not depend on how verl balanced the batch over its ranks."""
         order = sorted(range(len(self.keys)), key=lambda row: _sort_key(self.keys[row]))
 
         def reorder(rows: Any) -> Any:
-            return rows[order] if isinstance(rows, Tensor | np.ndarray) else tuple(rows[row] for row in order if rows)
+            if len(rows) == 0:
+                return rows
+            return rows[order] if isinstance(rows, Tensor | np.ndarray) else tuple(rows[row] for row in order)
 
-        return Batch(**{field.name: reorder(getattr(self, field.name)) for field in fields(self)})
+        return Batch(**{column.name: reorder(getattr(self, column.name)) for column in fields(self)})
 
 
 def _sort_key(key: str) -> tuple[str, int, int]:
@@ -67,27 +74,23 @@ def _sort_key(key: str) -> tuple[str, int, int]:
     return uid, int(session), int(index)
 
 
-def read_batch(meta: KVBatchMeta, *, with_prompts: bool) -> Batch:
-    """Read what every step needs. Prompts are the largest part, so they are read only when asked for."""
-    always = ("uid", "responses", "response_mask", "rm_scores", "extra_fields")
-    data = read(meta.keys, meta, *always, *(("raw_prompt", "prompts") if with_prompts else ()))
-    masks_B = tuple(data["response_mask"].unbind())
+def read_batch(meta: KVBatchMeta, columns: Collection[str] = ()) -> Batch:
+    """Read what the reward returned of each row, and the ``columns``, which are names of :data:`FIELDS`."""
+    data = read(meta.keys, meta, "uid", "extra_fields", *(FIELDS[name] for name in sorted(columns)))
     real_B = tuple(not tag.get("is_padding", False) for tag in meta.tags)
     extras = [dict(extra) for extra in list(data["extra_fields"])]
+    asked: dict[str, Any] = {f"{name}_B": tuple(data[FIELDS[name]].unbind()) for name in columns}
+    if "scores" in columns:
+        asked["scores_B"] = torch.stack([scores.sum() for scores in asked["scores_B"]])
     return Batch(
         keys=tuple(meta.keys),
         uids_B=np.array([str(uid) for uid in list(data["uid"])], dtype=object),
         real_B=real_B,
-        scores_B=torch.stack([scores.sum() for scores in data["rm_scores"].unbind()]),
-        lengths_B=torch.tensor([int(mask.sum()) for mask in masks_B]),
-        responses_B=tuple(data["responses"].unbind()),
-        masks_B=masks_B,
         # A padding row holds a copy of a real row's extras.
         reward_infos=tuple(
             (extra.get("reward_extra_info") or {}) if real else {} for extra, real in zip(extras, real_B, strict=True)
         ),
-        messages_B=tuple(data["raw_prompt"]) if with_prompts else (),
-        prompts_B=tuple(data["prompts"].unbind()) if with_prompts else (),
+        **asked,
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from verl.trainer.ppo.core_algos import agg_loss
 from verl.utils import tensordict_utils as tu
 from verl.utils.metric import AggregationType, Metric
+from verl.utils.torch_functional import logprobs_from_logits
 from verl.workers.utils.padding import no_padding_2_padding
 
 from verl_efficiency.adapter.teacher import token_weights
@@ -73,7 +74,11 @@ class DistillationLoss:
         return loss + distil_loss, metrics
 
     def _from_logits(self, logits_TV: Tensor, data: Any) -> dict[str, Tensor]:
-        """``log_probs`` of the next token and ``divergence``, both (1, T), in place of the engine's own log-probabilities."""
+        """``log_probs`` of the next token and ``divergence``, both (1, T), in place of the engine's own log-probabilities.
+
+        ``log_probs`` come from the function that computed ``old_log_probs``. In bfloat16 it may round them to bfloat16, so any
+        other function would give ratios π/π_old other than 1 at equal weights.
+        """
         ids_T = data["input_ids"].values()
         if len(ids_T) != len(logits_TV):
             raise RuntimeError(
@@ -95,6 +100,7 @@ class DistillationLoss:
             and not logits_TV.is_leaf
             and not tu.get_non_tensor_data(data, "calculate_entropy", False)
             and not tu.get_non_tensor_data(data, "calculate_sum_pi_squared", False),
+            label_log_probs=logprobs_from_logits,
         )
         divergence_T = divergence_N.new_zeros(len(logits_TV)).index_put((positions_N,), divergence_N)
         return {"log_probs": log_probs_T[None], "divergence": divergence_T[None]}

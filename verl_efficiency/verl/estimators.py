@@ -22,6 +22,7 @@ from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.checks.concern import ALIAS
+from verl_efficiency.verl.modes import SYNC
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -115,9 +116,15 @@ def rollouts_of(
     Raises:
         RuntimeError: the method needs our trainer, or takes one output per session.
     """
-    reads = settings.reads_responses or settings.reads_feedback
-    if (reads and step.responses_B is None) or ("thinking" in settings.parts and step.thinking_B is None):
-        raise RuntimeError(f"{method.name} needs trainer.v1.trainer_mode=efficiency_sync with these settings")
+    needed = {
+        "responses_B": settings.reads_responses,
+        "feedback_B": settings.reads_feedback,
+        "thinking_B": "thinking" in settings.parts,
+    }
+    if any(reads and getattr(step, name) is None for name, reads in needed.items()):
+        raise RuntimeError(
+            f"{method.name} needs one of our trainers with these settings, for example trainer.v1.trainer_mode={SYNC}"
+        )
     real_R = ~_padding(uids_R, lengths_R)
     rollouts = build_rollouts(scores_R, lengths_R, uids_R, settings, step.sessions, real_R)
     return complete(rollouts, settings, run.state_of(method), step)

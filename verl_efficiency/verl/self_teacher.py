@@ -13,6 +13,7 @@ the response:
 import logging
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -37,11 +38,13 @@ class SelfTeacher(Teacher):
     batch: KVBatchMeta
     rows: Batch
     plan_of_step: Plan
+    prompts_of_step: Future[list[Tensor]]
 
     def __init__(self, method: Estimator, settings: DistillationSettings, config: Any, tokenizer: Any) -> None:
         super().__init__(method, settings, tokenizer, config.data.get("apply_chat_template_kwargs"))
         self.config = config
         self.compared = False
+        self.beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="teacher_prompts")
 
     def start(self, workers: Any) -> None:
         """Have the workers keep a teacher. Their models must exist."""
@@ -49,35 +52,49 @@ class SelfTeacher(Teacher):
         workers.start_distillation(self.settings)
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
-        """Route the rollouts, and have the next pass record the student's top-K."""
+        """Route the rollouts, and have the next pass record the student's top-K. Meanwhile a thread makes the prompts."""
+        self.batch, self.rows = batch, rows
         rollouts = rollouts_of(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
         self.plan_of_step = self.plan(rollouts)
+        if not self.plan_of_step.taught:
+            return
+        self._read_shown(self.plan_of_step)
+        self.prompts_of_step = self.beside.submit(self.prompts, self.plan_of_step)
         distil = self.plan_of_step.routes.distil_B.tolist()
-        if any(distil):
-            masks = [mask * routed for mask, routed in zip(rows.masks_B, distil, strict=True)]
-            write(rows.keys, batch, distil_mask=masks)
-            if batch.fields is not None:
-                batch.fields = [*batch.fields, "distil_mask"]
-            if self.settings.full_logit_distillation:
-                batch.extra_info["distil_topk"] = self.settings.distillation_topk
+        masks = [mask * routed for mask, routed in zip(rows.masks_B, distil, strict=True)]
+        write(rows.keys, batch, distil_mask=masks)
+        if batch.fields is not None:
+            batch.fields = [*batch.fields, "distil_mask"]
+        if self.settings.full_logit_distillation:
+            batch.extra_info["distil_topk"] = self.settings.distillation_topk
 
     def teach(self, batch: KVBatchMeta, rows: Batch, metrics: dict) -> None:
         """Have the teacher score the taught rows; give the loss its targets and weights."""
         self.batch, self.rows = batch, rows
-        self._log(metrics, self.lesson(self.plan_of_step, rows.responses_B, run.state_of(self.method)))
-        if self.plan_of_step.taught:
+        plan = self.plan_of_step
+        self._log(metrics, self.lesson(plan, lambda: self.prompts_of_step.result(), run.state_of(self.method)))
+        if plan.taught:
             batch.fields = None  # everything that the rows have by now
 
-    def update(self, metrics: dict, step: int = 0) -> None:
-        """Update the teacher's average after training step ``step``, unless verl discarded a gradient of the step."""
+    def update(self, metrics: dict, step: int, grad_norm: float) -> None:
+        """Update the teacher's average after training step ``step``, unless verl discarded a gradient of the step.
+
+        Args:
+            metrics: of the step; one is added.
+            step: number of the training step.
+            grad_norm: not finite if the norm of an update of the step is not. verl discards such a gradient.
+        """
         if moves(self.settings, step):
-            moved = math.isfinite(metrics["actor/grad_norm"])
+            moved = math.isfinite(grad_norm)
             self._log(metrics, {"teacher_updated": float(moved)})
             if moved:
                 self.workers.update_teacher()
 
     def messages(self, row: int) -> Any:
-        return self.rows.messages_B[row]
+        return self.messages_G[int(self.plan_of_step.rollouts.groups_B[row])]
+
+    def response(self, row: int) -> Tensor:
+        return self.rows.responses_B[row] if self.rows.responses_B else self.demonstrations[row]
 
     def score(self, plan: Plan, prompts: list[Tensor]) -> Sequence[Tensor]:
         """See the base class. Other rows fill up the batch, because every rank must get the same number of rows."""
@@ -85,10 +102,10 @@ class SelfTeacher(Teacher):
         if not self.compared:
             self._compare_templates(plan.taught[0])
         ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in when verl balanced the batch
-        others = sorted(set(range(len(rows.keys))) - set(plan.taught), key=lambda row: len(rows.responses_B[row]))
+        others = sorted(set(range(len(rows.keys))) - set(plan.taught), key=lambda row: len(rows.masks_B[row]))
         fill = others[: -len(plan.taught) % ranks]
-        prompt_of = dict(zip(plan.taught, prompts, strict=True)) | {row: rows.prompts_B[row] for row in fill}
-        tokens = {row: len(prompt) + len(rows.responses_B[row]) for row, prompt in prompt_of.items()}
+        prompt_of = dict(zip(plan.taught, prompts, strict=True)) | self._of_rows(fill, "prompts")
+        tokens = {row: len(prompt) + len(rows.masks_B[row]) for row, prompt in prompt_of.items()}
         self.scored = _balanced(tokens, ranks)
         keys = [rows.keys[row] for row in self.scored]
         write(keys, self.batch, teacher_prompts=[prompt_of[row] for row in self.scored])
@@ -116,7 +133,7 @@ class SelfTeacher(Teacher):
 
     def give_targets(self, plan: Plan, weights: list[Tensor]) -> None:
         rows = self.rows
-        weights_B = [torch.zeros(len(response)) for response in rows.responses_B]
+        weights_B = [torch.zeros(len(mask)) for mask in rows.masks_B]
         for row, weights_n in zip(plan.taught, weights, strict=True):
             weights_B[row][rows.masks_B[row].bool()] = weights_n
         write(rows.keys, self.batch, distil_weight=weights_B)
@@ -143,13 +160,28 @@ class SelfTeacher(Teacher):
         empty = [torch.zeros_like(self.rows.masks_B[row]) for row in rows]
         write([self.rows.keys[row] for row in rows], self.batch, response_mask=empty, loss_mask=empty)
 
+    def _read_shown(self, plan: Plan) -> None:
+        """Read the questions of the taught groups, and the responses that serve as demonstrations."""
+        keys = self.rows.keys
+        row_of_group = {int(plan.rollouts.groups_B[row]): row for row in plan.taught}
+        questions = read([keys[row] for row in row_of_group.values()], self.batch, "raw_prompt")["raw_prompt"]
+        self.messages_G = dict(zip(row_of_group, list(questions), strict=True))
+        sources = sorted({source for source in plan.routes.source_B[plan.taught].tolist() if source >= 0})
+        self.demonstrations = self._of_rows(sources, "responses") if not self.rows.responses_B else {}
+
+    def _of_rows(self, rows: Sequence[int], field: str) -> dict[int, Tensor]:
+        if not rows:
+            return {}
+        found = read([self.rows.keys[row] for row in rows], self.batch, field)[field].unbind()
+        return dict(zip(rows, found, strict=True))
+
     def _of_taught(self, plan: Plan, field: str) -> Sequence[Tensor]:
         return read([self.rows.keys[row] for row in plan.taught], self.batch, field)[field].unbind()
 
     def _compare_templates(self, row: int) -> None:
         """Once per run, warn if the chat template does not turn the student's messages into the student's prompt."""
         self.compared = True
-        if self.templated(self.messages(row)) != self.rows.prompts_B[row].tolist():
+        if self.templated([self.messages(row)])[0] != self._of_rows([row], "prompts")[row].tolist():
             logger.warning(
                 "The prompts of the rollouts are not what the tokenizer's chat template makes of their messages. Either an "
                 "agent loop adds something (tools, for example), which the teacher's prompts lack, or data.max_prompt_length "

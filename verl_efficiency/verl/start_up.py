@@ -22,6 +22,7 @@ from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import (
     advise_on_budget,
     advise_on_loop,
+    advise_on_staleness,
     check_estimator,
     check_mode,
     estimator_of,
@@ -97,6 +98,7 @@ def advice(config: Any) -> list[str]:
         *advise_to_declare(config),
         *advise_on_budget(config),
         *advise_on_loop(config),
+        *advise_on_staleness(config),
     ]
 
 
