@@ -1,12 +1,12 @@
 """Our trainer modes: each of verl's three V1 trainers, with a self-teacher and with our metrics.
 
 ``trainer.v1.trainer_mode`` is ``efficiency_sync``, ``efficiency_colocate_async`` or ``efficiency_separate_async`` in a stock
-launch, or in ``verl-efficiency train`` with verl's own overrides. ``super()`` does what verl does; nothing is copied. The settings
-of verl's mode (``trainer.v1.separate_async.*``) count. What is overridden, with file and line in verl 0.9.1:
+launch, or in ``verl-efficiency train`` with verl's own overrides. ``super()`` does what verl does; nothing is copied. What is
+overridden, with file and line in verl 0.9.1:
 
 * ``__init__`` (v1/trainer_base.py:109): verl looks up the settings of a mode by its name, so ours gets those of verl's mode;
-* ``_build_replay_buffer`` (:139) is the first call after verl has read the mode's name. Here the name becomes verl's, since verl
-  compares it with its own names from then on;
+* ``_build_replay_buffer`` (:139) is the first call after verl has read the mode's name. Here the name becomes verl's, since
+  verl compares it with its own names from then on;
 * ``_init_resource_pool_mgr`` (:788): for methods with a teacher, our worker replaces the actor's;
 * ``_load_checkpoint`` (:850) is the first call after the models are built: the teacher starts before it can be restored;
 * ``_next_train_batch`` (:1479) and ``prepare_step`` (:1525): prompts of t_spmo's replay (``replay.py``), and their metrics;
@@ -15,12 +15,12 @@ of verl's mode (``trainer.v1.separate_async.*``) count. What is overridden, with
 * ``_compute_advantage`` (:1743): the teacher's pass comes after it;
 * ``_update_actor`` (:1827): the teacher's average moves after the last update of a step.
 
-**The self-teacher in the asynchronous modes.** A rollout may come from older weights than those that train. Nothing else changes:
-the teacher scores the tokens that were sampled, the demonstrations come from the same group, and π_old and the student's top-K
-belong to the weights before the step. What is missing is the ratio between the weights before the step and those that sampled;
-``algorithm.rollout_correction.rollout_is=token`` adds it, in the distillation term too. With ``separate_async``,
-``parameter_sync_step`` batches make one step. The teacher of each batch is the average from before the step, and the average moves
-once per step, as with several mini-batches of ``sync``.
+**The self-teacher in the asynchronous modes.** A rollout may come from older weights than those that train. Nothing else
+changes: the teacher scores the tokens that were sampled, the demonstrations come from the same group, and π_old and the
+student's top-K belong to the weights before the step. What is missing is the ratio between the weights before the step and
+those that sampled; ``algorithm.rollout_correction.rollout_is=token`` adds it, in the distillation term too. In
+``separate_async``, ``parameter_sync_step`` batches make one step. The teacher of each batch is the average from before the
+step, and the average moves once per step, as with several mini-batches of ``sync``.
 """
 
 import logging

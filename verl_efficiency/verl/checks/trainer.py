@@ -28,6 +28,7 @@ def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> I
     """Trainer, loss and workers are set up as the method needs them."""
     actor = config.actor_rollout_ref.actor
     mode = (config.trainer.get("v1") or {}).get("trainer_mode")
+    replays = bool(getattr(settings, "replay", 0))
     if settings.needs_trainer and mode not in MODES:
         right = ours_of(mode)
         yield (f"trainer.v1.trainer_mode: {method.name} needs {right} (verl>=0.9 with trainer.use_v1=True), not "
@@ -44,7 +45,7 @@ def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> I
     losses = _OF_ROLLOUTS | (_SCALED if settings.needs_trainer else {})
     loss, key = actor.policy_loss.loss_mode, f"{ACTOR}.policy_loss.loss_mode"
     yield from check_loss(method, settings, loss, key, losses, "leave it at vanilla")
-    if mode in MODES and getattr(settings, "replay", 0):
+    if mode in MODES and replays:
         from verl_efficiency.verl import replay
 
         if mode != SYNC:
