@@ -143,10 +143,11 @@ class EfficiencyTrainer(PPOTrainer):
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         batch = super()._update_actor(batch, metrics)
-        self.grad_norm = metrics["actor/grad_norm"] + (self.grad_norm if self.local_trigger_step else 0.0)
-        if self.self_teacher and self.local_trigger_step == self.parameter_sync_step - 1:
-            with marked_timer("teacher_update", self.timing_raw, color="green"):
-                self.self_teacher.update(metrics, self.global_steps, self.grad_norm)
+        if self.self_teacher:
+            self.grad_norm = metrics["actor/grad_norm"] + (self.grad_norm if self.local_trigger_step else 0.0)
+            if self.local_trigger_step == self.parameter_sync_step - 1:
+                with marked_timer("teacher_update", self.timing_raw, color="green"):
+                    self.self_teacher.update(metrics, self.global_steps, self.grad_norm)
         return batch
 
 
