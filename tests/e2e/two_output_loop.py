@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
 KEPT = 5  # tokens of the first output that the second prompt holds
@@ -20,13 +19,13 @@ class TwoOutputs(SingleTurnAgentLoop):
         answer = await self.server_manager.generate(
             request_id=uuid4().hex, prompt_ids=prompt, sampling_params=sampling_params
         )
-        second = AgentLoopOutput(
-            prompt_ids=prompt,
-            response_ids=answer.token_ids,
-            response_mask=[1] * len(answer.token_ids),
-            response_logprobs=answer.log_probs,
-            num_turns=2,
-            metrics=first.metrics,
-            extra_fields={**answer.extra_fields, "turn_scores": [], "tool_rewards": []},
+        second = first.model_copy(  # verl needs the same fields in all outputs of a session
+            update={
+                "prompt_ids": prompt,
+                "response_ids": answer.token_ids,
+                "response_mask": [1] * len(answer.token_ids),
+                "response_logprobs": answer.log_probs,
+                "extra_fields": {**answer.extra_fields, "turn_scores": [], "tool_rewards": []},
+            }
         )
         return [first, second]
