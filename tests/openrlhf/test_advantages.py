@@ -156,16 +156,15 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
     for number, row in enumerate(rows):
         mask[number, : len(row.mask)] = torch.from_numpy(row.mask)
         rewards[number, len(row.mask) - 1] = row.score
-    columns = [
-        {**read_label(rows[first].label), "raw_prompt": rows[first].text, "prompts": rows[first].prompt}
-        for first in range(0, len(rows), SIZE)
-    ]
+    columns = [{**read_label(rows[first].label), "raw_prompt": rows[first].text} for first in range(0, len(rows), SIZE)]
     monkeypatch.setattr(verl_columns, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
     thinking = torch.tensor([thinking_of(row) for row in rows])
-    monkeypatch.setattr(
-        run, "_step", run.step(responses_B=responses, feedback_B=(None,) * len(rows), thinking_B=thinking)
-    )
+    known = {
+        "feedback_B": (None,) * len(rows),
+        "prompt_tokens": lambda: torch.tensor([len(row.prompt) for row in rows]),
+    }
+    monkeypatch.setattr(run, "_step", run.step(responses_B=responses, thinking_B=thinking, **known))
     uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
     return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
 
