@@ -127,7 +127,7 @@ launch() {
   export PROMPT_TOKENS=96 RESPONSE_TOKENS=96 PROBLEMS=2
   case $1 in
     grpo) (source recipes/verl/_common.sh && train algorithm.adv_estimator=grpo "${@:2}") ;;
-    batched_accuracy) PROMPT_TOKENS=224 RESPONSE_TOKENS=90 bash recipes/verl/batched_accuracy.sh "${@:2}" ;;
+    batched_accuracy) PROMPT_TOKENS=256 RESPONSE_TOKENS=90 bash recipes/verl/batched_accuracy.sh "${@:2}" ;;
     *) bash recipes/verl/train.sh "$@" ;;
   esac
 }
@@ -169,11 +169,11 @@ one() {
       wait "$trainer" || status=$?
       end_processes "$RAY_TMPDIR"
       saved=$(cat "$model/latest_checkpointed_iteration.txt" 2> /dev/null || true)
-      if ((status == 124)) && [[ -n $saved ]]; then
+      if ((status == 124 || status == 137)) && [[ -n $saved ]]; then # 137: it did not end at once
         echo "$name: ended after $limit s; evaluated is step $saved of $STEPS, the last one saved"
       elif ((status)); then
         tail -n 20 "$log" >&2
-        echo "$name: training failed with exit code $status (124: ended after $limit s). Above: the end of $log" >&2
+        echo "$name: training failed with exit code $status (124 and 137: ended after $limit s). Above: the end of $log" >&2
         return 1
       fi
     fi

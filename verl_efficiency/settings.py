@@ -79,6 +79,11 @@ class MethodSettings:
         return frozenset()
 
     @property
+    def weighs_tokens(self) -> bool:
+        """Whether the tokens of a rollout have different advantages (``token_weights`` of the outcome)."""
+        return False
+
+    @property
     def reads_feedback(self) -> bool:
         """Whether the method uses the reward's feedback texts."""
         return False

@@ -22,6 +22,7 @@ from verl.utils.metric import Metric
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.utils.losses import ppo_loss
 
+from verl_efficiency.methods.distillation import rounded
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets, routed_positions
 
@@ -382,6 +383,21 @@ def test_the_sum_over_micro_batches_and_ranks_is_the_loss_of_the_whole(stock):
     torch.testing.assert_close(sum(parts), whole, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_targets_in_half_precision_change_the_loss_by_a_thousandth_at_most(stock, alpha):
+    """A log-probability of −8 is off by 0.004 at most, one of −0.1 by 0.00005."""
+    losses, gradients = [], []
+    for dtype in (torch.float32, torch.float16):
+        example = Example(dtype=torch.float32)
+        example.data["distil_teacher_logps"] = jagged([rounded(part, dtype) for part in example.teacher])
+        _, loss, metrics = run_engine(example, DistillationLoss(stock(), settings(alpha=alpha)))
+        losses.append(metrics["actor/distil_loss"].values[0])
+        gradients += torch.autograd.grad(loss, example.logits)
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=1e-3 * gradients[0].abs().max().item())
+
+
 def test_a_length_that_verl_padded_is_refused(stock):
     example = Example()
     with pytest.raises(RuntimeError, match=r"rows of logits for \d+ tokens"):
@@ -406,6 +422,18 @@ def test_the_students_most_likely_tokens_are_noted_beside_verls_log_probs(remove
         wanted = [example.log_probs(row, t).topk(K).indices for t, real in enumerate(mask) if real and routed]
         assert ids.dtype == torch.int32
         assert ids.tolist() == [w.tolist() for w in wanted]
+
+
+@both_forms
+def test_the_teachers_targets_in_half_precision(remove_padding):
+    """float16 has 11 binary digits, so a rounded value is off by at most 2**-11 of itself."""
+    example = Example(remove_padding=remove_padding, dtype=torch.float32)
+    with torch.no_grad():
+        said, *_ = run_engine(example, TeacherTargets(3, torch.float16))
+        exact, *_ = run_engine(Example(remove_padding=remove_padding, dtype=torch.float32), TeacherTargets(3))
+    rounded, exact = (output["distil_teacher_logps"].values() for output in (said, exact))
+    assert rounded.dtype == torch.float16
+    assert 0 < ((rounded.float() - exact) / exact).abs().max() <= 2**-11
 
 
 @both_forms

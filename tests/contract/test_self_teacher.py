@@ -75,7 +75,7 @@ def storage(monkeypatch):
 
 
 class Workers:
-    """Answer as the worker does: one row of K, or one number, per distilled token."""
+    """Answer as the worker does, per distilled token: the entropy, and the log-probability in the sampled form."""
 
     def __init__(self, storage, ranks):
         self.storage, self._dispatch_info = storage, {"actor": list(range(ranks))}
@@ -91,9 +91,9 @@ class Workers:
             row = self.storage[key]
             assert set(meta.fields) <= set(row), f"{key} lacks {set(meta.fields) - set(row)}"
             tokens = int(row["distil_mask"].sum())
-            width = K if "distil_topk_ids" in meta.fields else 1
             generator = torch.Generator().manual_seed(sum(key.encode()))
-            row["distil_teacher_logps"] = -torch.rand(tokens, width, generator=generator)
+            if not self.started.full_logit_distillation:
+                row["distil_teacher_logps"] = -torch.rand(tokens, 1, generator=generator)
             row["teacher_entropy"] = torch.rand(tokens, generator=generator)
 
     def update_teacher(self):
@@ -125,10 +125,11 @@ class Case:
         config = OmegaConf.create(
             {
                 "actor_rollout_ref": {
-                    "rollout": {"temperature": 0.7},
+                    "rollout": {"temperature": 0.7, "n": 8},
                     "actor": {"ppo_max_token_len_per_gpu": 64, "use_dynamic_bsz": True},
                 },
-                "data": dict(data),
+                "data": {"train_batch_size": 2048, "max_response_length": 8192} | dict(data),
+                "trainer": {"nnodes": 2, "n_gpus_per_node": 8},
             }
         )
         self.teacher = SelfTeacher(self.method, self.settings, config, tokenizer)
@@ -159,14 +160,10 @@ class Case:
         self.metrics: dict = {}
 
     def step(self):
-        """``route``, the student's pass (which notes the top-K where it is asked to), ``teach``."""
+        """``route``, ``teach``; the student's pass between them gives the driver nothing."""
         self.teacher.start(self.workers)
         run.begin_step(self.rows.step)
         self.teacher.route(self.batch, self.rows)
-        if "distil_topk" in self.batch.extra_info:
-            for row in self.storage.values():
-                tokens = int(row["distil_mask"].sum())
-                row["distil_topk_ids"] = torch.arange(tokens * K, dtype=torch.int32).reshape(tokens, K)
         self.teacher.teach(self.batch, self.rows, self.metrics)
         return self
 
@@ -184,9 +181,33 @@ def test_the_masks_are_written_and_the_top_k_is_asked_for(storage, tokenizer):
     case.teacher.route(case.batch, case.rows)
     assert case.workers.started is case.settings
     assert case.batch.extra_info == {"distil_topk": K}
-    assert case.batch.fields == ["advantages", "distil_mask"]
+    assert case.batch.fields == ["advantages", "distil_mask", "distil_row"]
+    assert torch.cat(case.field("distil_row")).tolist() == list(range(len(ROWS)))
+    assert {mask.dtype for mask in case.field("distil_mask")} == {torch.uint8}  # a row per token of the batch
     for row, mask in enumerate(case.field("distil_mask")):
         assert mask.tolist() == (ROWS[row][3] if row in ROUTED else [0] * len(ROWS[row][3]))
+
+
+@pytest.mark.parametrize(
+    ("given", "total", "per_rank"),  # 2048 · 8 rollouts of 8192 tokens are 2**27 tokens; 16 ranks
+    [
+        ({"distillation_topk": 100}, "75 GiB", "4.69 GiB"),  # · 100 · (4 + 2) bytes
+        ({"distillation_topk": 100, "target_dtype": "float32"}, "100 GiB", "6.25 GiB"),
+        ({"distillation_topk": 4}, "3 GiB", "0.188 GiB"),
+    ],
+)
+def test_the_memory_of_the_targets_is_said_at_the_start(storage, tokenizer, capsys, given, total, per_rank):
+    case = Case(storage, tokenizer, **given)
+    case.teacher.start(case.workers)
+    (line,) = capsys.readouterr().out.splitlines()
+    for part in ("sample_routing", total, per_rank, "algorithm.efficiency.distillation_topk"):
+        assert part in line
+
+
+def test_the_sampled_form_stores_no_targets(storage, tokenizer, capsys):
+    case = Case(storage, tokenizer, full_logit_distillation=False, alpha=1.0)
+    case.teacher.start(case.workers)
+    assert capsys.readouterr().out == ""
 
 
 def test_weights_are_normalised_over_all_routed_tokens(storage, tokenizer):
@@ -212,10 +233,8 @@ def test_weights_are_normalised_over_all_routed_tokens(storage, tokenizer):
 
 def test_every_row_has_every_field_afterwards(storage, tokenizer):
     case = Case(storage, tokenizer).step()
-    for row, logps in enumerate(case.field("distil_teacher_logps")):
-        assert logps.dtype == torch.float32
-        assert logps.shape == ((sum(ROWS[row][3]) if row in ROUTED else 0), K)
-    assert {"distil_mask", "distil_topk_ids", "distil_weight"} <= set.intersection(*map(set, storage.values()))
+    assert {"distil_mask", "distil_row", "distil_weight"} <= set.intersection(*map(set, storage.values()))
+    assert not any("distil_topk_ids" in row or "distil_teacher_logps" in row for row in storage.values())
     assert case.batch.fields is None  # verl hands the update everything that the rows have
     assert case.field("advantages")[0].tolist() == [0.5] * 3
 
@@ -235,28 +254,33 @@ def test_the_pass_is_described_to_verl(storage, tokenizer):
     }
 
 
-@pytest.mark.parametrize(("ranks", "filled"), [(2, []), (4, ["pad0_0_0", "b_0_0"])])
-def test_rows_are_filled_up_to_a_multiple_of_the_ranks(storage, tokenizer, ranks, filled):
+@pytest.mark.parametrize(("ranks", "filled"), [(2, ["pad0_0_0", "c_1_0"]), (4, ["b_1_0", "pad0_0_0"])])
+def test_rows_are_filled_up_to_as_many_for_every_rank(storage, tokenizer, ranks, filled):
     case = Case(storage, tokenizer, ranks=ranks).step()
     (meta,) = case.workers.passes
     assert sorted(meta.keys) == sorted(["a_1_0", "a_2_0", *filled])
     for key in filled:
         assert torch.equal(storage[key]["teacher_prompts"], storage[key]["prompts"])
-        assert storage[key]["distil_teacher_logps"].shape == (0, K)
     assert case.metrics["sample_routing/teacher_rows"] == 2
     assert case.metrics["sample_routing/teacher_tokens"] == sum(
         len(storage[key]["teacher_prompts"]) + len(storage[key]["responses"]) for key in meta.keys
     )
 
 
-def test_each_rank_is_given_about_as_many_tokens(storage, tokenizer):
-    lengths = [5, 10, 190, 200]  # one rank would have nearly all of them if it took them as they come
-    rows = (("a_0_0", 1.0, "y", [1]), *((f"a_{n}_0", 0.0, "n" * size, [1] * size) for n, size in enumerate(lengths, 1)))
-    case = Case(storage, tokenizer, ranks=2, rows=rows).step()
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("method", ["sample_routing", "self_distillation", "concise_teacher"])
+def test_the_teachers_pass_gives_each_rank_rows_that_it_has_in_the_update(storage, tokenizer, method, ranks):
+    case = Case(storage, tokenizer, method, ranks=ranks)
+    case.batch.keys = [case.batch.keys[row] for row in (5, 1, 7, 2, 0, 3, 4, 6)]  # as verl balanced them
+    case.step()
     (meta,) = case.workers.passes
-    sizes = [len(storage[key]["responses"]) for key in meta.keys]
-    assert sorted(sizes) == sorted(lengths)
-    assert sorted([sum(sizes[:2]), sum(sizes[2:])]) == [200, 205]
+    parts = [set(part.keys) for part in case.batch.chunk(ranks)]
+    given = [part.keys for part in meta.chunk(ranks)]
+    taught = {case.rows.keys[row] for row in case.teacher.plan_of_step.taught}
+    assert taught <= set(meta.keys)
+    assert len(meta.keys) == len(set(meta.keys))
+    assert all(set(keys) <= part for keys, part in zip(given, parts, strict=True))
+    assert {len(keys) for keys in given} == {max(len(part & taught) for part in parts)}
 
 
 def test_with_nothing_routed_nothing_happens(storage, tokenizer):
@@ -307,7 +331,7 @@ def test_a_batch_of_skipped_rows_only_is_left_to_verl(storage, tokenizer):
 def test_the_sampled_form_becomes_advantages(storage, tokenizer):
     case = Case(storage, tokenizer, full_logit_distillation=False, alpha=1.0, entropy_beta=0.5).step()
     assert "distil_topk" not in case.batch.extra_info
-    assert all("distil_weight" not in row and "distil_topk_ids" not in row for row in storage.values())
+    assert all("distil_weight" not in row for row in storage.values())
     gaps = []
     entropy = torch.cat([storage[ROWS[row][0]]["teacher_entropy"] for row in ROUTED]).double()
     weights = iter((torch.exp(-0.5 * entropy) / torch.exp(-0.5 * entropy).mean()).tolist())

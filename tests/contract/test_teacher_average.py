@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from verl_efficiency.adapter.state import STARTS_AGAIN
+from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.average import WeightAverage
 
 RATE = 0.25
@@ -144,13 +146,16 @@ def test_saved_and_restored(tmp_path):
     assert same(again.average, average.average)  # it goes on as the other
 
 
-def test_a_checkpoint_without_a_teacher_and_a_fresh_start(tmp_path):
+def test_a_checkpoint_without_a_teacher_is_refused_and_the_user_may_allow_it(tmp_path):
     module = model()
     average = WeightAverage(module, RATE)
     start = weights_of(module)
     train(module)
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(SettingsError, match=f"{folder}.*touch {folder / STARTS_AGAIN}"):
+            average.load(str(folder))
+    (tmp_path / STARTS_AGAIN).touch()
     assert average.load(str(tmp_path)) is False
-    assert average.load(str(tmp_path / "nowhere")) is False
     assert same(average.average, start)
     average.restart()
     assert same(average.average, weights_of(module))
@@ -158,12 +163,10 @@ def test_a_checkpoint_without_a_teacher_and_a_fresh_start(tmp_path):
     assert not same(average.average, weights_of(module))  # a copy, not the weights themselves
 
 
-def test_another_number_of_ranks_is_refused_with_the_mend(tmp_path):
+def test_another_number_of_ranks_is_refused_with_the_fix(tmp_path):
     average = WeightAverage(model(), RATE)
     torch.save(average.average, tmp_path / "teacher_world_size_4_rank_0.pt")
-    with pytest.raises(
-        ValueError, match=r"another number of ranks \(teacher_world_size_4_rank_0.pt\); resume with as many"
-    ):
+    with pytest.raises(SettingsError, match=r"teacher_world_size_4_rank_0.pt is from another number of ranks"):
         average.load(str(tmp_path))
 
 
@@ -288,6 +291,6 @@ def test_each_rank_averages_its_shards(tmp_path):
     for folder in tmp_path.iterdir():
         names = sorted(file.name for file in folder.iterdir())
         assert names == ["teacher_world_size_2_rank_0.pt", "teacher_world_size_2_rank_1.pt"]
-        with pytest.raises(ValueError, match="another number of ranks"):
+        with pytest.raises(SettingsError, match="another number of ranks"):
             WeightAverage(model(), RATE).load(str(folder))
     assert len(list(tmp_path.iterdir())) == 2

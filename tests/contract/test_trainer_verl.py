@@ -27,6 +27,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from verl_efficiency.adapter.rollouts import complete, prompt_name
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.cli import app
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.rollouts import Rollouts
@@ -466,10 +467,9 @@ def test_references_come_from_the_column_first_and_then_from_what_was_stored(mon
     )
     given |= {"store_responses": True}
     state = run.state_of(ESTIMATORS["variance_routing"])
-    state.offer(prompt_name(question("1+1")), "2", 1)
-    state.offer(prompt_name(question("2+2")), "four, I think", 13)
-    state.offer(prompt_name(question("2+2")), "4", 1)
-    state.offer(prompt_name(question("2+2")), "4 again", 7)
+    for number, text in ((1, "2"), (2, "4")):
+        name = prompt_name(question(f"{number}+{number}"))
+        state.texts[name], state.lengths[name] = text, 1
     found = completed(monkeypatch, "variance_routing", given, columns, labels=labels)
     assert found.references_G == ("two", "4", None, None)
     assert found.prompt_ids_G[1] == prompt_name(question("2+2"))
@@ -536,7 +536,13 @@ class Actor:
         self.seen.append((self.loss_fn, data, self.engine.module.weight.detach().clone()))
         if self.fails:
             raise RuntimeError("the pass failed")
-        return data
+        output = data.copy()
+        if isinstance(self.loss_fn, StudentTopk):
+            output["distil_topk_ids"] = jagged(IDS)
+        elif isinstance(self.loss_fn, TeacherTargets):
+            logps = [LOGPS[row] for row in data["distil_row"].values().tolist()]
+            output["distil_teacher_logps"] = jagged([part.to(self.loss_fn.dtype or part.dtype) for part in logps])
+        return output
 
     def train_mini_batch(self, data):
         self.seen.append((self.loss_fn, data, None))
@@ -549,6 +555,22 @@ class Actor:
         self.seen.append(("loaded", path, None))
         with torch.no_grad():
             self.engine.module.weight.fill_(7.0)
+
+
+# Two rows of which one is distilled, in two tokens, with K = 2.
+IDS = [torch.tensor([[3, 1], [0, 2]], dtype=torch.int32), torch.zeros(0, 2, dtype=torch.int32)]
+LOGPS = {4: torch.tensor([[-0.1, -3.0], [-1.0, -0.7]]), 7: torch.zeros(0, 2)}
+
+
+def jagged(rows):
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
+def noted(worker):
+    """``worker`` after the student's pass."""
+    worker.compute_log_prob(batch(compute_loss=False, distil_topk=2))
+    worker.actor.seen.clear()
+    return worker
 
 
 def started(**given):
@@ -570,6 +592,7 @@ def batch(**values):
             "responses": nested([5, 6, 7], [8]),
             "input_ids": nested([1, 2, 5, 6, 7], [3, 8]),
             "teacher_prompts": nested([1, 2, 9, 9], [3, 9]),
+            "distil_row": nested([4], [7]),
         },
         batch_size=2,
     )
@@ -607,9 +630,49 @@ def test_the_students_pass_is_verls_unless_its_top_k_is_asked_for():
     assert worker.actor.loss_fn is loss
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", torch.float16), ("float32", torch.float32)])
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_the_targets_stay_in_the_worker_until_the_update_is_over(dtype, stored, order):
+    worker = started(target_dtype=dtype)
+    output = worker.compute_log_prob(batch(compute_loss=False, distil_topk=2))
+    assert "distil_topk_ids" not in output  # which verl would write into TransferQueue
+    output = worker.teacher_log_probs(tu.index_select_tensor_dict(batch(), order))
+    assert "distil_teacher_logps" not in output
+    asked = worker.actor.seen[-1][1]["distil_topk_ids"].unbind()
+    assert all(torch.equal(ids, IDS[row]) for ids, row in zip(asked, order, strict=True))
+
+    data = batch(distillation_use_topk=False, distillation_only=False)
+    data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
+    worker.update_actor(data)
+    given = worker.actor.seen[-1][1]
+    for row, ids, logps in zip(
+        (4, 7), *(given[n].unbind() for n in ("distil_topk_ids", "distil_teacher_logps")), strict=True
+    ):
+        assert torch.equal(ids, IDS[0] if row == 4 else IDS[1])
+        assert torch.equal(logps, LOGPS[row].to(stored))
+    assert worker.targets.ids == worker.targets.logps == {}
+
+
+def test_rows_that_the_teacher_did_not_score_have_no_targets():
+    worker = noted(started())
+    worker.teacher_log_probs(tu.index_select_tensor_dict(batch(), [0]))
+    data = batch(distillation_use_topk=False, distillation_only=False)
+    data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
+    worker.update_actor(data)
+    assert worker.actor.seen[-1][1]["distil_teacher_logps"].offsets().tolist() == [0, 2, 2]
+
+
+def test_a_row_of_another_rank_is_an_error():
+    worker = noted(started())
+    data = batch()
+    data["distil_row"] = nested([4], [5])
+    with pytest.raises(RuntimeError, match="given 1 rows of the batch that it has no targets for, the first is row 5"):
+        worker.teacher_log_probs(data)
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_teachers_pass_has_its_weights_and_leaves_none_behind(fails):
-    worker = started(teacher_update_rate=0.5)
+    worker = noted(started(teacher_update_rate=0.5))
     actor, loss = worker.actor, worker.actor.loss_fn
     before = actor.engine.module.weight.detach().clone()
     with torch.no_grad():
@@ -631,7 +694,7 @@ def test_the_teachers_pass_has_its_weights_and_leaves_none_behind(fails):
 
 @pytest.mark.parametrize(("positions", "said"), [(6, 1), (7, 0), (None, 0)])
 def test_a_teacher_that_reads_beyond_the_models_positions_is_noticed_once(caplog, positions, said):
-    worker = started()
+    worker = noted(started())
     worker.actor.model_config.hf_config.max_position_embeddings = positions
     for _ in range(2):
         worker.teacher_log_probs(batch())  # four tokens of the teacher's prompt, three of the response
@@ -641,7 +704,7 @@ def test_a_teacher_that_reads_beyond_the_models_positions_is_noticed_once(caplog
 
 
 def test_without_an_average_the_teacher_is_the_actor_as_it_is():
-    worker = started(teacher_regularization="none")
+    worker = noted(started(teacher_regularization="none"))
     assert worker.average is None
     worker.teacher_log_probs(batch())
     assert torch.equal(worker.actor.seen[-1][2], worker.actor.engine.module.weight)
@@ -650,6 +713,8 @@ def test_without_an_average_the_teacher_is_the_actor_as_it_is():
 @pytest.mark.parametrize(("targets", "full", "ours"), [(True, True, True), (False, True, False), (True, False, False)])
 def test_the_update_reads_the_logits_only_on_a_batch_with_targets(targets, full, ours):
     worker = started(full_logit_distillation=full, alpha=1.0)
+    if ours:
+        noted(worker).teacher_log_probs(batch())
     data = batch(distillation_use_topk=False, distillation_only=False)
     if targets:
         data["distil_weight"] = nested([0.0, 1.0, 1.0], [0.0])
@@ -670,9 +735,20 @@ def test_the_checkpoint_holds_the_teacher(tmp_path, caplog):
     assert not caplog.text
 
     (tmp_path / "teacher_world_size_1_rank_0.pt").unlink()
+    with pytest.raises(SettingsError, match="average of the self-teacher"):
+        again.load_checkpoint(str(tmp_path))
+    (tmp_path / STARTS_AGAIN).touch()
     again.load_checkpoint(str(tmp_path))
     assert (again.average.average["weight"] == 7.0).all()
-    assert f"{tmp_path} holds no teacher" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+
+def test_the_teacher_goes_where_verl_sends_the_actors_checkpoint(tmp_path):
+    worker = started()
+    worker.save_checkpoint(str(tmp_path / "actor"), str(tmp_path / "mounted" / "actor"))
+    names = [sorted(file.name for file in (tmp_path / folder / "actor").iterdir()) for folder in (".", "mounted")]
+    assert names == [["teacher_world_size_1_rank_0.pt"]] * 2
+    worker.save_checkpoint(None)  # verl then saves nothing
 
 
 def test_the_teacher_is_read_before_verl_may_delete_the_folder(tmp_path):

@@ -34,6 +34,7 @@ def test_sample_routing_with_lora(tmp_path):
         "sample_routing",
         tmp_path,
         *(f"+algorithm.efficiency.distillation_topk={K}", f"+algorithm.efficiency.teacher_update_rate={RATE}"),
+        "+algorithm.efficiency.target_dtype=float32",
         *(f"actor_rollout_ref.model.lora_rank={RANK}", f"actor_rollout_ref.model.lora_alpha={ALPHA}"),
         *("actor_rollout_ref.model.lora.merge=True", "trainer.save_freq=1"),
         **testbed,

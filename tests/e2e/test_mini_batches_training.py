@@ -95,6 +95,7 @@ def test_every_update_of_a_step(tmp_path, ranks):
         "sample_routing",
         tmp_path,
         *(f"+algorithm.efficiency.distillation_topk={K}", f"+algorithm.efficiency.is_clip={HIGHEST}"),
+        "+algorithm.efficiency.target_dtype=float32",
         *(f"{actor}.ppo_mini_batch_size={8 // MINI_BATCHES}", f"{actor}.ppo_epochs={EPOCHS}", f"{actor}.shuffle=False"),
         *(f"{actor}.optim.optimizer=SGD", f"{actor}.optim.weight_decay=0", f"{actor}.optim.clip_grad=1e6"),
         *(f"{actor}.ppo_max_token_len_per_gpu=250", "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=400"),

@@ -13,12 +13,14 @@ import pytest
 import torch
 from openrlhf.trainer.ppo_utils.experience import Experience
 
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.routing import SKIP, route
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
 from verl_efficiency.openrlhf.options import take_options
 from verl_efficiency.openrlhf.self_teacher import SelfTeacher
+from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import columns as verl_columns
 from verl_efficiency.verl import run
 from verl_efficiency.verl.estimators import make_estimator
@@ -208,6 +210,7 @@ def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
     """Routes and advantages of the methods with a teacher; what the teacher says is in test_self_teacher.py."""
     monkeypatch.setattr(SelfTeacher, "prompts", lambda _, plan: [torch.zeros(1)] * len(plan.taught))
     monkeypatch.setattr(SelfTeacher, "_texts", lambda _, responses: [""] * len(responses))
+    monkeypatch.setattr(SelfTeacher, "student_topk", lambda *_: None)
     monkeypatch.setattr(SelfTeacher, "score", _scored)
     maker = maker_for(name, settings)
     run.reset()
@@ -296,6 +299,28 @@ def test_labels_differ_from_step_to_step_and_repeat_in_a_repeated_run():
     assert not set(first) & set(second)
 
 
+@pytest.mark.parametrize("length", [1, 40, 64, 65, 5000])
+def test_a_name_changes_with_the_place_the_prompt_the_length_and_the_tokens(length):
+    from verl_efficiency.openrlhf.batch import Batch
+
+    response = torch.arange(length)
+
+    def names(text="1+1?", tokens=response):
+        batch = Batch(
+            *(torch.arange(2), torch.ones(2, length + 1), torch.zeros(2), (text, text), ("", ""), 1),
+            *((torch.tensor([7]),) * 2, (response, tokens)),
+        )
+        return batch.rollouts(ESTIMATORS["s_grpo"].build_settings({}, "here")).labels_G
+
+    first, second = names()
+    assert first != second  # by their places
+    assert names() == (first, second)
+    assert names(text="1+2?")[1] != second
+    for tokens in (torch.arange(length + 1), torch.arange(1, length + 1), torch.cat([torch.tensor([9]), response[1:]])):
+        assert names(tokens=tokens)[0] == first
+        assert names(tokens=tokens)[1] != second
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("token_budget", {"difficulty": "running"}), ("laser_d", {}), ("hapo", {}), ("leash", {}), ("a_dlp", {}),
@@ -310,12 +335,18 @@ def test_state_is_saved_and_restored(name, settings):
         ours(straight, step(seed))
         ours(interrupted, step(seed))
     resumed = maker_for(name, settings)
-    resumed.load_state(json.loads(json.dumps(interrupted.dump_state())))  # plain data
+    resumed.load_state(json.loads(json.dumps(interrupted.dump_state())), "here")  # plain data
     assert resumed.method_state == straight.method_state != forgetful.method_state
     torch.testing.assert_close(ours(resumed, step(2)), ours(straight, step(2)), rtol=0, atol=0)
 
 
-def test_a_checkpoint_of_another_method_starts_anew_and_says_so(capsys):
+def test_a_checkpoint_of_another_method_is_refused_and_the_user_may_allow_it(tmp_path):
     leash = maker_for("leash", {})
-    leash.load_state({"hapo": {}})
-    assert "[leash] the checkpoint holds no state of this method: it starts again" in capsys.readouterr().out
+    start = leash.method_state
+    with pytest.raises(SettingsError, match=f"state of leash .*hapo.*touch {tmp_path / STARTS_AGAIN}"):
+        leash.load_state({"hapo": {}}, tmp_path)
+    (tmp_path / STARTS_AGAIN).touch()
+    leash.load_state({"hapo": {}}, tmp_path)
+    assert leash.method_state is start
+    for name, settings in (("kimi", {}), ("variance_routing", {"distil": True})):  # these carry nothing
+        maker_for(name, settings).load_state({}, "nowhere")

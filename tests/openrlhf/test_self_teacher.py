@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.openrlhf.self_teacher import DISTIL
 from verl_efficiency.openrlhf.start_up import reward_file
 from verl_efficiency.settings import SettingsError
@@ -225,10 +226,11 @@ def test_the_average_is_saved_and_restored(make, tmp_path):
     average.average = {name: torch.zeros_like(value) for name, value in average.average.items()}
     assert average.load(tmp_path)
     assert all(torch.equal(average.average[name], value) for name, value in saved.items())
-    assert not average.load(tmp_path / "nothing")
+    with pytest.raises(SettingsError, match="average of the self-teacher"):
+        average.load(tmp_path / "nothing")
 
 
-def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monkeypatch, capsys):
+def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monkeypatch):
     actor = make("sample_routing", "--efficiency.teacher_update_rate", "0.25").actor
     monkeypatch.setattr(actor.strategy.args.ckpt, "path", str(tmp_path))
     now = {name: value.detach().float() for name, value in actor.average.weights()}
@@ -237,11 +239,13 @@ def test_the_average_goes_on_from_a_checkpoint_of_deepspeed(make, tmp_path, monk
     actor.save_checkpoint("global_step1", {"global_step": 1})
     monkeypatch.setattr(actor, "checkpoint_states", {"global_step": 1})
     assert all(torch.equal(value, taught[name]) for name, value in actor._start_average().average.items())
-    assert "starts again" not in capsys.readouterr().out
 
-    (tmp_path / "_actor" / "global_step1" / "verl_efficiency_teacher.pt").unlink()  # as of a run without a teacher
+    folder = tmp_path / "_actor" / "global_step1"
+    (folder / "verl_efficiency_teacher_0_of_1.pt").unlink()  # as of a run without a teacher
+    with pytest.raises(SettingsError, match=f"touch {folder / STARTS_AGAIN}"):
+        actor._start_average()
+    (folder / STARTS_AGAIN).touch()
     assert all(torch.equal(value, now[name]) for name, value in actor._start_average().average.items())
-    assert "the checkpoint holds no teacher: it starts again" in capsys.readouterr().out
 
 
 class Handle:

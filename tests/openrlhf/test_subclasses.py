@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import ray
 
 from verl_efficiency.openrlhf.actor import EfficiencyActorTrainer, EfficiencyPolicyLoss
 from verl_efficiency.openrlhf.experience import EfficiencyExperienceMaker
@@ -12,10 +13,12 @@ from verl_efficiency.openrlhf.ray_classes import (
     EfficiencyTrainingActor,
     install,
 )
+from verl_efficiency.settings import SettingsError
 
 from .conftest import WARM_START
 from .launching import parse
 from .test_advantages import experiences, maker_for, step
+from .world import LocalGroup
 
 
 class MyMaker(EfficiencyExperienceMaker):
@@ -51,12 +54,31 @@ def args(stock):
     return parse(["--efficiency.method", "kimi", *stock])
 
 
+QUEUES = {"vllm_lock": None, "rollout_queue": None, "rollout_slots": None}
+
+
 def test_a_trainer_builds_the_maker_that_it_names(args):
     strategy = SimpleNamespace(args=args)
-    queues = {"vllm_lock": None, "rollout_queue": None, "rollout_slots": None}
     for trainer, maker in ((MyTrainer, MyMaker), (EfficiencyTrainingActor, EfficiencyExperienceMaker)):
-        built = trainer(str(WARM_START), strategy, None, None, None, None, None, **queues)
+        built = trainer(str(WARM_START), strategy, None, None, None, None, None, **QUEUES)
         assert type(built.experience_maker) is maker
+
+
+def test_a_resumed_trainer_gets_the_state_and_openrlhf_does_not_log_it(stock, tmp_path, monkeypatch):
+    flags = ["--efficiency.method", "leash", "--ckpt.path", str(tmp_path), "--ckpt.load_enable"]
+    args = parse([*flags, *stock])
+    (tmp_path / "_actor").mkdir()
+    (tmp_path / "_actor" / "latest").write_text("global_step4")
+    actor = object.__new__(EfficiencyPolicyModelActor)
+    actor.checkpoint_states = {"global_step": 4, "verl_efficiency": {"leash": {"price": 0.75}}}
+    monkeypatch.setattr(ray, "get", lambda results: results)
+    strategy = SimpleNamespace(args=args)
+    trainer = EfficiencyTrainingActor(str(WARM_START), strategy, LocalGroup(actor), None, None, None, None, **QUEUES)
+    assert trainer.init_checkpoint_states() == {"global_step": 4}
+    assert trainer.experience_maker.method_state.price == 0.75
+    del actor.checkpoint_states["verl_efficiency"]  # as of a run of the stock trainer
+    with pytest.raises(SettingsError, match=str(tmp_path / "_actor" / "global_step4")):
+        trainer.init_checkpoint_states()
 
 
 def test_a_makers_own_word_is_the_last():

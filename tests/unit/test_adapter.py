@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from verl_efficiency.adapter import state
 from verl_efficiency.adapter.average import WeightAverage, moves
 from verl_efficiency.adapter.metrics import reward_means
 from verl_efficiency.adapter.rollouts import Step, complete, count_thinking, prompt_name, spread
+from verl_efficiency.adapter.state import STARTS_AGAIN
 from verl_efficiency.adapter.teacher import Teacher, token_weights
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.outcome import Outcome
@@ -131,24 +131,12 @@ def test_advantages_are_spread_over_the_tokens_of_the_policy():
     weighted = dataclasses.replace(plain, token_weights=lambda m: m * torch.tensor([0.5, 1.0, 4.0]))
     assert spread(weighted, mask).tolist() == [[1.0, 0.0, 8.0], [-0.5, -1.0, 0.0]]
     assert mask.tolist() == [[1, 0, 1], [1, 1, 0]]  # the input is left alone
-
-
-def test_states_go_through_a_checkpoint():
-    leash = ESTIMATORS["leash"].new_state()
-    leash.price = 0.25
-    saved = state.dump({"leash": leash, "kimi": None})
-    assert set(saved) == {"leash"}
-    assert state.restore(saved) == {"leash": leash}
-
-
-@pytest.mark.parametrize(
-    ("saved", "names"),
-    [({"leesh": {}}, ["leesh", "leash"]), ({"leash": {"prise": 1.0}}, ["prise", "price"])],
-)
-def test_a_state_of_another_version_is_refused(saved, names):
-    with pytest.raises(SettingsError) as error:
-        state.restore(saved)
-    assert all(name in str(error.value) for name in names)
+    copy = mask.float()
+    assert spread(plain, copy).tolist() == spread(plain, mask).tolist()
+    assert copy.tolist() == mask.tolist()
+    taken = spread(plain, copy, overwrite=True)
+    assert taken is copy
+    assert taken.tolist() == [[2.0, 0.0, 2.0], [-1.0, -1.0, 0.0]]
 
 
 class Plain(WeightAverage):
@@ -175,8 +163,11 @@ def test_the_average_of_half_precision_weights_is_exact():
 
 def test_the_average_is_saved_and_restored(tmp_path):
     average = Plain({"w": torch.tensor([1.0])}, rate=0.5)
+    with pytest.raises(SettingsError, match=f"average of the self-teacher.* `touch {tmp_path / STARTS_AGAIN}`"):
+        average.load(tmp_path)
+    (tmp_path / STARTS_AGAIN).touch()
     assert not average.load(tmp_path)
-    average.save(tmp_path)
+    assert average.save(tmp_path) == average.file(tmp_path)
     again = Plain({"w": torch.tensor([5.0])}, rate=0.5)
     assert again.load(tmp_path)
     assert again.average["w"].tolist() == [1.0]
@@ -284,7 +275,7 @@ def test_shortest_correct_responses_are_stored_as_text():
     rollouts = dataclasses.replace(rollouts_of([0.0, 1.0, 1.0]), prompt_ids_G=("sum",))
     metrics = lesson_of(teacher, rollouts, state)
     assert state.texts == {"sum": "0 1"}
-    assert metrics == {"teacher_rows": 0.0, "stored_responses": 1.0}
+    assert metrics == {"teacher_rows": 0.0, "stored_responses": 1.0, "responses_not_stored": 0.0}
 
 
 @pytest.mark.parametrize(("clip", "expected"), [(2.0, [1.5, 6.0]), (None, [3.0, 3.0])])

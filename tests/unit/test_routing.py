@@ -200,11 +200,55 @@ def test_routes_that_nobody_can_execute(change, complaint):
         route(lambda rollouts, settings: None, batch(), DistillationSettings())
 
 
-def test_the_shortest_response_is_kept():
+def offered(store, limit, *rows):
+    """Offers rollouts ``(prompt, score, length, text)``. Returns the texts asked for, and how many did not fit."""
+    prompts, scores, lengths, texts = zip(*rows, strict=True)
+    rollouts = Rollouts.build(torch.tensor(scores), torch.tensor(lengths), prompts)
+    asked = []
+    refused = store.offer_all(
+        dataclasses.replace(rollouts, prompt_ids_G=rollouts.labels_G),
+        lambda row: (asked.append(texts[row]), texts[row])[1],
+        limit,
+    )
+    return asked, refused
+
+
+def test_the_shortest_correct_response_is_kept():
     store = StoredResponses()
-    for text, length in (("long", 9), ("short", 3), ("middle", 5)):
-        store.offer("prompt", text, length)
-    assert store == StoredResponses({"prompt": "short"}, {"prompt": 3})
+    rows = [
+        ("p", 1.0, 9, "long"),
+        ("p", 1.0, 3, "short"),
+        ("p", 1.0, 5, "middle"),
+        ("p", 0.0, 1, "wrong"),
+        ("q", 0.0, 1, "no"),
+    ]
+    assert offered(store, 100, *rows) == (["long", "short"], 0)
+    assert store == StoredResponses({"p": "short"}, {"p": 3})
+
+
+def test_stored_responses_stay_within_their_limit():
+    store = StoredResponses()
+    assert offered(store, 10, ("p", 1.0, 9, "12345"), ("q", 1.0, 9, "123456"), ("r", 1.0, 9, "12345"))[1] == 1
+    assert store.texts == {"p": "12345", "r": "12345"}
+    # Full: a shorter response to a stored prompt takes the place of the longer one, and frees what it saves.
+    assert offered(store, 10, ("p", 1.0, 8, "1234567"), ("p", 1.0, 7, "123"), ("q", 1.0, 2, "12"))[1] == 1
+    assert store.texts == {"p": "123", "r": "12345", "q": "12"}
+    # A resumed run with a lower limit keeps what it has; only what makes it smaller is stored.
+    assert offered(store, 4, ("r", 1.0, 1, "1"), ("s", 1.0, 1, "1"))[1] == 1
+    assert store.texts == {"p": "123", "r": "1", "q": "12"}
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"distil": True, "stored_characters": 5}, "nothing is stored without store_responses=True"),
+        ({"distil": True, "store_responses": True, "stored_characters": 0}, "stored_characters: must be"),
+        ({"store_responses": True}, "only the teacher uses it"),
+    ],
+)
+def test_settings_of_stored_responses_that_mean_nothing(given, complaint):
+    with pytest.raises(SettingsError, match=complaint):
+        VarianceRoutingSettings(**given)
 
 
 def test_the_teachers_prompt():

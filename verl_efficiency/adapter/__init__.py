@@ -9,7 +9,8 @@ A method takes :class:`~verl_efficiency.methods.rollouts.Rollouts` and returns a
 3. *One call per step.* Call ``Rollouts.build(scores, lengths, groups)``, :func:`.rollouts.complete`, ``method.function()`` and
    :func:`.rollouts.spread`. Put the advantages (B, L) where the framework's loss reads them.
 4. *Metrics.* Log the outcome's metrics. :mod:`.metrics` formats a console line and averages the components of the reward.
-5. *Checkpoints.* Save the state of a method with :func:`.state.dump`, and load it with :func:`.state.restore`.
+5. *Checkpoints.* Save the state of a method with :func:`.state.dump`, and load it with :func:`.state.state_in`; or with
+   :class:`.state.StateFiles`, if the framework does not store it.
 6. *Start-up.* Before a model loads, refuse settings of the framework that a method would ignore (:mod:`.checks`).
 7. *Rewards.* Call our rewards with ``response_tokens``, ``response_limit``, ``truncated`` and ``prompt_id`` in ``extra_info``.
 

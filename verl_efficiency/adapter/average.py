@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from verl_efficiency.adapter.state import starts_again
+from verl_efficiency.data.files import replacing
 from verl_efficiency.methods.teacher import DistillationSettings
 
 
@@ -50,16 +52,29 @@ class WeightAverage:
         for name, weights in self.weights():
             self.average[name].copy_(weights)
 
-    def save(self, folder: str | Path) -> None:
-        """Write the average into a checkpoint's folder."""
-        torch.save(self.average, self.file(Path(folder)))
+    def save(self, folder: str | Path) -> Path:
+        """Write the average into a checkpoint's folder, in full or not at all. Returns the file."""
+        file = self.file(Path(folder))
+        with replacing(file) as beside:
+            torch.save(self.average, beside)
+        return file
 
     def load(self, folder: str | Path) -> bool:
-        """Read the average from a checkpoint's folder. Returns False and changes nothing if the checkpoint has none."""
-        file = self.file(Path(folder))
+        """Read the average from a checkpoint's folder. Returns False and changes nothing if it is to start again.
+
+        Raises:
+            SettingsError: the checkpoint has none, and the user has not allowed that; see :mod:`verl_efficiency.adapter.state`.
+        """
+        folder = Path(folder)
+        file = self.file(folder)
         if not file.exists():
+            starts_again(folder, f"average of the self-teacher ({self.why_missing(folder) or file.name})")
             return False
         saved = torch.load(file, map_location="cpu", weights_only=True)
         for name, average in self.average.items():
             average.copy_(saved[name])
         return True
+
+    def why_missing(self, folder: Path) -> str:
+        """The reason why the checkpoint in ``folder`` has no :meth:`file`, if it is known."""
+        return ""

@@ -218,12 +218,13 @@ def count_thinking(
     return thinking_counter(tokenizer).count(responses_B, masks_B, opened_B)
 
 
-def spread(outcome: Outcome, mask_BL: Tensor, sessions: Sessions | None = None) -> Tensor:
+def spread(outcome: Outcome, mask_BL: Tensor, sessions: Sessions | None = None, *, overwrite: bool = False) -> Tensor:
     """(B, L) float32: each rollout's advantage on its generated tokens, times the method's token weights; 0 elsewhere.
 
     With ``sessions``, the mask and the result have one row per output, (R, L).
+    ``overwrite``: without token weights, the result may take the place of a mask in float32.
     """
-    weigh = outcome.token_weights or (lambda mask: mask.to(torch.float32, copy=True))
+    weigh = outcome.token_weights or (lambda mask: mask.to(torch.float32, copy=not overwrite))
     advantages_B = outcome.advantages_B.float()
     if sessions is None:
         return weigh(mask_BL).mul_(advantages_B[:, None])

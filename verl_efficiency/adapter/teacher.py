@@ -18,7 +18,7 @@ from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.distillation import entropy_weights
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing import REFERENCE, SKIP, Routes, route
-from verl_efficiency.methods.routing.variance_routing import StoredResponses
+from verl_efficiency.methods.routing.variance_routing import VarianceRoutingSettings
 from verl_efficiency.methods.teacher import DistillationSettings, teacher_messages, truncate_prompt
 
 AT_ONCE = 64  # texts in one call of the tokenizer; more would only take more memory
@@ -124,9 +124,11 @@ class Teacher:
                 self.give_advantages(plan, [w_n * gap_n for w_n, gap_n in zip(weights, gaps, strict=True)])
         if plan.skipped:
             self.skip(plan.skipped)
-        if isinstance(state, StoredResponses) and self.settings.keeps_state:
-            state.offer_all(plan.rollouts, lambda row: self._texts([self.response(row)])[0])
-            self.metrics["stored_responses"] = float(len(state.texts))
+        settings = self.settings
+        if isinstance(settings, VarianceRoutingSettings) and settings.store_responses:
+            limit = settings.stored_characters
+            refused = state.offer_all(plan.rollouts, lambda row: self._texts([self.response(row)])[0], limit)
+            self.metrics |= {"stored_responses": float(len(state.texts)), "responses_not_stored": float(refused)}
         return self.metrics
 
     def messages(self, row: int) -> Sequence[Mapping]:

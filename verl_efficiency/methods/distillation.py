@@ -113,6 +113,18 @@ def teacher_targets(
     return logp_NK, entropy_N
 
 
+def rounded(logp_NK: Tensor, dtype: torch.dtype) -> Tensor:
+    """Log-probabilities in a smaller type, to be stored. In float16 they keep 3 digits, an error of at most 0.05 %.
+
+    bfloat16 takes the same space with 8 times the error. What float16 cannot hold becomes its lowest number, −65,504, whose
+    probability is 0 as well.
+
+    >>> rounded(torch.tensor([-0.1, -1e6]), torch.float16)
+    tensor([-9.9976e-02, -6.5504e+04], dtype=torch.float16)
+    """
+    return logp_NK.clamp(min=torch.finfo(dtype).min).to(dtype)
+
+
 def chunked_divergence(
     logits_TV: Tensor,
     labels_T: Tensor,

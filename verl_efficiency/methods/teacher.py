@@ -25,8 +25,10 @@ class DistillationSettings(MethodSettings):
         full_logit_distillation: True: divergence over the student's top-K tokens. False: the sampled token only, with the
             advantage ``w · (log q − log π_old)`` in the trainer's own loss and clipping; alpha must be 1.
         alpha: 0: KL(teacher ‖ student), 1: KL(student ‖ teacher), between: generalised Jensen–Shannon.
-        distillation_topk: K, the number of the student's most likely tokens, taken before the update. The trainer stores
-            8 · K bytes per routed token.
+        distillation_topk: K, the number of the student's most likely tokens, taken before the update. Each of verl's workers
+            stores 6 · K bytes per routed token of its rows until the update is over.
+        target_dtype: how verl's workers store the teacher's log-probabilities: ``float16`` (error at most 0.05 % of a
+            log-probability), or ``float32``, which takes 8 · K bytes per routed token. OpenRLHF always stores float32.
         distillation_add_tail: True: one more bucket holds the remaining probability. False: renormalise within the top K.
         is_clip: multiply a token's loss by ``min(π / π_old, is_clip)``, without gradient; null: no factor.
         entropy_beta: β of the token weight ``exp(−β · teacher entropy)``, normalised to mean 1 over all routed tokens of the
@@ -56,6 +58,7 @@ class DistillationSettings(MethodSettings):
     full_logit_distillation: bool = True
     alpha: float = 0.5
     distillation_topk: int = 100
+    target_dtype: Literal["float16", "float32"] = "float16"
     distillation_add_tail: bool = True
     is_clip: float | None = 2.0
     entropy_beta: float = 0.0
@@ -85,7 +88,7 @@ class DistillationSettings(MethodSettings):
             )
         unused: dict[str, str] = {}
         if not self.full_logit_distillation:
-            of_topk = ("distillation_topk", "distillation_add_tail", "is_clip")
+            of_topk = ("distillation_topk", "target_dtype", "distillation_add_tail", "is_clip")
             unused |= dict.fromkeys(of_topk, "full_logit_distillation=False")
         if self.teacher_regularization == "none":
             unused |= dict.fromkeys(("teacher_update_rate", "teacher_refresh_steps"), "teacher_regularization=none")

@@ -67,12 +67,13 @@ class EfficiencyPolicyLoss(PolicyLoss):
             raise RuntimeError("the actor gave no logits to compare with the teacher's")
         k = (target_N.shape[1] - 1) // 2
         weights_N, ids_NK, teacher_NK = target_N[:, 0], target_N[:, 1 : 1 + k].long(), target_N[:, 1 + k :]
-        logits_NV = self.logits[:, :-1][:, -action_mask.shape[1] :][places]
-        rows_N = torch.arange(len(logits_NV), device=logits_NV.device)
+        width = self.logits.shape[1]  # b · T logits, of which the last of each row predicts nothing
+        positions_N = places[0] * width + width - 1 - action_mask.shape[1] + places[1]
+        logits_TV = self.logits.flatten(0, 1)  # a view
         divergence_N = chunked_divergence(
-            logits_NV,
-            torch.zeros_like(rows_N),
-            rows_N,
+            logits_TV,
+            torch.zeros(len(logits_TV), dtype=torch.int64, device=logits_TV.device),  # of no label
+            positions_N,
             ids_NK,
             teacher_NK,
             alpha=self.settings.alpha,

@@ -5,6 +5,7 @@ Derive your own subclass from :class:`EfficiencyExperienceMaker` instead of ``Re
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -40,15 +41,17 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         """The method's state by its name, as plain data for a checkpoint; empty where the method has none."""
         return state.dump({self.method.name: self.method_state}) if self.method else {}
 
-    def load_state(self, saved: dict[str, Any] | None) -> None:
-        """Continue from what :meth:`dump_state` returned. If ``saved`` has no state of this method, warn and start again."""
-        if self.method is None or self.method_state is None:
+    def load_state(self, saved: dict[str, Any], folder: str | Path) -> None:
+        """Continue from ``saved``, which :meth:`dump_state` returned for the checkpoint in ``folder``.
+
+        Raises:
+            SettingsError: there is no state of this method, and the user has not allowed that.
+        """
+        if self.method is None or not self.method_settings.keeps_state:
             return
-        name = self.method.name
-        if saved and name in saved:
-            self.method_state = state.restore({name: saved[name]})[name]
-        else:
-            print(f"[{name}] the checkpoint holds no state of this method: it starts again", flush=True)
+        found = state.state_in(saved, self.method, folder)
+        if found is not None:
+            self.method_state = found
 
     @torch.no_grad()
     def make_experience_batch(self, rollout_samples: list[Experience]) -> list[Experience]:

@@ -30,6 +30,12 @@ def prepared(actor_class: Any) -> Any:
     return actor_class.__ray_metadata__.modified_class
 
 
+def latest(path: str) -> Path:
+    """The folder of the latest checkpoint of the actor below ``--ckpt.path``, from which OpenRLHF resumes."""
+    folder = Path(path) / "_actor"
+    return folder / (folder / "latest").read_text().strip()
+
+
 class _WithOurMaker:
     """What both trainers share: our experience maker, and its state in the checkpoints.
 
@@ -39,6 +45,8 @@ class _WithOurMaker:
 
     maker_class: type[EfficiencyExperienceMaker] = EfficiencyExperienceMaker
     experience_maker: EfficiencyExperienceMaker
+    actor_model_group: Any
+    args: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         stock_trainer.RemoteExperienceMaker = self.maker_class  # in this process; BasePPOTrainer builds it
@@ -48,7 +56,8 @@ class _WithOurMaker:
     def init_checkpoint_states(self) -> dict:
         states = super().init_checkpoint_states()  # type: ignore[misc]
         if states.get("global_step", 0) > 0:
-            self.experience_maker.load_state(states.get(STATE))
+            saved = ray.get(self.actor_model_group.async_run_method(method_name="get_method_states"))[0]
+            self.experience_maker.load_state(saved, latest(self.args.ckpt.path))
         return states
 
     def save_logs_and_checkpoints(self, global_step: int, logs_dict: Any = None, client_states: Any = None) -> None:
@@ -92,10 +101,10 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
         print(f"[verl-efficiency] {names[0]} uses {names[1]} with {names[2]}", flush=True)
 
     def _start_average(self) -> WeightAverage:
-        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate)
-        folder = Path(self.strategy.args.ckpt.path) / "_actor"
-        if self.checkpoint_states and not average.load(folder / (folder / "latest").read_text().strip()):
-            print("[verl-efficiency] the checkpoint holds no teacher: it starts again, from the actor", flush=True)
+        copies = self.strategy.ds_device_mesh["dp"].get_group()  # tensor parallelism splits parameters
+        average = WeightAverage(self.actor.model.module, self.settings.teacher_update_rate, copies)
+        if self.checkpoint_states:
+            average.load(latest(self.strategy.args.ckpt.path))
         return average
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -107,8 +116,16 @@ class EfficiencyPolicyModelActor(prepared(stock_actor.PolicyModelActor)):  # typ
 
     def save_checkpoint(self, tag: str, *args: Any, **kwargs: Any) -> None:
         super().save_checkpoint(tag, *args, **kwargs)
-        if self.average is not None and not self.disable_ds_ckpt and self.strategy.is_rank_0():
+        if self.average is not None and not self.disable_ds_ckpt:
             self.average.save(Path(self.strategy.args.ckpt.path) / "_actor" / tag)
+
+    def get_checkpoint_states(self) -> dict:
+        """What the trainer continues from, without our states: OpenRLHF logs it, and stored responses would fill the log."""
+        return {name: value for name, value in super().get_checkpoint_states().items() if name != STATE}
+
+    def get_method_states(self) -> dict[str, Any]:
+        """The states of our methods in the checkpoint from which this run resumes."""
+        return self.checkpoint_states.get(STATE) or {}
 
     def exchange_teacher(self) -> None:
         """Load the teacher's weights into the model. The next call restores the model's own."""

@@ -9,6 +9,7 @@ The teacher is shown demonstrations only: OpenRLHF carries no feedback in words 
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +67,22 @@ class SelfTeacher(Teacher):
     def teach(self, rollouts: Rollouts) -> dict[str, float]:
         """Route the rollouts, score the taught ones, and write the loss's inputs. Returns the metrics of the step."""
         plan = self.plan(rollouts)
-        metrics = self.lesson(plan, lambda: self.prompts(plan), self.maker.method_state)
+        with ThreadPoolExecutor(max_workers=1) as beside:  # the prompts are made during the student's pass
+            prompts = beside.submit(self.prompts, plan)
+            full = plan.taught and self.settings.full_logit_distillation
+            self.ids = self.student_topk(plan) if full else None
+            metrics = self.lesson(plan, prompts.result, self.maker.method_state)
         if self.settings.full_logit_distillation:
             by_place = dict(zip(self.batch.place_B.tolist(), self.targets, strict=True))
             places = iter(range(len(by_place)))
             for experience in self.experiences:
                 experience.info[DISTIL] = [by_place[next(places)] for _ in range(len(experience.sequences))]
         return metrics
+
+    def student_topk(self, plan: Plan) -> list[Tensor]:
+        """The student's most likely tokens, (n, K) per taught rollout."""
+        passages = self._passages(plan.taught, [self.batch.prompts_B[row] for row in plan.taught])
+        return self._run("student_topk", passage=passages)
 
     def messages(self, row: int) -> list[Mapping]:
         messages = read_label(self.batch.labels_B[row])["prompt"]
@@ -87,12 +97,9 @@ class SelfTeacher(Teacher):
         return self.batch.tokens_B[row]
 
     def score(self, plan: Plan, prompts: list[Tensor]) -> list[Tensor] | None:
-        """See the base class; keeps the student's ids and the teacher's log-probabilities at them."""
+        """See the base class; keeps the teacher's log-probabilities at the student's ids."""
         count = len(plan.taught)
-        teachers, self.ids = self._passages(plan.taught, prompts), None
-        if self.settings.full_logit_distillation:
-            students = self._passages(plan.taught, [self.batch.prompts_B[row] for row in plan.taught])
-            self.ids = self._run("student_topk", passage=students)
+        teachers = self._passages(plan.taught, prompts)
         average = self.settings.teacher_regularization == "ema"
         if average:
             self._exchange()

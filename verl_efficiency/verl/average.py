@@ -67,18 +67,6 @@ class WeightAverage(average.WeightAverage):
         world, rank = (torch.distributed.get_world_size(), torch.distributed.get_rank()) if distributed else (1, 0)
         return folder / f"{_PREFIX}{world}_rank_{rank}.pt"
 
-    def load(self, folder: str | Path) -> bool:
-        """See the base class.
-
-        Raises:
-            ValueError: another number of ranks wrote it, so its shards do not fit.
-        """
-        if super().load(folder):
-            return True
-        others = sorted(Path(folder).glob(f"{_PREFIX}*"))
-        if others:
-            raise ValueError(
-                f"{folder} holds the teacher of another number of ranks ({others[0].name}); resume with as many, or delete "
-                f"{_PREFIX}*.pt there to start the teacher from the actor"
-            )
-        return False
+    def why_missing(self, folder: Path) -> str:
+        others = sorted(folder.glob(f"{_PREFIX}*"))
+        return f"{others[0].name} is from another number of ranks; resume with as many" if others else ""

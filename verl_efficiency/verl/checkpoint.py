@@ -3,43 +3,49 @@
 verl 0.9 builds the class named by ``trainer.checkpoint_callback_class`` on the driver before the first step, and calls
 ``on_save`` after every checkpoint (``trainer/ppo/checkpoint_callback.py``). The start-up check fills in that key for methods
 with a state. Your own callback: derive it from :class:`StateCallback` and call ``super()`` in both methods.
+
+The files stand in ``global_step_N`` beside verl's ``data.pt``, and also below ``trainer.default_hdfs_dir`` if it is set.
 """
 
-import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
+from verl_efficiency.adapter.state import StateFiles
 from verl_efficiency.verl import run
-
-logger = logging.getLogger("verl_efficiency")
-FILE_NAME = "verl_efficiency.json"
+from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
+from verl_efficiency.verl.hdfs import upload
 
 
 class StateCallback(CheckpointCallback):
-    """Writes the states of the methods into each checkpoint folder, and reads them back when a run resumes."""
+    """Writes the states of the methods into each checkpoint folder, and reads them back when a run resumes.
+
+    Raises:
+        SettingsError: the checkpoint to resume from has no state of the method; see :mod:`verl_efficiency.adapter.state`.
+    """
 
     def __init__(self, config: Any = None) -> None:
         super().__init__(config)
         run.reset()
+        self.files = StateFiles()
+        method = estimator_of(config)
+        self.method = method if method and settings_of(method, config).keeps_state else None
         folder = _resumed_folder(config.trainer)
-        if folder is None:
+        if self.method is None or folder is None:
             return
-        file = Path(folder) / FILE_NAME
-        if not file.exists():
-            logger.warning(
-                "resuming from %s, which has no %s: the state of algorithm.adv_estimator=%s starts again.",
-                *(folder, FILE_NAME, config.algorithm.adv_estimator),
-            )
-            return
-        run.load_states(json.loads(file.read_text()))
+        state = self.files.read(self.method, folder)
+        if state is not None:
+            run.set_state(self.method, state)
 
     def on_save(self, trainer: Any, global_step: int, checkpoint_dir: str, async_save: bool = False, **kwargs) -> None:
         super().on_save(trainer, global_step, checkpoint_dir, async_save, **kwargs)
-        (Path(checkpoint_dir) / FILE_NAME).write_text(json.dumps(run.dump_states()))
+        if self.method is None:
+            return
+        files = self.files.write({self.method.name: run.state_of(self.method)}, checkpoint_dir)
+        remote = self.config.trainer.get("default_hdfs_dir")
+        upload(files, checkpoint_dir, remote and f"{remote}/global_step_{global_step}")
 
 
 def _resumed_folder(trainer: Any) -> str | None:

@@ -122,7 +122,10 @@ class _LogitReader:
         if student_logits is not None:
             positions_N, offsets = routed_positions(data)
             found = self.read(student_logits[0], positions_N, data)
-            self.kept = {name: torch.nested.nested_tensor_from_jagged(rows, offsets) for name, rows in found.items()}
+            # On the CPU at once: verl keeps the outputs of all micro-batches until the pass is over.
+            self.kept = {
+                name: torch.nested.nested_tensor_from_jagged(rows.cpu(), offsets.cpu()) for name, rows in found.items()
+            }
             return {}
         model_output.update(self.kept)
         return torch.zeros((), device=data["input_ids"].device), {}
@@ -141,7 +144,16 @@ class StudentTopk(_LogitReader):
 
 
 class TeacherTargets(_LogitReader):
-    """The teacher's log-probabilities at those tokens, or at the sampled one, and its entropy."""
+    """The teacher's log-probabilities at those tokens, or at the sampled one, and its entropy.
+
+    Args:
+        chunk_tokens: as in the base class.
+        dtype: of the log-probabilities; None: as they are computed.
+    """
+
+    def __init__(self, chunk_tokens: int, dtype: torch.dtype | None = None) -> None:
+        super().__init__(chunk_tokens)
+        self.dtype = dtype
 
     def read(self, logits_TV: Tensor, positions_N: Tensor, data: Any) -> dict[str, Tensor]:
         if "distil_topk_ids" in data:
@@ -151,6 +163,8 @@ class TeacherTargets(_LogitReader):
         logps_NK, entropy_N = distillation.teacher_targets(
             logits_TV, positions_N, ids_NK, chunk_tokens=self.chunk_tokens
         )
+        if self.dtype is not None:
+            logps_NK = distillation.rounded(logps_NK, self.dtype)
         return {"distil_teacher_logps": logps_NK, "teacher_entropy": entropy_N}
 
 

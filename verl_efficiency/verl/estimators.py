@@ -93,11 +93,14 @@ def make_estimator(method: Estimator) -> Callable[..., tuple[Tensor, Tensor]]:
         """Advantages and returns, both (B, L), from rewards (B, L), mask (B, L) and uids (B,)."""
         settings = read_settings(method, config)
         step = replace(run.current_step(), mask_BL=response_mask)
-        scores_R, lengths_R = token_level_rewards.sum(-1), response_mask.sum(-1)
+        # verl's mask is int64, so reading it takes time. Its copy in float32 gives the lengths and becomes the advantages.
+        mask_RL = response_mask if settings.weighs_tokens else response_mask.to(torch.float32, copy=True)
+        scores_R, lengths_R = token_level_rewards.sum(-1), mask_RL.sum(-1).long()
         rollouts = rollouts_of(scores_R, lengths_R, index, method, settings, step)
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
-        advantages_RL = spread(outcome, response_mask, step.sessions)
+        whole = outcome.token_weights is None and not settings.weighs_tokens
+        advantages_RL = spread(outcome, mask_RL if whole else response_mask, step.sessions, overwrite=whole)
         return advantages_RL, advantages_RL
 
     return estimator

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from verl_efficiency.adapter import state
 from verl_efficiency.adapter.metrics import console_line
 from verl_efficiency.adapter.rollouts import Step
 from verl_efficiency.methods.catalog import Estimator
@@ -68,14 +67,9 @@ def state_of(method: Estimator) -> Any:
     return _states[method.name]
 
 
-def dump_states() -> dict[str, dict]:
-    """All states as plain data, for a checkpoint."""
-    return state.dump(_states)
-
-
-def load_states(saved: dict[str, dict]) -> None:
-    """Load the states from a checkpoint; errors as in :func:`verl_efficiency.adapter.state.restore`."""
-    _states.update(state.restore(saved))
+def set_state(method: Estimator, state: Any) -> None:
+    """Continue with ``state``, from a checkpoint."""
+    _states[method.name] = state
 
 
 def reset() -> None:

@@ -4,22 +4,23 @@ The rows of the batch get these fields. TransferQueue returns only fields that e
 update reads are written for every row. n is the number of generated tokens of a taught row, 0 for others. L is the length of
 the response:
 
-* ``distil_mask`` (L,): 1 where a token is distilled;
-* ``distil_topk_ids`` (n, K) int32: the student's most likely tokens, recorded during verl's own pass for ``old_log_probs``;
+* ``distil_mask`` (L,) uint8: 1 where a token is distilled;
+* ``distil_row`` (1,): the number of the row, by which the workers find the targets that they keep (``targets.py``);
 * ``teacher_prompts``: token ids of the teacher's prompt, for taught rows and for rows that fill up its batch;
-* ``distil_teacher_logps`` (n, K) float32, and ``distil_weight`` (L,) float32.
+* ``distil_weight`` (L,) float32.
+
+The workers write ``teacher_entropy`` (n,), and in the sampled-token form ``distil_teacher_logps`` (n, 1).
 """
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import torch
 from torch import Tensor
 from transfer_queue import KVBatchMeta
-from verl.utils.seqlen_balancing import get_seqlen_balanced_partitions
 
 from verl_efficiency.adapter.average import moves
 from verl_efficiency.adapter.teacher import Plan, Teacher
@@ -28,6 +29,7 @@ from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
 from verl_efficiency.verl.estimators import rollouts_of
+from verl_efficiency.verl.targets import ROW, bytes_per_token
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -50,6 +52,8 @@ class SelfTeacher(Teacher):
         """Have the workers keep a teacher. Their models must exist."""
         self.workers = workers
         workers.start_distillation(self.settings)
+        if self.settings.full_logit_distillation:
+            print(f"[verl-efficiency] {self.method.name}: {most_memory(self.settings, self.config)}", flush=True)
 
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
         """Route the rollouts, and have the next pass record the student's top-K. Meanwhile a thread makes the prompts."""
@@ -61,10 +65,11 @@ class SelfTeacher(Teacher):
         self._read_shown(self.plan_of_step)
         self.prompts_of_step = self.beside.submit(self.prompts, self.plan_of_step)
         distil = self.plan_of_step.routes.distil_B.tolist()
-        masks = [mask * routed for mask, routed in zip(rows.masks_B, distil, strict=True)]
-        write(rows.keys, batch, distil_mask=masks)
+        masks = [(mask * routed).to(torch.uint8) for mask, routed in zip(rows.masks_B, distil, strict=True)]
+        numbers = [torch.tensor([row]) for row in range(len(rows.keys))]
+        write(rows.keys, batch, **{"distil_mask": masks, ROW: numbers})
         if batch.fields is not None:
-            batch.fields = [*batch.fields, "distil_mask"]
+            batch.fields = [*batch.fields, "distil_mask", ROW]
         if self.settings.full_logit_distillation:
             batch.extra_info["distil_topk"] = self.settings.distillation_topk
 
@@ -102,16 +107,15 @@ class SelfTeacher(Teacher):
         if not self.compared:
             self._compare_templates(plan.taught[0])
         ranks = max(self.workers._dispatch_info["actor"]) + 1  # filled in when verl balanced the batch
-        others = sorted(set(range(len(rows.keys))) - set(plan.taught), key=lambda row: len(rows.masks_B[row]))
-        fill = others[: -len(plan.taught) % ranks]
-        prompt_of = dict(zip(plan.taught, prompts, strict=True)) | self._of_rows(fill, "prompts")
-        tokens = {row: len(prompt) + len(rows.masks_B[row]) for row, prompt in prompt_of.items()}
-        self.scored = _balanced(tokens, ranks)
-        keys = [rows.keys[row] for row in self.scored]
-        write(keys, self.batch, teacher_prompts=[prompt_of[row] for row in self.scored])
-        fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask"]
-        if self.settings.full_logit_distillation:
-            fields.append("distil_topk_ids")
+        number_of = {key: row for row, key in enumerate(rows.keys)}
+        order = [number_of[key] for key in self.batch.keys]
+        scored = deal(order, set(plan.taught), [len(mask) for mask in rows.masks_B], ranks)
+        prompt_of = dict(zip(plan.taught, prompts, strict=True))
+        prompt_of |= self._of_rows([row for row in scored if row not in prompt_of], "prompts")
+        tokens = {row: len(prompt_of[row]) + len(rows.masks_B[row]) for row in scored}
+        keys = [rows.keys[row] for row in scored]
+        write(keys, self.batch, teacher_prompts=[prompt_of[row] for row in scored])
+        fields = ["teacher_prompts", "responses", "response_mask", "loss_mask", "distil_mask", ROW]
         actor = self.config.actor_rollout_ref.actor
         most = max(actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else 0, *tokens.values())
         self.workers.teacher_log_probs(
@@ -137,11 +141,7 @@ class SelfTeacher(Teacher):
         for row, weights_n in zip(plan.taught, weights, strict=True):
             weights_B[row][rows.masks_B[row].bool()] = weights_n
         write(rows.keys, self.batch, distil_weight=weights_B)
-        none = self._of_taught(plan, "distil_teacher_logps")[0][:0]
-        others = [key for row, key in enumerate(rows.keys) if row not in self.scored]
-        if others:
-            write(others, self.batch, distil_teacher_logps=[none] * len(others))
-        self.metrics["target_mebibytes"] = sum(plan.tokens) * none.shape[1] * (4 + 4) / 2**20
+        self.metrics["target_mebibytes"] = sum(plan.tokens) * bytes_per_token(self.settings) / 2**20
 
     def log_probs(self, plan: Plan) -> tuple[list[Tensor], list[Tensor]]:
         teacher = self._of_taught(plan, "distil_teacher_logps")
@@ -192,8 +192,34 @@ class SelfTeacher(Teacher):
         metrics.update({f"{self.method.name}/{name}": value for name, value in values.items()})
 
 
-def _balanced(tokens: dict[int, int], ranks: int) -> list[int]:
-    """The rows, ordered so that each rank gets about the same number of tokens. The ranks take equal parts in turn."""
-    rows = list(tokens)
-    parts = get_seqlen_balanced_partitions(list(tokens.values()), k_partitions=ranks, equal_size=True)
-    return [rows[index] for part in parts for index in part]
+def most_memory(settings: DistillationSettings, config: Any) -> str:
+    """The most memory that the top-K targets of a step can take in the workers, in words."""
+    rollouts, tokens = (
+        config.data.train_batch_size * config.actor_rollout_ref.rollout.n,
+        config.data.max_response_length,
+    )
+    ranks, each = config.trainer.nnodes * config.trainer.n_gpus_per_node, bytes_per_token(settings)
+    total = rollouts * tokens * each / 2**30
+    return (
+        f"the targets of a step take at most {total:.3g} GiB of the workers' main memory, {total / ranks:.3g} GiB per rank "
+        f"({rollouts} rollouts of {tokens} tokens, {each} bytes per token); a lower algorithm.efficiency.distillation_topk "
+        f"than {settings.distillation_topk} takes less"
+    )
+
+
+def deal(order: Sequence[int], taught: Collection[int], lengths: Sequence[int], ranks: int) -> list[int]:
+    """The rows of the teacher's pass: equal parts for the ranks in turn, each from the rows that the rank has in the update.
+
+    Args:
+        order: all rows of the batch in verl's order, in which the ranks take equal parts in turn.
+        taught: the rows that the teacher scores.
+        lengths: tokens of each response; a rank with fewer taught rows than another is filled up with its shortest others.
+        ranks: number of data-parallel ranks.
+
+    >>> deal([3, 0, 2, 1], taught={3, 2, 1}, lengths=[5, 7, 7, 9], ranks=2)
+    [3, 0, 2, 1]
+    """
+    size = len(order) // ranks
+    parts = [order[start : start + size] for start in range(0, len(order), size)]
+    most = max(sum(row in taught for row in part) for part in parts)
+    return [row for part in parts for row in sorted(part, key=lambda row: (row not in taught, lengths[row]))[:most]]

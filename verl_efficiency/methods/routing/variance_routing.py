@@ -1,5 +1,6 @@
 """Variance routing: groups whose rewards vary learn by GRPO, the others from a reference rollout or solution."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -12,7 +13,7 @@ from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.methods.routing.base import DISTIL, GRPO, NO_SOURCE, REFERENCE, SKIP, Routes, route, routed_outcome
 from verl_efficiency.methods.teacher import DistillationSettings
-from verl_efficiency.settings import SettingsError, require_at_least_0
+from verl_efficiency.settings import SettingsError, require, require_at_least_0
 
 _OF_OTHER_ROUTERS = (
     *("demonstration", "truncated_demonstrations", "dont_reprompt_on_self_success"),
@@ -35,6 +36,8 @@ class VarianceRoutingSettings(DistillationSettings):
         reference_column: column of the data set with a correct solution of each problem, for all-wrong groups.
         store_responses: store the shortest correct response to every prompt, save it with the checkpoints, and use it as the
             reference solution of prompts whose column is empty.
+        stored_characters: most characters of all stored responses together, about as many bytes of memory and of the
+            checkpoint. A response that does not fit is not stored.
     """
 
     advantage: AdvantageName = "grpo"
@@ -45,13 +48,20 @@ class VarianceRoutingSettings(DistillationSettings):
     distil: bool = False
     reference_column: str | None = None
     store_responses: bool = False
+    stored_characters: int = 1_000_000_000
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_at_least_0(self, "variance_threshold", "reference_weight")
+        require(self.stored_characters >= 1, "stored_characters", self.stored_characters, "a number of at least 1")
+        if not self.store_responses and self.stored_characters != type(self).stored_characters:
+            raise SettingsError(
+                "stored_characters: nothing is stored without store_responses=True; set it, or leave this out"
+            )
         own = {*VarianceRoutingSettings.__annotations__, "max_response_length"} - {
             "reference_column",
             "store_responses",
+            "stored_characters",
         }
         for setting in fields(self):
             if getattr(self, setting.name) == setting.default:
@@ -91,25 +101,40 @@ class StoredResponses:
     texts: dict[str, str] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
 
-    def offer(self, prompt: str, text: str, length: int) -> None:
-        """Store ``text`` if the prompt has no response yet, or a longer one."""
-        if self._wants(prompt, length):
-            self.texts[prompt], self.lengths[prompt] = text, length
+    @property
+    def characters(self) -> int:
+        """Characters of all responses together."""
+        return sum(map(len, self.texts.values()))
 
-    def offer_all(self, rollouts: Rollouts, text_of: Callable[[int], str]) -> None:
-        """:meth:`offer` every correct rollout; ``text_of(row)`` is called only for rollouts to store."""
+    def offer_all(self, rollouts: Rollouts, text_of: Callable[[int], str], most_characters: int) -> int:
+        """Store the correct rollouts whose prompt has no response yet, or a longer one.
+
+        Args:
+            rollouts: the batch, with the names of its prompts.
+            text_of: the text of a row; called only for rows to store.
+            most_characters: the limit of :attr:`characters`. A response beyond it is not stored, and the stored ones stay.
+
+        Returns:
+            How many responses did not fit.
+        """
         assert rollouts.prompt_ids_G is not None
+        free, refused = most_characters - self.characters, 0
         for row in rollouts.correct_B.nonzero().flatten().tolist():
             prompt, length = rollouts.prompt_ids_G[int(rollouts.groups_B[row])], int(rollouts.lengths_B[row])
-            if self._wants(prompt, length):
-                self.offer(prompt, text_of(row), length)
+            if length >= self.lengths.get(prompt, math.inf):
+                continue
+            text = text_of(row)
+            added = len(text) - len(self.texts.get(prompt, ""))
+            if added > max(free, 0):
+                refused += 1
+                continue
+            self.texts[prompt], self.lengths[prompt] = text, length
+            free -= added
+        return refused
 
     def completed(self, references_G: Sequence[str | None], prompts_G: Sequence[str]) -> tuple[str | None, ...]:
         """The references; the stored response of a prompt replaces a missing one."""
         return tuple(text or self.texts.get(name) for text, name in zip(references_G, prompts_G, strict=True))
-
-    def _wants(self, prompt: str, length: int) -> bool:
-        return length < self.lengths.get(prompt, length + 1)
 
 
 def route_by_variance(rollouts: Rollouts, settings: VarianceRoutingSettings) -> Routes:

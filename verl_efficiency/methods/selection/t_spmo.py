@@ -74,6 +74,10 @@ class TSpmoSettings(MethodSettings):
         return True
 
     @property
+    def weighs_tokens(self) -> bool:
+        return True
+
+    @property
     def reads_responses(self) -> bool:
         return True
 

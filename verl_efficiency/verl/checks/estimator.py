@@ -12,6 +12,7 @@ from verl_efficiency.verl.checks.concern import ALIAS
 from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
+from verl_efficiency.verl.hdfs import check_remote
 from verl_efficiency.verl.modes import MODES, SYNC, ours_of
 
 SETTINGS = "algorithm.efficiency"
@@ -77,6 +78,7 @@ def check_estimator(config: Any) -> Iterator[str]:
         yield (f"trainer.use_v1: {method.name} with these settings reads columns of the data set at the advantage step, and "
                f"only the V1 trainer keeps them ({_V1}){other}")  # fmt: skip
     yield from check_trainer(method, settings, config)
+    yield from check_remote(method, settings, config.trainer)
     for role, path in settings.columns.items():
         yield from check_column(config.data.train_files, path, f"{SETTINGS}.{role}_column")
 
