@@ -1,11 +1,15 @@
 """Time of every estimator, compared with verl's ``grpo_vectorized``, which it replaces.
 
 Each one is called as verl calls it (rewards, mask and uids in, advantages out), on one batch of 16,384 rollouts by 2,048 tokens
-in groups of 8. The goal is at most 1.5 × for methods without state. Times are processor time of all threads of the process, so
-that other programs hardly matter. They are medians over repeats, in which the estimators take turns. Compare only numbers of
-one run.
+in groups of 8. The goal is at most 1.5 × for methods without state.
 
-    python benchmarks/estimators.py [--rows 16384] [--tokens 2048] [--repeats 7] [--threads 1]
+Times are processor time of all threads of the process, so that other programs matter less. Most of it goes into the first write
+to new memory, and how long that takes depends on what the allocator kept of earlier calls. So every call of an estimator stands
+between two calls of ``grpo_vectorized``, and its ratio is to their mean. The table has the smallest, the median and the largest
+ratio over the repeats, with 1 and with 2 threads, each in a process of its own. ``kept`` is a second run of ``token_budget`` in
+which the allocator keeps freed memory (glibc's ``MALLOC_MMAP_MAX_=0``), as other allocators do.
+
+    python benchmarks/estimators.py [--rows 16384] [--tokens 2048] [--repeats 7] [--threads 1,2]
 """
 
 import argparse
@@ -13,11 +17,15 @@ import contextlib
 import functools
 import io
 import json
+import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,49 +65,105 @@ def estimators(tokens: int) -> dict[str, Callable]:
     return functions
 
 
+def seconds_of(function: Callable, given: dict) -> float:
+    """Processor time of one call."""
+    run.reset()
+    start = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        function(**given)
+    return time.process_time() - start
+
+
+def measure(rows: int, tokens: int, repeats: int, only: str | None) -> list[dict[str, Any]]:
+    """Of each estimator the median milliseconds, and its ratios to ``grpo_vectorized``: smallest, median, largest."""
+    given, functions = batch(rows, tokens), estimators(tokens)
+    base = functions.pop(VERLS)
+    chosen = {name: function for name, function in functions.items() if only in (None, name)}
+    seconds: dict[str, list[float]] = {name: [] for name in [VERLS, *chosen]}
+    ratios: dict[str, list[float]] = {name: [] for name in chosen}
+    for repeat in range(repeats + 1):  # the first round warms up
+        before = seconds_of(base, given)
+        for name, function in chosen.items():
+            own, after = seconds_of(function, given), seconds_of(base, given)
+            if repeat:
+                seconds[name].append(own)
+                seconds[VERLS].append(after)
+                ratios[name].append(2 * own / (before + after))
+            before = after
+    result = []
+    for name, times in seconds.items():
+        row: dict[str, Any] = {"estimator": name, "ms": round(1000 * statistics.median(times), 1)}
+        if name != VERLS:
+            found = sorted(ratios[name])
+            row |= {"ratio": [round(value, 2) for value in (found[0], statistics.median(found), found[-1])]}
+            row["stateless"] = ESTIMATORS[name].new_state() is None
+        result.append(row)
+    return sorted(result, key=lambda row: row["ms"])
+
+
+def in_a_process(options: argparse.Namespace, threads: int, only: str | None = None, **environment: str) -> list[dict]:
+    """:func:`measure` in a new process, whose allocator has kept nothing."""
+    command = [
+        sys.executable,
+        __file__,
+        "--rows",
+        options.rows,
+        "--tokens",
+        options.tokens,
+        "--repeats",
+        options.repeats,
+    ]
+    command += ["--threads", threads, "--measure", *(["--only", only] if only else [])]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), **environment}
+    done = subprocess.run(
+        [str(part) for part in command], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=16384)
     parser.add_argument("--tokens", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--only", help="one estimator")
+    parser.add_argument("--measure", action="store_true", help="measure in this process and print the rows")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "estimators.json")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    if options.measure:
+        torch.set_num_threads(int(options.threads))
+        print(json.dumps(measure(options.rows, options.tokens, options.repeats, options.only)))
+        return
 
-    given, functions = batch(options.rows, options.tokens), estimators(options.tokens)
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(options.repeats + 1):  # the first round warms up
-        for name, function in functions.items():
-            run.reset()
-            start = time.process_time()
-            with contextlib.redirect_stdout(io.StringIO()):
-                function(**given)
-            seconds[name].append(time.process_time() - start)
-
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
-    base = medians[VERLS]
-    rows = []
-    print(f"{'estimator':<24}{'ms':>8}{'times grpo_vectorized':>24}")
-    for name, median in sorted(medians.items(), key=lambda item: item[1]):
-        stateless = name == VERLS or ESTIMATORS[name].new_state() is None
-        rows.append(
-            {"estimator": name, "ms": round(1000 * median, 1), "ratio": round(median / base, 2), "stateless": stateless}
-        )
-        print(f"{name:<24}{1000 * median:>8.1f}{median / base:>24.2f}{'' if stateless else '  (keeps state)'}")
-    worst = max(row["ratio"] for row in rows if row["stateless"] and row["estimator"] != VERLS)
-    print(f"worst without state: {worst:.2f} x grpo_vectorized")
+    results, kept = {}, {}
+    for threads in map(int, options.threads.split(",")):
+        rows = in_a_process(options, threads, options.only)
+        settings = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+        (again,) = [
+            row for row in in_a_process(options, threads, "token_budget", **settings) if row["estimator"] != VERLS
+        ]
+        results[f"{threads} threads"], kept[f"{threads} threads"] = rows, again
+        print(f"\n{threads} thread(s)\n{'estimator':<24}{'ms':>8}{'times grpo_vectorized: min median max':>40}")
+        for row in [*rows, again | {"estimator": "token_budget (kept)"}]:
+            ratio = " ".join(f"{value:.2f}" for value in row.get("ratio", []))
+            print(
+                f"{row['estimator']:<24}{row['ms']:>8.1f}{ratio:>40}{'' if row.get('stateless', True) else '  (keeps state)'}"
+            )
+    stateless = [row for rows in results.values() for row in rows if row.get("stateless")]
+    worst = max((row["ratio"][1] for row in stateless), default=None)
+    print(f"\nworst median without state: {worst} x grpo_vectorized")
     result = {
-        "question": "processor time per call of an advantage estimator, beside verl's grpo_vectorized on the same batch",
+        "question": "processor time per call of an advantage estimator, in turn with verl's grpo_vectorized on the same batch",
         "rows": options.rows,
         "tokens": options.tokens,
         "group": GROUP,
         "repeats": options.repeats,
-        "threads": options.threads,
         "torch": torch.__version__,
         "machine": platform.machine(),
         "worst_ratio_without_state": worst,
-        "results": rows,
+        "token_budget_with_kept_memory": kept,
+        "results": results,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(result, indent=1) + "\n")

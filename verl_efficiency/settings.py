@@ -79,9 +79,19 @@ class MethodSettings:
         return frozenset()
 
     @property
+    def weighs_tokens(self) -> bool:
+        """Whether the tokens of a rollout have different advantages (``token_weights`` of the outcome)."""
+        return False
+
+    @property
     def reads_feedback(self) -> bool:
         """Whether the method uses the reward's feedback texts."""
         return False
+
+    @property
+    def single_output(self) -> str:
+        """Why the method cannot take a rollout of several outputs, each with its own prompt; empty if it can."""
+        return ""
 
     @property
     def warnings(self) -> tuple[str, ...]:

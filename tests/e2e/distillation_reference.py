@@ -169,8 +169,12 @@ def step(
     alpha: float,
     beta: float,
     k: int | None,
+    taught: str = TAUGHT,
 ) -> Step:
-    """The loss with one denominator; ``k`` None: sampled-token form. The group advantage has no standard deviation."""
+    """The loss with one denominator; ``k`` None: sampled-token form. The group advantage has no standard deviation.
+
+    ``taught`` is the teacher's question, a template of the student's question and of what the route shows.
+    """
     tokenizer = AutoTokenizer.from_pretrained(model)
     groups = by_group(rows)
     kind = {key: name for key, (name, _) in routes.items()}
@@ -179,7 +183,7 @@ def step(
     with torch.no_grad():
         for row in rows:
             if kind[row.key] == "distil":
-                shown = QUESTION.format(TAUGHT.format(row.question, routes[row.key][1]))
+                shown = QUESTION.format(taught.format(row.question, routes[row.key][1]))
                 prompts[row.key] = tokenizer(shown, add_special_tokens=False)["input_ids"]
                 teachers[row.key] = log_probs(teacher, prompts[row.key], row.response)
     entropies = {key: -(logp.exp() * logp).sum(-1) for key, logp in teachers.items()}

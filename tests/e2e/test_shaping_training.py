@@ -127,6 +127,29 @@ def test_laser_d_chooses_its_targets_from_before_and_after_a_resume(tmp_path):
     assert sum(map(sum, saved["counts"])) == BATCH * GROUP, "the rollouts of step 2, not yet chosen from"
 
 
+def test_toggle_uses_the_budgets_of_its_first_batch(tmp_path):
+    """One step. The budget of a problem is the median length of its correct answers; a longer answer scores 0."""
+    pytest.importorskip("verl")
+    data, record = small_testbed(tmp_path / "data"), tmp_path / "advantages.jsonl"
+    loss = "actor_rollout_ref.actor.policy_loss.loss_mode=recording"
+    training = train(
+        *("toggle", tmp_path, "trainer.save_freq=-1", loss),
+        **data | {"BATCH": BATCH, "GROUP": GROUP, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": LIMIT, "STEPS": 1},
+        **{"PYTHONPATH": ROOT, "RECORD_ADVANTAGES": record},
+        VERL_USE_EXTERNAL_MODULES="verl_efficiency.verl.plugin,tests.e2e.recording_loss",
+    )
+    assert training.run.returncode == 0, training.run.log[-3000:]
+    recorded, over = read_jsonl(record), 0
+    for group in groups_of(training.rollouts[1], AutoTokenizer.from_pretrained(data["MODEL"])):
+        right = [row.length for row in group if row.score]
+        budget = statistics.median(right) if len(right) >= GROUP / 2 else math.inf
+        rewards = [row.score * (row.length <= budget) for row in group]
+        over += rewards != [row.score for row in group]
+        assert take([[a] * row.length for a, row in zip(grpo(rewards), group, strict=True)], recorded), group
+    assert recorded == []
+    assert over > 0, "a group with an answer over its budget, or it would not matter"
+
+
 def test_s_grpo_gives_every_token_what_the_rule_gives_it(tmp_path):
     """Before and after a resume. The draw depends on the order of the batch, which verl does not dump. So one of the 8 indices
     of the group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""

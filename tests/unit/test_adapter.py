@@ -32,6 +32,7 @@ def completed(method, given, row=None):
         responses_B=tuple(torch.arange(length) for length in (4, 2, 0, 0)),
         feedback_B=("wrong", None, None, None),
         thinking_B=torch.tensor([2, 0, 0, 0]),
+        prompt_tokens=lambda: torch.tensor([10, 10, 3, 3]),
     )
     rollouts = Rollouts.build(
         torch.tensor([1.0, 0.0, 0.0, 0.0]),
@@ -60,7 +61,7 @@ def test_only_what_the_settings_ask_for_is_read():
     ],
 )
 def test_costs_are_counted(cost, costs):
-    rollouts, _ = completed("kimi", {"cost": cost}, {"prompts": [7] * 10})
+    rollouts, _ = completed("kimi", {"cost": cost})
     assert rollouts.lengths_B.tolist()[:2] == costs
     assert rollouts.generated_B.tolist() == [3, 2, 0, 0]
 
@@ -130,6 +131,12 @@ def test_advantages_are_spread_over_the_tokens_of_the_policy():
     weighted = dataclasses.replace(plain, token_weights=lambda m: m * torch.tensor([0.5, 1.0, 4.0]))
     assert spread(weighted, mask).tolist() == [[1.0, 0.0, 8.0], [-0.5, -1.0, 0.0]]
     assert mask.tolist() == [[1, 0, 1], [1, 1, 0]]  # the input is left alone
+    copy = mask.float()
+    assert spread(plain, copy).tolist() == spread(plain, mask).tolist()
+    assert copy.tolist() == mask.tolist()
+    taken = spread(plain, copy, overwrite=True)
+    assert taken is copy
+    assert taken.tolist() == [[2.0, 0.0, 2.0], [-1.0, -1.0, 0.0]]
 
 
 class Plain(WeightAverage):

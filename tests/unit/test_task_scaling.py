@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.evaluation.engines import Answer, Engine, Sampling
-from verl_efficiency.evaluation.plot import plot_scaling
-from verl_efficiency.evaluation.report import load_scaling
+from verl_efficiency.evaluation.plot import draw, save, scaling
+from verl_efficiency.evaluation.results import load_scaling
 from verl_efficiency.evaluation.tables import scaling_table
 from verl_efficiency.evaluation.task_scaling import fit_law, task_scaling
 from verl_efficiency.settings import SettingsError
@@ -70,7 +70,8 @@ def test_the_law_of_exact_points():
 def test_table_and_picture(data, tmp_path):
     result = measured(data, [1, 2, 4])
     assert len(list(scaling_table(result).renderables[0].rows)) == 3
-    plot_scaling([result, result | {"label": "other"}], tmp_path / "p.png")
+    both = [result, result | {"label": "other"}]
+    save(draw(lambda axes: scaling(axes, both), lambda axes: scaling(axes, both, "accuracy")), tmp_path / "p.png")
     assert (tmp_path / "p.png").stat().st_size > 5000
 
 

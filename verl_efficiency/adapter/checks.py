@@ -12,8 +12,6 @@ from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Rewa
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
-# Methods that weight single tokens. The methods that need our trainer do so too.
-_WEIGHS_TOKENS = ("s_grpo",)
 _LEARNS_WHERE_ALL_ARE_RIGHT = ("variance_routing", "self_distillation", "concise_teacher")
 # Why a method with a self-teacher takes no KL term.
 KL_TO_REFERENCE = "a KL to the reference pulls routed rollouts away from their teacher; the papers have none"
@@ -134,7 +132,7 @@ def check_loss(
         of_rollouts: the losses that treat all tokens of a rollout alike, and what each does.
         fix: how a user gets a loss that works token by token.
     """
-    if loss in of_rollouts and (settings.needs_trainer or method.name in _WEIGHS_TOKENS):
+    if loss in of_rollouts and (settings.needs_trainer or settings.weighs_tokens):
         yield f"{key}: {method.name} works token by token, but {loss} {of_rollouts[loss]}; {fix}"
 
 

@@ -1,6 +1,7 @@
 """Every method equals its formula in plain loops: ties, all right, all wrong, groups of one, empty answers, padding."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -80,6 +81,22 @@ def test_equal_to_the_formula(name, scores):
                 rows = random_rows(rng, **scores)
                 expected = formula_of(name)(rows, chosen, reference_state)
                 assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY), given
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in SHAPERS if getattr(ESTIMATORS[name].settings_class(), "paper_scores", (1, 0)) != (1, 0)]
+)
+def test_equal_to_the_formula_at_the_scores_of_the_authors(name):
+    """Where these are not 1 and 0. The settings name them, so an amount of reward is the number that the authors write."""
+    rng, (right, wrong) = random.Random(name), ESTIMATORS[name].settings_class().paper_scores
+    for given in ({}, {"advantage": "dr_grpo"}, {"combine": "decoupled", "advantage": "dr_grpo"}):
+        chosen = settings_of(name, score_correct=right, score_wrong=wrong, **given)
+        state, reference_state = ESTIMATORS[name].new_state(), {}
+        for _ in range(4):
+            rows = [replace(row, score=right if row.score else wrong) if row.real else row for row in random_rows(rng)]
+            expected = formula_of(name)(rows, chosen, reference_state)
+            assert chosen.score_unit == 1
+            assert advantages(name, rows, chosen, state) == pytest.approx(expected, abs=TINY, rel=TINY)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -280,20 +280,17 @@ def test_anytime_reasoner_with_one_budget_is_dr_grpo():
     assert group_advantage("dr_grpo", rollouts.scores_B, rollouts).tolist() == pytest.approx(official)
 
 
-def test_overlong():
-    """verl 0.9.1, DAPORewardManager.run_single (reward manager ``dapo``): max_resp_len 512, buffer 256, factor 1, scores ±1.
-
-    With 0/1 scores the advantages of ``grpo`` are the same.
-    """
+@both_scales
+def test_overlong(scale):
+    """verl 0.9.1, DAPORewardManager.run_single (reward manager ``dapo``): max_resp_len 512, buffer 256, factor 1, scores ±1."""
     rewards = [1, 0.125, -1, 1, -1.171875, -1, 1, -1.2109375, 1, 1, 1, 0.4375, -1, -1, -1, -2]
-    given = {"max_response_length": LIMIT, "buffer": 256}
-    rows = batch(1, -1)
+    rows, scores, ratio = at(1, -1, scale)
     for advantage in ("dr_grpo", "rloo", "grpo"):
-        chosen = settings_of("overlong", **given, score_wrong=-1.0, advantage=advantage)
+        given = {"max_response_length": LIMIT, "buffer": 256, "advantage": advantage}
         expected = reference.group_advantage(advantage, rewards, rows)
-        assert advantages("overlong", rows, chosen) == pytest.approx(expected, abs=1e-6)
-    at_0_1 = advantages("overlong", batch(1, 0), settings_of("overlong", **given))
-    assert at_0_1 == pytest.approx(reference.group_advantage("grpo", rewards, rows), abs=1e-5)
+        factor = 1.0 if advantage == "grpo" else ratio
+        found = advantages("overlong", rows, settings_of("overlong", **given, **scores))
+        assert found == pytest.approx([factor * value for value in expected], abs=1e-5)
 
 
 THINKING = [100, 300, 0, 200, 300, 50, 100, 110, 40, 90, 60, 100, 10, 30, 50, 512]

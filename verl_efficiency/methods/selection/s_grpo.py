@@ -71,6 +71,10 @@ class SGrpoSettings(MethodSettings):
         most = self.most_tokens
         require(most is None or most >= 1, "most_tokens", most, "a whole number of at least 1, or null")
 
+    @property
+    def weighs_tokens(self) -> bool:
+        return True
+
 
 def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> Outcome:
     """Group advantages (B,) float64, and ``token_weights``, which draws the kept tokens.

@@ -74,8 +74,16 @@ class TSpmoSettings(MethodSettings):
         return True
 
     @property
+    def weighs_tokens(self) -> bool:
+        return True
+
+    @property
     def reads_responses(self) -> bool:
         return True
+
+    @property
+    def single_output(self) -> str:
+        return "t_spmo compares rollouts token by token after the same prompt, and later outputs have other prompts"
 
     @property
     def reads(self) -> frozenset[str]:
