@@ -67,7 +67,7 @@ run() {
   bash recipes/verl/train.sh "$recipe" "${toy[@]}" trainer.save_freq="$STEPS" "$@" > "$log" 2>&1 &
   local trainer=$!
   trap 'kill $trainer 2> /dev/null || true' INT TERM EXIT
-  python -m verl_efficiency.evaluation.watch "$RUNS/$NAME/metrics.jsonl" --steps "$STEPS" --pid "$trainer"
+  verl-efficiency watch "$RUNS/$NAME/metrics.jsonl" --steps "$STEPS" --pid "$trainer"
   if ! wait "$trainer"; then
     echo "training failed; the end of $log:" >&2
     tail -n 30 "$log" >&2

@@ -11,9 +11,10 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from verl_efficiency.commands.calibrate import calibrate_command
-from verl_efficiency.commands.evaluate import evaluate_command, report_command, task_scaling_command
+from verl_efficiency.commands.evaluate import evaluate_command, live_command, report_command, task_scaling_command
 from verl_efficiency.commands.grade import grade_command
 from verl_efficiency.commands.pack import pack_command
+from verl_efficiency.commands.runs import diagnose_command, watch_command
 from verl_efficiency.commands.stored import offline_command, strategies_command
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.train import train_command
@@ -40,10 +41,13 @@ evaluate_app.command("model")(evaluate_command)
 evaluate_app.command("task-scaling")(task_scaling_command)
 evaluate_app.command("offline")(offline_command)
 evaluate_app.command("strategies")(strategies_command)
+evaluate_app.command("live")(live_command)
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False, help=__doc__)
 app.command("pack")(pack_command)
 app.add_typer(evaluate_app, name="evaluate")
 app.command("calibrate")(calibrate_command)
+app.command("watch")(watch_command)
+app.command("diagnose")(diagnose_command)
 app.command("report")(report_command)
 app.command("grade")(grade_command)
 app.command("train", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(train_command)

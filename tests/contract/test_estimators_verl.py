@@ -557,7 +557,7 @@ def put(tq, step, *, multiple=4):
             field["position_ids"] = torch.arange(2 + length)
             fields.append(field)
             keys.append(f"{step}{uid}_{session}_0")
-            tags.append({"status": "success"})
+            tags.append({"status": "success", "prompt_len": 2})
     order = random.Random(step).sample(range(len(keys)), len(keys))  # verl balances: groups do not stay together
     tq.kv_batch_put(keys=keys, partition_id="train", fields=list_of_dict_to_tensordict(fields), tags=tags)
     handle = KVBatchMeta(keys=[keys[n] for n in order], tags=[tags[n] for n in order], partition_id="train")

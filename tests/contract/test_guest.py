@@ -70,6 +70,7 @@ def test_a_run_of_somebody_else_is_left_alone(validated, compose, caplog, overri
         (["reward.reward_manager.name=Efficiency"], "efficiency"),
         (["reward.reward_manager.name=effciency"], "efficiency"),
         (["trainer.v1.trainer_mode=eficiency_sync"], "efficiency_sync"),
+        (["trainer.v1.trainer_mode=efficiency_separate_asinc"], "efficiency_separate_async"),
         (["+algorithm.efficency.penalty=1"], "algorithm.efficiency"),
         (["+data.eficiency.problems=3"], "data.efficiency"),
         (["custom_reward_function.path=pkg://verl_efficiency.rewards"], "reward.custom_reward_function.path"),

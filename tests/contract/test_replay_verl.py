@@ -169,6 +169,7 @@ def test_prompts_come_one_by_one(launch):  # noqa: F811
         ("reward.reward_model.enable=True", "needs False, not True: a reward model"),
         ("data.gen_batch_size=4", "needs 1, not 4"),
         ("skip.rollout_tq.enable=True", "needs False, not True: stored rollouts"),
+        ("trainer.v1.trainer_mode=efficiency_colocate_async", "mixes the rollouts of several steps"),
     ],
 )
 def test_what_replay_cannot_work_with_is_refused(refusal, override, words):  # noqa: F811

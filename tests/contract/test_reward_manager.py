@@ -119,15 +119,20 @@ def test_a_prompt_has_one_name_in_all_epochs_and_processes(reward, fresh):
     assert fresh(code).stdout.strip() == name
 
 
-def test_of_several_outputs_the_last_is_counted(reward):
+def test_the_tokens_of_several_outputs_are_counted_together(reward):
     told = reward([6, 6, EOS], [5, 5, 5, 5, EOS])
-    assert told["response_tokens"] == 5
+    assert told["response_tokens"] == 8
+
+
+def test_of_several_outputs_the_last_says_whether_the_response_is_truncated(reward):
+    assert not reward([6] * LIMIT, [5, EOS])["truncated"]
+    assert reward([5, EOS], [6] * LIMIT)["truncated"]
 
 
 def test_several_outputs_with_prompts_of_different_length(reward):
     # A context that grows from turn to turn: verl pads prompts and responses to 4 + 5, but the masks to 3 + 5 and 4 + 2 only
     told = reward([6, 6, 6, 6, EOS], [5, EOS], prompts=[[19] * 3, [19] * 4])
-    assert (told["response_tokens"], told["text"]) == (2, "3")
+    assert (told["response_tokens"], told["text"]) == (5 + 2, "3")
 
 
 def test_a_row_without_extra_info_and_without_messages(reward):

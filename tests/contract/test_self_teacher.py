@@ -355,7 +355,7 @@ def test_the_average_does_not_follow_a_gradient_that_verl_threw_away(storage, to
     case = Case(storage, tokenizer)
     case.teacher.start(case.workers)
     metrics = {"actor/grad_norm": norm}
-    case.teacher.update(metrics)
+    case.teacher.update(metrics, 1, metrics["actor/grad_norm"])
     assert case.workers.updates == moves
     assert metrics["sample_routing/teacher_updated"] == float(moves)
 
@@ -379,7 +379,7 @@ def test_the_concise_teacher_is_refreshed_by_the_number_of_the_step(storage, tok
     assert case.workers.started.teacher_update_rate == 1
     updates = []
     for step in range(1, 121):
-        case.teacher.update({"actor/grad_norm": 1.0}, step)
+        case.teacher.update({}, step, 1.0)
         updates.append(case.workers.updates)
     assert [step for step in range(1, 121) if updates[step - 1] > ([0, *updates][step - 1])] == moved
 
@@ -388,7 +388,7 @@ def test_without_an_average_there_is_nothing_to_update(storage, tokenizer):
     case = Case(storage, tokenizer, teacher_regularization="none")
     case.teacher.start(case.workers)
     metrics = {"actor/grad_norm": 1.0}
-    case.teacher.update(metrics)
+    case.teacher.update(metrics, 1, metrics["actor/grad_norm"])
     assert (case.workers.updates, metrics) == (0, {"actor/grad_norm": 1.0})
 
 

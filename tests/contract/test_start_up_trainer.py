@@ -1,4 +1,4 @@
-"""Settings that conflict with efficiency_sync, token weights or a self-teacher are refused on the driver, with the fix."""
+"""Settings that conflict with our trainers, token weights or a self-teacher are refused on the driver, with the fix."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,9 +28,36 @@ def test_another_trainer_is_refused(refusal, method, prefix, mode):  # noqa: F81
     if method == "variance_routing":
         overrides.append("+algorithm.efficiency.distil=True")
     (line,) = refusal(*overrides)
-    assert line.startswith(f"trainer.v1.trainer_mode: {method} needs efficiency_sync")
-    assert f"not {mode}" in line
-    assert "`verl-efficiency train` sets it" in line
+    assert line.startswith(f"trainer.v1.trainer_mode: {method} needs efficiency_{mode} ")
+    assert f"write trainer.v1.trainer_mode=efficiency_{mode} " in line
+
+
+def advice(compose, *overrides):
+    return [line for line in start_up.advice(compose(*overrides)) if "rollout_is" in line or "agent" in line]
+
+
+@pytest.mark.parametrize("mode", ["efficiency_colocate_async", "efficiency_separate_async"])
+@pytest.mark.parametrize("method", [SRPO, SDPO, VARIANCE], ids=["srpo", "sdpo", "variance"])
+def test_a_teacher_of_older_rollouts_is_told_of_the_correction(compose, method, mode):
+    given = (*method, f"trainer.v1.trainer_mode={mode}")
+    (line,) = advice(compose, *given)
+    assert line.startswith(f"{ROLLOUT_CORRECTION}.rollout_is: ")
+    assert advice(compose, *given, f"{ROLLOUT_CORRECTION}.rollout_is=token") == []
+
+
+@pytest.mark.parametrize("given", [SRPO, ("algorithm.adv_estimator=kimi", "trainer.v1.trainer_mode=colocate_async")])
+def test_other_runs_are_not_told_of_it(compose, given):
+    assert advice(compose, *given) == []
+
+
+@pytest.mark.parametrize(("key", "loop"), [("default_agent_loop", "mine"), ("agent_loop_config_path", "/mine.yaml")])
+def test_a_method_that_takes_one_output_says_so_before_an_agent_loop_of_ones_own(compose, key, loop):
+    where = f"actor_rollout_ref.rollout.agent.{key}"
+    for method in (SRPO, T_SPMO):
+        (line,) = advice(compose, *method, f"{where}={loop}")
+        assert line.startswith(f"{where}: ")
+    assert advice(compose, "algorithm.adv_estimator=token_budget", f"{where}={loop}") == []
+    assert advice(compose, *SRPO, "actor_rollout_ref.rollout.agent.default_agent_loop=tool_agent") == []
 
 
 @pytest.mark.parametrize("estimator", [SRPO[0], "algorithm.adv_estimator=grpo"])

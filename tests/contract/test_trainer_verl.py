@@ -1,8 +1,9 @@
-"""The trainer ``efficiency_sync`` and its worker: what they take over from verl, what they add, and how they are reached."""
+"""Our trainers and their worker: what they take over from verl, what they add, and how they are reached."""
 
 import dataclasses
 import inspect
 import json
+import math
 import sys
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -37,7 +38,7 @@ from verl_efficiency.verl import trainer as trainer_module
 from verl_efficiency.verl.average import WeightAverage
 from verl_efficiency.verl.batch import Batch, read, read_batch, write
 from verl_efficiency.verl.distillation_loss import DistillationLoss, StudentTopk, TeacherTargets
-from verl_efficiency.verl.trainer import EfficiencyTrainer
+from verl_efficiency.verl.trainer import EfficiencySync, EfficiencyTrainer
 from verl_efficiency.verl.worker import DistillationWorker, _put_teacher_prompts
 
 HOOKS = (
@@ -74,18 +75,21 @@ def test_the_mode_is_known_to_a_stock_launch(fresh, plugins, modules, found):
     done = fresh(REGISTERED, **given, VERL_PLATFORM="")  # which means nothing to verl without the plugin
     assert done.returncode == 0, done.stderr
     registry = json.loads(done.stdout.splitlines()[-1])
-    ours = {"efficiency_sync": "verl_efficiency.verl.trainer.EfficiencyTrainer"} if found else {}
+    names = {"sync": "Sync", "colocate_async": "ColocateAsync", "separate_async": "SeparateAsync"} if found else {}
+    ours = {f"efficiency_{mode}": f"verl_efficiency.verl.trainer.Efficiency{name}" for mode, name in names.items()}
     assert {name: path for name, path in registry.items() if path.startswith("verl_efficiency")} == ours
     assert registry["sync"] == "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync"
 
 
-def test_it_is_verls_sync_trainer_but_for_the_named_methods():
-    assert get_trainer_cls("efficiency_sync") is EfficiencyTrainer
-    own = {name for name, value in vars(EfficiencyTrainer).items() if inspect.isfunction(value)}
-    assert own <= {"__init__", *HOOKS}
-    for name in dir(PPOTrainerSync):
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "separate_async"])
+def test_each_is_verls_trainer_but_for_the_named_methods(mode):
+    ours, theirs = get_trainer_cls(f"efficiency_{mode}"), get_trainer_cls(mode)
+    assert ours.__mro__[1:3] == (EfficiencyTrainer, theirs)
+    own = {name for cls in ours.__mro__[:2] for name, value in vars(cls).items() if inspect.isfunction(value)}
+    assert own <= {"__init__", "_worker", *HOOKS}
+    for name in dir(theirs):
         if not name.startswith("__") and name not in (*HOOKS, "_abc_impl"):
-            assert getattr(EfficiencyTrainer, name) is getattr(PPOTrainerSync, name), name
+            assert getattr(ours, name) is getattr(theirs, name), name
 
 
 @pytest.mark.parametrize("name", ["__init__", *HOOKS])
@@ -118,15 +122,48 @@ def test_the_set_up_reads_the_worker_first_and_the_checkpoint_last():
     assert source.index("self.trainer_mode =") < source.index("self._build_replay_buffer()")
 
 
-def test_to_verl_it_is_the_sync_trainer(compose):
-    """What verl compares with its own names, and the buffer that it chooses by them."""
-    ours = EfficiencyTrainer(compose("algorithm.adv_estimator=sample_routing", SYNC))
-    theirs = PPOTrainerSync(compose())
-    assert ours.trainer_mode == theirs.trainer_mode == "sync"
+# A rollout pool of its own, and batches of 4 prompts between two weight syncs.
+POOL = (
+    *("actor_rollout_ref.rollout.nnodes=1", "actor_rollout_ref.rollout.n_gpus_per_node=1"),
+    *("actor_rollout_ref.rollout.checkpoint_engine.backend=nccl", "data.train_batch_size=12"),
+    *("actor_rollout_ref.actor.ppo_mini_batch_size=4", "trainer.v1.separate_async.parameter_sync_step=3"),
+)
+
+
+@pytest.mark.parametrize(("mode", "syncs"), [("sync", 1), ("colocate_async", 1), ("separate_async", 3)])
+def test_to_verl_it_is_its_own_trainer(compose, mode, syncs):
+    """What verl compares with its own names, the buffer that it chooses by them, and the settings of its mode."""
+    ours, theirs = (
+        get_trainer_cls(name)(compose(*POOL, f"algorithm.adv_estimator={method}", f"trainer.v1.trainer_mode={name}"))
+        for name, method in ((f"efficiency_{mode}", "sample_routing"), (mode, "grpo"))
+    )
+    assert ours.trainer_mode == theirs.trainer_mode == mode
     assert type(ours.replay_buffer) is type(theirs.replay_buffer)
-    assert ours.replay_buffer.trainer_mode == "sync"
-    assert ours.parameter_sync_step == theirs.parameter_sync_step
+    assert ours.replay_buffer.trainer_mode == mode
+    assert ours.replay_buffer.trainer_config == theirs.replay_buffer.trainer_config
+    assert ours.parameter_sync_step == theirs.parameter_sync_step == syncs
     assert ours.self_teacher is None  # until the tokenizer is there
+
+
+def test_the_teachers_average_moves_once_per_step(compose, monkeypatch):
+    """After the last of three updates, and not if verl has discarded the gradient of one of them."""
+    trainer = get_trainer_cls("efficiency_separate_async")(
+        compose(*POOL, "algorithm.adv_estimator=sample_routing", "trainer.v1.trainer_mode=efficiency_separate_async")
+    )
+    updates, norms = [], iter([1.0, 2.0, 3.0, float("nan"), 1.0, 1.0, 1.0, 1.0, 1.0])
+
+    def stock(self, batch, metrics):
+        metrics["actor/grad_norm"] = next(norms)
+        return batch
+
+    monkeypatch.setattr(PPOTrainer, "_update_actor", stock)
+    trainer.self_teacher = SimpleNamespace(update=lambda metrics, step, norm: updates.append((step, norm)))
+    trainer.timing_raw = {}
+    for trainer.global_steps in (1, 2, 3):
+        for trainer.local_trigger_step in range(3):
+            trainer._update_actor("batch", {})
+    assert [step for step, _ in updates] == [1, 2, 3]
+    assert [math.isfinite(norm) for _, norm in updates] == [True, False, True]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +182,7 @@ def test_only_a_method_with_a_teacher_changes_the_worker(compose, monkeypatch, o
         self.role_worker_mapping = {Role.ActorRollout: "verl's actor", Role.Critic: "verl's critic"}
 
     monkeypatch.setattr(PPOTrainer, "_init_resource_pool_mgr", stock)
-    trainer = EfficiencyTrainer(compose(*overrides, SYNC))
+    trainer = EfficiencySync(compose(*overrides, SYNC))
     trainer.tokenizer = None
     trainer._init_resource_pool_mgr()
     actor = trainer.role_worker_mapping[Role.ActorRollout]
@@ -173,11 +210,12 @@ def rows(reward_infos, padding=0, keys=None):
 @pytest.mark.parametrize("taught", [True, False])
 def test_the_steps_in_between(monkeypatch, compose, taught):
     method = "sample_routing" if taught else "kimi"
-    calls, trainer = [], EfficiencyTrainer(compose(f"algorithm.adv_estimator={method}", SYNC))
+    calls, trainer = [], EfficiencySync(compose(f"algorithm.adv_estimator={method}", SYNC))
 
     def stock(name):
         def method(self, batch, metrics):
             calls.append(f"verl {name}")
+            metrics["actor/grad_norm"] = 1.0
             if name == "_compute_advantage":  # where the estimator runs
                 run.report(ESTIMATORS["sample_routing"], {"distil_share": 0.5})
             return f"{batch}+"
@@ -199,7 +237,7 @@ def test_the_steps_in_between(monkeypatch, compose, taught):
     ours = {"route", "teach", "update"} if taught else set()
     every = ["route", "verl _compute_old_log_prob", "verl _compute_advantage", "teach", "verl _update_actor", "update"]
     assert calls == [name for name in every if name.startswith("verl") or name in ours]
-    assert metrics == {"reward/acc": 0.5, "sample_routing/distil_share": 0.5}
+    assert metrics == {"reward/acc": 0.5, "sample_routing/distil_share": 0.5, "actor/grad_norm": 1.0}
     assert set(trainer.timing_raw) == ({"teacher", "teacher_update"} if taught else set())
 
 
@@ -228,7 +266,7 @@ def test_thinking_is_counted_where_the_method_pays_for_it(monkeypatch, compose):
     )
     monkeypatch.setattr(PPOTrainerSync, "_compute_old_log_prob", lambda self, batch, metrics: batch)
     config = compose("algorithm.adv_estimator=kimi", SYNC, "+algorithm.efficiency.cost=answer")
-    trainer = EfficiencyTrainer(config)
+    trainer = EfficiencySync(config)
     trainer.tokenizer = tokenizer
     trainer._compute_old_log_prob("batch", {})
     assert run.current_step().thinking_B.tolist() == [2, 0, 3]
@@ -361,7 +399,7 @@ def test_a_method_fetches_only_what_it_needs(monkeypatch, compose, name, given, 
 
     monkeypatch.setattr(transfer_queue, "kv_batch_get", get)
     settings = [f"+algorithm.efficiency.{key}={value}" for key, value in given.items()]
-    trainer = EfficiencyTrainer(compose(f"algorithm.adv_estimator={name}", SYNC, *settings))
+    trainer = EfficiencySync(compose(f"algorithm.adv_estimator={name}", SYNC, *settings))
     read_batch(KVBatchMeta(["a_0_0"], [{}], "train", None, {}), trainer.reads)
     assert sorted(asked) == sorted(SMALL | fields)
 
@@ -770,18 +808,20 @@ def test_train_without_arguments_is_verls_default_launch(monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["sync", "colocate_async", "efficiency_async"])
-@pytest.mark.parametrize("prefix", ["", "+", "++"])
+@pytest.mark.parametrize("prefix", ["", "+"])
 def test_train_refuses_another_trainer(monkeypatch, mode, prefix):
     result, seen = launched(monkeypatch, f"{prefix}trainer.v1.trainer_mode={mode}")
     assert isinstance(result.exception, SettingsError)
-    assert f"{prefix}trainer.v1.trainer_mode={mode}: this command sets efficiency_sync" in str(result.exception)
+    assert f"{prefix}trainer.v1.trainer_mode={mode}: this command takes efficiency_sync, " in str(result.exception)
     assert seen == []
 
 
-def test_train_takes_its_own_trainer(monkeypatch):
-    result, seen = launched(monkeypatch, SYNC)
+@pytest.mark.parametrize("mode", ["efficiency_sync", "efficiency_separate_async"])
+def test_train_takes_its_own_trainers(monkeypatch, mode):
+    given = f"trainer.v1.trainer_mode={mode}"
+    result, seen = launched(monkeypatch, given)
     assert result.exit_code == 0
-    assert seen[0][2] == ["verl.trainer.main_ppo", SYNC, SYNC]
+    assert seen[0][2] == ["verl.trainer.main_ppo", given, given]
 
 
 def test_train_prints_verls_configuration(fresh, tmp_path):

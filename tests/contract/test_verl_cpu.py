@@ -163,6 +163,7 @@ def test_a_run_on_the_cpu_without_the_switch_is_refused(compose, monkeypatch):
     [
         (patches.one_backend_for_gloo, "utils/distributed.py"),
         (patches.offload_without_pinning, "utils/fsdp_utils.py"),
+        (patches.save_a_copy, "utils/fsdp_utils.py"),
         (patches.value_head_without_flash_attention, "utils/model.py"),
         (patches.register_hf_adapter, "workers/rollout/base.py"),
         (patches.keep_linear_weights, "vllm/model_executor/layers/utils.py"),
@@ -204,7 +205,7 @@ def test_every_device_function_that_verl_calls_exists():
 def test_a_process_group_starts_and_a_reference_model_is_offloaded(monkeypatch, tmp_path):
     from torch.distributed.fsdp import fully_shard
     from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group_ray
-    from verl.utils.fsdp_utils import CPUOffloadPolicy
+    from verl.utils.fsdp_utils import CPUOffloadPolicy, fsdp2_sharded_load_from_cpu, fsdp2_sharded_save_to_cpu
 
     for name, value in {"RANK": "0", "WORLD_SIZE": "1", "DIST_INIT_METHOD": f"file://{tmp_path}/store"}.items():
         monkeypatch.setenv(name, value)
@@ -214,6 +215,15 @@ def test_a_process_group_starts_and_a_reference_model_is_offloaded(monkeypatch, 
         layer = torch.nn.Linear(3, 2)
         expected = layer(torch.ones(1, 3))
         fully_shard(layer, mesh=mesh, offload_policy=CPUOffloadPolicy(pin_memory=True))
+        assert torch.equal(layer(torch.ones(1, 3)), expected)
+        layer.reshard()
+        kept = fsdp2_sharded_save_to_cpu(layer)  # as separate_async does before a step
+        with torch.no_grad():
+            for weights in layer.parameters():
+                weights.add_(1)
+        assert not torch.equal(layer(torch.ones(1, 3)), expected)
+        layer.reshard()
+        fsdp2_sharded_load_from_cpu(layer, *kept)
         assert torch.equal(layer(torch.ones(1, 3)), expected)
     finally:
         destroy_global_process_group()
@@ -246,6 +256,48 @@ def test_the_replay_buffer_polls_fast_and_takes_its_settings_from_sampler_kwargs
     assert (chosen.poll_interval, chosen.filter_groups_metric) == (0.5, "reward")
     with pytest.raises(TypeError, match="pol_interval"):
         FastPollReplayBuffer(**given, sampler_kwargs={"pol_interval": 0.5})
+
+
+@pytest.mark.parametrize(("mode", "waits"), [("sync", False), ("colocate_async", True), ("separate_async", True)])
+def test_the_replay_buffer_samples_as_verls_own_does_in_this_mode(mode, waits):
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBufferAsync
+
+    from verl_efficiency.verl.cpu.replay_buffer import FastPollReplayBuffer
+
+    given = {"max_off_policy_threshold": None, "max_off_policy_strategy": "drop", "sampler_kwargs": {}}
+    buffer = FastPollReplayBuffer(trainer_mode=mode, trainer_config={}, refill_fn=lambda count: None, **given)
+    assert isinstance(buffer, ReplayBufferAsync) == waits
+    assert buffer.poll_interval == 0.05
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 2**20])
+def test_a_rollout_pool_gets_the_weights_of_the_trainer(bucket_bytes):
+    """Two trainer ranks, of which the first sends, and two workers of the pool, over the engine's own store."""
+    from verl.checkpoint_engine import CheckpointEngineRegistry
+
+    import verl_efficiency.verl.cpu.checkpoint_engine  # noqa: F401  registers it
+
+    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}
+    engines = [CheckpointEngineRegistry.new("cpu", bucket_size=bucket_bytes, is_master=n == 0) for n in range(4)]
+    for _ in range(2):  # two syncs
+        metadata = [engine.prepare() for engine in engines]
+        trainer, pool = type(engines[0]).build_topology(2, 2, metadata)
+        for engine, address in zip(engines, [*trainer["address"], *pool["address"]], strict=True):
+            engine.init_process_group(address=address)
+
+        async def sync():
+            async def received(engine):
+                return {name: value async for name, value in engine.receive_weights()}
+
+            sent = [engine.send_weights(iter(weights.items())) for engine in engines[:2]]
+            return (await asyncio.gather(*sent, *map(received, engines[2:])))[2:]
+
+        for found in asyncio.run(sync()):
+            assert list(found) == list(weights)
+            assert all(torch.equal(found[name], value) for name, value in weights.items())
+        for engine in engines:
+            engine.finalize()
+        weights["a"] += 1
 
 
 # ---- generation ----------------------------------------------------------------------------------------------------
@@ -473,6 +525,38 @@ def test_a_short_response_does_not_wait_for_a_long_one(server):
     asyncio.run(both())
     assert finished[0] == (1, True)  # while the batch went on
     assert finished[1][0] == 100
+
+
+def test_an_aborted_request_returns_what_it_has_and_goes_on_after_resuming(model_dir):
+    """As verl's client does it: it asks again with the prompt and the tokens so far."""
+    config = RolloutConfig(name="hf", prompt_length=16, response_length=12, dtype="float32")
+    config.engine_kwargs["hf"] = {"segment": 2}
+    server = HFServer(str(model_dir), False, config, replica_rank=0)
+    params = {**VERLS_PARAMS, "max_tokens": 5000, "ignore_eos": True}
+
+    async def scenario():
+        running = asyncio.create_task(server.generate([2, 3], params, "id"))
+        while not server.busy.locked():
+            await asyncio.sleep(0.001)
+        await server.abort_all_requests()
+        first = await running
+        parked = asyncio.create_task(server.generate([2, 3, *first.token_ids], {**params, "max_tokens": 3}, "id"))
+        await asyncio.sleep(0.05)
+        assert not parked.done()
+        await server.resume_generation()
+        rest = await parked
+        waiting = asyncio.create_task(server.generate([2, 3], params, "id"))
+        await asyncio.sleep(0)  # it waits for others to share its batch
+        await server.abort_all_requests(reject_request=True)
+        return first, rest, await waiting, await server.generate([2, 3], params, "id")
+
+    first, rest, waited, rejected = asyncio.run(scenario())
+    assert first.stop_reason == waited.stop_reason == rejected.stop_reason == "aborted"
+    assert 0 <= len(first.token_ids) < 5000
+    assert len(first.token_ids) % 2 == 0
+    assert len(first.log_probs) == len(first.token_ids)
+    assert (rest.stop_reason, len(rest.token_ids)) == ("length", 3)
+    assert waited.token_ids == rejected.token_ids == []
 
 
 @pytest.mark.parametrize(

@@ -158,16 +158,15 @@ def verls(name: str, settings: dict, rows: list[SimpleNamespace], labels_G: tupl
     for number, row in enumerate(rows):
         mask[number, : len(row.mask)] = torch.from_numpy(row.mask)
         rewards[number, len(row.mask) - 1] = row.score
-    columns = [
-        {**read_label(rows[first].label), "raw_prompt": rows[first].text, "prompts": rows[first].prompt}
-        for first in range(0, len(rows), SIZE)
-    ]
+    columns = [{**read_label(rows[first].label), "raw_prompt": rows[first].text} for first in range(0, len(rows), SIZE)]
     monkeypatch.setattr(verl_columns, "_rows_of_step", lambda labels, paths: columns)
     responses = tuple(torch.tensor(row.response) for row in rows)
     thinking = torch.tensor([thinking_of(row) for row in rows])
-    monkeypatch.setattr(
-        run, "_step", run.step(responses_B=responses, feedback_B=(None,) * len(rows), thinking_B=thinking)
-    )
+    known = {
+        "feedback_B": (None,) * len(rows),
+        "prompt_tokens": lambda: torch.tensor([len(row.prompt) for row in rows]),
+    }
+    monkeypatch.setattr(run, "_step", run.step(responses_B=responses, thinking_B=thinking, **known))
     uids = np.repeat(np.array(labels_G, dtype=object), SIZE)
     return make_estimator(ESTIMATORS[name])(rewards, mask, uids, {"efficiency": settings})[0]
 
@@ -241,13 +240,13 @@ def test_advantages_beside_a_teacher_equal_verls(name, settings, monkeypatch):
 
 def _verls_rollouts(name: str, settings: dict, rows: list[SimpleNamespace]):
     """What verl's trainer routes by."""
-    from verl_efficiency.verl.estimators import build_rollouts
+    from verl_efficiency.verl.estimators import rollouts_of
 
     method = ESTIMATORS[name]
     lengths = torch.tensor([int(row.mask.sum()) for row in rows])
     uids = np.repeat(np.array([str(group) for group in range(GROUPS)], dtype=object), SIZE)
     scores = torch.tensor([row.score for row in rows])
-    return build_rollouts(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
+    return rollouts_of(scores, lengths, uids, method, method.build_settings(settings, "here"), run.current_step())
 
 
 def test_groups_of_several_prompts_are_refused():

@@ -32,6 +32,7 @@ def completed(method, given, row=None):
         responses_B=tuple(torch.arange(length) for length in (4, 2, 0, 0)),
         feedback_B=("wrong", None, None, None),
         thinking_B=torch.tensor([2, 0, 0, 0]),
+        prompt_tokens=lambda: torch.tensor([10, 10, 3, 3]),
     )
     rollouts = Rollouts.build(
         torch.tensor([1.0, 0.0, 0.0, 0.0]),
@@ -60,7 +61,7 @@ def test_only_what_the_settings_ask_for_is_read():
     ],
 )
 def test_costs_are_counted(cost, costs):
-    rollouts, _ = completed("kimi", {"cost": cost}, {"prompts": [7] * 10})
+    rollouts, _ = completed("kimi", {"cost": cost})
     assert rollouts.lengths_B.tolist()[:2] == costs
     assert rollouts.generated_B.tolist() == [3, 2, 0, 0]
 

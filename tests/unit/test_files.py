@@ -357,7 +357,7 @@ def test_endings_of_the_other_outputs(tmp_path):
     assert "--out: must end in .jsonl" in refusal("grade", absent, "--out", tmp_path / "o.csv")
     assert "--out: must end in .json," in refusal("evaluate", "no/model", absent, "--out", tmp_path / "o.txt")
     assert "--rows: must end in .jsonl" in refusal("evaluate", "no/model", absent, "--rows", tmp_path / "o.parquet")
-    assert "picture: must end in .png, .pdf or .svg" in refusal("report", absent, "--out", tmp_path / "o.txt")
+    assert "--out: must end in .html, .png, .pdf or .svg" in refusal("report", absent, "--out", tmp_path / "o.txt")
     assert "--out: must end in .png, .pdf or .svg" in refusal("calibrate", absent, "--out", tmp_path / "o.jpg")
     (tmp_path / "file").touch()
     assert "is a file" in refusal("pack", absent, tmp_path / "file" / "o.parquet")

@@ -1,5 +1,6 @@
 """The commands ``evaluate MODEL``, ``evaluate task-scaling`` and ``report``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def evaluate_command(
 
     from verl_efficiency.data.files import require_ending, require_other_file
     from verl_efficiency.evaluation.evaluate import evaluate
-    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.results import write_result
     from verl_efficiency.evaluation.tables import evaluation_table
 
     template = generating.template()
@@ -39,20 +40,21 @@ def evaluate_command(
     require_other_file(out, "--out", data)
     require_other_file(rows, "--rows", data)
     require_other_file(generating.store_file(out), "--store", data, out, rows)
-    result = evaluate(
-        model,
-        data,
-        sampling=generating.sampling(max_new_tokens),
-        reward=reward,
-        samples=generating.samples,
-        limit=limit,
-        device=generating.device,
-        dtype=generating.dtype,
-        chat_template=template,
-        label=label,
-        rows_file=rows,
-        engine=generating.engine(model, out),
-    )
+    with generating.engine(model, out) as engine:
+        result = evaluate(
+            model,
+            data,
+            sampling=generating.sampling(max_new_tokens),
+            reward=reward,
+            samples=generating.samples,
+            limit=limit,
+            device=generating.device,
+            dtype=generating.dtype,
+            chat_template=template,
+            label=label,
+            rows_file=rows,
+            engine=engine,
+        )
     Console().print(evaluation_table(result))
     write_result(out, result)
 
@@ -64,8 +66,14 @@ def task_scaling_command(
     generating: Generating,
     problems: Annotated[
         str | None,
-        typer.Option(help="Problems in a prompt, numbers with commas. Default: those of 1,2,3,4,6 that there are."),
+        typer.Option(
+            help="Problems in a prompt, numbers with commas; auto: the most that lose at most --max-loss. Default: those of "
+            "1,2,3,4,6 that there are."
+        ),
     ] = None,
+    max_loss: Annotated[
+        float, typer.Option(help="With --problems auto: accuracy that packing may lose, in [0, 1).")
+    ] = 0.01,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
@@ -81,12 +89,15 @@ def task_scaling_command(
 
     from verl_efficiency.commands.pack import packing_settings
     from verl_efficiency.data.files import require_ending, require_other_file
-    from verl_efficiency.evaluation.plot import PICTURES, plot_scaling
-    from verl_efficiency.evaluation.report import load_scaling, write_result
+    from verl_efficiency.evaluation.plot import PICTURES, draw, save, scaling
+    from verl_efficiency.evaluation.results import load_scaling, write_result
     from verl_efficiency.evaluation.tables import scaling_table
     from verl_efficiency.evaluation.task_scaling import task_scaling
+    from verl_efficiency.settings import require
 
-    sizes = None if problems is None else sorted(set(whole_numbers(problems, "--problems")))
+    auto = problems == "auto"
+    require(0 <= max_loss < 1, "--max-loss", max_loss, "in [0, 1)")
+    sizes = None if problems is None or auto else sorted(set(whole_numbers(problems, "--problems")))
     require_ending(out, "--out", (".json",))
     if png is not None:
         require_ending(png, "--png", PICTURES)
@@ -95,42 +106,105 @@ def task_scaling_command(
     others = [] if baseline is None else [load_scaling(baseline)]
     settings = {"grouping": "random"} | packing_settings(setting)
     template = generating.template()
-    engine = generating.engine(model, out)
-    if engine is None:
-        from verl_efficiency.evaluation.generate import transformers_engine
+    with generating.engine(model, out) as engine:
+        if engine is None:
+            from verl_efficiency.evaluation.generate import transformers_engine
 
-        engine = transformers_engine(model, generating.device, generating.dtype)
-    result = task_scaling(
-        engine,
-        data,
-        sizes,
-        settings,
-        sampling=generating.sampling(max_new_tokens),
-        samples=generating.samples,
-        limit=limit,
-        chat_template=template,
-        label=label or model,
-    )
+            engine = transformers_engine(model, generating.device, generating.dtype)
+        result = task_scaling(
+            engine,
+            data,
+            sizes,
+            settings,
+            sampling=generating.sampling(max_new_tokens),
+            samples=generating.samples,
+            limit=limit,
+            chat_template=template,
+            label=label or model,
+            max_loss=max_loss if auto else None,
+        )
     for one in (*others, result):
         Console().print(scaling_table(one))
     if png is not None:
-        plot_scaling([*others, result], png)
+        both = [*others, result]
+        save(draw(partial(scaling, results=both), partial(scaling, results=both, name="accuracy")), png)
         print(f"picture: {png}")
     write_result(out, result)
 
 
+@with_options
+def live_command(
+    model: Annotated[str, typer.Argument(help="The model's name on the server.")],
+    data: Annotated[Path, typer.Argument(help="Single problems in verl's form: .parquet, .jsonl or .json.")],
+    generating: Generating,
+    strategies: Annotated[
+        str, typer.Option(help="With commas: plain, cap@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K.")
+    ] = "plain,first-finish@4,short-3@8,majority@8,early-stop@8",
+    out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
+    limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
+) -> None:
+    """Run test-time strategies on a server. A request is cancelled when its strategy has the answer; its cost counts."""
+    from rich.console import Console
+
+    from verl_efficiency.data.files import require_ending, require_other_file
+    from verl_efficiency.evaluation.evaluate import grade_text
+    from verl_efficiency.evaluation.live import parse_plan, run_live
+    from verl_efficiency.evaluation.prompts import load_prompts
+    from verl_efficiency.evaluation.results import write_result
+    from verl_efficiency.evaluation.tables import strategies_table
+    from verl_efficiency.settings import require
+
+    require(generating.samples == 1, "--samples", generating.samples, "left out; each strategy says how many it takes")
+    require_ending(out, "--out", (".json",))
+    require_other_file(out, "--out", data)
+    require_other_file(generating.store_file(out), "--store", data, out)
+    plans = [parse_plan(text) for text in strategies.split(",")]
+    prompts = load_prompts(data, limit)
+    for prompt in prompts:  # an empty response finds a bad ground truth before anything is asked
+        grade_text(prompt, "")
+    with generating.server_for(model, out) as server:
+        results = run_live(
+            prompts, plans, generating.sampling(max_new_tokens), server, grade_text, generating.template()
+        )
+    Console().print(strategies_table(results))
+    write_result(out, results)
+
+
 def report_command(
     results: Annotated[
-        list[Path], typer.Argument(help="Results of evaluate on the same problems; the first is 'before'.")
+        list[Path],
+        typer.Argument(
+            help="Results of evaluate on the same problems, the first is 'before'; of its other commands too."
+        ),
     ],
     log: Annotated[
         list[str] | None,
-        typer.Option(help="LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT, a log of verl's file or console logger."),
+        typer.Option(
+            help="LABEL=RUN or LABEL=RUN:PROBLEMS_PER_PROMPT; RUN is a log or a run's folder, see `diagnose`."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Page (.html) or picture (.png, .pdf, .svg) to write; needs matplotlib.")
+    ] = None,
+    rows: Annotated[
+        list[Path] | None,
+        typer.Option(help="Rows of `evaluate --rows`, whose answers the page shows. May be repeated."),
+    ] = None,
+    png: Annotated[Path | None, typer.Option(help="Folder for the page's pictures as PNG files.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log the results with verl's Tracking: wandb, tensorboard, mlflow, … May be repeated."),
+    ] = None,
+    project: Annotated[str, typer.Option(help="Project name for --track.")] = "verl_efficiency",
 ) -> None:
-    """Print accuracy and tokens before and after, and draw the picture."""
+    """Print accuracy and tokens before and after; write a page that opens without a network, or a picture."""
     from verl_efficiency.evaluation.report import report
+    from verl_efficiency.evaluation.results import load_result
     from verl_efficiency.evaluation.training_log import parse_training_log
 
-    report(results, [parse_training_log(text) for text in log or []], out)
+    report(results, [parse_training_log(text) for text in log or []], out, rows or [], png)
+    if track:
+        from verl_efficiency.verl.tracking import track_results
+
+        track_results(track, project, [load_result(path) for path in results])

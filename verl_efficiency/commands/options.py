@@ -1,14 +1,15 @@
 """Options that several commands share, as dataclasses, and the decorator that turns their fields into options."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
@@ -16,6 +17,7 @@ from verl_efficiency.settings import SettingsError, require
 
 if TYPE_CHECKING:
     from verl_efficiency.evaluation.engines import Engine, Sampling
+    from verl_efficiency.evaluation.server import Server
 
 AnswerAfter = Annotated[str | None, Option(help="The answer is what follows this mark in its column (GSM8K: ####).")]
 AnswerInBox = Annotated[
@@ -61,6 +63,16 @@ class Generating:
     server: Annotated[
         str | None, Option(help="Ask this OpenAI-compatible server (http://host:8000/v1); MODEL is its name there.")
     ] = None
+    engine_name: Annotated[
+        Literal["transformers", "vllm"],
+        Option(
+            "--engine",
+            help="Without --server: load MODEL here (for small models), or start and stop `vllm serve MODEL`.",
+        ),
+    ] = "transformers"
+    engine_args: Annotated[
+        str | None, Option(help="Further arguments of `vllm serve`, in quotes: '--tensor-parallel-size 2'.")
+    ] = None
     store: Annotated[
         Path | None, Option(help="File for the server's responses. Default: OUT with .responses.jsonl.")
     ] = None
@@ -86,20 +98,43 @@ class Generating:
 
     def store_file(self, out: Path) -> Path | None:
         """The file for the server's responses, None without a server."""
-        require(self.server is not None or self.store is None, "--store", self.store, "used with --server")
-        return None if self.server is None else self.store or out.with_suffix(".responses.jsonl")
+        served = self.server is not None or self.engine_name == "vllm"
+        require(served or self.store is None, "--store", self.store, "used with --server or --engine vllm")
+        return self.store or out.with_suffix(".responses.jsonl") if served else None
 
-    def engine(self, model: str, out: Path) -> "Engine | None":
-        """The engine of ``--server``, None without it."""
-        from verl_efficiency.evaluation.server import Server, server_engine
+    @contextlib.contextmanager
+    def server_for(self, model: str, out: Path) -> "Iterator[Server]":
+        """The server of ``--server``, or one that ``--engine vllm`` starts and stops."""
+        from verl_efficiency.evaluation.local_server import vllm_server
+        from verl_efficiency.evaluation.server import Server
 
         store = self.store_file(out)
-        if self.server is None or store is None:
-            require(self.tokenizer is None, "--tokenizer", self.tokenizer, "used with --server")
-            return None
+        if store is None:
+            raise SettingsError("--server: give the address of a server, or --engine vllm")
+        require(
+            self.server is None or self.engine_name == "transformers", "--server", self.server, "left out with --engine"
+        )
         key = os.environ.get("OPENAI_API_KEY", "none")
         limits = (self.concurrency, self.retries, self.timeout)
-        return server_engine(Server(self.server, model, store, *limits, key, self.tokenizer))
+        if self.server is not None:
+            require(self.engine_args is None, "--engine-args", self.engine_args, "used with --engine vllm")
+            yield Server(self.server, model, store, *limits, key, self.tokenizer)
+            return
+        with vllm_server(model, self.engine_args or "", store.with_suffix(".vllm.log")) as url:
+            yield Server(url, model, store, *limits, key, self.tokenizer)
+
+    @contextlib.contextmanager
+    def engine(self, model: str, out: Path) -> "Iterator[Engine | None]":
+        """The engine of ``--server`` or ``--engine vllm``, None for a model that is loaded here."""
+        from verl_efficiency.evaluation.server import server_engine
+
+        if self.store_file(out) is None:
+            require(self.tokenizer is None, "--tokenizer", self.tokenizer, "used with --server or --engine vllm")
+            require(self.engine_args is None, "--engine-args", self.engine_args, "used with --engine vllm")
+            yield None
+            return
+        with self.server_for(model, out) as server:
+            yield server_engine(server)
 
 
 @dataclass(frozen=True)

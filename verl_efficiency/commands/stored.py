@@ -1,6 +1,7 @@
 """The commands ``evaluate offline`` and ``evaluate strategies``, which read stored responses."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +38,8 @@ def offline_command(
 
     from verl_efficiency.data.files import require_ending
     from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
-    from verl_efficiency.evaluation.plot import PICTURES, plot_budget
-    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.plot import PICTURES, accuracy_at_budget, draw, save
+    from verl_efficiency.evaluation.results import write_result
     from verl_efficiency.evaluation.tables import efficiency_table
 
     prices = Prices(price_out, price_in)
@@ -60,7 +61,7 @@ def offline_command(
     if stored.out is not None:
         write_result(stored.out, results)
     if png is not None:
-        plot_budget(results, png)
+        save(draw(partial(accuracy_at_budget, results=results), size=(6.5, 4.4)), png)
         print(f"picture: {png}")
 
 
@@ -81,7 +82,7 @@ def strategies_command(
     """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
     from rich.console import Console
 
-    from verl_efficiency.evaluation.report import write_result
+    from verl_efficiency.evaluation.results import write_result
     from verl_efficiency.evaluation.strategies import replay
     from verl_efficiency.evaluation.tables import strategies_table
 
@@ -133,6 +134,7 @@ def read_files(
     from verl_efficiency.data.files import require_ending, require_file, require_other_file
     from verl_efficiency.data.parquet import answer_texts
     from verl_efficiency.evaluation.generations import read_generations
+    from verl_efficiency.evaluation.strategies import answer_vote
     from verl_efficiency.grading import extract_answer, grade_batch, require_marker
 
     named = [label_and_path(text) for text in files]
@@ -163,7 +165,7 @@ def read_files(
         return [float(verdict.correct) for verdict in grade_batch([extract(text) for text in texts], golds)]
 
     def vote(texts: list[str]) -> list[str | None]:
-        return [_vote(extract(text)) for text in texts]
+        return [answer_vote(extract(text)) for text in texts]
 
     chosen = {role: getattr(options, role) for role in ("problem", "response", "correct", "answer", "tokens")}
     shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
@@ -187,13 +189,3 @@ def read_files(
         found = ", ".join(f"{role} from {name!r}" for role, name in generations.columns.items())
         print(f"{generations.label}: read {found}")
     return read
-
-
-def _vote(answer: str | None) -> str | None:
-    """The answer, spelt alike for equal numbers: 0.5 and 1/2 are one answer, 50 and 50% are not."""
-    from verl_efficiency.grading.quick import read_number
-
-    number = None if answer is None else read_number(answer)
-    if answer is None or number is None:
-        return answer and " ".join(answer.split())
-    return f"{number.value}{'%' if number.percent else ''}"

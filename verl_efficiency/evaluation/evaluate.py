@@ -133,6 +133,15 @@ def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dic
     )
 
 
+def grade_text(prompt: Prompt, text: str) -> float:
+    """Correctness of a response to a single problem, in [0, 1].
+
+    Raises:
+        SettingsError: the prompt packs several problems.
+    """
+    return float(_grade("accuracy", prompt, text, extra={})["acc"])
+
+
 def _grade_row(reward: str, prompt: Prompt, index: int, problems: int, answer: Answer) -> Row:
     extra = {"response_tokens": answer.tokens, "truncated": answer.truncated}
     grade = _grade(reward, prompt, answer.text, extra=extra)

@@ -1,6 +1,7 @@
 """The pictures of the evaluation. matplotlib is imported only when one is drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ AFTER = (
     "#56B4E9",
 )  # Okabe and Ito; safe for colour-blind readers
 PICTURES = (".png", ".pdf", ".svg")
+Panel = Callable[["Axes"], None]  # draws into one pair of axes
 MARKERS = "osD^vP"
 MINUS = "\N{MINUS SIGN}"
 LIMIT_LINE: dict[str, Any] = {"color": "black", "ls": "--", "lw": 1.2}
@@ -50,45 +52,63 @@ def blank_figure(size: tuple[float, float]) -> "Figure":
     return figure
 
 
-def save(figure: "Figure", out: Path) -> None:
-    """Write a picture in the format that its name ends in, whole or not at all."""
+def style(figure: "Figure") -> None:
+    """A light grid, and no lines above and on the right."""
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+
+
+def save(figure: "Figure", out: Path) -> None:
+    """Write a picture in the format that its name ends in, whole or not at all."""
+    style(figure)
     with replacing(out) as beside:
         figure.savefig(beside, format=out.suffix[1:])
 
 
-def plot(
-    evaluations: Sequence[dict[str, Any]],
-    changes: Sequence[dict[str, Any]],
-    training_logs: Sequence[TrainingLog],
-    out: Path,
-) -> None:
-    """Draw ``report``: accuracy against tokens per problem, and beside it the training curves if there are logs.
+def draw(*panels: Panel, size: tuple[float, float] = (5.2, 4.4)) -> "Figure":
+    """A picture of one or more panels side by side, each of ``size`` inches.
+
+    Raises:
+        SettingsError: matplotlib is not installed.
+    """
+    figure = blank_figure((size[0] * len(panels), size[1]))
+    for panel, axes in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        panel(axes)
+    return figure
+
+
+def report_panels(
+    evaluations: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]], training_logs: Sequence[TrainingLog]
+) -> list[Panel]:
+    """Accuracy against tokens per problem, and beside it the training curves if there are logs.
 
     Args:
         evaluations: results of ``evaluate`` on the same problems; the first is "before".
         changes: :func:`compare` of the first with each further one.
         training_logs: phases of training; one with the label of an evaluation gets its colour.
-        out: the file to write.
 
     Raises:
-        SettingsError: matplotlib is not installed, or a log has no lengths.
+        SettingsError: a log has no lengths.
     """
-    curves = [(log, read_metric(log.path)) for log in training_logs]
-    figure = blank_figure((10, 4.6) if curves else (6, 4.6))
-    left, *right = figure.subplots(1, 2 if curves else 1, squeeze=False)[0]
-    colours = {evaluation["label"]: AFTER[i % len(AFTER)] for i, evaluation in enumerate(evaluations[1:])}
-    _trade_off(left, evaluations, changes, colours)
-    for axes in right:
-        _training(axes, curves, colours, evaluations[0]["summary"])
-    save(figure, out)
+    panels: list[Panel] = [partial(trade_off, evaluations=evaluations, changes=changes)]
+    if training_logs:
+        curves = [(log, read_metric(log.path)) for log in training_logs]
+        limit = evaluations[0]["summary"]["shortest_tokens_per_problem"]
+        panels.append(partial(lengths, curves=curves, colours=colours_of(evaluations), limit=limit))
+    return panels
 
 
-def _trade_off(
-    axes: "Axes", evaluations: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]], colours: dict[str, str]
-) -> None:
+def colours_of(evaluations: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The colour of each evaluation, by its label."""
+    return {
+        evaluation["label"]: AFTER[(i - 1) % len(AFTER)] if i else BEFORE for i, evaluation in enumerate(evaluations)
+    }
+
+
+def trade_off(axes: "Axes", evaluations: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]) -> None:
+    """Accuracy against tokens per problem, with an arrow from the first evaluation to each other one."""
+    colours = colours_of(evaluations)
     summaries = [evaluation["summary"] for evaluation in evaluations]
     places = [(summary["tokens_per_problem"], 100 * summary["accuracy"]) for summary in summaries]
     _point(axes, summaries[0], places[0], BEFORE, "o", evaluations[0]["label"])
@@ -130,18 +150,18 @@ def _point(
     )
 
 
-def _training(
+def lengths(
     axes: "Axes",
     curves: Sequence[tuple[TrainingLog, list[tuple[int, float]]]],
     colours: dict[str, str],
-    before: dict[str, Any],
+    limit: float | None = None,
 ) -> None:
+    """Tokens per problem over the steps of each log; ``limit`` is the mean of the shortest correct responses."""
     for i, (log, points) in enumerate(curves, start=len(colours)):
         steps, lengths = zip(*points, strict=True)
         colour = colours.get(log.label, AFTER[i % len(AFTER)])
         name = log.label if log.problems == 1 else f"{log.label} ({log.problems} problems a prompt)"
         axes.plot(steps, [length / log.problems for length in lengths], color=colour, lw=2, label=name)
-    limit = before["shortest_tokens_per_problem"]
     if limit is not None:
         axes.axhline(limit, label=f"shortest correct trace, held-out mean: {limit:.1f}", **LIMIT_LINE)
     axes.set_ylim(bottom=0)
@@ -151,10 +171,8 @@ def _training(
     axes.legend(framealpha=1, edgecolor="none")
 
 
-def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
-    """Draw ``evaluate offline``: the accuracy that a token limit leaves, and a dot at the cap that costs one point."""
-    figure = blank_figure((6.5, 4.4))
-    axes = figure.subplots()
+def accuracy_at_budget(axes: "Axes", results: Sequence[dict[str, Any]]) -> None:
+    """``evaluate offline``: the accuracy that a token limit leaves, and a dot at the cap that costs one point."""
     for colour, result in zip((BEFORE, *AFTER * len(results)), results, strict=False):
         budgets, accuracies = zip(*result["accuracy_at"], strict=True)
         axes.plot(
@@ -168,7 +186,6 @@ def plot_budget(results: Sequence[dict[str, Any]], out: Path) -> None:
     axes.set_ylabel("accuracy, %")
     axes.set_title("Accuracy at a budget (dot: the cap that costs one point)")
     axes.legend(framealpha=1, edgecolor="none")
-    save(figure, out)
 
 
 def plot_fit(
@@ -218,26 +235,51 @@ def plot_fit(
     save(figure, out)
 
 
-def plot_scaling(results: Sequence[dict[str, Any]], out: Path) -> None:
-    """Draw ``evaluate task-scaling``: tokens per problem and accuracy over N, with the fitted power law."""
-    figure = blank_figure((9, 4.2))
-    left, right = figure.subplots(1, 2)
+def scaling(axes: "Axes", results: Sequence[dict[str, Any]], name: str = "tokens_per_problem") -> None:
+    """``evaluate task-scaling``: ``tokens_per_problem`` with the fitted power law, or ``accuracy``, over N."""
+    scale = 100 if name == "accuracy" else 1
     for colour, result in zip((BEFORE, *AFTER), results, strict=False):
         size_N = [point["problems"] for point in result["points"]]
-        for axes, name, scale in ((left, "tokens_per_problem", 1), (right, "accuracy", 100)):
-            values = [scale * point[name] for point in result["points"]]
-            errors = [1.96 * scale * (point[f"{name}_se"] or 0.0) for point in result["points"]]
-            axes.errorbar(size_N, values, yerr=errors, fmt="o-", color=colour, capsize=3, lw=1.5, label=result["label"])
-        if result["law"]:
+        values = [scale * point[name] for point in result["points"]]
+        errors = [1.96 * scale * (point[f"{name}_se"] or 0.0) for point in result["points"]]
+        axes.errorbar(size_N, values, yerr=errors, fmt="o-", color=colour, capsize=3, lw=1.5, label=result["label"])
+        if result["law"] and name != "accuracy":
             grid = np.linspace(min(size_N), max(size_N), 50)
-            left.plot(grid, result["law"]["a"] * grid ** -result["law"]["b"], color=colour, ls="--", lw=1)
-    left.set_ylim(bottom=0)
-    left.set_ylabel("tokens per problem")
-    right.set_ylabel("accuracy, %")
-    left.set_title("Tokens (dashed: fitted power law)")
-    right.set_title("Accuracy (bars: 95 % intervals)")
-    for axes in (left, right):
-        axes.set_xlabel("problems in one prompt")
-        axes.set_xticks(sorted({point["problems"] for result in results for point in result["points"]}))
-    left.legend(framealpha=1, edgecolor="none")
-    save(figure, out)
+            axes.plot(grid, result["law"]["a"] * grid ** -result["law"]["b"], color=colour, ls="--", lw=1)
+    if name == "accuracy":
+        axes.set_ylabel("accuracy, %")
+        axes.set_title("Accuracy (bars: 95 % intervals)")
+    else:
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel("tokens per problem")
+        axes.set_title("Tokens (dashed: fitted power law)")
+    axes.set_xlabel("problems in one prompt")
+    axes.set_xticks(sorted({point["problems"] for result in results for point in result["points"]}))
+    axes.legend(framealpha=1, edgecolor="none")
+
+
+def strategies(axes: "Axes", results: Sequence[dict[str, Any]]) -> None:
+    """``evaluate strategies``: accuracy against tokens paid, with the strategies that none beats joined by a line."""
+    kinds = list(dict.fromkeys(row["strategy"].rstrip("0123456789,- ") for row in results))
+    for i, kind in enumerate(kinds):
+        rows = [row for row in results if row["strategy"].rstrip("0123456789,- ") == kind]
+        places = ([row["tokens"] for row in rows], [100 * row["accuracy"] for row in rows])
+        axes.plot(*places, MARKERS[i % len(MARKERS)], color=(BEFORE, *AFTER)[i % (1 + len(AFTER))], label=kind)
+    best = [row for row in results if row["pareto"]]
+    axes.plot([row["tokens"] for row in best], [100 * row["accuracy"] for row in best], color=BEFORE, lw=1, zorder=0)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("tokens paid per problem")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title("Strategies (line: none is cheaper and better)")
+    axes.legend(framealpha=1, edgecolor="none", fontsize="small")
+
+
+def scores(axes: "Axes", curves: Sequence[tuple[str, Sequence[tuple[int, float]]]], colours: dict[str, str]) -> None:
+    """The training score over the steps of each log, by its label."""
+    for i, (label, points) in enumerate(curves, start=len(colours)):
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=colours.get(label, AFTER[i % len(AFTER)]), lw=2, label=label)
+    axes.set_xlabel("training step")
+    axes.set_ylabel("mean score of the batch")
+    axes.set_title("Score in training")
+    axes.legend(framealpha=1, edgecolor="none")

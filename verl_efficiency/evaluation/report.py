@@ -1,36 +1,65 @@
-"""Result files of the evaluation: written, read back, and compared with each other."""
+"""``report``: results of ``evaluate`` compared with each other, as a table, a picture or a page."""
 
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
-from verl_efficiency.data.columns import has_key
-from verl_efficiency.data.files import read_rows, require_ending, require_file, write_text
-from verl_efficiency.evaluation.plot import PICTURES, plot
-from verl_efficiency.evaluation.summary import compare
-from verl_efficiency.evaluation.tables import comparison_table
-from verl_efficiency.evaluation.training_log import TrainingLog
-from verl_efficiency.settings import SettingsError, require
-
-NEEDED = (
-    *("label", "data", "summary.problems", "summary.accuracy", "summary.accuracy_se", "summary.tokens_per_problem"),
-    *("summary.tokens_per_problem_se", "summary.over_shortest", "summary.shortest_tokens_per_problem"),
-    *("per_prompt.key", "per_prompt.problems", "per_prompt.correct", "per_prompt.tokens"),
+from verl_efficiency.data.files import require_ending
+from verl_efficiency.evaluation.diagnose import SERIES, diagnose
+from verl_efficiency.evaluation.page import Section, write_page
+from verl_efficiency.evaluation.plot import (
+    PICTURES,
+    Panel,
+    accuracy_at_budget,
+    colours_of,
+    draw,
+    report_panels,
+    save,
+    scaling,
+    scores,
+    strategies,
 )
+from verl_efficiency.evaluation.results import load_result
+from verl_efficiency.evaluation.run_log import RunLog, read_run
+from verl_efficiency.evaluation.samples import answers_section
+from verl_efficiency.evaluation.summary import compare
+from verl_efficiency.evaluation.tables import (
+    comparison_table,
+    efficiency_table,
+    evaluation_table,
+    new_table,
+    number,
+    scaling_table,
+    strategies_table,
+)
+from verl_efficiency.evaluation.training_log import TrainingLog
+from verl_efficiency.methods.catalog import METHODS
+from verl_efficiency.settings import require
+
+NOT_SETTINGS = ("label", "summary", "by_difficulty", "per_prompt", "seconds", "points", "law")
 
 
 def report(
-    results: Sequence[str | Path], training_logs: Sequence[TrainingLog] = (), out: str | Path | None = None
+    results: Sequence[str | Path],
+    training_logs: Sequence[TrainingLog] = (),
+    out: str | Path | None = None,
+    rows: Sequence[Path] = (),
+    png: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Print a table that compares evaluations with the first one, "before", and draw the picture into ``out`` if given.
+    """Print a table that compares evaluations with the first one, "before"; write a page or a picture if asked for.
 
     Args:
-        results: JSON files written by ``verl-efficiency evaluate``, all on the same problems.
-        training_logs: what the right half of the picture shows.
-        out: the picture to write.
+        results: JSON files of the ``evaluate`` commands. Those of ``evaluate`` itself are on the same problems. The others
+            (task scaling, stored generations, strategies) have their own parts of the page.
+        training_logs: for the curves, the statistics of the methods, and the faults that ``diagnose`` finds.
+        out: the page (``.html``), or a picture of the evaluations and curves.
+        rows: files of ``evaluate --rows``, whose answers the page shows side by side.
+        png: a folder for the pictures of the page as PNG files.
 
     Returns:
         For each further evaluation its label and its comparison with the first, see :func:`compare`.
@@ -39,58 +68,134 @@ def report(
         SettingsError: a file is missing or of another kind, or the evaluations are not on the same problems.
     """
     require(len(results) > 0, "results", list(results), "at least one JSON of `verl-efficiency evaluate`")
+    endings = (".html", *PICTURES)
     if out is not None:
-        require_ending(out, "picture", PICTURES)
-    evaluations = [load_evaluation(Path(path)) for path in results]
+        require_ending(out, "--out", endings)
+    page = out is not None and Path(out).suffix == ".html"
+    require(page or not (rows or png), "--rows, --png", [*map(str, rows), str(png)], "used with --out PAGE.html")
+    loaded = [load_result(Path(path)) for path in results]
+    evaluations = [result for kind, result in loaded if kind == "evaluation"]
     labels = [evaluation["label"] for evaluation in evaluations]
     require(len(set(labels)) == len(labels), "label", labels, "different for each evaluation (evaluate --label)")
     changes = [{"label": after["label"]} | compare(evaluations[0], after) for after in evaluations[1:]]
-    Console().print(comparison_table(evaluations, changes))
-    if out is not None:
-        plot(evaluations, changes, training_logs, Path(out))
+    if evaluations:
+        Console().print(comparison_table(evaluations, changes))
+    if out is None:
+        return changes
+    if not page:
+        require(bool(evaluations), "--out", str(out), "a page (.html), since none of the files is of `evaluate MODEL`")
+        panels = report_panels(evaluations, changes, training_logs)
+        save(draw(*panels, size=(5.0, 4.6) if training_logs else (6, 4.6)), Path(out))
         print(f"picture: {out}")
+        return changes
+
+    logs = {log.label: read_run([log.path]) for log in training_logs}
+    sections = [
+        *comparison_section(evaluations, changes, training_logs, logs),
+        *(training_section(label, log) for label, log in logs.items()),
+        *scaling_section([result for kind, result in loaded if kind == "scaling"]),
+        *(strategies_section(result) for kind, result in loaded if kind == "strategies"),
+        *(offline_section(result) for kind, result in loaded if kind == "offline"),
+        *answers_section(rows),
+        *settings_section([result for kind, result in loaded if kind in ("evaluation", "scaling")]),
+    ]
+    title = ", ".join(labels) if labels else "verl-efficiency report"
+    write_page(Path(out), title, [in_words(change, labels[0]) for change in changes], sections)
+    print(f"page: {out}")
+    if png is not None:
+        for section in sections:
+            for name, panel in section.panels.items():
+                picture = png / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.png"
+                save(draw(panel), picture)
+                print(f"picture: {picture}")
     return changes
 
 
-def write_result(out: Path, result: Any) -> None:
-    """Write a result as JSON, and say where."""
-    write_text(out, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    print(f"result: {out}")
+def in_words(change: Mapping[str, Any], before: str) -> str:
+    """One line for a comparison.
 
-
-def load_evaluation(path: Path) -> dict[str, Any]:
-    """A result that ``verl-efficiency evaluate`` wrote.
-
-    Raises:
-        SettingsError: it is another kind of file.
+    >>> in_words({"label": "b", "tokens_ratio": 0.5, "tokens_ratio_se": 0.01, "accuracy_change": 0.1,
+    ...           "accuracy_change_se": None}, "a")
+    'b against a: -50.0 ± 1.0 % tokens, +10.0 points of accuracy.'
     """
-    require_file(path, "results", (".json", ".jsonl"))
-    wrong = f"results: {path} is not a result of `verl-efficiency evaluate`"
-    try:
-        rows = read_rows(path, "results")
-    except SettingsError as error:
-        raise SettingsError(f"{wrong} ({str(error).removeprefix('results: ')})") from None
-    result = rows[0]
-    if len(rows) > 1 or {"key", "acc", "tokens"} <= result.keys():
-        raise SettingsError(f"{wrong} --out; it looks like the rows of --rows")
-    missing = [path for path in NEEDED if not has_key(result, path)]
-    if missing:
-        raise SettingsError(f"{wrong}: it lacks {', '.join(missing)}")
-    return result
+    tokens = number(change["tokens_ratio"] - 1, change["tokens_ratio_se"], scale=100, sign="+")
+    accuracy = number(change["accuracy_change"], change["accuracy_change_se"], scale=100, sign="+")
+    return f"{change['label']} against {before}: {tokens} % tokens, {accuracy} points of accuracy."
 
 
-def load_scaling(path: Path) -> dict[str, Any]:
-    """A result that ``verl-efficiency evaluate task-scaling`` wrote.
+def comparison_section(
+    evaluations: Sequence[dict[str, Any]],
+    changes: Sequence[dict[str, Any]],
+    training_logs: Sequence[TrainingLog],
+    logs: Mapping[str, RunLog],
+) -> list[Section]:
+    """Before and after, with the curves of training; empty without evaluations."""
+    if not evaluations:
+        return []
+    names = ("Accuracy against tokens", "Tokens in training")
+    panels: dict[str, Panel] = dict(zip(names, report_panels(evaluations, changes, training_logs), strict=False))
+    curves = [(label, points) for label, log in logs.items() if (points := log.series(*SERIES["accuracy"]))]
+    if curves:
+        panels["Score in training"] = partial(scores, curves=curves, colours=colours_of(evaluations))
+    by_difficulty = [evaluation_table(evaluation) for evaluation in evaluations if evaluation["by_difficulty"]]
+    return [Section("Before and after", panels, [comparison_table(evaluations, changes), *by_difficulty])]
 
-    Raises:
-        SettingsError: it is another kind of file.
-    """
-    wrong = f"--baseline: {path} is not a result of `verl-efficiency evaluate task-scaling`"
-    require(path.is_file(), "--baseline", str(path), "a result of `verl-efficiency evaluate task-scaling`")
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{wrong} ({error})") from None
-    if not (isinstance(result, dict) and {"label", "points", "law"} <= result.keys()):
-        raise SettingsError(wrong)
-    return result
+
+def training_section(label: str, log: RunLog) -> Section:
+    """What the method logged in the first and in the last third of the steps, and the faults that ``diagnose`` finds."""
+    methods = {method.name for method in METHODS} | {"efficiency", "reward"}
+    names = sorted({name for step in log.steps.values() for name in step if name.partition("/")[0] in methods})
+    table = new_table("statistic", "early", "late")
+    for name in names:
+        values = [value for _, value in log.series(re.escape(name))]
+        third = max(1, len(values) // 3)
+        table.add_row(name, *(f"{sum(part) / len(part):.4g}" for part in (values[:third], values[-third:])))
+    faults = [f"{finding.name}: {finding.evidence}. {finding.fix}" for finding in diagnose(log).findings]
+    tables: list[Table] = [table] if names else []
+    title = f"Training of {label}, steps {min(log.steps)} to {max(log.steps)}"
+    text = "" if faults else "No known fault (verl-efficiency diagnose)."
+    return Section(title, tables=tables, faults=faults, text=text)
+
+
+def scaling_section(results: Sequence[dict[str, Any]]) -> list[Section]:
+    """Tokens and accuracy over the number of problems in a prompt."""
+    if not results:
+        return []
+    panels: dict[str, Panel] = {
+        "Tokens over N": partial(scaling, results=results),
+        "Accuracy over N": partial(scaling, results=results, name="accuracy"),
+    }
+    return [Section("N problems in a prompt", panels, [scaling_table(result) for result in results])]
+
+
+def strategies_section(results: Sequence[dict[str, Any]]) -> Section:
+    """Accuracy and tokens of every strategy."""
+    return Section(
+        "Test-time strategies", {"Strategies": partial(strategies, results=results)}, [strategies_table(results)]
+    )
+
+
+def offline_section(results: Sequence[dict[str, Any]]) -> Section:
+    """The numbers of stored generations."""
+    panels: dict[str, Panel] = {"Accuracy at a budget": partial(accuracy_at_budget, results=results)}
+    return Section("Stored generations", panels, [efficiency_table(results)])
+
+
+def settings_section(results: Sequence[dict[str, Any]]) -> list[Section]:
+    """How each result was made, and the versions of the packages."""
+    columns = [
+        dict(_flat({name: value for name, value in result.items() if name not in NOT_SETTINGS})) for result in results
+    ]
+    if not columns:
+        return []
+    table = new_table("setting", *(result["label"] for result in results))
+    for name in dict.fromkeys(name for column in columns for name in column):
+        table.add_row(name, *(column.get(name, "") for column in columns))
+    return [Section("Settings and versions", tables=[table])]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, value in values.items():
+        pairs += _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [(f"{prefix}{name}", str(value))]
+    return pairs

@@ -4,7 +4,7 @@
 V vocabulary.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ def generate(
     eos_ids: Collection[int],
     pad_id: int,
     segment: int = 32,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Completion]:
     """Fill in the responses of ``completions``, all in one batch, and yield each one when its response is complete.
 
@@ -71,6 +72,7 @@ def generate(
         pad_id: any valid token id; padding is masked.
         segment: after this many tokens, finished rows leave the batch and its key-value cache. With the limit of the longest
             row, the batch runs in one call, which also works for caches that cannot drop rows.
+        stop: asked before each segment. Once True, the batch ends there, and open rows keep the tokens that they have.
     """
     model.generation_config = GenerationConfig()
     rows = list(completions)
@@ -87,7 +89,7 @@ def generate(
     generate_tokens: Any = model.generate  # typed on a mixin that the class itself does not inherit
     cache = None
     step = 0
-    while True:
+    while not stop():
         steps = min(segment, max(row.max_tokens for row in rows) - step)
         drawing = _DrawToken(draw, uniforms_BT[:, step : step + steps])
         output: Any = generate_tokens(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -19,6 +19,7 @@ from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.settings import SettingsError, require, unknown
 
+T = TypeVar("T")
 GIVE_UP_AFTER = 8  # failed requests before the first success: the server does not recover
 COUNTS_DIFFER = (
     0.02  # relative difference between the server's count of tokens and the tokenizer's that needs a warning
@@ -80,7 +81,7 @@ def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list
     """
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"model": server.model, "sampling": drawn, "chat_template": requests[0].chat_template}
-    stored = _open_store(server.store, header)
+    stored = {(entry.key, entry.sample): entry for entry in open_store(server.store, header, Stored)}
     missing = [request for request in requests if (request.key, request.sample) not in stored]
     if missing:
         count = None if server.tokenizer is None else token_counter(server.tokenizer)
@@ -94,8 +95,13 @@ def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list
     return [Answer(one.text, one.tokens, one.truncated, one.reasoning_tokens, one.prompt_tokens) for one in found]
 
 
-def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Stored]:
-    """The responses in the store. A new store gets its header, and an incomplete last line is dropped.
+def open_store(path: Path, header: dict[str, Any], entry: Callable[..., T]) -> list[T]:
+    """The entries in a store, a file of JSON lines. A new store gets its header, and an incomplete last line is dropped.
+
+    Args:
+        path: the file.
+        header: its first line, the settings with which the entries are made.
+        entry: makes an entry from the fields of a line.
 
     Raises:
         SettingsError: the file is not a store, or has other settings; it stays unchanged.
@@ -103,7 +109,7 @@ def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Sto
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.stat().st_size == 0:
         path.write_text(json.dumps(header) + "\n", encoding="utf-8")
-        return {}
+        return []
     text = path.read_bytes()
     first, _, rest = text.partition(b"\n")
     whole = rest[: rest.rfind(b"\n") + 1]
@@ -111,7 +117,7 @@ def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Sto
         made_with = json.loads(first)
         if not (isinstance(made_with, dict) and made_with.keys() == header.keys()):
             raise TypeError(f"its first line does not hold {', '.join(header)}")
-        entries = [Stored(**json.loads(line)) for line in whole.splitlines()]
+        entries = [entry(**json.loads(line)) for line in whole.splitlines()]
     except (ValueError, TypeError) as error:  # not JSON, not UTF-8, or other JSON
         raise SettingsError(f"--store: {path} is not a store of responses ({error}); name another file") from None
     if entries and made_with != header:
@@ -121,7 +127,20 @@ def _open_store(path: Path, header: dict[str, Any]) -> dict[tuple[str, int], Sto
     elif len(whole) < len(rest):  # the last run was killed while writing a line
         with path.open("r+b") as file:
             file.truncate(len(text) - len(rest) + len(whole))
-    return {(entry.key, entry.sample): entry for entry in entries}
+    return entries
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Errors that another try cannot fix: a wrong name, a wrong key, a prompt that is too long."""
+    import openai
+
+    return (
+        openai.BadRequestError,
+        openai.AuthenticationError,
+        openai.PermissionDeniedError,
+        openai.NotFoundError,
+        openai.UnprocessableEntityError,
+    )
 
 
 async def _ask_all(
@@ -134,14 +153,7 @@ async def _ask_all(
     """Send all requests, ``concurrency`` at a time; returns why requests failed after all tries."""
     import openai
 
-    # Errors that another try cannot fix: a wrong name, a wrong key, a prompt that is too long.
-    refused = (
-        openai.BadRequestError,
-        openai.AuthenticationError,
-        openai.PermissionDeniedError,
-        openai.NotFoundError,
-        openai.UnprocessableEntityError,
-    )
+    refused = refusals()
     failures: list[str] = []
     differs: list[str] = []
     succeeded = 0
@@ -154,7 +166,7 @@ async def _ask_all(
         async with openai.AsyncOpenAI(
             base_url=server.url, api_key=server.api_key, max_retries=server.retries, timeout=server.timeout
         ) as client:
-            await _check_model(client, server)
+            await check_model(client, server)
             queue = iter(requests)
 
             async def work() -> None:
@@ -174,9 +186,9 @@ async def _ask_all(
                         )
                         entry = _read(reply, request, count, differs)
                     except refused as error:
-                        raise SettingsError(f"--server: {server.url} refuses a request: {_one_line(error)}") from None
+                        raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
                     except (openai.APIError, json.JSONDecodeError, NoAnswer) as error:
-                        failures.append(_one_line(error))
+                        failures.append(one_line(error))
                         if not succeeded and len(failures) >= GIVE_UP_AFTER:
                             return
                         continue
@@ -234,21 +246,21 @@ def _read(reply: Any, request: Request, count: Callable[[list[str]], list[int]] 
     )
 
 
-async def _check_model(client: Any, server: Server) -> None:
+async def check_model(client: Any, server: Server) -> None:
     """Raise if nothing answers, or if the server lists its models and ours is not among them."""
     import openai
 
     try:
         listed = [model.id for model in (await client.models.list()).data]
     except openai.APIConnectionError as error:
-        raise SettingsError(f"--server: nothing answers at {server.url} ({_one_line(error)})") from None
+        raise SettingsError(f"--server: nothing answers at {server.url} ({one_line(error)})") from None
     except (openai.APIError, json.JSONDecodeError, AttributeError):
         return  # the server has no list of models; the first request shows the rest
     if listed and server.model not in listed:
         raise SettingsError(f"MODEL: {server.url} has {unknown('model', server.model, listed)}")
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The first line of an error's message, with its cause."""
     said = str(error).splitlines()[0] if str(error) else type(error).__name__
     cause = str(error.__cause__ or "").splitlines()

@@ -17,13 +17,14 @@ A response without an answer does not vote. Of answers with equally many votes, 
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from verl_efficiency.evaluation.generations import Generations
+from verl_efficiency.grading.quick import read_number
 from verl_efficiency.settings import SettingsError, require
 
 DRAWS = 64
@@ -109,11 +110,28 @@ def early_stop(samples: Samples) -> tuple[float, float]:
         vote = int(samples.vote_K[drawn - 1])
         if vote >= 0:
             counts[vote] = counts.get(vote, 0) + 1
-        first, second, *_ = [*sorted(counts.values(), reverse=True), 0, 0]
-        if drawn == k or first > second + (k - drawn):
+        if drawn == k or decided(counts, k - drawn):
             break
     seen = samples.only(np.arange(drawn))
     return elect(seen), float(seen.tokens_K.sum())
+
+
+def decided(counts: Mapping[int, int] | Mapping[str, int], left: int) -> bool:
+    """Whether no other answer can reach the leader with ``left`` further votes.
+
+    >>> decided({7: 2, 3: 1}, 1), decided({7: 3, 3: 1}, 1), decided({}, 0)
+    (False, True, False)
+    """
+    first, second, *_ = [*sorted(counts.values(), reverse=True), 0, 0]
+    return first > second + left
+
+
+def answer_vote(answer: str | None) -> str | None:
+    """The answer, spelt alike for equal numbers: 0.5 and 1/2 are one answer, 50 and 50% are not."""
+    number = None if answer is None else read_number(answer)
+    if answer is None or number is None:
+        return answer and " ".join(answer.split())
+    return f"{number.value}{'%' if number.percent else ''}"
 
 
 def replay(
@@ -179,6 +197,11 @@ def replay(
                 "tokens": float(tokens_P.mean()),
             }
         )
+    return by_cost(results)
+
+
+def by_cost(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The results by tokens; ``pareto`` marks those that are more accurate than every cheaper one."""
     results.sort(key=lambda row: (row["tokens"], -row["accuracy"]))
     best = -1.0
     for row in results:

@@ -1,16 +1,13 @@
-"""Reads one metric over the steps of a training run, from verl's own logs."""
+"""One metric over the steps of a training run, for reports."""
 
-import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_efficiency.evaluation.run_log import read_run
 from verl_efficiency.settings import SettingsError, nearest, require
 
 RESPONSE_LENGTH = "response_length/mean"
-STEP = re.compile(r"step:(\d+) - (.*)")
-NUMBER = re.compile(r"^([\w/@.+-]+):(?:np\.\w+\()?([-+.\deE]+)\)?$")
 
 
 @dataclass(frozen=True)
@@ -42,40 +39,17 @@ def parse_training_log(text: str) -> TrainingLog:
 
 
 def read_metric(path: Path, name: str = RESPONSE_LENGTH) -> list[tuple[int, float]]:
-    """``[(step, value), …]`` of a metric, from a ``.jsonl`` of verl's file logger or from console output.
+    """``[(step, value), …]`` of a metric, from any log that :func:`~verl_efficiency.evaluation.run_log.read_run` reads.
 
     If a step was logged twice (in a resumed run), its last value counts.
 
     Raises:
         SettingsError: there is no such file, or no step has the metric; the message gives the nearest name.
     """
-    require(path.is_file(), "training log", str(path), "a file written by trainer.logger=[console,file]")
-    read = _file_logger if path.suffix == ".jsonl" else _console
-    values: dict[int, float] = {}
-    seen: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            step, metrics = read(line)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise SettingsError(f"training log: {path} line {number} is not of verl's file logger ({error})") from None
-        seen |= metrics.keys()
-        if name in metrics and math.isfinite(metrics[name]):
-            values[step] = metrics[name]
+    require(path.exists(), "training log", str(path), "a file written by trainer.logger=[console,file]")
+    log = read_run([path])
+    values = log.series(re.escape(name))
     if not values:
+        seen = {seen for metrics in log.steps.values() for seen in metrics}
         raise SettingsError(f"training log: {path} has no step with {name}{nearest(name, seen) or '.'}")
-    return sorted(values.items())
-
-
-def _file_logger(line: str) -> tuple[int, dict[str, float]]:
-    entry = json.loads(line)
-    return entry["step"], {key: value for key, value in entry["data"].items() if isinstance(value, int | float)}
-
-
-def _console(line: str) -> tuple[int, dict[str, float]]:
-    found = STEP.search(line)
-    if found is None:
-        return 0, {}
-    pairs = (NUMBER.match(piece) for piece in found[2].split(" - "))
-    return int(found[1]), {pair[1]: float(pair[2]) for pair in pairs if pair}
+    return values

@@ -1,55 +1,90 @@
-"""Shows the progress of a training: ``python -m verl_efficiency.evaluation.watch FILE --steps 25 --pid 123``.
+"""Shows the progress of a training while it runs: a line per step, and a bar if the number of steps is known."""
 
-It reads verl's metrics file (``trainer.logger=[console,file]``, ``VERL_FILE_LOGGER_PATH``). It ends after the last step, or
-when the process ends. The exit code says nothing about the training.
-"""
-
-import json
 import os
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from verl_efficiency.evaluation.diagnose import SERIES
+from verl_efficiency.evaluation.run_log import RunLog, Source, find_sources
 from verl_efficiency.settings import SettingsError
 
 POLL_SECONDS = 0.5
-LINES = 5  # lines of progress if the output is a file or a pipe
+SHOWN = {"score": "{:.3f}", "tokens": "{:.0f} tokens", "truncated": "{:.0%} cut off", "entropy": "entropy {:.3g}"}
+NAMES = {
+    "score": SERIES["accuracy"],
+    "tokens": SERIES["tokens"],
+    "truncated": (r"rollout/truncated_rate",),
+    "entropy": SERIES["entropy"],
+}
 
 
-def watch(
-    metrics: Annotated[Path, typer.Argument(help="The metrics file; it may not exist yet.")],
-    steps: Annotated[int, typer.Option(help="Steps of the training.")],
-    pid: Annotated[int, typer.Option(help="Process of the training.")],
-) -> None:
-    """Show a progress bar with score and response length."""
+def watch(run: list[Path], steps: int | None = None, pid: int | None = None, once: bool = False) -> RunLog:
+    """Print a line for each step: score, tokens of a response, responses cut off, entropy.
+
+    Ends after the last step, when the process ends, or after what is there now.
+
+    Args:
+        run: files and folders of the run; they may not exist yet.
+        steps: number of the last step.
+        pid: the process of the training.
+        once: do not wait for more.
+
+    Returns:
+        The log.
+
+    Raises:
+        SettingsError: see :func:`find_sources`.
+    """
+    log = RunLog()
+    sources: dict[Path, Source] = {}
+    shown = 0
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns) as progress:
-        bar = progress.add_task("starting (Ray, model, rollout server)", total=steps)
-        printed = 0
+    with Progress(*columns, disable=once or not Console().is_terminal) as progress:
+        bar = progress.add_task("starting", total=steps)
         while True:
-            alive = _alive(pid)  # before reading, so that the last lines of an ending process are read
-            done = metrics.read_text().split("\n")[:-1] if metrics.exists() else []  # whole lines only
-            if done:
-                text = _described(metrics, len(done), done[-1])
-                progress.update(bar, completed=len(done), description=text)
-                if not progress.console.is_terminal and len(done) >= printed + max(steps // LINES, 1):
-                    printed = len(done)
-                    print(f"step {printed} of {steps}: {text}", flush=True)
-            if len(done) >= steps or not alive:
-                return
+            last = once or (pid is not None and not _alive(pid))  # before reading: an ending process may still write
+            for path in run:
+                if last or path.exists():
+                    for source in _sources(path, strict=last and not log.steps):
+                        sources.setdefault(source.path, source)
+            for source in sources.values():
+                source.update(log, follow=not last)
+            for step in sorted(step for step in log.steps if step > shown):
+                shown = step
+                text = described(log, step)
+                if text:
+                    progress.update(bar, completed=step, description=text)
+                    progress.console.print(f"step {step}{f' of {steps}' if steps else ''}: {text}", highlight=False)
+            if last or (steps is not None and shown >= steps):
+                return log
             time.sleep(POLL_SECONDS)
 
 
-def _described(metrics: Path, number: int, line: str) -> str:
-    """Score and length of the step in a line of the metrics file."""
+def described(log: RunLog, step: int) -> str:
+    """The numbers of one step, as a text; empty if it has none of them.
+
+    >>> log = RunLog()
+    >>> log.add(3, {"critic/score/mean": 0.5, "response_length/mean": 81.4})
+    >>> described(log, 3)
+    'score 0.500, 81 tokens'
+    """
+    one = RunLog(steps={step: log.steps[step]})
+    values = {name: found[0][1] for name, patterns in NAMES.items() if (found := one.series(*patterns))}
+    parts = [SHOWN[name].format(value) for name, value in values.items()]
+    return ", ".join(f"score {part}" if name == "score" else part for name, part in zip(values, parts, strict=True))
+
+
+def _sources(path: Path, strict: bool) -> list[Source]:
+    """The logs at ``path``; without ``strict``, none is fine."""
     try:
-        data = json.loads(line)["data"]
-        return f"score {data['critic/score/mean']:.2f}, {data['response_length/mean']:.0f} tokens a response"
-    except (ValueError, KeyError, TypeError) as error:
-        raise SettingsError(f"metrics: {metrics} line {number} is not of verl's file logger ({error!r})") from None
+        return find_sources([path], dumps=False)
+    except SettingsError:
+        if strict:
+            raise
+        return []
 
 
 def _alive(pid: int) -> bool:
@@ -59,7 +94,3 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
-
-
-if __name__ == "__main__":
-    typer.run(watch)

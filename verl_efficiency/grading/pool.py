@@ -149,7 +149,10 @@ class Pool:
             self.give_back(worker, healthy)
         if reply and reply["problem"]:
             logger.warning("grading: %r against %r is unparsable: %s", answer, gold, reply["problem"])
-        return reply["status"] if reply else "timed_out", time.perf_counter() - started
+        status = reply["status"] if reply else "timed_out"
+        if status == "timed_out":
+            logger.warning("grading: %.200r against %.200r timed out after %g s", answer, gold, deadline)
+        return status, time.perf_counter() - started
 
     def take(self) -> Worker:
         if self.failure:

@@ -115,7 +115,7 @@ def markdown_table() -> str:
     """The table of methods for the README; a test keeps the two equal."""
     where = {
         "estimator": "`algorithm.adv_estimator`",
-        "trainer": "`algorithm.adv_estimator`, trainer `efficiency_sync`",
+        "trainer": "`algorithm.adv_estimator`, a trainer `efficiency_…`",
         "reward": "`reward.custom_reward_function.name`",
     }
     rows = ["| name | where | what it does | paper |", "|---|---|---|---|"]

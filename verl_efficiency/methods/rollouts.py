@@ -33,6 +33,7 @@ class Rollouts:
         turns_B: int64, how many times the policy wrote; 0 for an empty response.
         context_B: int64, prompt tokens plus tool tokens before the last generated token.
         generated_B: int64, generated tokens if ``lengths_B`` counts something else.
+        final_B: int64, generated tokens of the last output of each rollout, if an agent loop returned several for some of them.
 
     The fields from ``difficulty_G`` on are None if the method does not need them.
     """
@@ -52,6 +53,7 @@ class Rollouts:
     turns_B: Tensor | None = None
     context_B: Tensor | None = None
     generated_B: Tensor | None = None
+    final_B: Tensor | None = None
 
     @classmethod
     def build(
@@ -105,8 +107,12 @@ class Rollouts:
         return len(self.labels_G)
 
     def reached(self, tokens: int) -> Tensor:
-        """(B,) bool: rollouts of at least ``tokens`` generated tokens, whatever ``lengths_B`` counts."""
-        return (self.lengths_B if self.generated_B is None else self.generated_B) >= tokens
+        """(B,) bool: rollouts of at least ``tokens`` generated tokens, whatever ``lengths_B`` counts.
+
+        The token limit holds for each output, so of several outputs the last one counts: its end is the end of the rollout.
+        """
+        known = (self.final_B, self.generated_B, self.lengths_B)
+        return next(count_B for count_B in known if count_B is not None) >= tokens
 
     def count(self, mask_B: Tensor | None = None) -> Tensor:
         """(G,) float64: real rollouts per group; with ``mask_B``, only those in it."""

@@ -59,7 +59,7 @@ class Estimator(Method):
     Attributes:
         family: its folder in ``methods/``. ``shaping`` changes the reward by length, ``selection`` learns from some of the
             rollouts or tokens, ``routing`` sends each rollout to GRPO or to a self-teacher. Empty: none of these.
-        trainer: whether it needs ``trainer.v1.trainer_mode=efficiency_sync``.
+        trainer: whether it needs one of our trainers, ``trainer.v1.trainer_mode=efficiency_sync`` for example.
         router: name of the router in its module, or None.
     """
 

@@ -120,6 +120,13 @@ class DistillationSettings(MethodSettings):
         return self.router is not None or not self.truncated_demonstrations
 
     @property
+    def single_output(self) -> str:
+        reason = (
+            "a self-teacher scores one response to the question of the data set, and later outputs answer other prompts"
+        )
+        return reason if self.needs_trainer else ""
+
+    @property
     def reads(self) -> frozenset[str]:
         before = {"scores", "masks"} if self.needs_trainer else set()
         return super().reads | before | ({"responses"} if self.keeps_state else set())

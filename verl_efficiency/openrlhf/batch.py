@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from verl_efficiency.adapter.rollouts import PROMPT_IDS, RAW_PROMPT, Step, complete, count_thinking
+from verl_efficiency.adapter.rollouts import RAW_PROMPT, Step, complete, count_thinking
 from verl_efficiency.data.columns import Row
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.methods.rollouts import Rollouts
@@ -114,13 +114,18 @@ class Batch:
         if "thinking" in settings.parts:
             masks = [mask[: len(ids)] for mask, ids in zip(self.mask_BL, self.tokens_B, strict=True)]
             thinking_B = count_thinking(self.tokenizer, self.prompts_B, self.tokens_B, masks)
-        step = Step(ROOT, self._rows, self.mask_BL, responses_B=self.tokens_B, thinking_B=thinking_B)
+        step = Step(
+            *(ROOT, self._rows, self.mask_BL),
+            responses_B=self.tokens_B,
+            thinking_B=thinking_B,
+            prompt_tokens=lambda: torch.tensor([len(ids) for ids in self.prompts_B]),
+        )
         return complete(rollouts, settings, state, step)
 
     def _rows(self, _rollouts: Rollouts, _paths: Sequence[str]) -> list[Row | None]:
         """The row of the data set behind each group, from its label."""
         return [
-            {**read_label(self.labels_B[row]), RAW_PROMPT: self.texts_B[row], PROMPT_IDS: self.prompts_B[row]}
+            {**read_label(self.labels_B[row]), RAW_PROMPT: self.texts_B[row]}
             for row in range(0, len(self.labels_B), self.group_size)
         ]
 

@@ -15,6 +15,7 @@ from verl.utils.tensordict_utils import nested_tensor_from_tensor_list
 
 from verl_efficiency.adapter.rollouts import Step
 from verl_efficiency.verl import run
+from verl_efficiency.verl.sessions import sessions_of
 
 # TransferQueue's field behind each name in ``MethodSettings.reads``. Every one holds a tensor over all tokens of the batch.
 FIELDS = {"scores": "rm_scores", "masks": "response_mask", "responses": "responses", "prompts": "prompts"}
@@ -54,7 +55,7 @@ class Batch:
         """What estimators may read. Feedback is what the reward returns as ``feedback``."""
         texts = (info.get("feedback") for info in self.reward_infos)
         feedback_B = tuple(text if isinstance(text, str) and text.strip() else None for text in texts)
-        return run.step(responses_B=self.responses_B or None, feedback_B=feedback_B)
+        return run.step(responses_B=self.responses_B or None, feedback_B=feedback_B, sessions=sessions_of(self.keys))
 
     def in_order_of_keys(self) -> "Batch":
         """The same rows in an order that does not depend on how verl balanced the batch over its ranks."""

@@ -1,8 +1,8 @@
 """verl's advantage estimators of our methods: ``algorithm.adv_estimator=<name>``, settings under ``algorithm.efficiency``.
 
 verl 0.9.1 calls an estimator on the driver (``trainer/ppo/ray_trainer.py:280``) with token-level rewards (the score is at the
-last token), the response mask, the ``algorithm`` node and the uids. Every row counts as a rollout. (verl's own ``grpo`` keeps
-only the last output of an agent loop that has several per session.)
+last token), the response mask, the ``algorithm`` node and the uids. A rollout is a session: if an agent loop returns several
+outputs per session, their tokens count together, and each output gets the session's advantage (``sessions.py``).
 """
 
 import functools
@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from verl_efficiency.adapter.rollouts import Step, complete, spread
+from verl_efficiency.adapter.rollouts import Step, build_rollouts, complete, spread
 from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.checks.concern import ALIAS
+from verl_efficiency.verl.modes import SYNC
 
 logger = logging.getLogger("verl_efficiency")
 
@@ -93,30 +94,30 @@ def make_estimator(method: Estimator) -> Callable[..., tuple[Tensor, Tensor]]:
         settings = read_settings(method, config)
         step = replace(run.current_step(), mask_BL=response_mask)
         # verl's mask is int64, so reading it takes time. Its copy in float32 gives the lengths and becomes the advantages.
-        mask_BL = response_mask if settings.weighs_tokens else response_mask.to(torch.float32, copy=True)
-        scores_B, lengths_B = token_level_rewards.sum(-1), mask_BL.sum(-1).long()
-        rollouts = build_rollouts(scores_B, lengths_B, index, method, settings, step)
+        mask_RL = response_mask if settings.weighs_tokens else response_mask.to(torch.float32, copy=True)
+        scores_R, lengths_R = token_level_rewards.sum(-1), mask_RL.sum(-1).long()
+        rollouts = rollouts_of(scores_R, lengths_R, index, method, settings, step)
         outcome = method.function()(rollouts, settings, run.state_of(method))
         run.report(method, outcome.metrics)
         whole = outcome.token_weights is None and not settings.weighs_tokens
-        advantages_BL = spread(outcome, mask_BL if whole else response_mask, overwrite=whole)
-        return advantages_BL, advantages_BL
+        advantages_RL = spread(outcome, mask_RL if whole else response_mask, step.sessions, overwrite=whole)
+        return advantages_RL, advantages_RL
 
     return estimator
 
 
-def build_rollouts(
-    scores_B: Tensor,
-    lengths_B: Tensor,
-    uids_B: np.ndarray,
+def rollouts_of(
+    scores_R: Tensor,
+    lengths_R: Tensor,
+    uids_R: np.ndarray,
     method: Estimator,
     settings: MethodSettings,
     step: Step,
 ) -> Rollouts:
-    """A batch of verl as ``method`` takes it.
+    """A batch of verl, one row per output, as ``method`` takes it.
 
     Raises:
-        RuntimeError: the method needs our trainer.
+        RuntimeError: the method needs our trainer, or takes one output per session.
     """
     needed = {
         "responses_B": settings.reads_responses,
@@ -124,17 +125,17 @@ def build_rollouts(
         "thinking_B": "thinking" in settings.parts,
     }
     if any(reads and getattr(step, name) is None for name, reads in needed.items()):
-        raise RuntimeError(f"{method.name} needs trainer.v1.trainer_mode=efficiency_sync with these settings")
-    padding_B = _padding(uids_B, lengths_B)
-    rollouts = Rollouts.build(
-        scores_B, lengths_B, uids_B, correct_threshold=settings.correct_threshold, real_B=~padding_B
-    )
+        raise RuntimeError(
+            f"{method.name} needs trainer.v1.trainer_mode={SYNC}, or another of ours, with these settings"
+        )
+    real_R = ~_padding(uids_R, lengths_R)
+    rollouts = build_rollouts(scores_R, lengths_R, uids_R, settings, step.sessions, real_R)
     return complete(rollouts, settings, run.state_of(method), step)
 
 
-def _padding(uids_B: np.ndarray, lengths_B: Tensor) -> Tensor:
-    """(B,) bool: rows made by ``trainer/ppo/padding_utils.py``: empty mask, uid ``pad…``. Other empty rows are rollouts."""
-    padding_B = torch.zeros_like(lengths_B, dtype=torch.bool)
-    for row in (lengths_B == 0).nonzero().flatten().tolist():
-        padding_B[row] = str(uids_B[row]).startswith("pad")
-    return padding_B
+def _padding(uids_R: np.ndarray, lengths_R: Tensor) -> Tensor:
+    """(R,) bool: rows made by ``trainer/ppo/padding_utils.py``: empty mask, uid ``pad…``. Other empty rows are rollouts."""
+    padding_R = torch.zeros_like(lengths_R, dtype=torch.bool)
+    for row in (lengths_R == 0).nonzero().flatten().tolist():
+        padding_R[row] = str(uids_R[row]).startswith("pad")
+    return padding_R

@@ -54,7 +54,8 @@ def _install() -> None:
         ("verl.experimental.reward_loop.reward_manager", "the reward manager 'efficiency'", "reward_manager"),
         ("verl.experimental.agent_loop", "the agent loop of replay", "replay_loop"),
         ("verl.utils.config", "the check of settings at start-up", "start_up:patch_validate_config"),
-        ("verl.trainer.ppo.v1", "the trainer 'efficiency_sync'", "trainer"),
+        ("verl.trainer.ppo.v1.utils", "sessions with several outputs", "sessions:keep_keys"),
+        ("verl.trainer.ppo.v1", "its trainers", "trainer"),
     ):
         _when_imported(module, what, _by(ours))
     if cpu_mode():

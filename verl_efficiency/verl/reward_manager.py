@@ -3,8 +3,9 @@
 verl hands a reward function the decoded text only. This manager adds to ``extra_info``:
 
 * ``response_tokens``  int, tokens of the response, EOS included. Tool output counts, because verl does not hand the response
-  mask to reward managers. Where replay of ``t_spmo`` restarts a response, the prefix does not count.
-* ``truncated``        bool, the response ended because it reached ``rollout.response_length``.
+  mask to reward managers. Where replay of ``t_spmo`` restarts a response, the prefix does not count. If an agent loop returns
+  several outputs for the session, their tokens count together; the text that the reward reads is that of the last one.
+* ``truncated``        bool, the response ended because it reached ``rollout.response_length``; of several outputs: the last.
 * ``response_limit``   int, ``rollout.response_length``.
 * ``prompt_id``        str, a name of the prompt that is the same in every epoch.
 * ``thinking_opened``  bool, the prompt ends in ``<think>``, as chat templates of thinking models write it. The response then
@@ -74,7 +75,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
     async def run_single(self, data: Any) -> dict:
         last = data[-1:]  # verl rewards the last of several sequences
         try:
-            result = await super().run_single(self._with_cost(last))
+            result = await super().run_single(self._with_cost(data))
             score = result["reward_score"]
             if not math.isfinite(float(score)):
                 raise ValueError(f"the score must be a finite number, got {score!r}")
@@ -88,14 +89,16 @@ class EfficiencyRewardManager(NaiveRewardManager):
             return {"reward_score": 0.0, "reward_extra_info": self.outcomes.blank()}
         return {"reward_score": score, "reward_extra_info": self.outcomes.filled(result["reward_extra_info"])}
 
-    def _with_cost(self, sample: Any) -> DataProto:
+    def _with_cost(self, outputs: Any) -> DataProto:
+        """The last output of a session, with what the whole session cost."""
+        sample, earlier = outputs[-1:], outputs.non_tensor_batch.get("response_len", ())[:-1]
         tensors, row = _unpadded(sample.batch, sample.non_tensor_batch), dict(sample.non_tensor_batch)
         prompt_length = tensors["prompts"].shape[-1]
         ids = tensors["responses"][0][tensors["attention_mask"][0][prompt_length:].bool()]
         ended = len(ids) > 0 and int(ids[-1]) == self.tokenizer.eos_token_id  # type: ignore[attr-defined]
         limit = self.config.actor_rollout_ref.rollout.response_length
         extra_info = dict(row["extra_info"][0]) if "extra_info" in row else {}
-        extra_info["response_tokens"] = len(ids)
+        extra_info["response_tokens"] = sum(map(int, earlier)) + len(ids)
         extra_info["response_limit"] = limit
         extra_info["truncated"] = len(ids) >= limit and not ended
         end_of_prompt = tensors["prompts"][0][: prompt_length - len(extra_info.get("replay_prefix", ()))][-_LOOK_BACK:]

@@ -4,6 +4,9 @@ verl passes only scores, mask and uids to an advantage estimator. The estimator 
 (``trainer.py``) sets the step and collects the metrics. Without our trainer there is no step, and metrics are printed.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from verl_efficiency.adapter.metrics import console_line
@@ -13,6 +16,7 @@ from verl_efficiency.verl.columns import rows_of_groups
 
 _states: dict[str, Any] = {}
 _step: Step | None = None
+_of_rows: dict[str, Any] = {}
 _metrics: dict[str, float] = {}
 
 
@@ -28,9 +32,19 @@ def begin_step(step: Step) -> None:
     _metrics.clear()
 
 
+@contextmanager
+def rows_with(**known: Any) -> Iterator[None]:
+    """Inside the context, ``known`` are fields of the current step, with or without our trainer."""
+    _of_rows.update(known)
+    try:
+        yield
+    finally:
+        _of_rows.clear()
+
+
 def current_step() -> Step:
-    """The current step. Without our trainer it gives access to the data set only."""
-    return _step or step()
+    """The current step. Without our trainer it gives access to the data set and to the sessions only."""
+    return replace(_step or step(), **_of_rows)
 
 
 def report(method: Estimator, metrics: dict[str, float]) -> None:

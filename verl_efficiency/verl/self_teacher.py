@@ -28,7 +28,7 @@ from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.verl import run
 from verl_efficiency.verl.batch import Batch, read, write
-from verl_efficiency.verl.estimators import build_rollouts
+from verl_efficiency.verl.estimators import rollouts_of
 from verl_efficiency.verl.targets import ROW, bytes_per_token
 
 logger = logging.getLogger("verl_efficiency")
@@ -58,7 +58,7 @@ class SelfTeacher(Teacher):
     def route(self, batch: KVBatchMeta, rows: Batch) -> None:
         """Route the rollouts, and have the next pass record the student's top-K. Meanwhile a thread makes the prompts."""
         self.batch, self.rows = batch, rows
-        rollouts = build_rollouts(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
+        rollouts = rollouts_of(rows.scores_B, rows.lengths_B, rows.uids_B, self.method, self.settings, rows.step)
         self.plan_of_step = self.plan(rollouts)
         if not self.plan_of_step.taught:
             return
@@ -81,10 +81,16 @@ class SelfTeacher(Teacher):
         if plan.taught:
             batch.fields = None  # everything that the rows have by now
 
-    def update(self, metrics: dict, step: int = 0) -> None:
-        """Update the teacher's average after training step ``step``, unless verl discarded a gradient of the step."""
+    def update(self, metrics: dict, step: int, grad_norm: float) -> None:
+        """Update the teacher's average after training step ``step``, unless verl discarded a gradient of the step.
+
+        Args:
+            metrics: of the step; one is added.
+            step: number of the training step.
+            grad_norm: not finite if the norm of an update of the step is not. verl discards such a gradient.
+        """
         if moves(self.settings, step):
-            moved = math.isfinite(metrics["actor/grad_norm"])
+            moved = math.isfinite(grad_norm)
             self._log(metrics, {"teacher_updated": float(moved)})
             if moved:
                 self.workers.update_teacher()

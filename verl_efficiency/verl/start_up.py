@@ -1,9 +1,9 @@
 """Refuse a wrong configuration on the driver, before Ray starts and a model is loaded.
 
-This is our only patch of verl outside ``cpu/``. It wraps ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1, also in
-0.8.0), because verl has no hook there and no earlier call sees the whole configuration (main_ppo.py:177). verl imports plugins
-before main_ppo imports that function. Its own check runs first and unchanged. Runs that do not use this package are not checked
-(``checks/concern.py``). For runs that do, ``nodes.py`` also wraps Ray's ``ray.init``, for one call.
+This wraps ``verl.utils.config.validate_config`` (config.py:94 in 0.9.1, also in 0.8.0), because verl has no hook there and no
+earlier call sees the whole configuration (main_ppo.py:177). verl imports plugins before main_ppo imports that function. Its own
+check runs first and unchanged. Runs that do not use this package are not checked (``checks/concern.py``). For runs that do,
+``nodes.py`` also wraps Ray's ``ray.init``, for one call. Outside ``cpu/`` we wrap one more function of verl (``sessions.py``).
 """
 
 import functools
@@ -21,6 +21,8 @@ from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import (
     advise_on_budget,
+    advise_on_loop,
+    advise_on_staleness,
     check_estimator,
     check_mode,
     estimator_of,
@@ -91,7 +93,13 @@ def check(config: Any) -> list[str]:
 
 def advice(config: Any) -> list[str]:
     """What is worth knowing about a configuration without problems, one line each."""
-    return [*advise(config, estimator_of(config)), *advise_to_declare(config), *advise_on_budget(config)]
+    return [
+        *advise(config, estimator_of(config)),
+        *advise_to_declare(config),
+        *advise_on_budget(config),
+        *advise_on_loop(config),
+        *advise_on_staleness(config),
+    ]
 
 
 def prepare(config: Any) -> None:

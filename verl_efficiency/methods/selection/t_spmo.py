@@ -82,6 +82,10 @@ class TSpmoSettings(MethodSettings):
         return True
 
     @property
+    def single_output(self) -> str:
+        return "t_spmo compares rollouts token by token after the same prompt, and later outputs have other prompts"
+
+    @property
     def reads(self) -> frozenset[str]:
         return super().reads | ({"scores", "masks", "prompts"} if self.replay else set())
 

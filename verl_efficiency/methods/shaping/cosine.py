@@ -58,7 +58,7 @@ def cosine(rollouts: Rollouts, settings: CosineSettings, state: None = None) -> 
     [6.0, -0.5, -5.5]
     """
     lengths_B = rollouts.lengths_B.double()
-    early_B = (1 + torch.cos(math.pi * lengths_B / settings.limit)) / 2  # 1 at no tokens, 0 at the limit
+    early_B = (1 + torch.cos(math.pi * (lengths_B / settings.limit).clamp_max(1))) / 2  # 1 at no tokens, 0 at the limit
     right_B = settings.correct_longest + (settings.correct_shortest - settings.correct_longest) * early_B
     wrong_B = settings.wrong_longest + (settings.wrong_shortest - settings.wrong_longest) * early_B
     shaped_B = torch.where(rollouts.correct_B, right_B, wrong_B)

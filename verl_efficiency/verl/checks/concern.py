@@ -6,6 +6,7 @@ from typing import Any
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import misspelt
+from verl_efficiency.verl.modes import MODES
 
 ALIAS = "efficiency."
 
@@ -21,7 +22,7 @@ def concerns_us(config: Any) -> bool:
         or estimator in offers().refused
         or misspelt(estimator, [*all_estimators(), *REWARDS]) is not None
         or misspelt(manager, ["efficiency"]) is not None
-        or misspelt(mode, ["efficiency_sync"]) is not None
+        or misspelt(mode, MODES) is not None
         or any(misspelt(str(key), ["efficiency"]) for node in (algorithm, data) for key in node)
         or any(value.startswith(("pkg://verl_efficiency", "verl_efficiency.")) for value in _texts(config))
     )

@@ -13,8 +13,10 @@ from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 from verl_efficiency.verl.hdfs import check_remote
+from verl_efficiency.verl.modes import MODES, SYNC, ours_of
 
 SETTINGS = "algorithm.efficiency"
+ONE_OUTPUT_LOOPS = ("single_turn_agent", "tool_agent")  # verl's own
 _V1 = "verl>=0.9 with trainer.use_v1=True"
 
 
@@ -37,12 +39,12 @@ def settings_of(method: Estimator, config: Any) -> Any:
 def check_mode(trainer: Any) -> Iterator[str]:
     """A misspelt trainer mode, our mode without V1, or a run on the CPU without CPU mode."""
     mode = str((trainer.get("v1") or {}).get("trainer_mode"))
-    if mode != "efficiency_sync" and misspelt(mode, ["efficiency_sync"]):
-        yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean 'efficiency_sync'?"
+    if mode not in MODES and (meant := misspelt(mode, MODES)):
+        yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean {meant!r}?"
     if trainer.get("device") == "cpu" and not cpu_mode():
         yield f"trainer.device: cpu needs CPU mode; run `export {SWITCH}=cpu` before the launch (verl 0.9.1)"
-    if mode == "efficiency_sync" and not trainer.get("use_v1", False):
-        yield "trainer.use_v1: the V0 trainer ignores trainer.v1.trainer_mode=efficiency_sync; set it to True"
+    if mode in MODES and not trainer.get("use_v1", False):
+        yield f"trainer.use_v1: the V0 trainer ignores trainer.v1.trainer_mode={mode}; set it to True"
 
 
 def check_estimator(config: Any) -> Iterator[str]:
@@ -110,6 +112,33 @@ def advise_on_budget(config: Any) -> Iterator[str]:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
 
 
+def advise_on_staleness(config: Any) -> Iterator[str]:
+    """A line if a self-teacher learns from rollouts of older weights, and nothing corrects for that."""
+    method, mode = estimator_of(config), (config.trainer.get("v1") or {}).get("trainer_mode")
+    if (
+        method is None
+        or mode not in MODES
+        or mode == SYNC
+        or not checks.has_teacher(method, settings_of(method, config))
+    ):
+        return
+    if not (config.algorithm.get("rollout_correction") or {}).get("rollout_is"):
+        where = "algorithm.rollout_correction.rollout_is"
+        yield f"{where}: with {mode}, {method.name} learns from rollouts of older weights; {where}=token corrects for that"
+
+
+def advise_on_loop(config: Any) -> Iterator[str]:
+    """A line if a loop of the user's own may return several outputs per session, and the method takes one."""
+    method = estimator_of(config)
+    agent = config.actor_rollout_ref.rollout.get("agent") or {}
+    loop, file = agent.get("default_agent_loop"), agent.get("agent_loop_config_path")
+    reason = settings_of(method, config).single_output if method else ""
+    if method and reason and (file or loop not in ONE_OUTPUT_LOOPS):
+        where = "agent_loop_config_path" if file else "default_agent_loop"
+        yield (f"actor_rollout_ref.rollout.agent.{where}: if this agent loop returns several outputs per session, the run "
+               f"ends at the first step: {reason}")  # fmt: skip
+
+
 def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
     """A line if the method counts tokens that the trainer does not keep."""
     mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
@@ -118,9 +147,10 @@ def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[st
     )
     if getattr(settings, "context_weight", 0):
         other = "; or set algorithm.efficiency.context_weight=0, which changes nothing without tools"
-    if "thinking" in settings.parts and not (v1 and mode == "efficiency_sync"):
+    if "thinking" in settings.parts and not (v1 and mode in MODES):
+        right = ours_of(mode)
         yield (f"trainer.v1.trainer_mode: {method.name} with these settings counts thinking tokens, so it needs the tokens of "
-               f"the responses; set efficiency_sync ({_V1}; `verl-efficiency train` sets it), not {mode}{other}")  # fmt: skip
+               f"the responses; set {right} ({_V1}; `verl-efficiency train` sets {SYNC}), not {mode}{other}")  # fmt: skip
     if "context" in settings.parts and not v1:
         yield (f"trainer.use_v1: {method.name} with these settings counts prompt tokens, which only the V1 trainer keeps "
                f"({_V1}){other}")  # fmt: skip

@@ -1,4 +1,4 @@
-"""What ``efficiency_sync``, methods that weigh single tokens, and a self-teacher need of verl's trainer and workers."""
+"""What our trainers, methods that weigh single tokens, and a self-teacher need of verl's trainer and workers."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +15,7 @@ from verl_efficiency.adapter.checks import (
 from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl.checks.files import local_files
+from verl_efficiency.verl.modes import MODES, SYNC, ours_of
 
 SETTINGS, ACTOR = "algorithm.efficiency", "actor_rollout_ref.actor"
 # verl's losses that treat all tokens of a rollout alike. sapo averages over each rollout, so it spoils only token weights that
@@ -27,9 +28,11 @@ def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> I
     """Trainer, loss and workers are set up as the method needs them."""
     actor = config.actor_rollout_ref.actor
     mode = (config.trainer.get("v1") or {}).get("trainer_mode")
-    if settings.needs_trainer and mode != "efficiency_sync":
-        yield (f"trainer.v1.trainer_mode: {method.name} needs efficiency_sync (verl>=0.9 with trainer.use_v1=True), not "
-               f"{mode}; write trainer.v1.trainer_mode=efficiency_sync (`verl-efficiency train` sets it)")  # fmt: skip
+    replays = bool(getattr(settings, "replay", 0))
+    if settings.needs_trainer and mode not in MODES:
+        right = ours_of(mode)
+        yield (f"trainer.v1.trainer_mode: {method.name} needs {right} (verl>=0.9 with trainer.use_v1=True), not "
+               f"{mode}; write trainer.v1.trainer_mode={right} (`verl-efficiency train` sets {SYNC})")  # fmt: skip
     teaches = has_teacher(method, settings)
     if teaches:
         yield from _check_worker(method, settings, config)
@@ -42,9 +45,12 @@ def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> I
     losses = _OF_ROLLOUTS | (_SCALED if settings.needs_trainer else {})
     loss, key = actor.policy_loss.loss_mode, f"{ACTOR}.policy_loss.loss_mode"
     yield from check_loss(method, settings, loss, key, losses, "leave it at vanilla")
-    if mode == "efficiency_sync" and getattr(settings, "replay", 0):
+    if mode in MODES and replays:
         from verl_efficiency.verl import replay
 
+        if mode != SYNC:
+            yield (f"trainer.v1.trainer_mode: {SETTINGS}.replay restarts rollouts of the step before, and {mode} mixes the "
+                   f"rollouts of several steps; set it to {SYNC}, or replay=0")  # fmt: skip
         yield from replay.check(config)
     if teaches:
         yield from _check_teacher(method, settings, config)

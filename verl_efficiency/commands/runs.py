@@ -1,0 +1,52 @@
+"""The commands ``watch`` and ``diagnose``, which read the logs of a training run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Run = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Logs of one run, of verl or OpenRLHF: its folder, verl's .jsonl, console output, TensorBoard events."
+    ),
+]
+
+
+def watch_command(
+    run: Run,
+    steps: Annotated[int | None, typer.Option(help="Steps of the training; ends after the last.")] = None,
+    pid: Annotated[int | None, typer.Option(help="Process of the training; ends with it.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Show what is there, and do not wait for more.")] = False,
+) -> None:
+    """Follow a training: score, tokens, responses cut off, entropy. Ctrl-C ends it, and the training goes on."""
+    from verl_efficiency.evaluation.watch import watch
+
+    try:
+        watch(run, steps, pid, once)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def diagnose_command(run: Run) -> None:
+    """Look for known faults in a run's log: each with its numbers and what to change. Exits with 1 if there is one."""
+    from rich.console import Console
+
+    from verl_efficiency.evaluation.diagnose import diagnose
+    from verl_efficiency.evaluation.run_log import read_run
+    from verl_efficiency.settings import require
+
+    log = read_run(run)
+    require(bool(log.steps), "RUN", [str(path) for path in run], "a log with at least one step")
+    diagnosis = diagnose(log)
+    console = Console()
+    for finding in diagnosis.findings:
+        console.print(f"[red]{finding.name}[/]: ", end="")
+        console.print(finding.evidence, markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {finding.fix}", markup=False, highlight=False, soft_wrap=True)
+    first, last = min(log.steps), max(log.steps)
+    checked = "no fault found" if not diagnosis.findings else f"{len(diagnosis.findings)} found"
+    console.print(f"steps {first} to {last}: {checked}", markup=False, highlight=False)
+    for name, needed in diagnosis.unchecked.items():
+        console.print(f"not checked: {name} (not logged: {needed})", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(1 if diagnosis.findings else 0)

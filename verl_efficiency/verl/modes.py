@@ -1,0 +1,17 @@
+"""The names of our trainer modes (``trainer.v1.trainer_mode``), each with verl's mode that it adds to."""
+
+SYNC = "efficiency_sync"
+MODES = {
+    SYNC: "sync",
+    "efficiency_colocate_async": "colocate_async",
+    "efficiency_separate_async": "separate_async",
+}
+
+
+def ours_of(mode: str | None) -> str:
+    """Our mode in place of one of verl's.
+
+    >>> ours_of("colocate_async"), ours_of("sync"), ours_of(None)
+    ('efficiency_colocate_async', 'efficiency_sync', 'efficiency_sync')
+    """
+    return next((ours for ours, verls in MODES.items() if verls == mode), SYNC)
