@@ -72,6 +72,7 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method kimi --algo.advantage.estimator reinforce", "reinforce would be ignored"),
         ("--efficiency.method t_spmo --actor.loss_agg_mode seq-mean-token-mean", "t_spmo is scaled for token-mean"),
         ("--efficiency.method sample_routing --actor.loss_agg_mode seq-mean-token-mean", "sample_routing needs token-mean"),
+        ("--efficiency.method self_distillation --efficiency.target_dtype float16", "--efficiency.target_dtype: "),
         ("--efficiency.method self_distillation --efficiency.include_environment_feedback true",
          "--efficiency.include_environment_feedback: "),
         ("--efficiency.method self_distillation --algo.kl.init_coef 0.1 --algo.kl.use_loss",

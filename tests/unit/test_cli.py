@@ -39,19 +39,20 @@ def test_the_package_imports_nothing_but_itself():
 @pytest.mark.parametrize(
     ("command", "options"),
     [
+        ("live", "strategies out limit max-new-tokens"),
         ("model", "out rows label reward limit max-new-tokens"),
-        ("task-scaling", "problems out png baseline label set limit max-new-tokens"),
+        ("task-scaling", "problems max-loss out png baseline label set limit max-new-tokens"),
         ("offline", "prompt-tokens difficulty max-tokens budget price-out price-in png"),
         ("strategies", "weight samples caps seed"),
     ],
 )
 def test_commands_have_their_own_options_and_the_shared_ones(command, options):
     shared = {
-        "model": "samples temperature top-p batch-size seed device dtype chat-template server store concurrency retries "
-        "timeout tokenizer",
+        "model": "samples temperature top-p batch-size seed device dtype chat-template server engine engine-args store "
+        "concurrency retries timeout tokenizer",
         "offline": "problem response correct answer answer-after answer-in-box marker strip-thinking tokens tokenizer out",
     }
-    shared |= {"task-scaling": shared["model"], "strategies": shared["offline"]}
+    shared |= {"live": shared["model"], "task-scaling": shared["model"], "strategies": shared["offline"]}
     output = CliRunner().invoke(app, ["evaluate", command, "--help"], env={"COLUMNS": "200"}).output
     for option in (*options.split(), *shared[command].split()):
         assert f"--{option} " in output

@@ -183,6 +183,12 @@ def test_rollout_dumps_of_both_trainers(tmp_path, groups):
     assert found(tmp_path) == ["reward errors", "grader time-outs"]
 
 
+def test_a_dump_may_contain_any_sign(tmp_path):
+    row = {"input": "p\u2028\x85q", "output": "x", "score": 1.0}
+    (tmp_path / "3.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert read_run([tmp_path]).steps == {3: {"rollouts/equal_groups": 1.0}}
+
+
 def test_a_folder_stands_for_its_logs_without_checkpoints(tmp_path):
     log_of(tmp_path, a=[1.0])
     (tmp_path / "global_step_1").mkdir()
@@ -198,6 +204,7 @@ def test_a_folder_stands_for_its_logs_without_checkpoints(tmp_path):
         (lambda folder: folder, "holds no log"),
         (lambda folder: written(folder / "a.jsonl", '{"step": 1, "data": {}}\n{"st\n'), "line 2"),
         (lambda folder: written(folder / "a.jsonl", '{"key": 1}\n'), "line 1"),
+        (lambda folder: written(folder / "7.jsonl", '{"score": 1}\n'), "7.jsonl"),
         (lambda folder: written(folder / "a.log", "nothing of interest\n"), "at least one step"),
     ],
 )

@@ -157,6 +157,16 @@ def test_a_stream_that_breaks_off_is_one_line(server, data):  # noqa: F811
     assert not out.exists()
 
 
+def test_a_dead_server_is_not_asked_for_everything(server, data):  # noqa: F811
+    def broken(piece):
+        raise BrokenPipeError
+
+    server.tick = broken
+    outcome, _ = run(server, data, "plain,cap@2,cap@3,cap@4,cap@5,cap@6,cap@7,cap@8", "--concurrency", 1)
+    assert "48 of 48" in str(outcome.exception)
+    assert len(server.asked) == 8
+
+
 @pytest.mark.parametrize(
     ("strategies", "said"),
     [("plain@2", "plain@2"), ("short-9@8", "short-9@8"), ("cap", "cap"), ("best-of@4", "best-of@4")],
@@ -250,6 +260,11 @@ def test_vllm_that_does_not_start_is_one_line_with_its_reason(vllm, data):  # no
     assert isinstance(outcome.exception, SettingsError)
     assert "CUDA out of memory" in str(outcome.exception)
     assert not out.exists()
+
+
+def test_another_engine_is_refused(data):  # noqa: F811
+    outcome = CliRunner().invoke(app, ["evaluate", MODEL, str(data), "--engine", "vlm"])
+    assert "did you mean 'vllm'" in str(outcome.exception)
 
 
 def test_without_vllm_the_fix_is_named(data, monkeypatch):  # noqa: F811

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import shutil
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -129,6 +131,17 @@ def test_a_checkpoint_without_the_state_is_refused(tmp_path, saved, names):
     with pytest.raises(SettingsError) as error:
         StateFiles().read(LEASH, tmp_path)
     assert all(name in str(error.value) for name in [*names, str(tmp_path) if saved is None else ""])
+
+
+@dataclass
+class Own:
+    files: list[str] = field(default_factory=list)
+
+
+def test_a_state_of_the_users_own_may_have_any_field(tmp_path):
+    method = SimpleNamespace(name="own", new_state=Own, restored_state=lambda saved: Own(**saved))
+    StateFiles().write({"own": Own(["a"])}, tmp_path)
+    assert StateFiles().read(method, tmp_path) == Own(["a"])
 
 
 def test_what_the_refusal_says_starts_the_state_again(tmp_path, caplog):

@@ -1,6 +1,7 @@
 """``evaluate task-scaling``: the law by hand, packs asked and graded for every N, the command with a made-up engine."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -58,6 +59,28 @@ def test_every_size_is_asked_and_graded(data):
     assert [points[n]["finished"] for n in (1, 2, 4)] == [1.0, 1.0, 0.0]
     assert points[2]["by_slot"] == [1.0, 0.0]
     assert points[4]["by_slot"] == [1.0, 1.0, 1.0, 0.0]
+
+
+def test_the_best_size_under_a_loss(data, tmp_path, monkeypatch):
+    from verl_efficiency.evaluation import generate
+
+    def exact(requests, sampling):
+        """Knows all answers of up to three problems, and none of more."""
+        answers = []
+        for request in requests:
+            numbers = re.findall(r"name (\d+)", request.messages[-1]["content"])
+            said = [rf"Answer{i}::\boxed{{{n}}}" for i, n in enumerate(numbers, start=1)]
+            said = said if len(numbers) > 1 else [rf"\boxed{{{numbers[0]}}}"]
+            answers.append(Answer(" ".join(said) if len(numbers) < 4 else "", 12 + 6 * len(numbers), truncated=False))
+        return answers
+
+    monkeypatch.setattr(generate, "transformers_engine", lambda *_: Engine("toy", {}, exact))
+    out = tmp_path / "out.json"
+    words = ["evaluate", "task-scaling", "toy", str(data), "--problems", "auto", "--out", str(out)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    result = json.loads(out.read_text())
+    assert [point["problems"] for point in result["points"]] == [1, 2, 3, 4]  # 6 is not asked
+    assert result["auto"] == {"max_loss": 0.01, "problems": 3, "tokens_ratio": pytest.approx(10 / 18)}
 
 
 def test_the_law_of_exact_points():

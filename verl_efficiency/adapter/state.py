@@ -94,6 +94,6 @@ class StateFiles:
         except ValueError as error:
             raise SettingsError(f"{file} cannot be read: {error}; resume from an earlier checkpoint") from None
         names = saved.get(method.name, {}).get("files")
-        if names is not None:
+        if names is not None and isinstance(method.new_state(), StoredResponses):
             return self.responses.read([folder / name for name in names])
         return state_in(saved, method, folder)

@@ -66,8 +66,14 @@ def task_scaling_command(
     generating: Generating,
     problems: Annotated[
         str | None,
-        typer.Option(help="Problems in a prompt, numbers with commas. Default: those of 1,2,3,4,6 that there are."),
+        typer.Option(
+            help="Problems in a prompt, numbers with commas; auto: the most that lose at most --max-loss. Default: those of "
+            "1,2,3,4,6 that there are."
+        ),
     ] = None,
+    max_loss: Annotated[
+        float, typer.Option(help="With --problems auto: accuracy that packing may lose, in [0, 1).")
+    ] = 0.01,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
@@ -87,8 +93,11 @@ def task_scaling_command(
     from verl_efficiency.evaluation.results import load_scaling, write_result
     from verl_efficiency.evaluation.tables import scaling_table
     from verl_efficiency.evaluation.task_scaling import task_scaling
+    from verl_efficiency.settings import require
 
-    sizes = None if problems is None else sorted(set(whole_numbers(problems, "--problems")))
+    auto = problems == "auto"
+    require(0 <= max_loss < 1, "--max-loss", max_loss, "in [0, 1)")
+    sizes = None if problems is None or auto else sorted(set(whole_numbers(problems, "--problems")))
     require_ending(out, "--out", (".json",))
     if png is not None:
         require_ending(png, "--png", PICTURES)
@@ -112,6 +121,7 @@ def task_scaling_command(
             limit=limit,
             chat_template=template,
             label=label or model,
+            max_loss=max_loss if auto else None,
         )
     for one in (*others, result):
         Console().print(scaling_table(one))

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from verl_efficiency.evaluation.engines import Sampling
 from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.evaluation.prompts import Prompt
-from verl_efficiency.evaluation.server import Server, check_model, one_line, open_store, refusals
+from verl_efficiency.evaluation.server import GIVE_UP_AFTER, Server, check_model, one_line, open_store, refusals
 from verl_efficiency.evaluation.strategies import answer_vote, by_cost, decided
 from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.grading import extract_answer
@@ -167,6 +167,7 @@ async def _run_all(
 
     count = None if server.tokenizer is None else token_counter(server.tokenizer)
     failures: list[str] = []
+    succeeded = False
     columns = (TextColumn("ask"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True)) as progress,
@@ -181,11 +182,15 @@ async def _run_all(
             taking = asyncio.Lock()  # one job takes all its places before the next takes any
 
             async def work(plan: Plan, prompt: Prompt) -> None:
+                nonlocal succeeded
                 places = 1 if plan.early_stop else plan.k
                 async with taking:
                     for _ in range(places):
                         await free.acquire()
                 try:
+                    if len(failures) >= GIVE_UP_AFTER and not succeeded:
+                        failures.append("not asked")
+                        return
                     outcome = await _run(client, plan, prompt, sampling, server, chat_template, count)
                 except refusals() as error:
                     raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
@@ -195,6 +200,7 @@ async def _run_all(
                 finally:
                     for _ in range(places):
                         free.release()
+                succeeded = True
                 outcomes[plan.name, plan.k, prompt.key] = outcome
                 store.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
                 store.flush()

@@ -85,14 +85,18 @@ class Source:
     def update(self, log: RunLog, follow: bool = False) -> None:
         """Add what was written since the last call; with ``follow``, leave a line that is not yet whole for the next call."""
         if EVENTS in self.path.name:
-            return _read_events(self.path, log)
+            size = self.path.stat().st_size
+            if size > self.offset:
+                _read_events(self.path, log)
+            self.offset = size
+            return
         with self.path.open("rb") as file:
             file.seek(self.offset)
             text = file.read()
         end = text.rfind(b"\n") + 1 if follow else len(text)
         self.offset += end
-        self.read(self, text[:end].decode("utf-8-sig", errors="replace").splitlines(), log)
-        return None
+        # Not splitlines(), which also splits at signs that a text in a dump may contain.
+        self.read(self, text[:end].decode("utf-8-sig", errors="replace").split("\n"), log)
 
 
 def read_run(paths: Sequence[Path]) -> RunLog:
@@ -108,8 +112,8 @@ def read_run(paths: Sequence[Path]) -> RunLog:
     return log
 
 
-def find_sources(paths: Sequence[Path]) -> list[Source]:
-    """The files of ``paths`` that hold a run's log, see the module.
+def find_sources(paths: Sequence[Path], dumps: bool = True) -> list[Source]:
+    """The files of ``paths`` that hold a run's log, see the module; without rollout dumps if ``dumps`` is False.
 
     Raises:
         SettingsError: a path is missing, or a folder holds no log.
@@ -132,7 +136,7 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
                 f"console output in {', '.join(CONSOLE_ENDINGS)}, and TensorBoard event files; name the file if it is elsewhere"
             )
         sources += found
-    return sources
+    return [source for source in sources if dumps or source.read is not _read_dump]
 
 
 def _files_below(folder: Path, depth: int) -> list[Path]:
@@ -197,13 +201,16 @@ def _number(text: str) -> float:
 
 def _read_dump(source: Source, lines: Iterable[str], log: RunLog) -> None:
     """Shares of a step: groups whose scores are all equal, gradings that timed out, rewards that raised."""
-    rows = [json.loads(line) for line in lines if line.strip()]
+    scores: dict[str, set[float]] = defaultdict(set)
+    try:
+        rows = [json.loads(line) for line in lines if line.strip()]
+        for row in rows:
+            group = row["uid"].rsplit("_", 2)[0] if "uid" in row else row["input"]
+            scores[group].add(row["score"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingsError(f"RUN: {source.path} is not a rollout dump of verl ({error!r})") from None
     if not rows:
         return
-    scores: dict[str, set[float]] = defaultdict(set)
-    for row in rows:
-        group = row["uid"].rsplit("_", 2)[0] if "uid" in row else row["input"]
-        scores[group].add(row["score"])
     shares = {"rollouts/equal_groups": sum(len(values) == 1 for values in scores.values()) / len(scores)}
     if "status" in rows[0]:
         shares["rollouts/timed_out"] = sum(row["status"] == "timed_out" for row in rows) / len(rows)

@@ -121,6 +121,11 @@ def scaling_table(result: Result) -> Group:
     if law is not None:
         notes.append(f"Fitted: tokens per problem = {law['a']:.1f} · N^{-law['b']:.2f}")
         notes.append(f"Fitted: each further problem changes accuracy by {law['points_per_problem']:+.2f} points.")
+    if auto := result.get("auto"):
+        loss, share = 100 * auto["max_loss"], 100 * auto["tokens_ratio"]
+        notes.append(
+            f"Best: N = {auto['problems']} loses at most {loss:g} points and takes {share:.0f} % of the tokens."
+        )
     names = ("accuracy, %", "tokens per problem", "finished, %", "accuracy by place in the prompt, %")
     table = new_table("problems N", *names, title=result["label"])
     for point in result["points"]:

@@ -26,6 +26,7 @@ from verl_efficiency.evaluation.evaluate import evaluate
 from verl_efficiency.settings import build_settings, require
 
 SIZES = (1, 2, 3, 4, 6)  # N by default
+ROUNDING = 1e-9
 
 
 def task_scaling(
@@ -39,6 +40,7 @@ def task_scaling(
     limit: int | None = None,
     chat_template: dict[str, Any] | None = None,
     label: str,
+    max_loss: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate the same problems in packs of every size.
 
@@ -52,11 +54,13 @@ def task_scaling(
         limit: only the first so many problems.
         chat_template: further arguments of the chat template.
         label: the name in reports.
+        max_loss: stop after the first N that loses more accuracy than this against the first N, in [0, 1); ``None``: ask all.
 
     Returns:
         ``points``, one for each N: ``problems`` (N), ``accuracy``, ``tokens_per_problem`` (both with ``_se``), ``finished``
         (share of responses that were not cut off), ``by_slot`` (accuracy of the first … last problem of a pack); and
-        ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N.
+        ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N. With ``max_loss`` also ``auto``: the ``problems``
+        to pack (the largest N before one that lost too much) and their ``tokens_ratio`` to the first N.
 
     Raises:
         SettingsError: N exceeds the number of problems, or :func:`evaluate` refuses the data.
@@ -95,6 +99,8 @@ def task_scaling(
                 | {name: summary[name] for name in names}
                 | {"finished": 1 - summary["truncated_share"], "by_slot": by_slot or [summary["accuracy"]]}
             )
+            if max_loss is not None and points[0]["accuracy"] - points[-1]["accuracy"] > max_loss + ROUNDING:
+                break
     return {
         "label": label,
         "model": engine.model,
@@ -103,7 +109,24 @@ def task_scaling(
         "samples": samples,
         "points": points,
         "law": fit_law(points),
+        **({} if max_loss is None else {"auto": best_size(points, max_loss)}),
     } | engine.facts
+
+
+def best_size(points: Sequence[Mapping[str, Any]], max_loss: float) -> dict[str, float]:
+    """The largest measured N that loses at most ``max_loss`` of accuracy against the first, if no smaller N loses more.
+
+    >>> points = [{"problems": n, "tokens_per_problem": 80 / n, "accuracy": 1 - 0.01 * n} for n in (1, 2, 4)]
+    >>> best_size(points, 0.01)
+    {'max_loss': 0.01, 'problems': 2, 'tokens_ratio': 0.5}
+    """
+    best = points[0]
+    for point in points:
+        if points[0]["accuracy"] - point["accuracy"] > max_loss + ROUNDING:
+            break
+        best = point
+    ratio = best["tokens_per_problem"] / points[0]["tokens_per_problem"]
+    return {"max_loss": max_loss, "problems": best["problems"], "tokens_ratio": ratio}
 
 
 def fit_law(points: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:

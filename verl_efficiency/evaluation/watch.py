@@ -80,7 +80,7 @@ def described(log: RunLog, step: int) -> str:
 def _sources(path: Path, strict: bool) -> list[Source]:
     """The logs at ``path``; without ``strict``, none is fine."""
     try:
-        return find_sources([path])
+        return find_sources([path], dumps=False)
     except SettingsError:
         if strict:
             raise

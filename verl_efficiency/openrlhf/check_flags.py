@@ -92,6 +92,8 @@ def check_teacher(args: Any, options: Options) -> Iterator[str]:
     for key in ("include_environment_feedback", "environment_feedback_only_without_solution", "feedback_template"):
         if key in options.settings:
             yield f"{ROOT}.{key}: OpenRLHF's trainer gets no feedback in words; leave it out"
+    if teacher.target_dtype != "float32" and "target_dtype" in options.settings:
+        yield f"{ROOT}.target_dtype: only verl's workers store {teacher.target_dtype}, OpenRLHF stores float32; leave it out"
 
 
 def _written(flag: str, value: Any) -> str:
