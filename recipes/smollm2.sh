@@ -165,7 +165,7 @@ one() {
       RUNS=$folder NAME=$arm timeout -k 10 "$limit" bash -c 'set -euo pipefail; launch "$@"' launch "$arm" "${settings[@]}" \
         data.seed="$seed" actor_rollout_ref.rollout.seed="$seed" hydra.run.dir="$model/hydra" > "$log" 2>&1 &
       local trainer=$!
-      ((JOBS > 1)) || python3 -m verl_efficiency.evaluation.watch "$model/metrics.jsonl" --steps "$STEPS" --pid "$trainer"
+      ((JOBS > 1)) || verl-efficiency watch "$model/metrics.jsonl" --steps "$STEPS" --pid "$trainer"
       wait "$trainer" || status=$?
       end_processes "$RAY_TMPDIR"
       saved=$(cat "$model/latest_checkpointed_iteration.txt" 2> /dev/null || true)

@@ -262,6 +262,11 @@ def test_vllm_that_does_not_start_is_one_line_with_its_reason(vllm, data):  # no
     assert not out.exists()
 
 
+def test_another_engine_is_refused(data):  # noqa: F811
+    outcome = CliRunner().invoke(app, ["evaluate", MODEL, str(data), "--engine", "vlm"])
+    assert "did you mean 'vllm'" in str(outcome.exception)
+
+
 def test_without_vllm_the_fix_is_named(data, monkeypatch):  # noqa: F811
     monkeypatch.setenv("PATH", "")
     outcome, _ = evaluate_with_vllm(data)

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Option
 
-from verl_efficiency.settings import SettingsError, require
+from verl_efficiency.settings import SettingsError, require, unknown
 
 if TYPE_CHECKING:
     from verl_efficiency.evaluation.engines import Engine, Sampling
@@ -23,6 +23,8 @@ AnswerAfter = Annotated[str | None, Option(help="The answer is what follows this
 AnswerInBox = Annotated[
     bool, Option("--answer-in-box", help=r"The answer is what the last \boxed{} of its column holds (MATH).")
 ]
+
+ENGINES = ("transformers", "vllm")
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -64,7 +66,7 @@ class Generating:
         str | None, Option(help="Ask this OpenAI-compatible server (http://host:8000/v1); MODEL is its name there.")
     ] = None
     engine_name: Annotated[
-        Literal["transformers", "vllm"],
+        str,
         Option(
             "--engine",
             help="Without --server: load MODEL here (for small models), or start and stop `vllm serve MODEL`.",
@@ -98,6 +100,8 @@ class Generating:
 
     def store_file(self, out: Path) -> Path | None:
         """The file for the server's responses, None without a server."""
+        if self.engine_name not in ENGINES:
+            raise SettingsError(f"--engine: {unknown('engine', self.engine_name, ENGINES)}")
         served = self.server is not None or self.engine_name == "vllm"
         require(served or self.store is None, "--store", self.store, "used with --server or --engine vllm")
         return self.store or out.with_suffix(".responses.jsonl") if served else None
