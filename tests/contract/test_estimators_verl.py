@@ -525,15 +525,18 @@ PROMPTS = [
 QUEUE_ROWS = [Row(score, length, uid) for uid, _, _, answers in PROMPTS for score, length in answers]
 
 
-def put(tq, step, *, multiple=4):
-    """One step's rollouts and padding, put by verl's own code; returns verl's handle of the batch."""
+def put(tq, step, prompts=PROMPTS, *, multiple=4):
+    """One step's rollouts and padding, put by verl's own code; returns verl's handle of the batch.
+
+    Of a session with several outputs, each output but the first has a prompt of 5 tokens instead of 2.
+    """
     from transfer_queue import KVBatchMeta
     from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
     from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
     from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
     keys, fields, tags = [], [], []
-    for number, (uid, text, difficulty, answers) in enumerate(PROMPTS):
+    for number, (uid, text, difficulty, answers) in enumerate(prompts):
         tq.kv_put(key=f"{step}{uid}", partition_id="train", tag={"status": "finished"})
         columns = {
             "uid": f"{step}{uid}",
@@ -543,9 +546,9 @@ def put(tq, step, *, multiple=4):
             "level": difficulty,
             "extra_info": {"index": number, "difficulty": difficulty, "deep": {"level": difficulty}},
         }
-        for session, (score, length) in enumerate(answers):
+        for session, index, score, length in outputs_of(answers):
             output = AgentLoopOutput(
-                prompt_ids=[1, 2],
+                prompt_ids=[1, 2, 3, 4, 5] if index else [1, 2],
                 response_ids=[7] * length,
                 response_mask=[1] * length,
                 reward_score=score,
@@ -554,28 +557,39 @@ def put(tq, step, *, multiple=4):
             )
             field = output.as_dict() | columns
             field["input_ids"] = torch.cat([field["prompts"], field["responses"]])
-            field["position_ids"] = torch.arange(2 + length)
+            field["position_ids"] = torch.arange(len(field["input_ids"]))
             fields.append(field)
-            keys.append(f"{step}{uid}_{session}_0")
-            tags.append({"status": "success", "prompt_len": 2})
+            keys.append(f"{step}{uid}_{session}_{index}")
+            tags.append({"status": "success", "prompt_len": len(field["prompts"])})
     order = random.Random(step).sample(range(len(keys)), len(keys))  # verl balances: groups do not stay together
     tq.kv_batch_put(keys=keys, partition_id="train", fields=list_of_dict_to_tensordict(fields), tags=tags)
     handle = KVBatchMeta(keys=[keys[n] for n in order], tags=[tags[n] for n in order], partition_id="train")
     return upsample_batch_to_divisible_size(handle, multiple, eos_token_id=2)
 
 
-def train_step(tq, compose, step, *overrides):
+def outputs_of(answers):
+    """(session, output, score, length) of every output; an answer is (score, length of each output)."""
+    return [
+        (session, index, score, length)
+        for session, (score, *lengths) in enumerate(answers)
+        for index, length in enumerate(lengths)
+    ]
+
+
+def train_step(tq, compose, step, *overrides, prompts=PROMPTS):
     """``PPOTrainer._compute_advantage`` itself, on a trainer that has nothing but its configuration."""
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
     config = compose("algorithm.adv_estimator=token_budget", *overrides)
-    handle = put(tq, step)
+    handle = put(tq, step, prompts)
     PPOTrainer._compute_advantage(SimpleNamespace(config=config), handle, {})
     data = tq.kv_batch_get(keys=handle.keys, partition_id="train", select_fields=["advantages"])
     found = dict(zip(handle.keys, (row[0].item() for row in data["advantages"].unbind()), strict=True))
     padding = [value for key, value in found.items() if key.startswith("pad")]
-    assert padding == [0.0]  # seven rollouts, filled up to eight
-    expected_keys = [f"{step}{uid}_{session}_0" for uid, _, _, answers in PROMPTS for session in range(len(answers))]
+    assert padding == [0.0]  # seven rows, filled up to eight
+    expected_keys = [
+        f"{step}{uid}_{session}_{index}" for uid, _, _, answers in prompts for session, index, *_ in outputs_of(answers)
+    ]
     tq.kv_clear(keys=[*tq.kv_list("train")["train"]], partition_id="train")
     return [found[key] for key in expected_keys]
 
@@ -659,6 +673,26 @@ def test_context_is_counted_from_the_prompts(queue, compose):
         queue, compose, 2, "algorithm.adv_estimator=kimi", "+algorithm.efficiency.cost=generated+3*context"
     )
     assert ours == pytest.approx(formulas.kimi(QUEUE_ROWS, KimiSettings(), {}), abs=FLOAT32)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("cost", "lengths"),
+    [("generated", [9, 9, 5, 8, 8]), ("turns", [1, 3, 1, 1, 1]), ("context", [2, 12, 2, 2, 2])],
+)
+def test_the_outputs_of_a_session_count_together(queue, compose, cost, lengths):
+    """Seven rows of five sessions; each output has its own prompt, and in each the policy writes once."""
+    prompts = [
+        ("5b1c_a", "1+1", 0.0, [(1.0, 9), (1.0, 2, 3, 4), (0.0, 5)]),
+        ("77aa_b", "2+2", 1.0, [(1.0, 8), (0.0, 8)]),
+    ]
+    found = train_step(
+        *(queue, compose, 1, "algorithm.adv_estimator=kimi", f"+algorithm.efficiency.cost={cost}"), prompts=prompts
+    )
+    scores, uids = (1.0, 1.0, 0.0, 1.0, 0.0), ("a", "a", "a", "b", "b")
+    rows = [Row(score, length, uid) for score, length, uid in zip(scores, lengths, uids, strict=True)]
+    first, second, third, *others = formulas.kimi(rows, KimiSettings(), {})
+    assert found == pytest.approx([first, second, second, second, third, *others], abs=FLOAT32)
 
 
 @pytest.mark.e2e

@@ -78,6 +78,9 @@ def printed(launch, fresh, tmp_path_factory):
     launches = {name: launch(name)[2:] for name in NAMES}
     launches["on the CPU"] = launch("laser", GPUS="0")[2:]
     launches["on the CPU with vLLM"] = launch("laser", GPUS="0", ROLLOUT="vllm")[2:]
+    pool = {"ROLLOUT_GPUS": "2"}
+    launches["a pool"] = launch("laser", "trainer.v1.trainer_mode=efficiency_separate_async", **pool)[2:]
+    launches["a pool on the CPU"] = launch("laser", GPUS="0", **pool)[2:]
     launches["misspelt"] = launch("laser", "algorithm.adv_estimater=grpo")[2:]
     launches["added twice"] = launch("laser", "+algorithm.gamma=1.0")[2:]
     folder = tmp_path_factory.mktemp("main_ppo")
@@ -122,6 +125,15 @@ def test_a_recipe_without_a_gpu_is_accepted_too(way, printed):
     config = config_of(printed, way)
     assert start_up.check(config) == []
     assert config.trainer.device == "cpu"
+
+
+@pytest.mark.parametrize(("name", "backend", "ray_gpus"), [("a pool", "nccl", None), ("a pool on the CPU", "cpu", 3)])
+def test_rollouts_may_have_a_pool_of_their_own(printed, name, backend, ray_gpus):
+    config = config_of(printed, name)
+    rollout = config.actor_rollout_ref.rollout
+    assert (rollout.nnodes, rollout.n_gpus_per_node, rollout.checkpoint_engine.backend) == (1, 2, backend)
+    assert config.ray_kwargs.ray_init.get("num_gpus") == ray_gpus
+    assert list(start_up.check(config)) == []
 
 
 def test_main_ppo_refuses_what_is_misspelt_or_added_twice(printed):

@@ -632,7 +632,7 @@ def test_the_students_pass_is_verls_unless_its_top_k_is_asked_for():
 
 @pytest.mark.parametrize(("dtype", "stored"), [("float16", torch.float16), ("float32", torch.float32)])
 @pytest.mark.parametrize("order", [[0, 1], [1, 0]])
-def test_the_targets_stay_in_the_worker_until_the_update_is_over(dtype, stored, order):
+def test_the_targets_stay_in_the_worker_until_the_update_has_them(dtype, stored, order):
     worker = started(target_dtype=dtype)
     output = worker.compute_log_prob(batch(compute_loss=False, distil_topk=2))
     assert "distil_topk_ids" not in output  # which verl would write into TransferQueue

@@ -194,10 +194,8 @@ class SelfTeacher(Teacher):
 
 def most_memory(settings: DistillationSettings, config: Any) -> str:
     """The most memory that the top-K targets of a step can take in the workers, in words."""
-    rollouts, tokens = (
-        config.data.train_batch_size * config.actor_rollout_ref.rollout.n,
-        config.data.max_response_length,
-    )
+    rollouts = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+    tokens = config.data.max_response_length
     ranks, each = config.trainer.nnodes * config.trainer.n_gpus_per_node, bytes_per_token(settings)
     total = rollouts * tokens * each / 2**30
     return (

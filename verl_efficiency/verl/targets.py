@@ -20,7 +20,7 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 class TopkTargets:
-    """What a rank keeps from the student's pass to the end of the update. Fields in ``data`` are nested, one part per row."""
+    """What a rank keeps from the student's pass to the update. Fields in ``data`` are nested, one part per row."""
 
     def __init__(self) -> None:
         self.ids: dict[int, Tensor] = {}
@@ -39,11 +39,15 @@ class TopkTargets:
         self.logps = dict(zip(_rows(data), output.pop(LOGPS).unbind(), strict=True))
 
     def give(self, data: Any) -> None:
-        """Put ids and log-probabilities of every row into ``data``. Rows that the teacher did not score have 0 tokens."""
+        """Put ids and log-probabilities of every row into ``data``, and keep none, so that the update has the only copy.
+
+        Rows that the teacher did not score have 0 tokens.
+        """
         rows = _rows(data)
         none = next(iter(self.logps.values()))[:0]
         data[IDS] = nested(_of(rows, self.ids))
         data[LOGPS] = nested([self.logps.get(row, none) for row in rows])
+        self.ids, self.logps = {}, {}
 
 
 def bytes_per_token(settings: DistillationSettings) -> int:

@@ -80,9 +80,7 @@ class DistillationWorker(ActorRolloutRefWorker):
         if "distil_weight" in data and self.distillation.full_logit_distillation:
             tu.assign_non_tensor(data, distillation_use_topk=True, distillation_only=True)
             self.targets.give(data)
-        output = super().update_actor(data)
-        self.targets = TopkTargets()
-        return output
+        return super().update_actor(data)
 
     @register(dispatch_mode=ON_ALL)
     def update_teacher(self) -> None:
