@@ -31,7 +31,7 @@ class VarianceRoutingSettings(DistillationSettings):
         reference_weight: w, the advantage of a reference rollout; not with ``distil=True``.
         advantage: group advantage of groups that learn by GRPO: grpo, dr_grpo, rloo or batch.
         correct_threshold: a score of at least this is correct.
-        distil: False: imitate the reference rollout itself. True (needs the trainer ``efficiency_sync``): its siblings learn
+        distil: False: imitate the reference rollout itself. True (needs one of our trainers): its siblings learn
             from the self-teacher that sees it, and all-wrong groups learn from a teacher that sees a reference solution.
         reference_column: column of the data set with a correct solution of each problem, for all-wrong groups.
         store_responses: store the shortest correct response to every prompt, save it with the checkpoints, and use it as the
