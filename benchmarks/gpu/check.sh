@@ -20,22 +20,24 @@ options=(--device "$DEVICE" --out "$OUT")
 [[ ${QUICK:-0} == 1 ]] && options+=(--quick)
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 if [[ $DEVICE == cpu ]]; then
-  export VERL_PLATFORM=cpu CUDA_VISIBLE_DEVICES=
+  export VERL_PLATFORM=cpu
 else
   unset VERL_PLATFORM
 fi
+# Without it the first Ray on a machine writes a token into ~/.ray, and two that start together disagree on it.
+export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
 
-if [[ -d $WHEELS ]]; then
-  venv=${VENV:-$PWD/.venv-gpu}
-  if [[ ! -f $venv/installed ]]; then
-    python3 -m venv --system-site-packages "$venv"
-    # No dependencies: the folder holds the whole closure but PyTorch, and pip must not look for another build of that.
-    "$venv/bin/python" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
-    "$venv/bin/python" -m pip install --quiet --no-index --no-deps --no-build-isolation -e .
-    touch "$venv/installed"
-  fi
-  source "$venv/bin/activate"
+venv=${VENV:-$PWD/.venv-gpu}
+if [[ -d $WHEELS && ! -f $venv/installed ]]; then
+  python3 -m venv --without-pip --system-site-packages "$venv"
+  # PyTorch may lie in an environment of its own. The new one sees the packages of the Python that made it, pip among them.
+  python3 -c 'import site; print(*site.getsitepackages(), sep="\n")' > "$(echo "$venv"/lib/python3.*/site-packages)/parent.pth"
+  # No dependencies: the folder holds the whole closure but PyTorch, and pip must not look for another build of that.
+  "$venv/bin/python" -m pip install --quiet --no-index --no-deps "$WHEELS"/*.whl
+  "$venv/bin/python" -m pip install --quiet --no-index --no-deps --no-build-isolation -e .
+  touch "$venv/installed"
 fi
+[[ -f $venv/installed ]] && source "$venv/bin/activate"
 python -c "import torch, verl, verl_efficiency; assert '$DEVICE' == 'cpu' or torch.cuda.is_available(), 'PyTorch sees no GPU; DEVICE=cpu checks the rest'"
 
 failed=()
@@ -53,7 +55,7 @@ for part in "${parts[@]}"; do
       else
         gpus=1
         [[ $DEVICE == cpu ]] && gpus=0
-        GPUS=$gpus ROLLOUT=hf SMOKE=${QUICK:-0} bash recipes/smollm2.sh || failed+=("$part")
+        GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((gpus ? 4 : 1))} SMOKE=${QUICK:-0} bash recipes/smollm2.sh || failed+=("$part")
       fi
       ;;
     *) echo "PARTS: unknown part '$part'; plugin, estimators, distillation, training or smollm2" >&2 && exit 2 ;;

@@ -15,11 +15,13 @@ Each run is kept in the result as soon as it ends; a second call goes on with th
 """
 
 import json
+import os
 import shutil
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from benchmarks.gpu.common import Options, Row, done_before, read_options, save
@@ -199,11 +201,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         data = small_testbed(work / "data")
-        # A run waits most of the time; on two cores a second one at the same time would only slow both.
-        with ThreadPoolExecutor(3 if options.device == "cuda" else 1) as pool:
-            running = {name: pool.submit(one, name, work, data, options, steps) for name in todo}
+        # A run beside a GPU keeps about three cores busy. On a machine with few cores a second one would only slow both.
+        at_once = max(1, (os.cpu_count() or 1) // 3) if options.device == "cuda" else 1
+        with ThreadPoolExecutor(at_once) as pool:
+            running = {}
+            for name in todo:
+                running[pool.submit(one, name, work, data, options, steps)] = name
+                time.sleep(3 if at_once > 1 else 0)  # two Rays that start at the same moment may choose the same port
             failed = {}
-            for name, future in running.items():
+            for future in as_completed(running):
+                name = running[future]
                 try:
                     runs[name] = future.result()
                     keep()
