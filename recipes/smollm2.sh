@@ -65,8 +65,9 @@ end_processes() { # end_processes FOLDER: those of one arm, or of all with the f
     fi
   done
 }
-trap 'end_processes "$temporary/"; rm -rf "$temporary"' EXIT
-trap 'exit 130' INT TERM
+# timeout(1) signals twice, and the second signal must not stop the cleaning up.
+trap 'trap "" INT TERM; end_processes "$temporary/"; rm -rf "$temporary"' EXIT
+trap 'trap "" INT TERM; exit 130' INT TERM
 
 # Without it the first Ray on a machine writes a token into ~/.ray, and two that start together disagree on it.
 export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')}
