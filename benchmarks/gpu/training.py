@@ -29,7 +29,7 @@ from tests.e2e import distillation_reference as reference
 from tests.e2e.training import Training, small_testbed, train
 
 LIMIT, TOPK, RATE = 80, 20, 0.25
-SIZES = {"BATCH": 16, "GROUP": 8, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": LIMIT, "LR": 5e-4}
+SIZES = {"BATCH": 16, "GROUP": 8, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": LIMIT, "LR": 5e-4, "TOKENS_PER_GPU": 8192}
 TEACHER = (f"+algorithm.efficiency.distillation_topk={TOPK}", f"+algorithm.efficiency.teacher_update_rate={RATE}")
 RUNS = {
     # name: recipe and overrides
