@@ -42,3 +42,30 @@ def test_what_the_guide_says_of_self_distillation_stands_in_its_results_file():
     said = re.search(r"\(accuracy\s+(\d+ %) → (\d+ %) in 24 steps, GRPO (\d+ %) → (\d+ %)", GUIDE)
     assert said
     assert said.groups() == (first, last["self_distillation"], first, last["grpo"])
+
+
+def test_what_the_guide_says_of_a_gpu_stands_in_its_results_files():
+    results = ROOT / "benchmarks" / "results"
+    text = " ".join((ROOT / "docs" / "guides" / "verl.md").read_text().split())
+    passes = json.loads((results / "gpu_distillation_cuda.json").read_text())["passes"]
+    said = re.search(
+        r"takes ([\d,]+) MiB beside .* against ([\d,]+) MiB .* It takes ([\d.]+) s against ([\d.]+) s", text
+    )
+    assert said
+    mib = tuple(f"{passes[form]['bytes'] / 2**20:,.0f}" for form in ("ours", "shared"))
+    assert said.groups() == (*mib, *(f"{passes[form]['seconds']:.2f}" for form in ("ours", "shared")))
+
+    runs = json.loads((results / "gpu_training_cuda_cut.json").read_text())["runs"]
+    for name in ("grpo", "token_budget"):
+        number = r"\.?(\d+)"
+        said = re.search(
+            rf"`{name}`[a-z ]* from (?:a score of )?{number} to {number} and from {number} to {number}", text
+        )
+        assert said
+        first, last = runs[name][0], runs[name][-1]
+        shown = [f"{100 * end['score']:.0f}" for end in (first, last)] + [
+            f"{end['response_tokens']:.0f}" for end in (first, last)
+        ]
+        assert list(said.groups()) == shown
+    for name in ("batched_accuracy", "self_distillation", "sample_routing"):
+        assert f"`{name}` ({len(runs[name])}" in text
