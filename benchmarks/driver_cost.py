@@ -17,6 +17,11 @@ are the lowest of the repeats. Parts:
 * ``average``: host memory of the teacher's average in OpenRLHF, for the parameters of Qwen2.5-7B on 8 ranks; computed.
 * ``logits``: memory that OpenRLHF's distillation loss takes beside the logits of 1,024 tokens of a vocabulary of 151,936,
   half of them routed.
+* ``ratio``: π/π_old at equal weights, as the self-teacher's loss computes it from bf16 logits on verl without
+  flash-attention's cross-entropy. It must be 1.
+* ``state``: the second of two checkpoints of ``variance_routing`` with 20,000 stored responses of 8,000 characters, a tenth of
+  them new since the first.
+* ``estimators``: ``token_budget`` over verl's ``grpo_vectorized`` in turn, at 1,024 tokens a row, one thread.
 """
 
 import argparse
@@ -264,6 +269,105 @@ def measure_logits() -> dict:
     return {**times, "gib_beside_logits_and_gradient": round(peak_gib() - base - gradient, 2)}
 
 
+def measure_ratio() -> dict:
+    """The least and the largest ratio over 512 tokens with random logits."""
+    import torch
+    from tensordict import TensorDict
+    from verl.utils.torch_functional import logprobs_from_logits
+
+    from verl_efficiency.methods.teacher import DistillationSettings
+    from verl_efficiency.verl.distillation_loss import DistillationLoss
+
+    def one_row(values: torch.Tensor) -> torch.Tensor:
+        return torch.nested.nested_tensor_from_jagged(values, torch.tensor([0, len(values)]))
+
+    generator, vocabulary, count = torch.Generator().manual_seed(0), 32_000, 512
+    logits = (4 * torch.randn(count, vocabulary, generator=generator)).bfloat16()
+    ids = torch.randint(vocabulary, (count,), generator=generator)
+    old = logprobs_from_logits(logits, ids.roll(-1))
+    fields = {
+        "input_ids": ids,
+        "distil_mask": torch.ones(count - 1, dtype=torch.bool),
+        "distil_topk_ids": torch.arange(K, dtype=torch.int32).expand(count - 1, K).contiguous(),
+        "distil_teacher_logps": torch.full((count - 1, K), -12.0),
+    }
+    data = TensorDict({name: one_row(values) for name, values in fields.items()}, batch_size=1)
+    loss = DistillationLoss.__new__(DistillationLoss)  # only the logits are read here, so it needs no stock loss
+    loss.settings = DistillationSettings(distillation_topk=K)
+    ratio = (loss._from_logits(logits, data)["log_probs"][0].double() - old.double()).exp()
+    return {"least": round(ratio.min().item(), 4), "largest": round(ratio.max().item(), 4)}
+
+
+def measure_state() -> dict:
+    """Bytes that the second checkpoint writes, and its time."""
+    import tempfile
+
+    from verl_efficiency.methods.routing.variance_routing import StoredResponses
+
+    count, text = 20_000, "x" * 7_990
+    state = StoredResponses()
+
+    def store(numbers: range) -> None:
+        for number in numbers:
+            state.texts[f"{number:09}"], state.lengths[f"{number:09}"] = f"{number:010}{text}", 2000
+
+    try:
+        from verl_efficiency.adapter.state import StateFiles
+    except ImportError:  # the older version writes everything into one file
+        from verl_efficiency.adapter.state import dump
+
+        def write(folder: Path) -> None:
+            (folder / "verl_efficiency.json").write_text(json.dumps(dump({"variance_routing": state})))
+    else:
+        files = StateFiles()
+
+        def write(folder: Path) -> None:
+            files.write({"variance_routing": state}, folder)
+
+    with tempfile.TemporaryDirectory() as parent:
+        first, second = Path(parent) / "1", Path(parent) / "2"
+        first.mkdir()
+        second.mkdir()
+        store(range(count * 9 // 10))
+        write(first)
+        store(range(count * 9 // 10, count))
+        times = timed(lambda: write(second))
+        found = [file.stat() for file in second.rglob("*") if file.is_file()]
+        new = sum(one.st_size for one in found if one.st_nlink == 1)  # the others are links to files of the first
+    return {**times, "mib_written": round(new / 2**20, 1)}
+
+
+def measure_estimators() -> dict:
+    """Least, median and largest ratio of 7 turns, in a process whose allocator does what it does by default."""
+    import numpy as np
+    import torch
+    from omegaconf import OmegaConf
+    from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+
+    import verl_efficiency.verl.plugin  # noqa: F401
+
+    scores = torch.zeros(ROWS, 1024)
+    scores[::2, -1] = 1.0
+    given = {
+        "token_level_rewards": scores,
+        "response_mask": torch.ones(ROWS, 1024, dtype=torch.int64),
+        "index": np.repeat(np.arange(ROWS // GROUP), GROUP).astype(str).astype(object),
+        "config": OmegaConf.create({"efficiency": {}}),
+    }
+    seconds = []
+    for _ in range(8):
+        for name in ("grpo_vectorized", "token_budget"):
+            start = time.perf_counter()
+            get_adv_estimator_fn(name)(**given)
+            seconds.append(time.perf_counter() - start)
+    ratios = sorted(ours / theirs for theirs, ours in list(zip(seconds[::2], seconds[1::2], strict=True))[1:])
+    return {
+        "least": round(ratios[0], 2),
+        "median": round(statistics.median(ratios), 2),
+        "largest": round(ratios[-1], 2),
+    }
+
+
 PARTS = {
     "read": measure_read,
     "prompts": measure_prompts,
@@ -271,6 +375,9 @@ PARTS = {
     "names": measure_names,
     "average": measure_average,
     "logits": measure_logits,
+    "ratio": measure_ratio,
+    "state": measure_state,
+    "estimators": measure_estimators,
 }
 
 
