@@ -86,10 +86,9 @@ def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> fl
     return math.sqrt(sum(float((one[name] - other[name]).square().sum()) for name in one))
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_every_update_of_a_step(tmp_path, ranks):
+def test_every_update_of_a_step(tmp_path):
     """Top-K, old log-probabilities, teacher and weights are those before the step; ratio and denominator the update's own."""
-    testbed = small_testbed(tmp_path / "data")
+    testbed, ranks = small_testbed(tmp_path / "data"), 2
     actor = "actor_rollout_ref.actor"
     training = train(
         "sample_routing",
