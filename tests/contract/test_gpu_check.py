@@ -74,7 +74,7 @@ def test_the_loss_in_bf16_is_near_float64_and_a_wrong_gradient_would_be_seen(mon
     assert wrong["log_probs"] == found["log_probs"]
 
 
-RUN = {"accuracy_first": 0.5, "accuracy_last": 0.9, "tokens_first": 60.0, "tokens_last": 30.0, "seconds_per_step": 1.0}
+RUN = {"score_first": 0.5, "score_last": 0.9, "tokens_first": 60.0, "tokens_last": 30.0, "seconds_per_step": 1.0}
 
 
 @pytest.mark.parametrize(
