@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.e2e.training import read_jsonl, train  # noqa: E402
+from verl_efficiency.evaluation.run_log import group_of  # noqa: E402
 from verl_efficiency.rewards import accuracy  # noqa: E402
 from verl_efficiency.testbed.prepare import prepare  # noqa: E402
 from verl_efficiency.testbed.tasks import task_named  # noqa: E402
@@ -145,11 +146,6 @@ def keep(name: str, metrics: Path, log: Path, rollouts: Path | None = None) -> N
         (kept / "rollouts").mkdir(exist_ok=True)
         (kept / "rollouts" / file.name).write_text("".join(json.dumps(line) + "\n" for line in lines))
     print(name, len(read_jsonl(metrics)), "steps,", len(said), "lines of the console", flush=True)
-
-
-def group_of(uid: str) -> str:
-    """The group in ``group_rollout_output``."""
-    return uid.rsplit("_", 2)[0]
 
 
 if __name__ == "__main__":

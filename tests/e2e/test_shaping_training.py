@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from tests.e2e.recomputed import groups_of
 from tests.e2e.test_token_budget_training import score
 from tests.e2e.training import ROOT, read_jsonl, small_testbed, train
 from tests.unit.reference import Row
@@ -51,22 +52,12 @@ def train_steps(
         assert sorted(last.metrics) == [3], "the second run resumes at step 3"
 
     tokenizer = AutoTokenizer.from_pretrained(data["MODEL"])
-    steps = {step: groups_of(rows, tokenizer) for step, rows in last.rollouts.items()}
+    assert all(row["score"] == score(row) for rows in last.rollouts.values() for row in rows)
+    steps = {step: groups_of(rows, tokenizer, LIMIT) for step, rows in last.rollouts.items()}
+    assert all([len(group) for group in groups] == [GROUP] * BATCH for groups in steps.values())
     recorded, size = read_jsonl(record), BATCH * GROUP
     assert len(recorded) == len(steps) * size
     return steps, {step: recorded[(step - 1) * size : step * size] for step in steps}
-
-
-def groups_of(rows: list[dict], tokenizer) -> list[list[Row]]:
-    """The rollouts of each group, with scores and lengths from their text. The dump leaves out the EOS token."""
-    groups = defaultdict(list)
-    for row in rows:
-        assert row["score"] == score(row)
-        tokens = len(tokenizer(row["output"], add_special_tokens=False)["input_ids"])
-        uid = row["uid"].rsplit("_", 2)[0]
-        groups[uid].append(Row(score(row), min(tokens + 1, LIMIT), uid))
-    assert [len(group) for group in groups.values()] == [GROUP] * BATCH
-    return list(groups.values())
 
 
 def grpo(rewards: list[float]) -> list[float]:

@@ -31,7 +31,7 @@ def state_in(saved: Mapping[str, Mapping], method: Estimator, folder: str | Path
     """The state of ``method`` in ``saved``, the states of the checkpoint in ``folder``. None: it starts again.
 
     Raises:
-        SettingsError: there is none, or it is of another version.
+        SettingsError: the checkpoint lacks the state and may not, or the state is of another version.
     """
     if method.name in saved:
         return method.restored_state(saved[method.name])

@@ -14,13 +14,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from verl_efficiency.evaluation.engines import Sampling
 from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.evaluation.prompts import Prompt
-from verl_efficiency.evaluation.server import GIVE_UP_AFTER, Server, check_model, one_line, open_store, refusals
+from verl_efficiency.evaluation.server import GIVE_UP_AFTER, Server, asking, one_line, open_store, refusals
 from verl_efficiency.evaluation.strategies import answer_vote, by_cost, decided
 from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.grading import extract_answer
@@ -168,45 +166,34 @@ async def _run_all(
     count = None if server.tokenizer is None else token_counter(server.tokenizer)
     failures: list[str] = []
     succeeded = False
-    columns = (TextColumn("ask"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        server.store.open("a", encoding="utf-8") as store,
-    ):
-        bar = progress.add_task("ask", total=len(jobs))
-        async with openai.AsyncOpenAI(
-            base_url=server.url, api_key=server.api_key, max_retries=server.retries, timeout=server.timeout
-        ) as client:
-            await check_model(client, server)
-            free = asyncio.Semaphore(server.concurrency)
-            taking = asyncio.Lock()  # one job takes all its places before the next takes any
+    async with asking(server, len(jobs)) as (client, keep):
+        free = asyncio.Semaphore(server.concurrency)
+        taking = asyncio.Lock()  # one job takes all its places before the next takes any
 
-            async def work(plan: Plan, prompt: Prompt) -> None:
-                nonlocal succeeded
-                places = 1 if plan.early_stop else plan.k
-                async with taking:
-                    for _ in range(places):
-                        await free.acquire()
-                try:
-                    if len(failures) >= GIVE_UP_AFTER and not succeeded:
-                        failures.append("not asked")
-                        return
-                    outcome = await _run(client, plan, prompt, sampling, server, chat_template, count)
-                except refusals() as error:
-                    raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
-                except (openai.APIError, httpx.HTTPError, json.JSONDecodeError, NoText) as error:
-                    failures.append(one_line(error))
+        async def work(plan: Plan, prompt: Prompt) -> None:
+            nonlocal succeeded
+            places = 1 if plan.early_stop else plan.k
+            async with taking:
+                for _ in range(places):
+                    await free.acquire()
+            try:
+                if len(failures) >= GIVE_UP_AFTER and not succeeded:
+                    failures.append("not asked")
                     return
-                finally:
-                    for _ in range(places):
-                        free.release()
-                succeeded = True
-                outcomes[plan.name, plan.k, prompt.key] = outcome
-                store.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
-                store.flush()
-                progress.advance(bar)
+                outcome = await _run(client, plan, prompt, sampling, server, chat_template, count)
+            except refusals() as error:
+                raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
+            except (openai.APIError, httpx.HTTPError, json.JSONDecodeError, NoText) as error:
+                failures.append(one_line(error))
+                return
+            finally:
+                for _ in range(places):
+                    free.release()
+            succeeded = True
+            outcomes[plan.name, plan.k, prompt.key] = outcome
+            keep(outcome)
 
-            await asyncio.gather(*(work(plan, prompt) for plan, prompt in jobs))
+        await asyncio.gather(*(work(plan, prompt) for plan, prompt in jobs))
     return failures
 
 

@@ -81,6 +81,6 @@ def load_scaling(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{wrong} ({error})") from None
-    if not (isinstance(result, dict) and {"label", "points", "law"} <= result.keys()):
+    if not (isinstance(result, dict) and KINDS["scaling"] <= result.keys()):
         raise SettingsError(wrong)
     return result

@@ -103,8 +103,8 @@ def read_run(paths: Sequence[Path]) -> RunLog:
     """Read files and folders of one run.
 
     Raises:
-        SettingsError: there is no such file, a folder holds no log, a line is not of verl's file logger, or only an event file
-            is there and ``tensorboard`` is not installed.
+        SettingsError: a file is missing, a folder holds no log, or a line cannot be read. Also if a log is a TensorBoard event
+            file and ``tensorboard`` is not installed.
     """
     log = RunLog()
     for source in find_sources(paths):
@@ -205,7 +205,7 @@ def _read_dump(source: Source, lines: Iterable[str], log: RunLog) -> None:
     try:
         rows = [json.loads(line) for line in lines if line.strip()]
         for row in rows:
-            group = row["uid"].rsplit("_", 2)[0] if "uid" in row else row["input"]
+            group = group_of(row["uid"]) if "uid" in row else row["input"]
             scores[group].add(row["score"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"RUN: {source.path} is not a rollout dump of verl ({error!r})") from None
@@ -217,6 +217,11 @@ def _read_dump(source: Source, lines: Iterable[str], log: RunLog) -> None:
     if "reward_error" in rows[0]:
         shares["rollouts/reward_error"] = sum(row["reward_error"] for row in rows) / len(rows)
     log.add(int(source.path.stem), shares)
+
+
+def group_of(uid: str) -> str:
+    """The group in the uid of a dumped rollout, ``group_rollout_output``."""
+    return uid.rsplit("_", 2)[0]
 
 
 def _read_events(path: Path, log: RunLog) -> None:

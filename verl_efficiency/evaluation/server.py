@@ -5,8 +5,9 @@ not requested again.
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -143,6 +144,34 @@ def refusals() -> tuple[type[Exception], ...]:
     )
 
 
+@contextlib.asynccontextmanager
+async def asking(server: Server, total: int) -> AsyncIterator[tuple[Any, Callable[[Any], None]]]:
+    """A client of the server, and a function that stores an entry (a dataclass) and counts it in a bar up to ``total``.
+
+    Raises:
+        SettingsError: nothing answers, or the server does not have the model.
+    """
+    import openai
+
+    columns = (TextColumn("ask"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True)) as progress,
+        server.store.open("a", encoding="utf-8") as store,
+    ):
+        bar = progress.add_task("ask", total=total)
+
+        def keep(entry: Any) -> None:
+            store.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
+            store.flush()
+            progress.advance(bar)
+
+        async with openai.AsyncOpenAI(
+            base_url=server.url, api_key=server.api_key, max_retries=server.retries, timeout=server.timeout
+        ) as client:
+            await _check_model(client, server)
+            yield client, keep
+
+
 async def _ask_all(
     requests: Sequence[Request],
     sampling: Sampling,
@@ -157,48 +186,35 @@ async def _ask_all(
     failures: list[str] = []
     differs: list[str] = []
     succeeded = 0
-    columns = (TextColumn("ask"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        server.store.open("a", encoding="utf-8") as store,
-    ):
-        bar = progress.add_task("ask", total=len(requests))
-        async with openai.AsyncOpenAI(
-            base_url=server.url, api_key=server.api_key, max_retries=server.retries, timeout=server.timeout
-        ) as client:
-            await check_model(client, server)
-            queue = iter(requests)
+    async with asking(server, len(requests)) as (client, keep):
+        queue = iter(requests)
 
-            async def work() -> None:
-                nonlocal succeeded
-                for request in queue:  # shared by the workers
-                    try:
-                        reply = await client.chat.completions.create(
-                            model=server.model,
-                            messages=request.messages,  # type: ignore[arg-type]
-                            temperature=sampling.temperature,
-                            top_p=sampling.top_p,
-                            max_tokens=sampling.max_new_tokens,
-                            seed=sampling.seed + request.sample,
-                            extra_body={"chat_template_kwargs": request.chat_template}
-                            if request.chat_template
-                            else None,
-                        )
-                        entry = _read(reply, request, count, differs)
-                    except refused as error:
-                        raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
-                    except (openai.APIError, json.JSONDecodeError, NoAnswer) as error:
-                        failures.append(one_line(error))
-                        if not succeeded and len(failures) >= GIVE_UP_AFTER:
-                            return
-                        continue
-                    succeeded += 1
-                    stored[request.key, request.sample] = entry
-                    store.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
-                    store.flush()
-                    progress.advance(bar)
+        async def work() -> None:
+            nonlocal succeeded
+            for request in queue:  # shared by the workers
+                try:
+                    reply = await client.chat.completions.create(
+                        model=server.model,
+                        messages=request.messages,
+                        temperature=sampling.temperature,
+                        top_p=sampling.top_p,
+                        max_tokens=sampling.max_new_tokens,
+                        seed=sampling.seed + request.sample,
+                        extra_body={"chat_template_kwargs": request.chat_template} if request.chat_template else None,
+                    )
+                    entry = _read(reply, request, count, differs)
+                except refused as error:
+                    raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
+                except (openai.APIError, json.JSONDecodeError, NoAnswer) as error:
+                    failures.append(one_line(error))
+                    if not succeeded and len(failures) >= GIVE_UP_AFTER:
+                        return
+                    continue
+                succeeded += 1
+                stored[request.key, request.sample] = entry
+                keep(entry)
 
-            await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
+        await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
     if differs:
         print(
             f"warning: server and tokenizer {server.tokenizer} count {len(differs)} responses differently: {differs[0]}"
@@ -246,7 +262,7 @@ def _read(reply: Any, request: Request, count: Callable[[list[str]], list[int]] 
     )
 
 
-async def check_model(client: Any, server: Server) -> None:
+async def _check_model(client: Any, server: Server) -> None:
     """Raise if nothing answers, or if the server lists its models and ours is not among them."""
     import openai
 

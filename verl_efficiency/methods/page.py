@@ -11,7 +11,7 @@ from verl_efficiency.methods.row import Method
 
 USE = {
     "estimator": "`algorithm.adv_estimator={name}`; settings: `+algorithm.efficiency.<setting>=…`",
-    "trainer": "`algorithm.adv_estimator={name}` with `trainer.v1.trainer_mode=efficiency_sync` or another of ours; "
+    "trainer": "`algorithm.adv_estimator={name}` with one of our trainers, such as `trainer.v1.trainer_mode=efficiency_sync`; "
     "settings: `+algorithm.efficiency.<setting>=…`",
     "reward": "`reward.custom_reward_function.name={name}`; "
     "settings: `+reward.custom_reward_function.reward_kwargs.<setting>=…`",

@@ -45,7 +45,7 @@ class EfficiencyExperienceMaker(RemoteExperienceMaker):
         """Continue from ``saved``, which :meth:`dump_state` returned for the checkpoint in ``folder``.
 
         Raises:
-            SettingsError: there is no state of this method, and the user has not allowed that.
+            SettingsError: the checkpoint lacks this method's state, and the user has not allowed it to start again.
         """
         if self.method is None or not self.method_settings.keeps_state:
             return

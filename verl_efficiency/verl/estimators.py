@@ -126,7 +126,7 @@ def rollouts_of(
     }
     if any(reads and getattr(step, name) is None for name, reads in needed.items()):
         raise RuntimeError(
-            f"{method.name} needs trainer.v1.trainer_mode={SYNC}, or another of ours, with these settings"
+            f"with these settings, {method.name} needs trainer.v1.trainer_mode={SYNC} (or our trainer of another mode)"
         )
     real_R = ~_padding(uids_R, lengths_R)
     rollouts = build_rollouts(scores_R, lengths_R, uids_R, settings, step.sessions, real_R)

@@ -12,7 +12,7 @@ KEY = "trainer.default_hdfs_dir"
 
 
 def check_remote(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
-    """A line if checkpoints of ``method`` have files of ours to copy and this machine cannot copy them."""
+    """A line if our files in the checkpoints must be copied to HDFS, and this machine lacks the command for it."""
     remote = str(trainer.get("default_hdfs_dir") or "")
     averages = has_teacher(method, settings) and settings.teacher_regularization == "ema"
     if remote.startswith("hdfs://") and (settings.keeps_state or averages) and shutil.which("hdfs") is None:
@@ -21,7 +21,7 @@ def check_remote(method: Estimator, settings: Any, trainer: Any) -> Iterator[str
 
 
 def upload(files: Sequence[Path], folder: str | Path, remote: str | None) -> None:
-    """Copy ``files`` of the checkpoint in ``folder`` to the same places below ``remote``. None: there is no remote copy.
+    """Copy ``files`` of the checkpoint in ``folder`` to the same places below ``remote``. With ``remote=None``, do nothing.
 
     Raises:
         RuntimeError: a copy failed.

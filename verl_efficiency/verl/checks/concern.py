@@ -6,7 +6,7 @@ from typing import Any
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import misspelt
-from verl_efficiency.verl.modes import MODES
+from verl_efficiency.verl.modes import MODES, mode_of
 
 ALIAS = "efficiency."
 
@@ -16,7 +16,7 @@ def concerns_us(config: Any) -> bool:
     algorithm, data = config.get("algorithm") or {}, config.get("data") or {}
     manager = str(((config.get("reward") or {}).get("reward_manager") or {}).get("name"))
     estimator = str(algorithm.get("adv_estimator"))
-    mode = str(((config.get("trainer") or {}).get("v1") or {}).get("trainer_mode"))
+    mode = str(mode_of(config.get("trainer") or {}))
     return (
         estimator.startswith(ALIAS)
         or estimator in offers().refused

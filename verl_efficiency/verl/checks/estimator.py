@@ -13,7 +13,7 @@ from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 from verl_efficiency.verl.hdfs import check_remote
-from verl_efficiency.verl.modes import MODES, SYNC, ours_of
+from verl_efficiency.verl.modes import MODES, SYNC, mode_of, ours_of
 
 SETTINGS = "algorithm.efficiency"
 ONE_OUTPUT_LOOPS = ("single_turn_agent", "tool_agent")  # verl's own
@@ -38,7 +38,7 @@ def settings_of(method: Estimator, config: Any) -> Any:
 
 def check_mode(trainer: Any) -> Iterator[str]:
     """A misspelt trainer mode, our mode without V1, or a run on the CPU without CPU mode."""
-    mode = str((trainer.get("v1") or {}).get("trainer_mode"))
+    mode = str(mode_of(trainer))
     if mode not in MODES and (meant := misspelt(mode, MODES)):
         yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean {meant!r}?"
     if trainer.get("device") == "cpu" and not cpu_mode():
@@ -114,7 +114,7 @@ def advise_on_budget(config: Any) -> Iterator[str]:
 
 def advise_on_staleness(config: Any) -> Iterator[str]:
     """A line if a self-teacher learns from rollouts of older weights, and nothing corrects for that."""
-    method, mode = estimator_of(config), (config.trainer.get("v1") or {}).get("trainer_mode")
+    method, mode = estimator_of(config), mode_of(config.trainer)
     if (
         method is None
         or mode not in MODES
@@ -141,7 +141,7 @@ def advise_on_loop(config: Any) -> Iterator[str]:
 
 def _check_counts(method: Estimator, settings: Any, trainer: Any) -> Iterator[str]:
     """A line if the method counts tokens that the trainer does not keep."""
-    mode, v1 = (trainer.get("v1") or {}).get("trainer_mode"), trainer.get("use_v1", False)
+    mode, v1 = mode_of(trainer), trainer.get("use_v1", False)
     other = (
         "; or set algorithm.efficiency.cost=generated" if getattr(settings, "cost", "generated") != "generated" else ""
     )

@@ -8,7 +8,7 @@ from verl_efficiency.methods.catalog import Estimator, Method
 from verl_efficiency.settings import nearest
 from verl_efficiency.verl.checks.extras import known_extras
 from verl_efficiency.verl.checks.reward import OurReward, reward_of
-from verl_efficiency.verl.modes import SYNC
+from verl_efficiency.verl.modes import SYNC, mode_of
 
 SAMPLER = "trainer.v1.sampler.custom_sampler"
 OURS = "pkg://verl_efficiency.verl.sampler"
@@ -35,7 +35,7 @@ def check_filter(config: Any) -> Iterator[str]:
     if not trainer.get("use_v1", False):
         yield f"{where}.enable: only the V1 trainer filters groups; write trainer.use_v1=True (verl>=0.9)"
         return
-    mode = (trainer.get("v1") or {}).get("trainer_mode")
+    mode = mode_of(trainer)
     if custom.get("name") == "KeepSolvedGroups" and mode not in ("sync", SYNC):
         yield f"{SAMPLER}.name: KeepSolvedGroups is for the synchronous trainers; write trainer.v1.trainer_mode=sync"
     metric = groups.get("metric")

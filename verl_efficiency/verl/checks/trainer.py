@@ -15,7 +15,7 @@ from verl_efficiency.adapter.checks import (
 from verl_efficiency.methods.catalog import Estimator
 from verl_efficiency.settings import MethodSettings
 from verl_efficiency.verl.checks.files import local_files
-from verl_efficiency.verl.modes import MODES, SYNC, ours_of
+from verl_efficiency.verl.modes import MODES, SYNC, mode_of, ours_of
 
 SETTINGS, ACTOR = "algorithm.efficiency", "actor_rollout_ref.actor"
 # verl's losses that treat all tokens of a rollout alike. sapo averages over each rollout, so it spoils only token weights that
@@ -27,7 +27,7 @@ _SCALED = {"sapo": "averages over each rollout, whatever loss_agg_mode says"}
 def check_trainer(method: Estimator, settings: MethodSettings, config: Any) -> Iterator[str]:
     """Trainer, loss and workers are set up as the method needs them."""
     actor = config.actor_rollout_ref.actor
-    mode = (config.trainer.get("v1") or {}).get("trainer_mode")
+    mode = mode_of(config.trainer)
     replays = bool(getattr(settings, "replay", 0))
     if settings.needs_trainer and mode not in MODES:
         right = ours_of(mode)

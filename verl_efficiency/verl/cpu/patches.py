@@ -105,8 +105,8 @@ def adapt_fsdp_utils(fsdp_utils: ModuleType) -> None:
 def save_a_copy(fsdp_utils: ModuleType) -> None:
     """utils/fsdp_utils.py:1180: ``separate_async`` keeps the weights before a step with ``.detach().cpu()``.
 
-    On a CPU that is no copy, so the kept weights would change with each update, and the log-probabilities of the later
-    mini-batches would not be those of the policy before the step.
+    On a CPU ``.cpu()`` does not copy, so each update would change the kept weights too. Later mini-batches would then take
+    their old log-probabilities from a policy that has already moved.
     """
     real: Any = getattr(fsdp_utils, "fsdp2_sharded_save_to_cpu", lambda: None)
     _expect(
