@@ -39,6 +39,7 @@ def run_tree(
     env: Mapping[str, str] | None = None,
     grace: float = 15.0,
     poll: float = 0.5,
+    scan: float = 5.0,
     stop: threading.Event | None = None,
 ) -> CompletedRun:
     """Run ``command`` in its own session, and end its process tree afterwards, also on a time-out or an error.
@@ -51,13 +52,16 @@ def run_tree(
         log: file that receives stdout and stderr.
         env: variables added to the environment.
         grace: seconds for daemons to end by themselves after the command returns.
-        poll: seconds between two scans of the tree.
+        poll: seconds between two looks at the command and at ``stop``.
+        scan: seconds between two scans of the tree and its memory. A scan of a run takes a quarter of a second of a core, and
+            the kernel holds up the processes that it measures.
         stop: when another thread sets it, everything is ended, as on a time-out.
     """
     run_id = uuid.uuid4().hex
     started = time.monotonic()
     tree: set[psutil.Process] = set()
     peak = 0
+    scanned = started
     returncode = None
     leftovers: list[str] = []
     try:
@@ -74,7 +78,10 @@ def run_tree(
             try:
                 returncode = process.wait(poll)
             except subprocess.TimeoutExpired:
+                if time.monotonic() < scanned + scan:
+                    continue
                 tree |= _running(run_id, tree)
+                scanned = time.monotonic()
                 peak = max(peak, sum(_memory(one) for one in tree))
         seconds = time.monotonic() - started
         if returncode is not None:

@@ -26,7 +26,7 @@ def _is_alive(pid: int) -> bool:
 
 def test_a_good_run_is_reported_with_its_output_and_memory(tmp_path):
     code = "import time; block = bytearray(100 * 2**20); print('hello'); time.sleep(1.5)"
-    run = run_tree([sys.executable, "-c", code], timeout=20, log=tmp_path / "log", poll=0.1)
+    run = run_tree([sys.executable, "-c", code], timeout=20, log=tmp_path / "log", poll=0.1, scan=0.1)
     assert (run.returncode, run.timed_out, run.leftovers) == (0, False, [])
     assert "hello" in run.log
     assert 1.5 <= run.seconds < 10
@@ -58,7 +58,8 @@ def test_an_interrupt_ends_the_tree_and_is_raised_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tests.e2e.run_tree._memory", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_tree([sys.executable, "-c", DAEMON.format(stay=611, code=0)], timeout=30, log=tmp_path / "log")
+        code = DAEMON.format(stay=611, code=0)
+        run_tree([sys.executable, "-c", code], timeout=30, log=tmp_path / "log", scan=0.1)
     assert seen
     assert not any("time.sleep(611)" in " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"]))
 
