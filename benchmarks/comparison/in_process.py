@@ -1,0 +1,285 @@
+"""verl's own trainer in one process: the same trainer class, worker, data set, loss, reward manager, estimators and checkpoints.
+
+    python -m benchmarks.comparison.in_process FOLDER <overrides of verl>
+
+A tiny model on a CPU spends nine tenths of a step between verl's processes: Ray calls, TransferQueue and an agent loop per
+rollout. This launch leaves them out. ``PPOTrainerSync.fit`` runs unchanged on four stand-ins:
+
+* :class:`Queue` is TransferQueue in a dictionary;
+* :class:`Workers` calls verl's ``ActorRolloutRefWorker`` directly, with one rank;
+* :class:`Rollouts` generates as the rollout ``hf`` does, with the same random numbers: a response depends on the weights, the
+  prompt and its seed alone. It answers as verl's single-turn agent loop does, and asks verl's reward manager for the score;
+* :class:`Weights` copies the weights to the rollout after a step.
+
+So the training curve is that of ``main_ppo`` up to rounding. ``python benchmarks/compare.py agree`` shows it.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["VERL_PLATFORM"] = "cpu"  # read when verl is imported
+for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
+    os.environ[name] = value
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+import transfer_queue  # noqa: E402
+import verl  # noqa: E402, F401  # loads the plugin
+from omegaconf import open_dict  # noqa: E402
+from tensordict import NonTensorStack, TensorDict  # noqa: E402
+from transfer_queue import KVBatchMeta  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+from verl import DataProto  # noqa: E402
+from verl.experimental.reward_loop.reward_loop import RewardLoopWorker  # noqa: E402
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync  # noqa: E402
+from verl.utils import tensordict_utils as tu  # noqa: E402
+from verl.workers.engine_workers import ActorRolloutRefWorker  # noqa: E402
+
+from verl_efficiency.evaluation.sampling import Completion, Draw, generate  # noqa: E402
+from verl_efficiency.settings import require  # noqa: E402
+from verl_efficiency.verl.compose import compose  # noqa: E402
+from verl_efficiency.verl.cpu.hf_server import load_weights  # noqa: E402
+from verl_efficiency.verl.trainer import EfficiencyTrainer  # noqa: E402
+
+
+class Queue:
+    """TransferQueue's functions on a dictionary: partition → key → field → value of the row."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, dict[str, Any]]] = {}
+        self.tags: dict[str, dict[str, dict[str, Any]]] = {}
+        for name in ("kv_batch_put", "kv_batch_get", "kv_list", "kv_clear"):
+            setattr(transfer_queue, name, getattr(self, name))
+
+    def kv_batch_put(
+        self, keys: Sequence[str], partition_id: str, fields: TensorDict | None = None, tags: Any = None
+    ) -> KVBatchMeta:
+        rows = self.rows.setdefault(partition_id, {})
+        for name in fields.keys() if fields is not None else ():
+            values = fields[name]
+            for key, value in zip(keys, values.unbind() if isinstance(values, torch.Tensor) else values, strict=True):
+                rows.setdefault(key, {})[name] = value
+        for key, tag in zip(keys, tags or (), strict=False):
+            self.tags.setdefault(partition_id, {}).setdefault(key, {}).update(tag)
+        known = self.tags.get(partition_id, {})
+        return KVBatchMeta(keys=list(keys), partition_id=partition_id, tags=[known.get(key, {}) for key in keys])
+
+    def kv_batch_get(self, keys: Sequence[str], partition_id: str, select_fields: Any = None) -> TensorDict:
+        rows = [self.rows[partition_id][key] for key in keys]
+        names = [name for name in select_fields or rows[0] if all(name in row for row in rows)]
+        return TensorDict({name: packed([row[name] for row in rows]) for name in names}, batch_size=len(rows))
+
+    def tensors(self, meta: KVBatchMeta) -> TensorDict:
+        """All fields of tensors, and the settings of the call: what a worker reads."""
+        first = self.rows[meta.partition_id][meta.keys[0]]
+        names = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
+        data = self.kv_batch_get(meta.keys, meta.partition_id, names)
+        tu.assign_non_tensor(data, **meta.extra_info)
+        return data
+
+    def kv_list(self, partition_id: str | None = None) -> dict[str, dict[str, Any]]:
+        names = [partition_id] if partition_id else list(self.rows)
+        return {name: {key: self.tags[name].get(key, {}) for key in self.rows.get(name, {})} for name in names}
+
+    def kv_clear(self, keys: Sequence[str], partition_id: str) -> None:
+        for table in (self.rows, self.tags):
+            for key in keys:
+                table.get(partition_id, {}).pop(key, None)
+
+
+def packed(values: Sequence[Any]) -> Any:
+    """The rows of one field, as TransferQueue returns them."""
+    if isinstance(values[0], torch.Tensor):
+        stacked = values[0].dim() == 0
+        return torch.stack(list(values)) if stacked else torch.nested.as_nested_tensor(list(values), layout=torch.jagged)
+    return NonTensorStack(*values)
+
+
+class Workers:
+    """verl's worker group with one worker, in this process."""
+
+    def __init__(self, config: Any, queue: Queue) -> None:
+        self.worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor")
+        self.worker.init_model()
+        self.queue = queue
+        self._dispatch_info = {"actor": [0]}
+
+    def compute_log_prob(self, batch: KVBatchMeta) -> KVBatchMeta:
+        output = self.worker.compute_log_prob(self.queue.tensors(batch))
+        names = [name for name, value in output.items() if isinstance(value, torch.Tensor)]
+        self.queue.kv_batch_put(batch.keys, batch.partition_id, output.select(*names))
+        return batch
+
+    def update_actor(self, batch: KVBatchMeta) -> TensorDict:
+        return self.worker.update_actor(self.queue.tensors(batch))
+
+    def weights(self) -> Mapping[str, torch.Tensor]:
+        return dict(self.worker.actor.engine.get_per_tensor_param()[0])
+
+
+class Weights:
+    """verl's checkpoint manager: hands the weights to the rollout."""
+
+    def __init__(self, workers: Workers, rollouts: "Rollouts") -> None:
+        self.workers, self.rollouts = workers, rollouts
+
+    def update_weights(self, global_steps: int) -> None:
+        load_weights(self.rollouts.model, self.workers.weights())
+        self.rollouts.global_steps = global_steps
+        self.rollouts.asked_before.clear()
+
+    def sleep_replicas(self) -> None:
+        """Nothing to free."""
+
+
+class Rollouts:
+    """verl's agent loops, the rollout server and the reward worker."""
+
+    reward_loop_worker_handles = ()  # not None: rewards come with the rollouts
+
+    def __init__(self, config: Any, tokenizer: Any, queue: Queue) -> None:
+        self.config, self.rollout, self.tokenizer, self.queue = config, config.actor_rollout_ref.rollout, tokenizer, queue
+        self.model = AutoModelForCausalLM.from_pretrained(config.actor_rollout_ref.model.path, dtype=torch.float32)
+        self.model.eval()
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.rewards = RewardLoopWorker(config)
+        self.rewards.reward_manager.loop = self.loop
+        self.global_steps = 0
+        self.asked_before: dict[tuple[int, ...], int] = {}
+
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """Generate, score, and put the rows into the queue."""
+        validate = bool(tu.get(prompts, "validate", False))
+        sampling = self.rollout.val_kwargs if validate else self.rollout
+        names = [name for name in prompts.keys() if isinstance(prompts.get(name), NonTensorStack)]
+        columns = {name: prompts.get(name).tolist() for name in names}
+        rows: list[dict[str, Any]] = []
+        asked: list[Completion] = []
+        for place in range(len(prompts)):
+            row = {name: values[place] for name, values in columns.items()}
+            ids = self.tokenizer.apply_chat_template(
+                list(row["raw_prompt"]), add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+            for session in range(sampling.n):
+                occurrence = self.asked_before.get(tuple(ids), 0)
+                self.asked_before[tuple(ids)] = occurrence + 1
+                seed = (self.rollout.seed, 0, self.global_steps, occurrence, *ids)
+                asked.append(Completion(list(ids), self.rollout.response_length, seed))
+                rows.append({**row, "session": session})
+        draw = Draw(float(sampling.temperature), float(sampling.top_p), int(sampling.top_k))
+        for _ in generate(self.model, asked, draw, eos_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id):
+            pass
+        scored = self.loop.run_until_complete(
+            asyncio.gather(*(self.score(row, one) for row, one in zip(rows, asked, strict=True)))
+        )
+        fields = [self.fields(row, one, score) for row, one, score in zip(rows, asked, scored, strict=True)]
+        partition = self.queue.rows.setdefault("val" if validate else "train", {})
+        tags = self.queue.tags.setdefault("val" if validate else "train", {})
+        for row, field in zip(rows, fields, strict=True):
+            key = f"{row['uid']}_{row['session']}_0"
+            partition[key] = field
+            lengths = len(field["prompts"]), len(field["responses"])
+            tags[key] = {"status": "success", "prompt_len": lengths[0], "response_len": lengths[1]}
+            tags[key] |= {"seq_len": sum(lengths), "global_steps": self.global_steps}
+            tags[key] |= {"min_global_steps": self.global_steps, "max_global_steps": self.global_steps}
+
+    async def score(self, row: Mapping[str, Any], one: Completion) -> dict[str, Any]:
+        """What verl's reward manager returns for a response."""
+        prompt, response = torch.tensor([one.prompt]), torch.tensor([one.tokens])
+        ids = torch.cat([prompt, response], dim=1)
+        tensors = {"prompts": prompt, "responses": response, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        others = {name: np.array([None], dtype=object) for name in row}
+        for name, value in row.items():
+            others[name][0] = value
+        others["tool_extra_fields"] = np.array([{}], dtype=object)
+        others["prompt_len"], others["response_len"] = np.array([len(one.prompt)]), np.array([len(one.tokens)])
+        return await self.rewards.reward_manager.run_single(DataProto(TensorDict(tensors, batch_size=1), others))
+
+    def fields(self, row: Mapping[str, Any], one: Completion, score: Mapping[str, Any]) -> dict[str, Any]:
+        """A row as verl's agent loop writes it."""
+        prompt, response = torch.tensor(one.prompt), torch.tensor(one.tokens)
+        scores = torch.zeros(len(one.tokens))
+        scores[-1] = score["reward_score"]
+        ids = torch.cat([prompt, response])
+        return {
+            **row,
+            **{"prompts": prompt, "responses": response, "input_ids": ids, "position_ids": torch.arange(len(ids))},
+            **{"response_mask": torch.ones_like(response), "loss_mask": torch.ones_like(response)},
+            **{"rollout_log_probs": torch.tensor(one.log_probs), "rm_scores": scores, "num_turns": 2},
+            "extra_fields": {"reward_extra_info": score["reward_extra_info"]},
+        }
+
+
+class Buffer:
+    """verl's replay buffer: everything is there at once."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int) -> tuple[KVBatchMeta, dict]:
+        del global_steps, batch_size
+        tags = self.queue.tags[partition_id]
+        keys = list(self.queue.rows[partition_id])
+        return KVBatchMeta(keys=keys, partition_id=partition_id, tags=[tags[key] for key in keys]), {}
+
+
+class InProcess(PPOTrainerSync):
+    """verl's synchronous trainer on the stand-ins."""
+
+    def _build_replay_buffer(self) -> Buffer:
+        self.queue = Queue()
+        return Buffer(self.queue)
+
+    def _setup(self) -> None:
+        require(not self.use_critic, "use_critic", self.use_critic, "False in one process")
+        require(not self.use_reference_policy, "use_kl_loss", self.use_reference_policy, "False in one process")
+        self._init_tokenizer()
+        self._init_dataloader()
+        self._init_dump_executor()
+        self.actor_rollout_wg = Workers(self.config, self.queue)
+        self.agent_loop_manager = self.reward_loop_manager = Rollouts(self.config, self.tokenizer, self.queue)
+        self.checkpoint_manager = Weights(self.actor_rollout_wg, self.agent_loop_manager)
+        self.global_steps = 0
+
+    def _get_n_gpus_for_throughput(self) -> int:
+        return 1
+
+    def _reissue_inflight_prompts(self, partition_id: str = "train") -> int:
+        return 0
+
+    def _save_checkpoint(self) -> None:
+        """The model alone, where verl writes it."""
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / "actor" / "huggingface"
+        load_weights(self.agent_loop_manager.model, self.actor_rollout_wg.weights())
+        self.agent_loop_manager.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder.parents[2] / "latest_checkpointed_iteration.txt").write_text(str(self.global_steps))
+
+
+class EfficiencyInProcess(EfficiencyTrainer, InProcess):
+    """Our trainer ``efficiency_sync`` on the stand-ins."""
+
+    verls_mode = "sync"
+
+    def _build_replay_buffer(self) -> Buffer:
+        self.trainer_mode = self.verls_mode
+        return InProcess._build_replay_buffer(self)
+
+
+def main(overrides: list[str]) -> None:
+    """Train with verl's ``overrides``."""
+    torch.set_num_threads(1)
+    config = compose([], overrides)
+    ours = config.trainer.v1.trainer_mode == "efficiency_sync"
+    trainer = (EfficiencyInProcess if ours else InProcess)(config)
+    trainer.init()
+    trainer.fit(trainer.agent_loop_manager)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
