@@ -68,6 +68,7 @@ def run(
     jobs: Annotated[int, typer.Option(help="parallel runs; each needs about a core and 4 GB")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
     folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
+    stock: Annotated[bool, typer.Option(help="train with main_ppo on Ray, not in one process; four times slower")] = False,
 ) -> None:
     """Run what has no result yet. Tuned runs follow when the trials of their arm are done."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # like an interrupt, which also ends the current runs
@@ -80,7 +81,7 @@ def run(
         for run in missing_runs(plan.runs(read_lines(results), bound), read_lines(results))
         if fnmatch(run.name, only) and run not in failed
     ]:
-        failed += run_all(todo, results, data.resolve(), folder.resolve(), jobs, timeout)
+        failed += run_all(todo, results, data.resolve(), folder.resolve(), jobs, timeout, stock)
     for one in failed:
         print(f"failed: {one.name}")
     if failed:
@@ -98,7 +99,9 @@ def report(
     write_report(read_table(table, steps), read_lines(results), out)
 
 
-def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: int, timeout: float) -> list[Run]:
+def run_all(
+    todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: int, timeout: float, stock: bool
+) -> list[Run]:
     """Run ``todo``, ``jobs`` at a time, and append a line to ``results`` for each; returns the failed runs."""
     failed: list[Run] = []
     done = 0
@@ -109,7 +112,7 @@ def run_all(todo: Sequence[Run], results: Path, data: Path, folder: Path, jobs: 
         nonlocal done
         start = time.monotonic()
         try:
-            line = launch(run, data, folder / run.name, timeout, stop)
+            line = launch(run, data, folder / run.name, timeout, stop, stock)
         except RunFailed as error:
             with one_at_a_time:
                 failed.append(run)

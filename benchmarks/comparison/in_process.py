@@ -1,6 +1,6 @@
 """verl's own trainer in one process: the same trainer class, worker, data set, loss, reward manager, estimators and checkpoints.
 
-    python -m benchmarks.comparison.in_process FOLDER <overrides of verl>
+    python -m benchmarks.comparison.in_process <overrides of verl>
 
 A tiny model on a CPU spends nine tenths of a step between verl's processes: Ray calls, TransferQueue and an agent loop per
 rollout. This launch leaves them out. ``PPOTrainerSync.fit`` runs unchanged on four stand-ins:
@@ -16,14 +16,14 @@ So the training curve is that of ``main_ppo`` up to rounding. ``python benchmark
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ["VERL_PLATFORM"] = "cpu"  # read when verl is imported
-for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}.items():
-    os.environ[name] = value
+os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -142,7 +142,13 @@ class Rollouts:
     reward_loop_worker_handles = ()  # not None: rewards come with the rollouts
 
     def __init__(self, config: Any, tokenizer: Any, queue: Queue) -> None:
-        self.config, self.rollout, self.tokenizer, self.queue = config, config.actor_rollout_ref.rollout, tokenizer, queue
+        self.config, self.tokenizer, self.queue = config, tokenizer, queue
+        rollout = config.actor_rollout_ref.rollout
+        self.limit, self.seed = int(rollout.response_length), int(rollout.seed)
+        self.sampling = {
+            validate: (int(one.n), Draw(float(one.temperature), float(one.top_p), int(one.top_k)))
+            for validate, one in ((False, rollout), (True, rollout.val_kwargs))
+        }
         self.model = AutoModelForCausalLM.from_pretrained(config.actor_rollout_ref.model.path, dtype=torch.float32)
         self.model.eval()
         self.loop = asyncio.new_event_loop()
@@ -155,7 +161,7 @@ class Rollouts:
     def generate_sequences(self, prompts: TensorDict) -> None:
         """Generate, score, and put the rows into the queue."""
         validate = bool(tu.get(prompts, "validate", False))
-        sampling = self.rollout.val_kwargs if validate else self.rollout
+        count, draw = self.sampling[validate]
         names = [name for name in prompts.keys() if isinstance(prompts.get(name), NonTensorStack)]
         columns = {name: prompts.get(name).tolist() for name in names}
         rows: list[dict[str, Any]] = []
@@ -165,13 +171,12 @@ class Rollouts:
             ids = self.tokenizer.apply_chat_template(
                 list(row["raw_prompt"]), add_generation_prompt=True, tokenize=True, return_dict=False
             )
-            for session in range(sampling.n):
+            for session in range(count):
                 occurrence = self.asked_before.get(tuple(ids), 0)
                 self.asked_before[tuple(ids)] = occurrence + 1
-                seed = (self.rollout.seed, 0, self.global_steps, occurrence, *ids)
-                asked.append(Completion(list(ids), self.rollout.response_length, seed))
+                seed = (self.seed, 0, self.global_steps, occurrence, *ids)
+                asked.append(Completion(list(ids), self.limit, seed))
                 rows.append({**row, "session": session})
-        draw = Draw(float(sampling.temperature), float(sampling.top_p), int(sampling.top_k))
         for _ in generate(self.model, asked, draw, eos_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id):
             pass
         scored = self.loop.run_until_complete(
@@ -274,6 +279,9 @@ class EfficiencyInProcess(EfficiencyTrainer, InProcess):
 def main(overrides: list[str]) -> None:
     """Train with verl's ``overrides``."""
     torch.set_num_threads(1)
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        os.environ["MASTER_PORT"] = str(one.getsockname()[1])
     config = compose([], overrides)
     ours = config.trainer.v1.trainer_mode == "efficiency_sync"
     trainer = (EfficiencyInProcess if ours else InProcess)(config)

@@ -68,6 +68,8 @@ class EfficiencyRewardManager(NaiveRewardManager):
         function = config.reward.get("custom_reward_function") or {}
         name = f"{function['path']}:{function['name']}" if function.get("path") else "verl's default_compute_score"
         uniform = not (config.get("trainer") or {}).get("use_v1", False)
+        # Read once: it is an interpolation, which OmegaConf resolves again at every look, in a millisecond.
+        self.response_limit = config.actor_rollout_ref.rollout.response_length
         self.outcomes = Outcomes(name, extras_of(self.compute_score), uniform=uniform, **_filtered_by(config))
         if not self.is_async_reward_score and self.compute_score is not None:
             self.compute_score = _without_stop_iteration(self.compute_score)
@@ -96,7 +98,7 @@ class EfficiencyRewardManager(NaiveRewardManager):
         prompt_length = tensors["prompts"].shape[-1]
         ids = tensors["responses"][0][tensors["attention_mask"][0][prompt_length:].bool()]
         ended = len(ids) > 0 and int(ids[-1]) == self.tokenizer.eos_token_id  # type: ignore[attr-defined]
-        limit = self.config.actor_rollout_ref.rollout.response_length
+        limit = self.response_limit
         extra_info = dict(row["extra_info"][0]) if "extra_info" in row else {}
         extra_info["response_tokens"] = sum(map(int, earlier)) + len(ids)
         extra_info["response_limit"] = limit
