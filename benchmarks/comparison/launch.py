@@ -54,11 +54,12 @@ def launch(
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
         environment = {
-            **dict(run.variables),
             **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
-            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": dict(run.variables).get("RESPONSE_TOKENS", "66")},
+            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
             **{"MODEL": f"{data / 'model'}", "TRAIN": f"{data / 'train.parquet'}"},
-            **{"VAL": f"{data / 'validation.parquet'}", "RUNS": f"{folder}", "NAME": "run"},
+            **{"VAL": f"{data / 'validation.parquet'}"},
+            **dict(run.variables),
+            **{"RUNS": f"{folder}", "NAME": "run"},
             **{"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": ray_folder},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",

@@ -36,21 +36,23 @@ def rows(table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Po
 
     Rows below the table's floor of accuracy come last. Lines of other settings than the table's are left out.
     """
-    keys = [run.key for run in table.runs(lines, frontier) if run.kind != "trial"]
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for line in lines:
-        if line["run"] in keys:
-            groups.setdefault((line["run"]["arm"], line["run"]["kind"]), []).append(line)
-    result = [_row(arm, kind, group, frontier) for (arm, kind), group in groups.items()]
+    groups: dict[tuple[str, str, float | None], list[Mapping[str, Any]]] = {}
+    for run in table.runs(lines, frontier):
+        line = next((line for line in lines if run.made(line)), None) if run.kind != "trial" else None
+        if line is not None:
+            groups.setdefault((run.arm, run.kind, run.value), []).append(line)
+    result = [_row(*name, group, frontier) for name, group in groups.items()]
     for row in result:
         row["reaches_floor"] = row["accuracy"] >= table.floor
     return sorted(result, key=lambda row: (not row["reaches_floor"], row["above_frontier"]))
 
 
-def _row(arm: str, kind: str, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> dict[str, Any]:
+def _row(
+    arm: str, kind: str, value: float | None, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]
+) -> dict[str, Any]:
     tests = [line["test"] for line in lines]
     above = [test["tokens"] - tokens_at(frontier, test["accuracy"]) for test in tests]
-    row: dict[str, Any] = {"arm": arm, "kind": kind, "value": lines[0]["run"]["value"], "seeds": len(lines)}
+    row: dict[str, Any] = {"arm": arm, "kind": kind, "value": value, "seeds": len(lines)}
     for name, values in (
         ("accuracy", [test["accuracy"] for test in tests]),
         ("tokens", [test["tokens"] for test in tests]),
