@@ -53,17 +53,7 @@ def launch(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
-        environment = {
-            **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
-            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
-            **{"MODEL": f"{data / 'model'}", "TRAIN": f"{data / 'train.parquet'}"},
-            **{"VAL": f"{data / 'validation.parquet'}"},
-            **dict(run.variables),
-            **{"RUNS": f"{folder}", "NAME": "run"},
-            **{"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": ray_folder},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        }
+        environment = environment_of(run, data, folder) | {"RAY_TMPDIR": ray_folder}
         log = folder / "log.txt"
         started_by = command(run, folder) if stock else in_process(command(run, folder), folder, environment)
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
@@ -117,13 +107,32 @@ def command(run: Run, folder: Path) -> list[str]:
     ]
 
 
+def environment_of(run: Run, data: Path, folder: Path) -> dict[str, str]:
+    """The variables of the recipe; those of the run come after our defaults."""
+    return {
+        **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
+        **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
+        **{"MODEL": f"{data / 'model'}", "TRAIN": f"{data / 'train.parquet'}"},
+        **{"VAL": f"{data / 'validation.parquet'}"},
+        **dict(run.variables),
+        **{"RUNS": f"{folder}", "NAME": "run", "HF_HUB_OFFLINE": "1"},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+
+
 def in_process(launched: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
     """The command that trains in one process with the overrides of ``launched``; it completes ``environment``."""
-    dry = {**os.environ, **environment, "DRY_RUN": "1"}
-    overrides = subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout.splitlines()
+    overrides = overrides_of(launched, environment)
     (folder / "run").mkdir()
     environment |= {"VERL_FILE_LOGGER_PATH": f"{folder / 'run' / 'metrics.jsonl'}", "OMP_NUM_THREADS": "1"}
     return [sys.executable, "-m", "benchmarks.comparison.in_process", *overrides]
+
+
+def overrides_of(launched: list[str], environment: Mapping[str, str]) -> list[str]:
+    """verl's overrides of a recipe's launch."""
+    dry = {**os.environ, **environment, "DRY_RUN": "1"}
+    return subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def read_metrics(file: Path) -> dict[int, dict[str, Any]]:

@@ -185,7 +185,8 @@ def pareto(file: Path) -> str:
     for row in found["rows"]:
         below = "" if row["reaches_floor"] else " ↓"
         rows.append(
-            f"| `{row['arm']}`{_of_trial(row)} | {_percent(row, 'accuracy')}{below} | {100 * row['accuracy_by_level'][-1]:.0f} % "
+            f"| `{row['arm']}`{_of_trial(row)} | {_percent(row, 'accuracy')}{below} "
+            f"| {100 * row['accuracy_by_level'][-1]:.0f} % "
             f"| {_tokens(row, 'tokens')} | {_tokens(row, 'above_frontier')} | {row['seeds']} |"
         )
     return "\n".join(rows)
@@ -204,7 +205,8 @@ def measured(name: str, file: Path) -> str:
         for row in own
     ]
     return (
-        f"## Measured here\n\nTask `notes` of the testbed, {found['steps']} steps. Plain GRPO: {_percent(plain, 'accuracy')} at "
+        f"## Measured here\n\nTask `notes` of the testbed, {found['steps']} steps. "
+        f"Plain GRPO: {_percent(plain, 'accuracy')} at "
         f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [The whole comparison](../choose.md#what-was-measured).\n"
     )
 
