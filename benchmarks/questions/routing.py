@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.report import mean_and_interval, rows
+from benchmarks.comparison.report import mean_and_interval, rows, tested
 from benchmarks.comparison.table import Table
 from verl_efficiency.testbed.notes import frontier as notes_frontier
 
@@ -29,17 +29,11 @@ def curves(table: Table, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, A
     ``seconds`` is the step times the median seconds of a training step, so validations do not count.
     """
     found = []
-    for arm in table.arms:
-        runs = [
-            run for run in table.runs(lines, notes_frontier.load()) if run.arm == arm.name and run.kind == "published"
-        ]
-        of_arm = [line for run in runs for line in lines if run.made(line)]
-        if not of_arm:
-            continue
+    for (arm, _, _), of_arm in tested(table, lines, notes_frontier.load()).items():
         steps = [score["step"] for score in of_arm[0]["validation"]]
         pace = statistics.fmean(line["seconds"]["step"] for line in of_arm)
         row: dict[str, Any] = {
-            "arm": arm.name,
+            "arm": arm,
             "seeds": len(of_arm),
             "steps": steps,
             "seconds_per_step": round(pace, 3),
@@ -61,7 +55,7 @@ def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) ->
         return
     content = {"steps": table.steps, "curves": found, "rows": rows(table, lines, notes_frontier.load())}
     out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
-    steps = found[0]["steps"]
+    steps = max((row["steps"] for row in found), key=len)
     printed = Printed(
         "arm", "seeds", *(f"step {step}" for step in steps), "s per step", title="accuracy @ tokens, validation"
     )
