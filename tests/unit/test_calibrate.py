@@ -143,19 +143,27 @@ def test_the_interval_takes_a_problem_with_all_its_answers():
     assert np.array_equal(once, bootstrap(answers_of(lengths, difficulty, np.arange(100)), 0.5))
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    covered, widths = 0, []
-    for seed in range(25):
+def test_the_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
+    """1,000 calibrations on 60 problems, each with the 95 % interval of 200 resamples, to within a token.
+
+    L = (100 + 400 d)(½ + u), u uniform in [0, 1], has the median 100 + 400 d. The quantile 0.025 of 200 fits lies between the
+    5th and the 6th smallest. So 6 fits on each side of the truth settle that the interval covers it, whatever comes after.
+    """
+    monkeypatch.setattr("verl_efficiency.evaluation.calibrate.TOLERANCE", 1.0)
+    truth, covered = np.array([100.0, 500.0]), np.zeros(2)
+    for seed in range(1000):
         rng = np.random.default_rng(seed)
-        difficulty = np.repeat(rng.random(60), 2)
-        lengths = (100 + 400 * difficulty) * (0.5 + rng.random(120))
-        low, high = np.quantile(
-            bootstrap(answers_of(lengths, difficulty, np.arange(120) // 2), 0.5, 40), [0.025, 0.975], 0
-        )
-        covered += low[1] <= 500 <= high[1]
-        widths.append(high[1] - low[1])
-    assert covered >= 21  # of 25; fewer has a chance below 1 % where the interval holds 95 %
-    assert np.mean(widths) < 250
+        difficulty = rng.random(60)
+        answers = answers_of((100 + 400 * difficulty) * (0.5 + rng.random(60)), difficulty, np.arange(60))
+        fits = np.empty((0, 2))
+        while len(fits) < 200:
+            fits = np.concatenate([fits, bootstrap(answers, 0.5, 10, seed=len(fits))])
+            safe = np.minimum((fits <= truth).sum(0), (fits >= truth).sum(0)) >= 6
+            if safe.all():
+                break
+        low, high = np.quantile(fits, [0.025, 0.975], 0)
+        covered += safe | ((low <= truth) & (truth <= high))
+    assert ((covered >= 930) & (covered <= 970)).all(), covered
 
 
 # difficulty
