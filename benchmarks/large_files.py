@@ -25,7 +25,7 @@ from tests.e2e.run_tree import run_tree
 
 RESULTS = Path(__file__).parent / "results" / "large_files.json"
 SAMPLES = 8
-WORDS = "so we add the next number and get then carry one wait let me check this again and write it down".split()
+TALK = "so we add the next number and get then carry one wait let me check this again and write it down"
 COMMANDS = {
     "grade": ["grade", "--answer", "answer"],
     "evaluate offline": ["evaluate", "offline", "--answer", "answer", "--difficulty", "difficulty"],
@@ -34,13 +34,13 @@ COMMANDS = {
 
 def write_file(path: Path, rows: int) -> None:
     """``rows`` responses to generated sums, the same for every call."""
-    rng = random.Random(0)
+    rng, words = random.Random(0), TALK.split()
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             if number % SAMPLES == 0:
                 left, right = rng.randrange(10_000), rng.randrange(10_000)
             length = rng.randint(20, 60)
-            working = " ".join(rng.choices(WORDS, k=length))
+            working = " ".join(rng.choices(words, k=length))
             given = left + right + (rng.random() < 0.2)
             box = "" if rng.random() < 0.02 else f"\\boxed{{{given}}}"
             gold = str(left + right)
