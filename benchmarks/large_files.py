@@ -5,7 +5,7 @@
 Makes a file of sums with 8 responses each: working of 20 to 60 words, the answer in a box, one in five wrong, one in fifty
 without a box, and one in a thousand a formula that needs math-verify. Each of the four commands runs in a process of its own
 and is ended after ``--minutes``. Memory is the largest sum over all processes of a run, with shared pages counted once (PSS),
-looked at every second. Ray starts within the command. The run fails if a command gives other results with Ray.
+looked at every five seconds. Ray starts within the command. The run fails if a command gives other results with Ray.
 
 Writes ``benchmarks/results/large_files.json``.
 """
@@ -54,7 +54,7 @@ def measure(name: str, source: Path, out: Path, *, ray: bool, minutes: float) ->
     """Run one command to its end, or to the time-out."""
     words = [*COMMANDS[name], str(source), "--out", str(out), *["--ray"] * ray]
     command = [sys.executable, "-m", "verl_efficiency.cli", *words]
-    done = run_tree(command, timeout=60 * minutes, log=out.with_suffix(".log"), scan=1.0)
+    done = run_tree(command, timeout=60 * minutes, log=out.with_suffix(".log"))
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(words)}: {'timed out' if done.timed_out else 'failed'}\n{done.log[-3000:]}")
     return {"command": name, "ray": ray, "seconds": round(done.seconds, 1)} | {

@@ -104,7 +104,7 @@ def look_at(page: str, folder: Path, scheme: str) -> list[dict[str, Any]]:
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--dump-dom"]
     command += [f"--user-data-dir={folder / scheme}", "--host-resolver-rules=MAP * ~NOTFOUND"]
     command += [f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}", "--window-size=1300,900", around.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     written = re.search(r'<pre id="measured">(.*?)</pre>', done.stdout, re.DOTALL)
     assert written, done.stderr[-2000:]
     return json.loads(html.unescape(written[1]))

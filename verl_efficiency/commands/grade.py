@@ -82,10 +82,10 @@ def grade_command(
         return responses, answer_texts(golds, rows.place, answer_after, answer_in_box)
 
     def check(rows: Rows) -> tuple[int, int, str]:
-        """The number of rows, how many of their answers are sentences, and the first of these."""
+        """The number of rows, how many of their answers are sentences, and the beginning of the first of these."""
         golds = texts(rows)[1]
         found = sentences(golds)
-        return len(golds), len(found), golds[found[0]] if found else ""
+        return len(golds), len(found), golds[found[0]][:80] if found else ""
 
     def grade(rows: Rows) -> "list[tuple[Verdict, str]]":
         responses, golds = texts(rows)
@@ -122,7 +122,7 @@ def grade_command(
     Console().print(explained(table, *MEANING))
     found = [(count, example) for _, count, example in checked if count]
     if 2 * sum(count for count, _ in found) > total:
-        note = f"{sum(count for count, _ in found)} of {total} answers are sentences, for example {found[0][1][:80]!r}"
+        note = f"{sum(count for count, _ in found)} of {total} answers are sentences, for example {found[0][1]!r}"
     else:
         sample = read_sample(source, "source", PROBED)
         note = _unreadable(texts(Rows(source, 0, sample.rows, sample.places))[1], deadline)

@@ -153,21 +153,16 @@ def _map_with_ray(work: Callable[[Rows], Result], path: Path, setting: str, piec
             except (SettingsError, GradingError) as error:
                 yield {"result": [pickle.dumps(error)]}
 
-    started = not ray.is_initialized()
-    if started:
-        ray.init(logging_level="warning")
-    try:
-        dataset = ray.data.range(len(pieces), override_num_blocks=len(pieces)).map_batches(run, batch_size=None)
-        dataset.context.execution_options.preserve_order = True
-        dataset.context.enable_progress_bars = False
-        for row in dataset.iter_rows():
-            result = pickle.loads(row["result"])
-            if isinstance(result, Exception):
-                raise result
-            yield result
-    finally:
-        if started:
-            ray.shutdown()
+    if not ray.is_initialized():
+        ray.init(logging_level="warning")  # and Ray ends with this process
+    dataset = ray.data.range(len(pieces), override_num_blocks=len(pieces)).map_batches(run, batch_size=None)
+    dataset.context.execution_options.preserve_order = True
+    dataset.context.enable_progress_bars = False
+    for row in dataset.iter_rows():
+        result = pickle.loads(row["result"])
+        if isinstance(result, Exception):
+            raise result
+        yield result
 
 
 @functools.cache
