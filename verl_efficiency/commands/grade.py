@@ -120,6 +120,7 @@ def grade_command(
         table.add_row(status.value, str(counts[status]), f"{counts[status] / total:.1%}")
     table.add_row("all", str(total), "")
     Console().print(explained(table, *MEANING))
+    note: str | None
     found = [(count, example) for _, count, example in checked if count]
     if 2 * sum(count for count, _ in found) > total:
         note = f"{sum(count for count, _ in found)} of {total} answers are sentences, for example {found[0][1]!r}"

@@ -6,6 +6,7 @@ same error if several rows are wrong. Only results travel: a worker reads the ro
 
 import codecs
 import functools
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _map_with_ray(work: Callable[[Rows], Result], path: Path, setting: str, piec
                 yield {"result": [pickle.dumps(error)]}
 
     if not ray.is_initialized():
-        ray.init(logging_level="warning")  # and Ray ends with this process
+        ray.init(logging_level=logging.WARNING)  # and Ray ends with this process
     dataset = ray.data.range(len(pieces), override_num_blocks=len(pieces)).map_batches(run, batch_size=None)
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
