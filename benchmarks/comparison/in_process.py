@@ -34,8 +34,10 @@ from transfer_queue import KVBatchMeta
 from transformers import AutoModelForCausalLM
 from verl import DataProto
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
+from verl.utils.config import validate_config
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from verl_efficiency.evaluation.sampling import Completion, Draw, generate
@@ -287,6 +289,7 @@ def main(overrides: list[str]) -> None:
         one.bind(("127.0.0.1", 0))
         os.environ["MASTER_PORT"] = str(one.getsockname()[1])
     config = compose([], overrides)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     ours = config.trainer.v1.trainer_mode == "efficiency_sync"
     trainer = (EfficiencyInProcess if ours else InProcess)(config)
     trainer.init()

@@ -135,8 +135,9 @@ class Table:
 def read_table(path: Path, steps: int = 0) -> Table:
     """Read a table in YAML; ``steps``, unless 0, replaces the table's.
 
-    With ``take``, a file beside it and the names of some of its arms, a table gives those arms too; and what it does not set
-    itself, from ``task`` to ``common``, is as in that file. Taken arms have their published settings only.
+    With ``take``, a table has arms of another file too: ``from`` names the file beside it, ``arms`` its arms. What the table
+    does not set itself, from ``task`` to ``common``, is as in that file. Taken arms are not tuned. ``with`` gives each of them
+    once per entry, with the settings of the entry added; an entry without settings is the arm as it is.
 
     Raises:
         SettingsError: the table is wrong; the message names the arm or the key.
@@ -172,13 +173,23 @@ def _with_taken(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], tu
     """The content of a table with ``take``, completed from the other table, and the arms that it takes."""
     content = dict(content)
     take = content.pop("take")
-    _check_keys(f"{path}: take", take, {"from", "arms"}, {"from", "arms"})
+    _check_keys(f"{path}: take", take, {"from", "arms", "with"}, {"from", "arms"})
     other = read_table(path.parent / take["from"])
     by_name = {arm.name: arm for arm in other.arms}
     for name in take["arms"]:
         if name not in by_name:
             raise SettingsError(f"{path}: take.arms: {unknown('arm', name, by_name)}")
-    taken = tuple(replace(by_name[name], strength="", values=()) for name in take["arms"])
+    taken = tuple(
+        replace(
+            by_name[name],
+            name=f"{name}.{form}" if added else name,
+            strength="",
+            values=(),
+            settings=(*by_name[name].settings, *added),
+        )
+        for name in take["arms"]
+        for form, added in take.get("with", {"": ()}).items()
+    )
     defaults = {field.name: getattr(other, field.name) for field in fields(Table)}
     return {**defaults, "arms": {}, **content}, taken
 

@@ -132,6 +132,10 @@ def test_a_table_takes_arms_of_another_and_their_runs_count(table, table_file, t
     trial = {**lines[0]}
     del trial["test"]
     assert missing_runs(runs[1:2], [trial]) == runs[1:2]  # a trial was not tested
+    file.write_text("take: {from: table.yaml, arms: [kimi], with: {plain: [], more: [a=1]}}\n")
+    plain, more = read_table(file).arms
+    assert (plain.name, more.name) == ("kimi", "kimi.more")
+    assert (plain.settings, more.settings) == (table.arms[1].settings, (*table.arms[1].settings, "a=1"))
     file.write_text("take: {from: table.yaml, arms: [kimmi]}\n")
     with pytest.raises(SettingsError, match=r"kimmi.*'kimi'"):
         read_table(file)
