@@ -7,6 +7,7 @@ With ``stock`` it is ``main_ppo`` itself, which starts its own Ray.
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -97,6 +98,7 @@ def launch(
             "validation": round(sum(data.get("timing_s/testing", 0.0) for data in metrics.values()), 1),
         },
         "peak_memory_gb": round(done.peak_memory_bytes / 1e9, 2),
+        "warnings": start_up_warnings(done.log),
         "diagnosis": findings(read_run([folder / "run" / "metrics.jsonl", log])),
     }
     if run.kind != "trial":
@@ -144,6 +146,15 @@ def in_process(launched: list[str], folder: Path, environment: dict[str, str]) -
     (folder / "run").mkdir()
     environment |= {"VERL_FILE_LOGGER_PATH": f"{folder / 'run' / 'metrics.jsonl'}", "OMP_NUM_THREADS": "1"}
     return [sys.executable, "-m", "benchmarks.comparison.in_process", *overrides]
+
+
+def start_up_warnings(log: str) -> list[str]:
+    """Our warnings in a log: they begin with the setting or the method that they are about.
+
+    >>> start_up_warnings("WARNING:2026-01-01 10:00:00,1:alp: too short\\nWARNING:2026-01-01 10:00:00,2:Something else")
+    ['alp: too short']
+    """
+    return re.findall(r"(?m)^WARNING:[\d :,-]+:([a-z_]+(?:\.[a-z_]+)*: .*)$", log)
 
 
 def findings(log: RunLog) -> dict[str, list[str]]:

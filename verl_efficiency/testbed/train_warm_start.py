@@ -102,7 +102,7 @@ STAGES: dict[str, tuple[Stage, ...]] = {
 }
 # Other warm starts of the same task. They share its first stages, so the folder `stages` of one may be copied to another.
 STAGES |= {
-    "notes_unpractised": (STAGES["notes"][0], STAGES["notes"][2]),  # less sure in the head
+    "notes_early": STAGES["notes"][:1],  # all styles, and less sure in the head
     "notes_easy_habit": (*STAGES["notes"][:2], _notes(800, 7e-4, trace=_easy_habit, tokens_per_problem=46)),
 }
 
@@ -205,7 +205,7 @@ def train_all(
     seed: int,
     out: Path,
 ) -> dict:
-    """Train ``model`` through all ``stages``, saving it in ``out`` after each; a second call continues after the last saved one.
+    """Train ``model`` through all ``stages``, saving it in ``out`` after each; a second call continues after the last one.
 
     Returns ``steps`` and ``seconds`` of the training.
     """
@@ -232,7 +232,7 @@ def train_all(
 def main(
     out: Annotated[Path, typer.Option(help="folder of the model")],
     task: Annotated[str, typer.Option(help="checks or notes")] = "checks",
-    variant: Annotated[str, typer.Option(help="another warm start of notes: unpractised or easy_habit")] = "",
+    variant: Annotated[str, typer.Option(help="another warm start of notes: early or easy_habit")] = "",
     seed: Annotated[int, typer.Option(help="initial weights and problems")] = 0,
     samples: Annotated[int, typer.Option(help="held-out prompts for each of N = 1, 2, 3")] = 400,
 ) -> None:
