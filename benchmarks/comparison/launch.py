@@ -70,7 +70,7 @@ def launch(
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
         }
         log = folder / "log.txt"
-        started_by = command(run, folder) if stock else in_process(command(run, folder), folder, environment)
+        started_by = command(run, folder) if stock else in_process(run, folder, environment)
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
     if done.returncode != 0:
         why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
@@ -139,13 +139,16 @@ def command(run: Run, folder: Path) -> list[str]:
     ]
 
 
-def in_process(launched: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
-    """The command that trains in one process with the overrides of ``launched``; it completes ``environment``."""
+def in_process(run: Run, folder: Path, environment: dict[str, str]) -> list[str]:
+    """The command that trains in one process with the overrides of :func:`command`; it completes ``environment``."""
     dry = {**os.environ, **environment, "DRY_RUN": "1"}
-    overrides = subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout.splitlines()
+    launched = command(
+        replace(run, settings=()), folder
+    )  # a setting may hold a line break, so they are added as they are
+    printed = subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout
     (folder / "run").mkdir()
     environment |= {"VERL_FILE_LOGGER_PATH": f"{folder / 'run' / 'metrics.jsonl'}", "OMP_NUM_THREADS": "1"}
-    return [sys.executable, "-m", "benchmarks.comparison.in_process", *overrides]
+    return [sys.executable, "-m", "benchmarks.comparison.in_process", *printed.splitlines(), *run.settings]
 
 
 def start_up_warnings(log: str) -> list[str]:
