@@ -19,6 +19,7 @@ from benchmarks.comparison import report as reporting
 from benchmarks.comparison.launch import RunFailed, launch, validation_scores
 from benchmarks.comparison.report import rows
 from benchmarks.comparison.table import missing_runs, read_table
+from benchmarks.questions import normalisation, unsolved
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.rewards.base import WHERE
 from verl_efficiency.settings import SettingsError
@@ -289,7 +290,9 @@ def test_validation_scores_by_hand(tmp_path):
     }
 
 
-@pytest.mark.parametrize("module", [flat_penalty, launching, reporting], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [flat_penalty, launching, reporting, normalisation], ids=lambda module: module.__name__
+)
 def test_examples_of_the_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
@@ -363,3 +366,42 @@ def test_report_writes_json_and_a_picture(table, tmp_path, monkeypatch, capsys):
     assert [row["arm"] for row in written["rows"]] == ["grpo", "kimi"]
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert "kimi" in capsys.readouterr().out
+
+
+def answered(module, question, lines, tmp_path):
+    """The JSON that a question's module writes."""
+    pytest.importorskip("matplotlib")
+    module.write_report(compare.table_of(question), lines, tmp_path / question)
+    assert (tmp_path / f"{question}.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads((tmp_path / f"{question}.json").read_text())
+
+
+def test_normalisation_by_hand(tmp_path):
+    """Two methods. The normalisation adds .1 and .2 to the accuracy, and nothing to the tokens."""
+    accuracy = {"published": 0.7, "dr_grpo": 0.8, "decoupled": 0.9}
+    tokens = {"kimi": 20.0, "laser": 30.0}
+    runs = compare.table_of("normalisation").runs([], FRONTIER)
+    lines = [
+        result(run, accuracy[run.arm.split(".")[1] if "." in run.arm else "published"], tokens[run.arm.split(".")[0]])
+        for run in runs
+        if run.arm.split(".")[0] in tokens
+    ]
+    lines += [result(run) for run in runs if run.arm == "alp"]  # not in all forms yet
+    found = answered(normalisation, "normalisation", lines, tmp_path)
+    assert found["explained"] == {"accuracy": {"method": 0.0, "form": 1.0}, "tokens": {"method": 1.0, "form": 0.0}}
+    assert {row["method"] for row in found["rows"]} == {"kimi", "laser"}
+    assert [row["accuracy"] for row in found["rows"] if row["method"] == "kimi"] == [0.7, 0.8, 0.9]
+
+
+def test_unsolved_by_hand(tmp_path):
+    lines = []
+    for run in compare.table_of("unsolved").runs([], FRONTIER):
+        if run.arm.startswith("alp."):
+            better = 0.1 if run.arm.endswith("leave") else 0.0
+            line = result(run, 0.8 + better + run.seed / 100, 30.0 + 10 * better)
+            lines.append({**line, "training": {"unsolved_share": [0.2, 0.4 + run.seed / 5]}})
+    (found,) = answered(unsolved, "unsolved", lines, tmp_path)["rows"]
+    assert (found["method"], found["seeds"]) == ("alp", 2)
+    assert found["unsolved_share"] == pytest.approx(0.35)
+    assert (found["accuracy_gain"], found["tokens_gain"]) == ([0.1, 0.0], [1.0, 0.0])
+    assert found["as_published"]["accuracy"] == pytest.approx(0.805)
