@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.comparison.report import mean_and_interval
+from benchmarks.comparison.report import mean_and_interval, tested
 from benchmarks.comparison.table import Arm, Table
+from verl_efficiency.testbed.notes import frontier
 
 Line = Mapping[str, Any]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe and Ito
@@ -13,16 +14,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 def by_arm(table: Table, lines: Sequence[Line]) -> list[tuple[Arm, list[Line]]]:
     """The result lines of each arm's published runs, one per seed. An arm without one is left out."""
-    runs = [run for run in table.runs([], []) if run.kind == "published"]
-    found: dict[str, list[Line]] = {}
-    for run in runs:
-        line = next((line for line in lines if run.made(line)), None)
-        if line is not None:
-            found.setdefault(run.arm, []).append(line)
-    return [(arm, found[arm.name]) for arm in table.arms if arm.name in found]
+    found = tested(table, lines, frontier.load())
+    return [(arm, found[key]) for arm in table.arms if (key := (arm.name, "published", None)) in found]
 
 
-def tested(lines: Sequence[Line]) -> dict[str, Any]:
+def scores_of(lines: Sequence[Line]) -> dict[str, Any]:
     """Means over the seeds of accuracy and tokens on the test problems, with half of their 95 % interval, and by level."""
     row: dict[str, Any] = {"seeds": len(lines)}
     for name in ("accuracy", "tokens"):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.by_arm import COLOURS, Line, by_arm, figure, means, plus_minus, tested
+from benchmarks.comparison.by_arm import COLOURS, Line, by_arm, figure, means, plus_minus, scores_of
 from benchmarks.comparison.table import Arm, Table
 from verl_efficiency.evaluation.task_scaling import fit_law
 from verl_efficiency.testbed.tasks import task_named
@@ -22,13 +22,13 @@ FREE = 0.01  # loss of accuracy that still counts as none
 def rows(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """One row per arm: its N and limit, its test, and both against plain GRPO."""
     found = by_arm(table, lines)
-    control = next((tested(its) for arm, its in found if arm.name == CONTROL), None)
+    control = next((scores_of(its) for arm, its in found if arm.name == CONTROL), None)
     result = []
     for arm, its in found:
         problems, limit = packs_of(arm)
         row = {"arm": arm.name, "problems": problems, "limit": limit, "limit_per_problem": round(limit / problems, 1)}
         row["binds"] = limit < task_named(table.task).max_new_tokens * problems
-        row |= tested(its)
+        row |= scores_of(its)
         if control is not None:
             row["tokens_saved"] = round(1 - row["tokens"] / control["tokens"], 4)
             row["accuracy_gained"] = round(row["accuracy"] - control["accuracy"], 4)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.by_arm import Line, by_arm, figure, means, plus_minus, tested, warm_start
+from benchmarks.comparison.by_arm import Line, by_arm, figure, means, plus_minus, scores_of, warm_start
 from benchmarks.comparison.launch import findings
 from benchmarks.comparison.table import Arm, Table
 from verl_efficiency.evaluation.run_log import RunLog
@@ -35,7 +35,7 @@ def _row(arm: Arm, lines: Sequence[Line]) -> dict[str, Any]:
         "arm": arm.name,
         "warm_start": warm_start(arm),
         "weight": float(weights[0]) if weights else None,
-        **tested(lines),
+        **scores_of(lines),
         "steps": steps,
         "accuracy_by_step_and_level": by_step,
         "tokens_by_step": means([[curve[step]["tokens"] for step in steps] for curve in curves]),

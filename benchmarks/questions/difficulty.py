@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.by_arm import COLOURS, Line, by_arm, figure, means, plus_minus, tested, warm_start
+from benchmarks.comparison.by_arm import COLOURS, Line, by_arm, figure, means, plus_minus, scores_of, warm_start
 from benchmarks.comparison.table import Arm, Table
 from verl_efficiency.testbed.notes.frontier import Point, tokens_at, upper_hull
 
@@ -23,7 +23,7 @@ def rows(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
     found = by_arm(table, lines)
     result = []
     for arm, its in found:
-        row = {"arm": arm.name, "warm_start": warm_start(arm), "budget": budget_of(arm), **tested(its)}
+        row = {"arm": arm.name, "warm_start": warm_start(arm), "budget": budget_of(arm), **scores_of(its)}
         before = means([line["validation"][0]["tokens_by_level"] for line in its])
         row["tokens_by_level_before"] = before
         row["fit_before"], row["fit"] = fit(before), fit(row["tokens_by_level"])
