@@ -1,6 +1,6 @@
 """When a price per token destroys the accuracy: each level over the steps, and what the user was told.
 
-A level is *lost* at the first validation whose accuracy is at least ``LOST`` below that of the warm start. ``told`` has
+A level is *lost* from the first validation after which its accuracy stays at least ``LOST`` below its best before. ``told`` has
 each rule of ``verl-efficiency diagnose`` that fired, with the first step at which it did, per run. It is asked every ten steps.
 """
 
@@ -48,14 +48,18 @@ def _row(arm: Arm, lines: Sequence[Line]) -> dict[str, Any]:
 def lost_at(steps: Sequence[int], by_step: Sequence[Sequence[float]]) -> list[int | None]:
     """For each level the step at which it is lost, see the module; None if it never is.
 
-    >>> lost_at([0, 10, 20], [[0.9, 0.9], [0.9, 0.75], [0.8, 0.5]])
-    [None, 20]
+    >>> lost_at([0, 10, 20, 30], [[0.5, 0.5, 0.9], [0.9, 0.9, 0.5], [0.8, 0.5, 0.4], [0.8, 0.4, 0.9]])
+    [None, 20, None]
     """
-    first = by_step[0]
-    return [
-        next((step for step, now in zip(steps, by_step, strict=True) if now[level] <= first[level] - LOST), None)
-        for level in range(len(first))
-    ]
+    found: list[int | None] = []
+    for accuracy in zip(*by_step, strict=True):
+        at = None
+        for place in range(len(steps) - 1, 0, -1):
+            if accuracy[place] > max(accuracy[:place]) - LOST:
+                break
+            at = steps[place]
+        found.append(at)
+    return found
 
 
 def told(diagnoses: Sequence[Mapping[str, Sequence[str]]]) -> dict[str, list[int | None]]:
