@@ -60,6 +60,7 @@ ON_A_GPU = (
     "trainer.v1.sampler.custom_sampler.path=pkg://verl_efficiency.verl.cpu.replay_buffer",
     "trainer.v1.sampler.custom_sampler.name=FastPollReplayBuffer",
 )
+TIMEOUT = {"cpu": 3600, "cuda": 900}  # seconds of one run
 LOSS_LIMIT = {"cpu": 1e-5, "cuda": 1e-3}  # float32 sums in another order; matrix products of a GPU are coarser
 TEACHER_LIMIT = 1e-6
 
@@ -76,7 +77,7 @@ def launch(name: str, folder: Path, data: Mapping[str, object], options: Options
         *overrides,
         "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
         f"trainer.save_freq={1 if name.startswith('sample_routing') else -1}",
-        timeout=900,
+        timeout=TIMEOUT[options.device],
         STEPS=steps,
         **(dict(data) | SIZES | variables),
     )

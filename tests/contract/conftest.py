@@ -83,3 +83,41 @@ def fresh():
         )
 
     return run
+
+
+# Any text is right: names, folders, templates, variables of the workers.
+FREE = (
+    *("trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir", "data.efficiency.separator"),
+    *("ray_kwargs.", "hydra."),
+)
+
+
+@pytest.fixture(scope="session")
+def missed(compose):
+    """The settings of a launch whose wrong value ``verl-efficiency doctor`` would not name; each key is tried once.
+
+    A wrong value is a word that nobody knows. The launch as it stands must have no failure.
+    """
+    from verl_efficiency.verl import doctor
+
+    tried = set()
+
+    def of(overrides):
+        overrides = [override for override in overrides if not override.startswith("hydra.")]
+        examined = doctor.examine_composed(compose(*overrides), overrides)
+        assert [finding.text for finding in examined if finding.level == "fail"] == []
+        found_nothing = []
+        for override in overrides:
+            key, _, value = override.partition("=")
+            path = key.lstrip("+")
+            if path in tried or path.startswith(FREE):
+                continue
+            tried.add(path)
+            wrong = [other for other in overrides if other.partition("=")[0] != key]
+            wrong.append(f"{key}=[nonsense]" if value.startswith("[") else f"{key}=nonsense")
+            findings = doctor.examine_composed(compose(*wrong), wrong)
+            if not any(finding.level != "ok" and "nonsense" in finding.text for finding in findings):
+                found_nothing.append(override)
+        return found_nothing
+
+    return of

@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import inspect
+import io
 import logging
 import os
 import sys
@@ -12,9 +14,11 @@ from typing import Any, Literal, NamedTuple
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError, nearest
-from verl_efficiency.verl.compose import compose, near_misses
+from verl_efficiency.verl.compose import compose, near_misses, verls_configuration
 from verl_efficiency.verl.nodes import PLUGIN
 from verl_efficiency.verl.probe import Collect, probe_here, probe_ray
+
+logger = logging.getLogger("verl_efficiency")
 
 TESTED = ("0.8.0", "0.9.1")
 
@@ -78,12 +82,26 @@ def examine_configuration(arguments: list[str]) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("fail", str(error))
         return
+    yield from examine_composed(config, overrides)
+
+
+def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
+    """The start-up checks of this package and of verl, on a composed configuration.
+
+    Args:
+        overrides: those that were composed; a key that they add may be misspelt.
+    """
     from verl_efficiency.verl.checks.data import check_data
     from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
+    from verl_efficiency.verl.checks.values import check_types, check_values
     from verl_efficiency.verl.start_up import advice, check
 
+    schema = verls_configuration()
+    problems = list(check_types(config, schema))  # the other checks compute with the values
     with _warnings() as warned:
-        problems = [*near_misses(overrides), *check(config), *check_data(config, asked=True)]
+        if not problems:
+            problems = [*near_misses(overrides), *check_values(config, schema), *check(config)]
+            problems += [*check_data(config, asked=True), *verls_own_check(config, schema)]
     yield from (Finding("fail", problem) for problem in problems)
     yield from (Finding("warn", warning) for warning in warned)
     if problems:
@@ -93,6 +111,25 @@ def examine_configuration(arguments: list[str]) -> Iterator[Finding]:
     method = estimator_of(config)
     if method is not None:
         yield Finding("ok", f"settings in force: {settings_of(method, config)}")
+
+
+def verls_own_check(config: Any, schema: Any) -> Iterator[str]:
+    """What verl's ``validate_config`` says before Ray starts. It needs a whole launch, which names a model."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from verl_efficiency.verl.checks.values import names_a_model
+
+    if names_a_model(config, schema) is None:
+        return
+    verls = inspect.unwrap(validate_config)  # ours has run
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            verls(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    except ImportError as error:
+        logger.warning("verl's own check needs %s, which is not installed here", error.name)
+    except Exception as error:  # noqa: BLE001  # asserts, ValueErrors and those of its data classes
+        yield f"verl refuses the configuration: {' '.join(str(error).split())}"
 
 
 def _has_plugins(version: str) -> bool:
@@ -175,10 +212,15 @@ def _registered_later(config: Any) -> Iterator[str]:
     """Names that verl does not know in this process. The user's own code may register them in the run."""
     from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
+    from verl.workers.rollout.replica import RolloutReplicaRegistry
 
     manager = config.reward.reward_manager
     estimators = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
-    named = [("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators)]
+    rollout = config.actor_rollout_ref.rollout.name
+    named = [
+        ("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators),
+        ("actor_rollout_ref.rollout.name", rollout, {*RolloutReplicaRegistry._registry}),
+    ]
     if manager.source == "register":
         named.append(("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}))
     for key, name, known in named:
