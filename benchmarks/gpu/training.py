@@ -11,14 +11,18 @@ those of a GPU where ``gpu_training_cpu.json`` is there. Checked:
 - the teacher's average after a resume: the last step is run again from the checkpoint before it, and the saved teacher must be
   (1 − rate) · saved teacher before + rate · new weights. A teacher that was not restored would start from the weights.
 
-Each run is kept in the result as soon as it ends; a second call goes on with the runs that are missing.
+Each run is kept in the result as soon as it ends; a second call goes on with the runs that are missing. A call that is ended
+(Ctrl-C, SIGTERM) ends the processes of its runs.
 """
 
 import json
 import os
 import shutil
+import signal
 import statistics
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -61,6 +65,7 @@ ON_A_GPU = (
     "trainer.v1.sampler.custom_sampler.name=FastPollReplayBuffer",
 )
 TIMEOUT = {"cpu": 3600, "cuda": 900}  # seconds of one run
+STOP = threading.Event()  # set when this process is ended; each run then ends its own processes
 LOSS_LIMIT = {"cpu": 1e-5, "cuda": 1e-3}  # float32 sums in another order; matrix products of a GPU are coarser
 TEACHER_LIMIT = 1e-6
 
@@ -78,6 +83,7 @@ def launch(name: str, folder: Path, data: Mapping[str, object], options: Options
         "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
         f"trainer.save_freq={1 if name.startswith('sample_routing') else -1}",
         timeout=TIMEOUT[options.device],
+        stop=STOP,
         STEPS=steps,
         **(dict(data) | SIZES | variables),
     )
@@ -197,24 +203,35 @@ def main() -> None:
         ordered = {name: runs[name] for name in RUNS if name in runs}
         save("training", options, rows_of(ordered, options.device, beside), steps=steps, sizes=SIZES, runs=ordered)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         data = small_testbed(work / "data")
         # A run beside a GPU keeps about three cores busy. On a machine with few cores a second one would only slow both.
         at_once = max(1, (os.cpu_count() or 1) // 3) if options.device == "cuda" else 1
         with ThreadPoolExecutor(at_once) as pool:
-            running = {}
-            for name in todo:
-                running[pool.submit(one, name, work, data, options, steps)] = name
-                time.sleep(3 if at_once > 1 else 0)  # two Rays that start at the same moment may choose the same port
-            failed = {}
-            for future in as_completed(running):
-                name = running[future]
-                try:
-                    runs[name] = future.result()
-                    keep()
-                except (RuntimeError, KeyError, OSError) as error:  # the other runs are kept; the command fails below
-                    failed[name] = f"{type(error).__name__}: {error}"
+            running, failed = {}, {}
+            try:
+                for name in todo:
+                    running[pool.submit(one, name, work, data, options, steps)] = name
+                    time.sleep(
+                        3 if at_once > 1 else 0
+                    )  # two Rays that start at the same moment may choose the same port
+                for future in as_completed(running):
+                    name = running[future]
+                    try:
+                        runs[name] = future.result()
+                        keep()
+                    except (
+                        RuntimeError,
+                        KeyError,
+                        OSError,
+                    ) as error:  # the other runs are kept; the command fails below
+                        failed[name] = f"{type(error).__name__}: {error}"
+            except (KeyboardInterrupt, SystemExit):
+                STOP.set()
+                pool.shutdown(cancel_futures=True)
+                raise
     for name, text in failed.items():
         print(f"FAIL {name}: {text}", flush=True)
     if failed:

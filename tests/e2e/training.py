@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,19 @@ class Training:
         return [line for line in self.run.log.splitlines() if word in line]
 
 
-def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **variables: object) -> Training:
+def train(
+    recipe: str,
+    folder: Path,
+    *overrides: str,
+    timeout: float = 240,
+    stop: threading.Event | None = None,
+    **variables: object,
+) -> Training:
     """Run ``recipes/verl/train.sh <recipe>`` in ``folder`` and dump every rollout; on the CPU unless ``GPUS`` says otherwise.
 
     Args:
         overrides: appended to the recipe's own.
+        timeout, stop: what ends the run, see :func:`run_tree`.
         variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +54,7 @@ def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **va
         *("algorithm.rollout_correction.rollout_is=null", "actor_rollout_ref.actor.clip_ratio_high=0.2"),
         *overrides,
     ]
-    run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment)
+    run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment, stop=stop)
     metrics_file = folder / "run" / "metrics.jsonl"
     records = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []
     return Training(
