@@ -1,19 +1,22 @@
-"""Compares all methods: methods × seeds × settings, each run a stock launch of verl on the CPU.
+"""Answers a question by training runs: methods × seeds × settings, each run with verl's trainer on the CPU.
 
-    python benchmarks/compare.py list                        all runs, and which have a result
-    python benchmarks/compare.py run [--only 'kimi.*']       run what is missing; it can be interrupted and started again
-    python benchmarks/compare.py report                      table, JSON and plot of the results
+    python benchmarks/compare.py list pareto                        all runs, and which have a result
+    python benchmarks/compare.py run pareto [--only 'kimi.*']       run what is missing; it can be interrupted and started again
+    python benchmarks/compare.py report pareto                      table, JSON and plot of the results
+    python benchmarks/compare.py agree                              the same runs in one process and by main_ppo
 
-The arms are in ``benchmarks/compare.yaml``. A run is done if the results have a line with exactly its settings. The task is the
-testbed's ``notes``, where short answers are often wrong. Its frontier is the best that a policy can reach.
+A question is a table of arms, ``benchmarks/questions/NAME.yaml``. A run is done if ``results/compare.jsonl`` has a line with
+exactly its settings. The task is the testbed's ``notes``, where short answers are often wrong. Its frontier is the best that a
+policy can reach.
 """
 
+import importlib
 import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -27,27 +30,27 @@ HERE = Path(__file__).parent
 sys.path.insert(0, f"{HERE.parent}")
 from benchmarks.comparison.launch import RunFailed, launch  # noqa: E402
 from benchmarks.comparison.report import write_report  # noqa: E402
-from benchmarks.comparison.table import Run, missing_runs, read_table  # noqa: E402
-from verl_efficiency.settings import SettingsError  # noqa: E402
+from benchmarks.comparison.table import Run, Table, missing_runs, read_table  # noqa: E402
+from verl_efficiency.settings import SettingsError, unknown  # noqa: E402
 from verl_efficiency.testbed.notes import frontier  # noqa: E402
 from verl_efficiency.testbed.prepare import prepare  # noqa: E402
 from verl_efficiency.testbed.tasks import task_named  # noqa: E402
 
-TABLE = HERE / "compare.yaml"
+QUESTIONS = HERE / "questions"
 RESULTS = HERE / "results" / "compare.jsonl"
 COUNTS = {"train": 2048, "validation": 240, "test": 960}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 Results = Annotated[Path, typer.Option(help="JSON lines, one per run")]
-TableFile = Annotated[Path, typer.Option("--table", help="the table of arms, YAML")]
+Question = Annotated[str, typer.Argument(help="a table of benchmarks/questions", show_default=False)]
 Steps = Annotated[int, typer.Option(help="training steps, instead of the table's")]
 Only = Annotated[str, typer.Option(help="only runs with such a name, for example 'kimi.*' or '*.published.seed0'")]
 
 
 @app.command("list")
-def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only = "*", steps: Steps = 0) -> None:
+def list_runs(question: Question, results: Results = RESULTS, only: Only = "*", steps: Steps = 0) -> None:
     """Show all runs so far, and which have a result."""
-    plan, lines = read_table(table, steps), read_lines(results)
+    plan, lines = table_of(question, steps), read_lines(results)
     runs = [run for run in plan.runs(lines, frontier.load()) if fnmatch(run.name, only)]
     missing = missing_runs(runs, lines)
     printed = Printed("run", "done", "own settings")
@@ -61,20 +64,22 @@ def list_runs(table: TableFile = TABLE, results: Results = RESULTS, only: Only =
 
 @app.command()
 def run(
-    table: TableFile = TABLE,
+    question: Question,
     results: Results = RESULTS,
     only: Only = "*",
     steps: Steps = 0,
     jobs: Annotated[int, typer.Option(help="parallel runs; each needs about a core and 4 GB")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
     folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
-    stock: Annotated[bool, typer.Option(help="train with main_ppo on Ray, not in one process; four times slower")] = False,
+    stock: Annotated[
+        bool, typer.Option(help="train with main_ppo on Ray, not in one process; four times slower")
+    ] = False,
 ) -> None:
     """Run what has no result yet. Tuned runs follow when the trials of their arm are done."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # like an interrupt, which also ends the current runs
-    plan, bound = read_table(table, steps), frontier.load()
-    data = folder / "data"
-    prepare(task_named("notes"), data, seed=0, counts=COUNTS)
+    plan, bound = table_of(question, steps), frontier.load()
+    data = folder / "data" / plan.task
+    prepare(task_named(plan.task), data, seed=0, counts=COUNTS)
     failed: list[Run] = []
     while todo := [
         run
@@ -90,13 +95,68 @@ def run(
 
 @app.command()
 def report(
-    table: TableFile = TABLE,
+    question: Question,
     results: Results = RESULTS,
     steps: Steps = 0,
-    out: Annotated[Path, typer.Option(help="without suffix: .json and .png are written")] = HERE / "results" / "pareto",
+    out: Annotated[Path, typer.Option(help="folder for NAME.json and NAME.png")] = HERE / "results",
 ) -> None:
-    """Print a row per arm; write JSON and a plot with the frontier."""
-    write_report(read_table(table, steps), read_lines(results), out)
+    """Print the answer; write JSON and a plot."""
+    table, lines = table_of(question, steps), read_lines(results)
+    (answer_of(question) or write_report)(table, lines, out / question)
+
+
+@app.command()
+def agree(
+    results: Results = RESULTS,
+    stock: Annotated[Path, typer.Option(help="results of runs with --stock")] = HERE
+    / "results"
+    / "compare_main_ppo.jsonl",
+    out: Annotated[Path, typer.Option(help="JSON file to write")] = HERE / "results" / "agree.json",
+) -> None:
+    """Compare each run of main_ppo with the same run in one process, step by step."""
+    pairs = []
+    for theirs in read_lines(stock):
+        ours = next((line for line in read_lines(results) if {**line["run"]} == {**theirs["run"]}), None)
+        if ours is not None:
+            pairs.append(agreement(ours, theirs))
+    out.write_text(json.dumps(pairs, indent=1) + "\n")
+    for pair in pairs:
+        print(json.dumps(pair))
+
+
+def agreement(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """How far a run in one process is from the same run of main_ppo: largest differences over the steps, and seconds."""
+    curves = {}
+    for name in ("score", "response_tokens"):
+        pairs = list(zip(ours["training"][name], theirs["training"][name], strict=True))
+        curves[f"{name}_difference"] = max(abs(a - b) for a, b in pairs)
+        curves[f"{name}_equal_steps"] = next((step for step, (a, b) in enumerate(pairs) if a != b), len(pairs))
+    return {
+        **{"run": f"{ours['run']['arm']}.seed{ours['run']['seed']}", "steps": ours["run"]["steps"], **curves},
+        "test_accuracy": [line["test"]["accuracy"] for line in (ours, theirs)],
+        "test_tokens": [line["test"]["tokens"] for line in (ours, theirs)],
+        "seconds_per_step": [line["seconds"]["step"] for line in (ours, theirs)],
+        "seconds": [line["seconds"]["whole"] for line in (ours, theirs)],
+    }
+
+
+def table_of(question: str, steps: int = 0) -> Table:
+    """The table of a question.
+
+    Raises:
+        SettingsError: there is no such question, or its table is wrong.
+    """
+    known = [file.stem for file in sorted(QUESTIONS.glob("*.yaml"))]
+    if question not in known:
+        raise SettingsError(unknown("question", question, known))
+    return read_table(QUESTIONS / f"{question}.yaml", steps)
+
+
+def answer_of(question: str) -> Callable[[Table, Sequence[dict[str, Any]], Path], None] | None:
+    """``write_report`` of ``questions/NAME.py``, for a question whose answer is not a row per arm."""
+    if not (QUESTIONS / f"{question}.py").exists():
+        return None
+    return importlib.import_module(f"benchmarks.questions.{question}").write_report
 
 
 def run_all(

@@ -1,4 +1,4 @@
-"""verl's own trainer in one process: the same trainer class, worker, data set, loss, reward manager, estimators and checkpoints.
+"""verl's own trainer in one process: its trainer class, worker, data set, loss and reward manager, and our estimators.
 
     python -m benchmarks.comparison.in_process <overrides of verl>
 
@@ -25,25 +25,26 @@ from typing import Any
 os.environ["VERL_PLATFORM"] = "cpu"  # read when verl is imported
 os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-import transfer_queue  # noqa: E402
-import verl  # noqa: E402, F401  # loads the plugin
-from omegaconf import open_dict  # noqa: E402
-from tensordict import NonTensorStack, TensorDict  # noqa: E402
-from transfer_queue import KVBatchMeta  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
-from verl import DataProto  # noqa: E402
-from verl.experimental.reward_loop.reward_loop import RewardLoopWorker  # noqa: E402
-from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync  # noqa: E402
-from verl.utils import tensordict_utils as tu  # noqa: E402
-from verl.workers.engine_workers import ActorRolloutRefWorker  # noqa: E402
+import numpy as np
+import torch
+import transfer_queue
+import verl  # noqa: F401  # loads the plugin
+from tensordict import NonTensorStack, TensorDict
+from transfer_queue import KVBatchMeta
+from transformers import AutoModelForCausalLM
+from verl import DataProto
+from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils import tensordict_utils as tu
+from verl.utils.config import validate_config
+from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from verl_efficiency.evaluation.sampling import Completion, Draw, generate  # noqa: E402
-from verl_efficiency.settings import require  # noqa: E402
-from verl_efficiency.verl.compose import compose  # noqa: E402
-from verl_efficiency.verl.cpu.hf_server import load_weights  # noqa: E402
-from verl_efficiency.verl.trainer import EfficiencyTrainer  # noqa: E402
+from verl_efficiency.evaluation.sampling import Completion, Draw, generate
+from verl_efficiency.settings import require
+from verl_efficiency.verl.compose import compose
+from verl_efficiency.verl.cpu.hf_server import load_weights
+from verl_efficiency.verl.trainer import EfficiencyTrainer
 
 
 class Queue:
@@ -95,7 +96,9 @@ def packed(values: Sequence[Any]) -> Any:
     """The rows of one field, as TransferQueue returns them."""
     if isinstance(values[0], torch.Tensor):
         stacked = values[0].dim() == 0
-        return torch.stack(list(values)) if stacked else torch.nested.as_nested_tensor(list(values), layout=torch.jagged)
+        return (
+            torch.stack(list(values)) if stacked else torch.nested.as_nested_tensor(list(values), layout=torch.jagged)
+        )
     return NonTensorStack(*values)
 
 
@@ -162,8 +165,7 @@ class Rollouts:
         """Generate, score, and put the rows into the queue."""
         validate = bool(tu.get(prompts, "validate", False))
         count, draw = self.sampling[validate]
-        names = [name for name in prompts.keys() if isinstance(prompts.get(name), NonTensorStack)]
-        columns = {name: prompts.get(name).tolist() for name in names}
+        columns = {name: values.tolist() for name, values in prompts.items() if isinstance(values, NonTensorStack)}
         rows: list[dict[str, Any]] = []
         asked: list[Completion] = []
         for place in range(len(prompts)):
@@ -177,7 +179,9 @@ class Rollouts:
                 seed = (self.seed, 0, self.global_steps, occurrence, *ids)
                 asked.append(Completion(list(ids), self.limit, seed))
                 rows.append({**row, "session": session})
-        for _ in generate(self.model, asked, draw, eos_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id):
+        for _ in generate(
+            self.model, asked, draw, eos_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id
+        ):
             pass
         scored = self.loop.run_until_complete(
             asyncio.gather(*(self.score(row, one) for row, one in zip(rows, asked, strict=True)))
@@ -259,7 +263,9 @@ class InProcess(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         """The model alone, where verl writes it."""
-        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / "actor" / "huggingface"
+        folder = (
+            Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / "actor" / "huggingface"
+        )
         load_weights(self.agent_loop_manager.model, self.actor_rollout_wg.weights())
         self.agent_loop_manager.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
@@ -283,6 +289,7 @@ def main(overrides: list[str]) -> None:
         one.bind(("127.0.0.1", 0))
         os.environ["MASTER_PORT"] = str(one.getsockname()[1])
     config = compose([], overrides)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
     ours = config.trainer.v1.trainer_mode == "efficiency_sync"
     trainer = (EfficiencyInProcess if ours else InProcess)(config)
     trainer.init()

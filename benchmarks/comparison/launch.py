@@ -54,11 +54,12 @@ def launch(
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
         environment = {
-            **dict(run.variables),
             **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
-            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": dict(run.variables).get("RESPONSE_TOKENS", "66")},
+            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
             **{"MODEL": f"{data / 'model'}", "TRAIN": f"{data / 'train.parquet'}"},
-            **{"VAL": f"{data / 'validation.parquet'}", "RUNS": f"{folder}", "NAME": "run"},
+            **{"VAL": f"{data / 'validation.parquet'}"},
+            **dict(run.variables),
+            **{"RUNS": f"{folder}", "NAME": "run"},
             **{"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": ray_folder},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
@@ -81,10 +82,7 @@ def launch(
             {"step": int(file.stem)} | validation_scores(file)
             for file in sorted((folder / "validation").glob("*.jsonl"), key=lambda file: int(file.stem))
         ],
-        "training": {
-            name: [round(data[key], 4) for step, data in metrics.items() if step and key in data]
-            for name, key in (("score", "critic/score/mean"), ("response_tokens", "response_length/mean"))
-        },
+        "training": training_curves(metrics),
         "seconds": {
             "whole": round(done.seconds, 1),
             "step": round(statistics.median(step_seconds), 3),
@@ -132,6 +130,24 @@ def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
     """Metrics by step, as verl's file logger writes them."""
     records = [json.loads(line) for line in file.read_text().splitlines()]
     return {record["step"]: record["data"] for record in records}
+
+
+def training_curves(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Curves over the steps: score, response length, and what our trainer logs of the update, if it trains.
+
+    >>> training_curves({0: {}, 1: {"critic/score/mean": 0.5, "response_length/mean": 9.0, "kimi/unsolved_share": 0.25}})
+    {'score': [0.5], 'response_tokens': [9.0], 'unsolved_share': [0.25]}
+    """
+    curves: dict[str, list[float]] = {}
+    for name, end in (
+        ("score", "critic/score/mean"),
+        ("response_tokens", "response_length/mean"),
+        ("unsolved_share", "/unsolved_share"),
+    ):
+        values = [value for data in metrics.values() for key, value in data.items() if key.endswith(end)]
+        if values:
+            curves[name] = [round(value, 4) for value in values]
+    return curves
 
 
 def validation_scores(file: Path) -> dict[str, Any]:

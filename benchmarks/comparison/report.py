@@ -36,21 +36,40 @@ def rows(table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Po
 
     Rows below the table's floor of accuracy come last. Lines of other settings than the table's are left out.
     """
-    keys = [run.key for run in table.runs(lines, frontier) if run.kind != "trial"]
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for line in lines:
-        if line["run"] in keys:
-            groups.setdefault((line["run"]["arm"], line["run"]["kind"]), []).append(line)
-    result = [_row(arm, kind, group, frontier) for (arm, kind), group in groups.items()]
+    result = [_row(*name, group, frontier) for name, group in tested(table, lines, frontier).items()]
     for row in result:
         row["reaches_floor"] = row["accuracy"] >= table.floor
     return sorted(result, key=lambda row: (not row["reaches_floor"], row["above_frontier"]))
 
 
-def _row(arm: str, kind: str, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> dict[str, Any]:
+def tested(
+    table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]
+) -> dict[tuple[str, str, float | None], list[Mapping[str, Any]]]:
+    """The lines of each arm, kind and value, by seed."""
+    groups: dict[tuple[str, str, float | None], list[Mapping[str, Any]]] = {}
+    for run in table.runs(lines, frontier):
+        line = next((line for line in lines if run.made(line)), None) if run.kind != "trial" else None
+        if line is not None:
+            groups.setdefault((run.arm, run.kind, run.value), []).append(line)
+    return groups
+
+
+def forms(table: Table, lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """Method → form → its lines by seed, for arms named ``method.form``; methods that lack a form are left out."""
+    found: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for (arm, _, _), group in tested(table, lines, notes_frontier.load()).items():
+        method, _, form = arm.partition(".")
+        found.setdefault(method, {})[form or "published"] = group
+    most = max((len(of_form) for of_form in found.values()), default=0)
+    return {method: of_form for method, of_form in found.items() if len(of_form) == most}
+
+
+def _row(
+    arm: str, kind: str, value: float | None, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]
+) -> dict[str, Any]:
     tests = [line["test"] for line in lines]
     above = [test["tokens"] - tokens_at(frontier, test["accuracy"]) for test in tests]
-    row: dict[str, Any] = {"arm": arm, "kind": kind, "value": lines[0]["run"]["value"], "seeds": len(lines)}
+    row: dict[str, Any] = {"arm": arm, "kind": kind, "value": value, "seeds": len(lines)}
     for name, values in (
         ("accuracy", [test["accuracy"] for test in tests]),
         ("tokens", [test["tokens"] for test in tests]),

@@ -1,4 +1,6 @@
-"""The table of a comparison: its arms, and the runs that follow from them.
+"""The table of a question: its arms, and the runs that follow from them.
+
+All questions share one file of results. A run that two tables ask for is made once.
 
 An arm is trained with its published settings, once per seed. An arm with a ``strength`` is also tuned: one trial per value, on
 a separate seed and judged on the validation split, then the best value once per seed. All tuned arms have equally many trials.
@@ -36,6 +38,7 @@ class Run:
     arm: str
     kind: str  # `published` and `tuned` runs are tested, a `trial` is only validated
     value: float | None  # of the arm's strength; None for its published settings
+    task: str
     seed: int
     steps: int
     recipe: str
@@ -53,11 +56,27 @@ class Run:
         """The entry `run` of a result line, which tells its run."""
         return json.loads(json.dumps(asdict(self)))
 
+    def made(self, line: Mapping[str, Any]) -> bool:
+        """Whether ``line`` is the result of this run, in this table or in another."""
+        own, its = ({key: run[key] for key in _SETTINGS} for run in (self.key, line["run"]))
+        return own == its and (self.kind == "trial" or "test" in line)
+
+
+_SETTINGS = (
+    "task",
+    "seed",
+    "steps",
+    "recipe",
+    "variables",
+    "settings",
+)  # what a run does; the rest is how a table names it
+
 
 @dataclass(frozen=True)
 class Table:
-    """A comparison."""
+    """A question."""
 
+    task: str  # of the testbed
     steps: int  # of every run
     seeds: tuple[int, ...]  # of the published and the tuned runs
     trial_seed: int  # the seed of all trials; not one of `seeds`
@@ -90,8 +109,8 @@ class Table:
         """
         found = {}
         for value in arm.values:
-            key = self._run(arm, "trial", value, self.trial_seed).key
-            line = next((line for line in lines if line["run"] == key), None)
+            run = self._run(arm, "trial", value, self.trial_seed)
+            line = next((line for line in lines if run.made(line)), None)
             if line is None:
                 return None
             last = line["validation"][-1]
@@ -104,11 +123,15 @@ class Table:
     def _run(self, arm: Arm, kind: str, value: float | None, seed: int) -> Run:
         strength = () if value is None else (f"{arm.strength}={value:g}",)
         settings = (*self.common, *arm.settings, *strength)
-        return Run(arm.name, kind, value, seed, self.steps, arm.recipe, arm.variables, settings)
+        return Run(arm.name, kind, value, self.task, seed, self.steps, arm.recipe, arm.variables, settings)
 
 
 def read_table(path: Path, steps: int = 0) -> Table:
     """Read a table in YAML; ``steps``, unless 0, replaces the table's.
+
+    With ``take``, a table has arms of another file too: ``from`` names the file beside it, ``arms`` its arms. What the table
+    does not set itself, from ``task`` to ``common``, is as in that file. Taken arms are not tuned. ``with`` gives each of them
+    once per entry, with the settings of the entry added; an entry without settings is the arm as it is.
 
     Raises:
         SettingsError: the table is wrong; the message names the arm or the key.
@@ -118,10 +141,14 @@ def read_table(path: Path, steps: int = 0) -> Table:
     except (OSError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: {error}") from None
     known = {field.name for field in fields(Table)}
+    taken: tuple[Arm, ...] = ()
+    if isinstance(content, dict) and "take" in content:
+        content, taken = _with_taken(path, content)
     _check_keys(f"{path}", content, known, known)
     arms = tuple(
         _arm(f"{path}: arms.{name}", name, entry, content["trials"]) for name, entry in content["arms"].items()
     )
+    arms = (*taken, *arms)
     table = Table(
         **{**content, "seeds": tuple(content["seeds"]), "common": tuple(content["common"]), "arms": arms},
     )
@@ -131,6 +158,31 @@ def read_table(path: Path, steps: int = 0) -> Table:
     )
     require(bool(table.seeds), f"{path}: seeds", table.seeds, "at least one seed")
     return table
+
+
+def _with_taken(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], tuple[Arm, ...]]:
+    """The content of a table with ``take``, completed from the other table, and the arms that it takes."""
+    content = dict(content)
+    take = content.pop("take")
+    _check_keys(f"{path}: take", take, {"from", "arms", "with"}, {"from", "arms"})
+    other = read_table(path.parent / take["from"])
+    by_name = {arm.name: arm for arm in other.arms}
+    for name in take["arms"]:
+        if name not in by_name:
+            raise SettingsError(f"{path}: take.arms: {unknown('arm', name, by_name)}")
+    taken = tuple(
+        replace(
+            by_name[name],
+            name=f"{name}.{form}" if added else name,
+            strength="",
+            values=(),
+            settings=(*by_name[name].settings, *added),
+        )
+        for name in take["arms"]
+        for form, added in take.get("with", {"": ()}).items()
+    )
+    defaults = {field.name: getattr(other, field.name) for field in fields(Table)}
+    return {**defaults, "arms": {}, **content}, taken
 
 
 def _arm(where: str, name: str, entry: Any, trials: int) -> Arm:
@@ -157,4 +209,4 @@ def _check_keys(where: str, entry: Any, known: set[str], needed: set[str]) -> No
 
 def missing_runs(runs: Iterable[Run], lines: Sequence[Mapping[str, Any]]) -> list[Run]:
     """The runs without a result line for exactly their settings."""
-    return [run for run in runs if not any(line["run"] == run.key for line in lines)]
+    return [run for run in runs if not any(run.made(line) for line in lines)]

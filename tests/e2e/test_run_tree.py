@@ -57,8 +57,8 @@ def test_an_interrupt_ends_the_tree_and_is_raised_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tests.e2e.run_tree._memory", interrupted)
+    code = DAEMON.format(stay=611, code=0)
     with pytest.raises(KeyboardInterrupt):
-        code = DAEMON.format(stay=611, code=0)
         run_tree([sys.executable, "-c", code], timeout=30, log=tmp_path / "log", scan=0.1)
     assert seen
     assert not any("time.sleep(611)" in " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"]))

@@ -18,6 +18,7 @@ from benchmarks.comparison import report as reporting
 from benchmarks.comparison.launch import RunFailed, launch, validation_scores
 from benchmarks.comparison.report import rows
 from benchmarks.comparison.table import missing_runs, read_table
+from benchmarks.questions import normalisation, unsolved
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.rewards.base import WHERE
 from verl_efficiency.settings import SettingsError
@@ -26,6 +27,7 @@ from verl_efficiency.testbed.tasks import task_named
 
 FRONTIER = [(16.0, 0.5), (26.0, 1.0)]
 TABLE = """
+    task: notes
     steps: 4
     seeds: [0, 1]
     trial_seed: 9
@@ -114,10 +116,47 @@ def test_a_wrong_table_is_refused_by_name(table_file, old, new, message):
         read_table(table_file)
 
 
+def test_a_table_takes_arms_of_another_and_their_runs_count(table, table_file, tmp_path):
+    file = tmp_path / "other.yaml"
+    file.write_text(
+        "take: {from: table.yaml, arms: [kimi]}\narms:\n  renamed: {settings: [algorithm.adv_estimator=grpo]}\n"
+    )
+    other = read_table(file)
+    assert (other.steps, other.seeds, other.common) == (table.steps, table.seeds, table.common)
+    runs = other.runs([], FRONTIER)
+    assert [run.name for run in runs] == [
+        *("kimi.published.seed0", "renamed.published.seed0", "kimi.published.seed1", "renamed.published.seed1")
+    ]
+    lines = [result(run) for run in table.runs([], FRONTIER)]
+    assert missing_runs(runs, lines) == []
+    assert [row["arm"] for row in rows(other, lines, FRONTIER)] == ["kimi", "renamed"]
+    trial = {**lines[0]}
+    del trial["test"]
+    assert missing_runs(runs[1:2], [trial]) == runs[1:2]  # a trial was not tested
+    file.write_text("take: {from: table.yaml, arms: [kimi], with: {plain: [], more: [a=1]}}\n")
+    plain, more = read_table(file).arms
+    assert (plain.name, more.name) == ("kimi", "kimi.more")
+    assert (plain.settings, more.settings) == (table.arms[1].settings, (*table.arms[1].settings, "a=1"))
+    file.write_text("take: {from: table.yaml, arms: [kimmi]}\n")
+    with pytest.raises(SettingsError, match=r"kimmi.*'kimi'"):
+        read_table(file)
+
+
+def test_agreement_by_hand(table):
+    runs = table.runs([], FRONTIER)
+    ours, theirs = result(runs[0]), result(runs[0], accuracy=0.75)
+    ours["training"] = {"score": [0.5, 0.75, 1.0], "response_tokens": [9.0, 8.0, 7.0]}
+    theirs["training"] = {"score": [0.5, 0.5, 1.0], "response_tokens": [9.0, 8.0, 7.0]}
+    found = compare.agreement(ours, theirs)
+    assert (found["score_difference"], found["score_equal_steps"]) == (0.25, 1)
+    assert (found["response_tokens_difference"], found["response_tokens_equal_steps"]) == (0, 3)
+    assert found["test_accuracy"] == [0.95, 0.75]
+
+
 def test_an_interrupted_comparison_goes_on_and_a_failed_run_is_run_again(table, tmp_path, monkeypatch, capsys):
     results, launched, bad = tmp_path / "results" / "lines.jsonl", [], {"kimi.published.seed0"}
 
-    def fake(run, data, folder, timeout, stop):
+    def fake(run, data, folder, timeout, stop, stock):
         launched.append(run.name)
         if run.name in bad:
             raise RunFailed(f"{run.name}: exit code 1")
@@ -125,7 +164,7 @@ def test_an_interrupted_comparison_goes_on_and_a_failed_run_is_run_again(table, 
 
     monkeypatch.setattr(compare, "launch", fake)
     runs = table.runs([], FRONTIER)
-    failed = compare.run_all(runs[:3], results, tmp_path, tmp_path, jobs=1, timeout=1)
+    failed = compare.run_all(runs[:3], results, tmp_path, tmp_path, jobs=1, timeout=1, stock=False)
     assert [run.name for run in failed] == ["kimi.published.seed0"]
     assert [line["run"] for line in compare.read_lines(results)] == [runs[0].key, runs[2].key]
     assert "kimi.published.seed0: exit code 1" in capsys.readouterr().out
@@ -133,7 +172,7 @@ def test_an_interrupted_comparison_goes_on_and_a_failed_run_is_run_again(table, 
     bad.clear()
     launched.clear()
     todo = missing_runs(runs, compare.read_lines(results))
-    assert not compare.run_all(todo, results, tmp_path, tmp_path, jobs=2, timeout=1)
+    assert not compare.run_all(todo, results, tmp_path, tmp_path, jobs=2, timeout=1, stock=False)
     assert sorted(launched) == sorted(run.name for run in runs if run not in (runs[0], runs[2]))
     assert missing_runs(runs, compare.read_lines(results)) == []
 
@@ -142,11 +181,11 @@ def test_jobs_run_side_by_side(table, tmp_path, monkeypatch):
     both = threading.Barrier(2, timeout=20)
     monkeypatch.setattr(compare, "launch", lambda run, *_: [both.wait(), result(run)][1])
     runs = table.runs([], FRONTIER)[:2]
-    assert not compare.run_all(runs, tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1)
+    assert not compare.run_all(runs, tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1, stock=False)
 
 
 def test_an_interrupt_ends_the_run_under_way_and_starts_no_other(table, tmp_path, monkeypatch):
-    def interrupted(run, data, folder, timeout, stop):
+    def interrupted(run, data, folder, timeout, stop, stock):
         launched.append(run.name)
         if len(launched) == 1:
             raise KeyboardInterrupt
@@ -156,7 +195,9 @@ def test_an_interrupt_ends_the_run_under_way_and_starts_no_other(table, tmp_path
     launched: list[str] = []
     monkeypatch.setattr(compare, "launch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare.run_all(table.runs([], FRONTIER), tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1)
+        compare.run_all(
+            table.runs([], FRONTIER), tmp_path / "lines.jsonl", tmp_path, tmp_path, jobs=2, timeout=1, stock=False
+        )
     assert (
         len(launched) <= 4
     )  # of 6; two were under way, and each may have taken one more before the rest was called off
@@ -181,16 +222,16 @@ def test_the_time_out_ends_the_run_and_keeps_its_log(table, tmp_path, monkeypatc
     monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", script])
     start = time.monotonic()
     with pytest.raises(RunFailed, match=r"(?s)grpo\.published\.seed0: ended after \d+ s.*started"):
-        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=2)
+        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=2, stock=True)
     assert time.monotonic() - start < 60
     assert (tmp_path / "run" / "log.txt").read_text().startswith("started")
     stop = threading.Event()
     stop.set()
     with pytest.raises(RunFailed, match=r"ended after"):
-        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=600, stop=stop)
+        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=600, stop=stop, stock=True)
     monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", "echo no such key; exit 3"])
     with pytest.raises(RunFailed, match=r"(?s)exit code 3.*no such key"):
-        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=60)
+        launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=60, stock=True)
 
 
 def test_a_run_becomes_a_line(table, tmp_path, monkeypatch):
@@ -211,7 +252,7 @@ def test_a_run_becomes_a_line(table, tmp_path, monkeypatch):
     (left / "run" / "metrics.jsonl").write_text("\n".join(lines))
     monkeypatch.setattr(launching, "command", lambda run, folder: ["cp", "-r", f"{left}/.", f"{folder}"])
     published, trial = table.runs([], FRONTIER)[0], table.runs([], FRONTIER)[-1]
-    line = launch(published, tmp_path / "data", tmp_path / "run", timeout=60)
+    line = launch(published, tmp_path / "data", tmp_path / "run", timeout=60, stock=True)
     assert missing_runs([published], [json.loads(json.dumps(line))]) == []
     assert [(score["step"], score["tokens"]) for score in line["validation"]] == [(0, 58.0), (4, 16.0)]
     assert line["training"] == {"score": [0.5], "response_tokens": [40.0]}
@@ -221,7 +262,7 @@ def test_a_run_becomes_a_line(table, tmp_path, monkeypatch):
     assert len(line["test"]["accuracy_by_level"]) == 6
     assert 0.6 < line["test"]["accuracy"] <= 1
     assert 35 < line["test"]["tokens"] < 55  # the warm start has 46
-    assert "test" not in launch(trial, tmp_path / "data", tmp_path / "run", timeout=60)
+    assert "test" not in launch(trial, tmp_path / "data", tmp_path / "run", timeout=60, stock=True)
 
 
 def test_validation_scores_by_hand(tmp_path):
@@ -238,7 +279,9 @@ def test_validation_scores_by_hand(tmp_path):
     }
 
 
-@pytest.mark.parametrize("module", [flat_penalty, launching, reporting], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [flat_penalty, launching, reporting, normalisation], ids=lambda module: module.__name__
+)
 def test_examples_of_the_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0
@@ -266,10 +309,11 @@ def test_report_rows_by_hand(table):
     assert [row["arm"] for row in rows(table, [old, lines[2]], FRONTIER)] == ["kimi"]
 
 
-ARMS = read_table(compare.TABLE).arms
+QUESTIONS = [file.stem for file in sorted(compare.QUESTIONS.glob("*.yaml"))]
+ARMS = {(arm.recipe, arm.settings, arm.strength): arm for name in QUESTIONS for arm in compare.table_of(name).arms}
 
 
-@pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
+@pytest.mark.parametrize("arm", ARMS.values(), ids=lambda arm: arm.name)
 def test_every_arm_of_the_table_names_settings_that_exist(arm):
     """Its estimator, its reward and all values of its strength are what the package knows."""
     for value in (None, *arm.values):
@@ -311,3 +355,42 @@ def test_report_writes_json_and_a_picture(table, tmp_path, monkeypatch, capsys):
     assert [row["arm"] for row in written["rows"]] == ["grpo", "kimi"]
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert "kimi" in capsys.readouterr().out
+
+
+def answered(module, question, lines, tmp_path):
+    """The JSON that a question's module writes."""
+    pytest.importorskip("matplotlib")
+    module.write_report(compare.table_of(question), lines, tmp_path / question)
+    assert (tmp_path / f"{question}.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads((tmp_path / f"{question}.json").read_text())
+
+
+def test_normalisation_by_hand(tmp_path):
+    """Two methods. The normalisation adds .1 and .2 to the accuracy, and nothing to the tokens."""
+    accuracy = {"published": 0.7, "dr_grpo": 0.8, "decoupled": 0.9}
+    tokens = {"kimi": 20.0, "laser": 30.0}
+    runs = compare.table_of("normalisation").runs([], FRONTIER)
+    lines = [
+        result(run, accuracy[run.arm.split(".")[1] if "." in run.arm else "published"], tokens[run.arm.split(".")[0]])
+        for run in runs
+        if run.arm.split(".")[0] in tokens
+    ]
+    lines += [result(run) for run in runs if run.arm == "alp"]  # not in all forms yet
+    found = answered(normalisation, "normalisation", lines, tmp_path)
+    assert found["explained"] == {"accuracy": {"method": 0.0, "form": 1.0}, "tokens": {"method": 1.0, "form": 0.0}}
+    assert {row["method"] for row in found["rows"]} == {"kimi", "laser"}
+    assert [row["accuracy"] for row in found["rows"] if row["method"] == "kimi"] == [0.7, 0.8, 0.9]
+
+
+def test_unsolved_by_hand(tmp_path):
+    lines = []
+    for run in compare.table_of("unsolved").runs([], FRONTIER):
+        if run.arm.startswith("alp."):
+            better = 0.1 if run.arm.endswith("leave") else 0.0
+            line = result(run, 0.8 + better + run.seed / 100, 30.0 + 10 * better)
+            lines.append({**line, "training": {"unsolved_share": [0.2, 0.4 + run.seed / 5]}})
+    (found,) = answered(unsolved, "unsolved", lines, tmp_path)["rows"]
+    assert (found["method"], found["seeds"]) == ("alp", 2)
+    assert found["unsolved_share"] == pytest.approx(0.35)
+    assert (found["accuracy_gain"], found["tokens_gain"]) == ([0.1, 0.0], [1.0, 0.0])
+    assert found["as_published"]["accuracy"] == pytest.approx(0.805)
