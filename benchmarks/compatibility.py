@@ -22,7 +22,15 @@ RESULTS = ROOT / "benchmarks" / "results" / "compatibility.json"
 # Without a framework: methods, grading, rewards, data, the command line.
 BASE = tuple(
     f"tests/unit/test_{name}.py"
-    for name in ("advantages", "token_budget", "batched_accuracy", "grading_equality", "grading_extract", "catalog", "cli")
+    for name in (
+        "advantages",
+        "token_budget",
+        "batched_accuracy",
+        "grading_equality",
+        "grading_extract",
+        "catalog",
+        "cli",
+    )
 )
 TESTS = {
     "base": BASE,
@@ -31,16 +39,12 @@ TESTS = {
     "start_up": ("test_start_up.py::test_one_line_with_the_place_and_the_fix",),
     "packed": ("test_dataset_verl.py",),
     "entry_point": ("test_plugin.py::test_verl_finds_the_plugin_by_its_entry_point_and_loads_nothing_heavy",),
-    "trainers": (
-        "test_trainer_verl.py::test_each_is_verls_trainer_but_for_the_named_methods",
-        "test_trainer_verl.py::test_verl_calls_these_methods_with_these_arguments",
-        "test_trainer_verl.py::test_verl_takes_these_steps_in_this_order",
-        "test_replay_verl.py",
-    ),
+    "trainers": ("test_trainer_verl.py", "test_replay_verl.py"),
     "filter": ("test_group_filter.py",),
     "state": ("test_checkpoint_state.py",),
     "cpu": ("test_verl_cpu.py",),
 }
+LEFT_OUT = ("test_train_prints_verls_configuration", "test_the_mode_is_known_to_a_stock_launch")  # four launches
 
 
 def count(parts: list[str], timeout: int) -> dict[str, dict[str, int]]:
@@ -54,6 +58,7 @@ def count(parts: list[str], timeout: int) -> dict[str, dict[str, int]]:
         report = Path(work) / "report.xml"
         options = ("-q", "-m", "not e2e", "-p", "no:cacheprovider", "-W", "ignore", "--timeout", "900")
         options += ("--continue-on-collection-errors", f"--junitxml={report}")
+        options += tuple(f"--deselect=tests/contract/test_trainer_verl.py::{test}" for test in LEFT_OUT)
         command = [sys.executable, "-m", "pytest", *options, *(test for tests in wanted.values() for test in tests)]
         subprocess.run(command, cwd=ROOT, env=environment, timeout=timeout, check=False)
         cases = [*ElementTree.parse(report).iter("testcase")]
