@@ -96,28 +96,32 @@ FREE = (
 def missed(compose):
     """The settings of a launch whose wrong value ``verl-efficiency doctor`` would not name; each key is tried once.
 
-    A wrong value is a word that nobody knows. The launch as it stands must have no failure.
+    The wrong value is ``/nonsense``: no number, no known name, no file. The launch as it stands must have no failure.
     """
+    from omegaconf import OmegaConf, open_dict
+
     from verl_efficiency.verl import doctor
 
     tried = set()
 
     def of(overrides):
         overrides = [override for override in overrides if not override.startswith("hydra.")]
-        examined = doctor.examine_composed(compose(*overrides), overrides)
+        config = compose(*overrides)
+        examined = doctor.examine_composed(config, overrides)
         assert [finding.text for finding in examined if finding.level == "fail"] == []
         found_nothing = []
-        for override in overrides:
-            key, _, value = override.partition("=")
-            path = key.lstrip("+")
+        for path in dict.fromkeys(override.lstrip("+").partition("=")[0] for override in overrides):
             if path in tried or path.startswith(FREE):
                 continue
             tried.add(path)
-            wrong = [other for other in overrides if other.partition("=")[0] != key]
-            wrong.append(f"{key}=[nonsense]" if value.startswith("[") else f"{key}=nonsense")
-            findings = doctor.examine_composed(compose(*wrong), wrong)
-            if not any(finding.level != "ok" and "nonsense" in finding.text for finding in findings):
-                found_nothing.append(override)
+            right = OmegaConf.select(config, path)
+            with open_dict(config):  # a deep copy for each would take most of the time
+                wrong = ["/nonsense"] if OmegaConf.is_list(right) else "/nonsense"
+                OmegaConf.update(config, path, wrong, merge=False)
+                findings = [finding.text for finding in doctor.examine_composed(config, []) if finding.level != "ok"]
+                OmegaConf.update(config, path, right, merge=False)
+            if not any("nonsense" in text for text in findings):
+                found_nothing.append(path)
         return found_nothing
 
     return of

@@ -40,10 +40,14 @@ PARTS = {
         "`export VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin`",
     ),
     "trainers": Part(
-        "trainer modes `efficiency_*`: a self-teacher, `t_spmo`, `cost=thinking`", "0.9.0", "the run is refused at start-up"
+        "trainer modes `efficiency_*`: a self-teacher, `t_spmo`, `cost=thinking`",
+        "0.9.0",
+        "the run is refused at start-up",
     ),
     "filter": Part("group filter `KeepSolvedGroups`", "0.9.0", "the run is refused at start-up"),
-    "state": Part("state of a method saved with checkpoints", "0.9.1", "a warning at start-up; a resumed run starts afresh"),
+    "state": Part(
+        "state of a method saved with checkpoints", "0.9.1", "a warning at start-up; a resumed run starts afresh"
+    ),
     "cpu": Part("CPU mode and the rollout `hf`", "0.9.1", "a GPU with vLLM or SGLang"),
 }
 
@@ -65,3 +69,12 @@ def table() -> str:
         for part in PARTS.values()
     ]
     return "\n".join([head, "|---" * (len(VERLS) + 2) + "|", *rows])
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    page = Path(__file__).parents[2] / "docs" / "guides" / "verl.md"
+    before, _, rest = page.read_text().partition("<!-- compatibility -->\n")
+    after = rest.partition("<!-- /compatibility -->")[2]
+    page.write_text(f"{before}<!-- compatibility -->\n{table()}\n<!-- /compatibility -->{after}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.moved import PLACES, moved_key
+from verl_efficiency.verl.modes import v1_is_missing
 
 # Nodes with keys that verl does not list.
 _FREE = ("algorithm.efficiency", "data.efficiency", "reward.custom_reward_function.reward_kwargs", "ray_kwargs")
@@ -56,6 +57,8 @@ def _in_one_line(error: Exception, overrides: list[str]) -> str:
     for override in overrides:
         key = override.partition("=")[0]
         if f"'{key}'" in str(error):
+            if key.startswith(("trainer.v1.", "trainer.use_v1")) and (problem := v1_is_missing()):
+                return f"{key}: {problem}"
             meant = moved_key(verls_configuration(), key) or _similar_key(key)
             if meant:  # Hydra's own advice is to add the wrong key with a +
                 return f"{str(error).splitlines()[0]} Did you mean '{meant}'?"

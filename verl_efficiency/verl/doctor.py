@@ -14,13 +14,12 @@ from typing import Any, Literal, NamedTuple
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError, nearest
-from verl_efficiency.verl.compose import compose, near_misses, verls_configuration
+from verl_efficiency.verl.compatibility import PYTHONS, VERLS, lines
+from verl_efficiency.verl.compose import compose, near_misses
 from verl_efficiency.verl.nodes import PLUGIN
 from verl_efficiency.verl.probe import Collect, probe_here, probe_ray
 
 logger = logging.getLogger("verl_efficiency")
-
-TESTED = ("0.8.0", "0.9.1")
 
 
 class Finding(NamedTuple):
@@ -42,10 +41,7 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
         yield Finding("fail", text)
         return
     version = importlib.metadata.version("verl")
-    untested = "" if version in TESTED else f" (untested; tested are {', '.join(TESTED)})"
-    yield Finding(
-        "warn" if untested else "ok", f"verl {version}{untested}, python {sys.version.split()[0]} at {sys.executable}"
-    )
+    yield from _versions(version, ".".join(map(str, sys.version_info[:2])))
     if importlib.util.find_spec("transfer_queue") is None and _has_plugins(version):
         text = "TransferQueue is missing; verl's default trainer needs it: pip install 'TransferQueue>=0.1.10'"
         yield Finding("fail", text)
@@ -59,6 +55,19 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
     yield from offered_methods()
     if arguments:
         yield from examine_configuration(arguments)
+
+
+def _versions(verl: str, python: str) -> Iterator[Finding]:
+    """What is installed, and what works with it."""
+    where = f"verl {verl}, python {sys.version.split()[0]} at {sys.executable}"
+    untested = [f"verl {verl} (tested are {', '.join(VERLS)})"] * (verl not in VERLS)
+    untested += [f"Python {python} (tested are {', '.join(PYTHONS)})"] * (python not in PYTHONS)
+    yield Finding("warn" if untested else "ok", f"{where}; untested: {', '.join(untested)}" if untested else where)
+    if verl in VERLS:
+        works, fails = lines(verl)
+        yield Finding("ok", f"works with verl {verl}: {works}")
+        if fails:
+            yield Finding("warn", f"does not work with verl {verl}: {fails}")
 
 
 def offered_methods() -> Iterator[Finding]:
@@ -93,17 +102,16 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
     """
     from verl_efficiency.verl.checks.data import check_data
     from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
-    from verl_efficiency.verl.checks.values import check_types, check_values
+    from verl_efficiency.verl.checks.values import check_choices, check_types, check_values
     from verl_efficiency.verl.start_up import advice, check
 
-    schema = verls_configuration()
-    problems = list(check_types(config, schema))  # the other checks compute with the values
+    problems = list(check_types(config))  # the other checks compute with the values
     with _warnings() as warned:
         if not problems:
-            problems = [*near_misses(overrides), *check_values(config, schema), *check(config)]
-            problems += [*check_data(config, asked=True), *verls_own_check(config, schema)]
+            problems = [*near_misses(overrides), *check_values(config), *check(config)]
+            problems += [*check_data(config, asked=True), *verls_own_check(config)]
     yield from (Finding("fail", problem) for problem in problems)
-    yield from (Finding("warn", warning) for warning in warned)
+    yield from (Finding("warn", warning) for warning in [*warned, *check_choices(config)])
     if problems:
         return
     yield from (Finding("warn", line) for line in [*_registered_later(config), *advice(config)])
@@ -113,14 +121,14 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
         yield Finding("ok", f"settings in force: {settings_of(method, config)}")
 
 
-def verls_own_check(config: Any, schema: Any) -> Iterator[str]:
+def verls_own_check(config: Any) -> Iterator[str]:
     """What verl's ``validate_config`` says before Ray starts. It needs a whole launch, which names a model."""
     from verl.trainer.ppo.utils import need_critic, need_reference_policy
     from verl.utils.config import validate_config
 
     from verl_efficiency.verl.checks.values import names_a_model
 
-    if names_a_model(config, schema) is None:
+    if names_a_model(config) is None:
         return
     verls = inspect.unwrap(validate_config)  # ours has run
     try:

@@ -1,40 +1,63 @@
 """Values of verl's own settings that verl would reject late, or never: text for a number, a folder that is not there."""
 
+import functools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from typing import Any
 
 from verl_efficiency.settings import unknown
+from verl_efficiency.verl.compose import verls_configuration
 
 # A run has at least one of each.
 COUNTS = (
     *("data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes"),
     *("actor_rollout_ref.actor.ppo_mini_batch_size", "actor_rollout_ref.rollout.n", "trainer.n_gpus_per_node"),
 )
+# The values that verl compares these with. A newer verl may know more, so another value is only worth a warning.
+STRATEGIES = ("fsdp", "fsdp2", "fsdp_turbo", "megatron", "veomni", "torchtitan", "automodel")
+CHOICES = {
+    "trainer.device": ("cuda", "npu", "cpu"),
+    "trainer.resume_mode": ("auto", "disable", "resume_path"),
+    "actor_rollout_ref.actor.strategy": STRATEGIES,
+    "critic.strategy": STRATEGIES,
+    "algorithm.rollout_correction.rollout_is": ("token", "sequence"),
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+}
+DTYPES = ("fp16", "float16", "half", "bf16", "bfloat16", "fp32", "float32", "float", "auto")
+DTYPE_KEYS = ("dtype", "model_dtype", "param_dtype", "reduce_dtype")
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")  # or a kernel, owner/name
 MODEL, LOGGER = "actor_rollout_ref.model.path", "trainer.logger"
 
 
-def check_types(config: Any, schema: Any) -> Iterator[str]:
+def check_types(config: Any) -> Iterator[str]:
     """Values of another type than verl's default: not true or false, or not a number.
 
-    Args:
-        schema: verl's configuration without overrides. Where its default is a text, a list or null, any value passes.
+    Where the default is a text, a list or null, any value passes.
     """
     from omegaconf import OmegaConf
 
-    given, raw = (OmegaConf.to_container(node, resolve=False) for node in (config, schema))
-    yield from _other_types(given, raw, OmegaConf.to_container(schema, resolve=True), "")
+    written, resolved = _defaults()
+    yield from _other_types(OmegaConf.to_container(config, resolve=False), written, resolved, "")
 
 
-def _other_types(given: Any, raw: Any, default: Any, path: str) -> Iterator[str]:
-    """``raw`` is the default as it is written; an interpolation there is a value in ``default``."""
+@functools.cache
+def _defaults() -> tuple[Any, Any]:
+    """verl's configuration without overrides, as it is written and with its interpolations resolved."""
+    from omegaconf import OmegaConf
+
+    schema = verls_configuration()
+    return OmegaConf.to_container(schema, resolve=False), OmegaConf.to_container(schema, resolve=True)
+
+
+def _other_types(given: Any, written: Any, default: Any, path: str) -> Iterator[str]:
     if isinstance(default, Mapping):
-        if isinstance(given, Mapping) and isinstance(raw, Mapping):
-            for key in given.keys() & default.keys() & raw.keys():
-                yield from _other_types(given[key], raw[key], default[key], f"{path}.{key}" if path else str(key))
+        if isinstance(given, Mapping) and isinstance(written, Mapping):
+            for key in [key for key in given if key in default and key in written]:
+                yield from _other_types(given[key], written[key], default[key], f"{path}.{key}" if path else str(key))
         return
-    unset = given is None or given == raw or (isinstance(given, str) and given.startswith("${"))
+    unset = given is None or given == written or (isinstance(given, str) and given.startswith("${"))
     if unset or not isinstance(default, Real):
         return
     wanted, right = "a number", isinstance(given, Real) and not isinstance(given, bool)
@@ -44,7 +67,7 @@ def _other_types(given: Any, raw: Any, default: Any, path: str) -> Iterator[str]
         yield f"{path}: must be {wanted}, got {given!r}; verl's default is {default}"
 
 
-def check_values(config: Any, schema: Any) -> Iterator[str]:
+def check_values(config: Any) -> Iterator[str]:
     """Counts below one, a model's folder that is not there, a logger that verl does not have."""
     from omegaconf import OmegaConf
 
@@ -52,17 +75,40 @@ def check_values(config: Any, schema: Any) -> Iterator[str]:
         value = OmegaConf.select(config, path)
         if value is not None and value < 1:
             yield f"{path}: must be at least 1, got {value}"
-    model = names_a_model(config, schema)
+    model = names_a_model(config)
     if model and model.startswith(("/", "./", "../", "~")) and not os.path.isdir(os.path.expanduser(model)):
         yield f"{MODEL}: there is no folder {model}"
     yield from _check_loggers(config.trainer.logger)
 
 
-def names_a_model(config: Any, schema: Any) -> str | None:
+def check_choices(config: Any) -> Iterator[str]:
+    """Words that verl does not know where it knows a few: strategies, devices, data types, forms of attention."""
+    from omegaconf import OmegaConf
+
+    for path, known in CHOICES.items():
+        value = OmegaConf.select(config, path)
+        if value is not None and value not in known:
+            yield f"{path}: {unknown('value', str(value), known)}"
+    attention = OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")
+    if attention is not None and attention not in ATTENTIONS and not re.fullmatch(r"[\w.-]+/\S+", str(attention)):
+        yield f"actor_rollout_ref.model.override_config.attn_implementation: {unknown('form', attention, ATTENTIONS)}"
+    yield from _unknown_dtypes(OmegaConf.to_container(config, resolve=False), "")
+
+
+def _unknown_dtypes(node: Any, path: str) -> Iterator[str]:
+    for key, value in node.items() if isinstance(node, Mapping) else ():
+        here = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping):
+            yield from _unknown_dtypes(value, here)
+        elif key in DTYPE_KEYS and isinstance(value, str) and not value.startswith("${") and value not in DTYPES:
+            yield f"{here}: {unknown('data type', value, DTYPES)}"
+
+
+def names_a_model(config: Any) -> str | None:
     """The model that a configuration sets; None where verl's default stands, so this is not yet a launch."""
     from omegaconf import OmegaConf
 
-    model, default = (OmegaConf.select(node, MODEL) for node in (config, schema))
+    model, default = (OmegaConf.select(node, MODEL) for node in (config, verls_configuration()))
     return str(model) if model and model != default else None
 
 
