@@ -7,7 +7,8 @@
 #
 #   PARTS="estimators distillation"   only these; all: plugin estimators distillation training smollm2
 #   QUICK=1    small sizes, two training steps          FRESH=1   measure again what is there
-#   OUT        folder of the results (default: benchmarks/results); a part that is there is not run again
+#   OUT        folder of the results (default: runs/gpu_check); a part that is there is not run again. Ours are in
+#              benchmarks/results.
 #   WHEELS     folder that wheels.sh has filled on a machine with a network (default: benchmarks/gpu/wheels). Where it is there, its
 #              packages go into VENV (default: .venv-gpu), beside the machine's own PyTorch. Without it verl must be installed;
 #              DEVICE=cpu installs what is missing into .venv.
@@ -15,7 +16,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 SECONDS=0
-DEVICE=${DEVICE:-cuda} OUT=${OUT:-benchmarks/results} WHEELS=${WHEELS:-$PWD/benchmarks/gpu/wheels}
+DEVICE=${DEVICE:-cuda} OUT=${OUT:-$PWD/runs/gpu_check} WHEELS=${WHEELS:-$PWD/benchmarks/gpu/wheels}
+OUT=$(realpath -m "$OUT")
 read -ra parts <<< "${PARTS:-plugin estimators distillation training smollm2}"
 options=(--device "$DEVICE" --out "$OUT")
 [[ ${QUICK:-0} == 1 ]] && options+=(--quick)
@@ -65,7 +67,7 @@ for part in "${parts[@]}"; do
       if [[ ! -f recipes/smollm2.sh || -z ${SMOLLM2:-} ]]; then
         echo "not run: it takes recipes/smollm2.sh, and SMOLLM2, the file of the model"
       else
-        gpus=1 smoke=${QUICK:-0} runs=$PWD/runs/gpu_check_$DEVICE
+        gpus=1 smoke=${QUICK:-0} runs=$OUT/smollm2_$DEVICE
         [[ $DEVICE == cpu ]] && gpus=0 smoke=1
         [[ ${FRESH:-0} == 1 ]] && rm -rf "$runs"
         GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((gpus ? 4 : 1))} SMOKE=$smoke RUNS=$runs bash recipes/smollm2.sh || failed+=("$part")

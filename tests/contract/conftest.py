@@ -87,7 +87,8 @@ def fresh():
 
 # Any text is right: names, folders, templates, variables of the workers.
 FREE = (
-    *("trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir", "data.efficiency.separator"),
+    *("trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir"),
+    *("data.efficiency.separator", "data.efficiency.instruction", "data.apply_chat_template_kwargs."),
     *("ray_kwargs.", "hydra."),
 )
 

@@ -7,7 +7,8 @@ A version stands at a part only if its tests passed there: ``benchmarks/compatib
 from dataclasses import dataclass
 
 VERLS = ("0.8.0", "0.9.0", "0.9.1")
-PYTHONS = ("3.10", "3.11", "3.12")
+# The package alone is tested with each Python, and these versions of verl with it. Python 3.12: the GPU check on an H100.
+PYTHONS = {"3.10": (), "3.11": VERLS, "3.12": ("0.9.1",)}
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,27 @@ def lines(verl: str) -> tuple[str, str]:
     """What works with a version of :data:`VERLS`, and what does not ("" if everything does)."""
     works = "; ".join(part.what for part in PARTS.values() if part.works(verl))
     fails = "; ".join(
-        f"{part.what} (verl>={part.since}; before: {part.before})" for part in PARTS.values() if not part.works(verl)
+        f"{part.what} (needs verl>={part.since}; here: {part.before})"
+        for part in PARTS.values()
+        if not part.works(verl)
     )
     return works, fails
+
+
+def untested(verl: str, python: str) -> str:
+    """Why nobody has tested these versions together, or ""; ``python`` is major.minor.
+
+    >>> untested("0.9.1", "3.11"), untested("1.0.0", "3.11"), untested("0.8.0", "3.12")
+    ('', 'verl 1.0.0 is untested; tested are 0.8.0, 0.9.0, 0.9.1', 'verl 0.8.0 is untested with Python 3.12; tested is 3.11')
+    """
+    if verl not in VERLS:
+        return f"verl {verl} is untested; tested are {', '.join(VERLS)}"
+    tested = [name for name, versions in PYTHONS.items() if verl in versions]
+    if python in tested:
+        return ""
+    return (
+        f"verl {verl} is untested with Python {python}; tested {'are' if len(tested) > 1 else 'is'} {', '.join(tested)}"
+    )
 
 
 def table() -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError, nearest
-from verl_efficiency.verl.compatibility import PYTHONS, VERLS, lines
+from verl_efficiency.verl.compatibility import VERLS, lines, untested
 from verl_efficiency.verl.compose import compose, near_misses
 from verl_efficiency.verl.nodes import PLUGIN
 from verl_efficiency.verl.probe import Collect, probe_here, probe_ray
@@ -59,10 +59,9 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
 
 def _versions(verl: str, python: str) -> Iterator[Finding]:
     """What is installed, and what works with it."""
-    where = f"verl {verl}, python {sys.version.split()[0]} at {sys.executable}"
-    untested = [f"verl {verl} (tested are {', '.join(VERLS)})"] * (verl not in VERLS)
-    untested += [f"Python {python} (tested are {', '.join(PYTHONS)})"] * (python not in PYTHONS)
-    yield Finding("warn" if untested else "ok", f"{where}; untested: {', '.join(untested)}" if untested else where)
+    yield Finding("ok", f"verl {verl}, python {sys.version.split()[0]} at {sys.executable}")
+    if problem := untested(verl, python):
+        yield Finding("warn", problem)
     if verl in VERLS:
         works, fails = lines(verl)
         yield Finding("ok", f"works with verl {verl}: {works}")
@@ -134,10 +133,12 @@ def verls_own_check(config: Any) -> Iterator[str]:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             verls(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    except ImportError as error:
-        logger.warning("verl's own check needs %s, which is not installed here", error.name)
-    except Exception as error:  # noqa: BLE001  # asserts, ValueErrors and those of its data classes
-        yield f"verl refuses the configuration: {' '.join(str(error).split())}"
+    except Exception as error:  # noqa: BLE001  # asserts, ValueErrors, those of its data classes and imports
+        text = " ".join(str(error).split())
+        if importlib.util.find_spec("vllm") is None and "vllm" in text:  # it asks vLLM for the ranks of LoRA
+            logger.warning("verl's own check of the launch needs vLLM, which is not installed here: %s", text)
+        else:
+            yield f"verl refuses the configuration: {text}"
 
 
 def _has_plugins(version: str) -> bool:
@@ -218,13 +219,14 @@ def _warnings() -> Iterator[list[str]]:
 
 def _registered_later(config: Any) -> Iterator[str]:
     """Names that verl does not know in this process. The user's own code may register them in the run."""
+    from omegaconf import OmegaConf
     from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
     from verl.workers.rollout.replica import RolloutReplicaRegistry
 
     manager = config.reward.reward_manager
     estimators = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
-    rollout = config.actor_rollout_ref.rollout.name
+    rollout = OmegaConf.select(config, "actor_rollout_ref.rollout.name")  # mandatory, and may not be set yet
     named = [
         ("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators),
         ("actor_rollout_ref.rollout.name", rollout, {*RolloutReplicaRegistry._registry}),
@@ -232,5 +234,5 @@ def _registered_later(config: Any) -> Iterator[str]:
     if manager.source == "register":
         named.append(("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}))
     for key, name, known in named:
-        if name not in known:
+        if name is not None and name not in known:
             yield f"{key}: {name!r} is not registered here, so your own code must do it in the run{nearest(str(name), known)}"

@@ -10,10 +10,15 @@ from typing import Any
 from verl_efficiency.settings import unknown
 from verl_efficiency.verl.compose import verls_configuration
 
-# A run has at least one of each.
+# Where these are set, each is at least 1. Several are null by default.
 COUNTS = (
-    *("data.train_batch_size", "data.max_prompt_length", "data.max_response_length", "trainer.nnodes"),
-    *("actor_rollout_ref.actor.ppo_mini_batch_size", "actor_rollout_ref.rollout.n", "trainer.n_gpus_per_node"),
+    *("data.train_batch_size", "data.max_prompt_length", "data.max_response_length"),
+    *("trainer.nnodes", "trainer.n_gpus_per_node", "trainer.total_training_steps"),
+    *("actor_rollout_ref.actor.ppo_mini_batch_size", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"),
+    *(
+        f"actor_rollout_ref.rollout.{name}"
+        for name in ("n", "max_model_len", "log_prob_micro_batch_size_per_gpu", "engine_kwargs.hf.threads")
+    ),
 )
 # The values that verl compares these with. A newer verl may know more, so another value is only worth a warning.
 STRATEGIES = ("fsdp", "fsdp2", "fsdp_turbo", "megatron", "veomni", "torchtitan", "automodel")
@@ -68,13 +73,16 @@ def _other_types(given: Any, written: Any, default: Any, path: str) -> Iterator[
 
 
 def check_values(config: Any) -> Iterator[str]:
-    """Counts below one, a model's folder that is not there, a logger that verl does not have."""
+    """Counts below one, a seed that is none, a model's folder that is not there, a logger that verl does not have."""
     from omegaconf import OmegaConf
 
     for path in COUNTS:
         value = OmegaConf.select(config, path)
-        if value is not None and value < 1:
-            yield f"{path}: must be at least 1, got {value}"
+        if value is not None and not (isinstance(value, Real) and value >= 1):
+            yield f"{path}: must be a number of at least 1, got {value!r}"
+    seed = OmegaConf.select(config, "data.seed")
+    if seed is not None and not isinstance(seed, int):
+        yield f"data.seed: must be a whole number, got {seed!r}"
     model = names_a_model(config)
     if model and model.startswith(("/", "./", "../", "~")) and not os.path.isdir(os.path.expanduser(model)):
         yield f"{MODEL}: there is no folder {model}"
