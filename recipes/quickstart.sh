@@ -9,6 +9,7 @@
 #
 #   RUNS=folder   where to put it          SEED=0   seed of data and sampling          FRESH=1   do everything again
 #   TASK=notes    the testbed's second task (default: checks): notes cost tokens, and without them hard sums go wrong
+#   DRY_RUN=1     print the settings of each run, one per line, and start nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TASK=${TASK:-checks}
@@ -20,19 +21,21 @@ case $TASK in
   *) echo "TASK: must be checks or notes, got $TASK" >&2 && exit 2 ;;
 esac
 export RUNS=${RUNS:-$default} SEED=${SEED:-0} HF_HUB_OFFLINE=1
-[[ ${FRESH:-0} == 1 ]] && rm -rf "$RUNS"
-mkdir -p "$RUNS"
 SECONDS=0
 
 say() { printf '\n\033[1m[%3d s] %s\033[0m\n' "$SECONDS" "$*"; }
 
-say "1/5 environment"
-source recipes/_environment.sh
-environment "${VENV:-$PWD/.venv}" cpu,evaluation
+if [[ -z ${DRY_RUN:-} ]]; then
+  [[ ${FRESH:-0} == 1 ]] && rm -rf "$RUNS"
+  mkdir -p "$RUNS"
 
-say "2/5 model and problems"
-if [[ ! -f $RUNS/data/test.parquet ]]; then
-  python -m verl_efficiency.testbed.prepare --task "$TASK" --out "$RUNS/data" --seed "$SEED"
+  say "1/5 environment"
+  source recipes/_environment.sh
+  environment "${VENV:-$PWD/.venv}" cpu,evaluation
+
+  say "2/5 model and problems"
+  [[ -f $RUNS/data/test.parquet ]] ||
+    python -m verl_efficiency.testbed.prepare --task "$TASK" --out "$RUNS/data" --seed "$SEED"
 fi
 
 # 16 prompts × 8 rollouts a step; one pass of the model over a step's 128 rollouts.
@@ -58,6 +61,10 @@ run() {
   export NAME=$1 STEPS=$3 RESPONSE_TOKENS=$4
   local recipe=$2 log=$RUNS/$1.log
   shift 4
+  if [[ -n ${DRY_RUN:-} ]]; then
+    bash recipes/verl/train.sh "$recipe" "${toy[@]}" trainer.save_freq="$STEPS" "$@"
+    return
+  fi
   if [[ -d $RUNS/$NAME/global_step_$STEPS ]]; then
     echo "trained before: $RUNS/$NAME/global_step_$STEPS"
     return
@@ -88,6 +95,8 @@ run token_budget token_budget "${budgeted[0]}" "$answer" \
   +algorithm.efficiency.difficulty=data \
   +algorithm.efficiency.b_min="${budgeted[1]}" \
   +algorithm.efficiency.b_max="${budgeted[2]}"
+
+[[ -z ${DRY_RUN:-} ]] || exit 0
 
 say "5/5 evaluation on held-out single problems"
 results=()

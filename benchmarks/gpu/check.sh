@@ -7,14 +7,17 @@
 #
 #   PARTS="estimators distillation"   only these; all: plugin estimators distillation training smollm2
 #   QUICK=1    small sizes, two training steps          FRESH=1   measure again what is there
-#   OUT        folder of the results (default: benchmarks/results); a part that is there is not run again
+#   OUT        folder of the results (default: runs/gpu_check); a part that is there is not run again. Ours are in
+#              benchmarks/results.
 #   WHEELS     folder that wheels.sh has filled on a machine with a network (default: benchmarks/gpu/wheels). Where it is there, its
-#              packages go into VENV (default: .venv-gpu), beside the machine's own PyTorch. Else verl must be installed already.
-#   SMOLLM2    the wheel or folder of the language model, for recipes/smollm2.sh
+#              packages go into VENV (default: .venv-gpu), beside the machine's own PyTorch. Without it verl must be installed;
+#              DEVICE=cpu installs what is missing into .venv.
+#   SMOLLM2    the wheel or folder of the language model, for recipes/smollm2.sh; three small steps on the CPU
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 SECONDS=0
-DEVICE=${DEVICE:-cuda} OUT=${OUT:-benchmarks/results} WHEELS=${WHEELS:-$PWD/benchmarks/gpu/wheels}
+DEVICE=${DEVICE:-cuda} OUT=${OUT:-$PWD/runs/gpu_check} WHEELS=${WHEELS:-$PWD/benchmarks/gpu/wheels}
+OUT=$(realpath -m "$OUT")
 read -ra parts <<< "${PARTS:-plugin estimators distillation training smollm2}"
 options=(--device "$DEVICE" --out "$OUT")
 [[ ${QUICK:-0} == 1 ]] && options+=(--quick)
@@ -38,7 +41,18 @@ if [[ -d $WHEELS && ! -f $venv/installed ]]; then
   touch "$venv/installed"
 fi
 [[ -f $venv/installed ]] && source "$venv/bin/activate"
-python -c "import torch, verl, verl_efficiency; assert '$DEVICE' == 'cpu' or torch.cuda.is_available(), 'PyTorch sees no GPU; DEVICE=cpu checks the rest'"
+if ! python3 -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, ("torch", "verl", "transfer_queue"))))'; then
+  if [[ $DEVICE != cpu ]]; then
+    echo "python3 must have torch, verl and TransferQueue: fill $WHEELS with benchmarks/gpu/wheels.sh, or pip install -e '.[verl,evaluation,smollm2]'" >&2
+    exit 2
+  fi
+  source recipes/_environment.sh
+  environment "$PWD/.venv" cpu,evaluation,smollm2
+fi
+if [[ $DEVICE != cpu ]] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  echo "PyTorch sees no GPU; DEVICE=cpu checks the rest" >&2
+  exit 2
+fi
 
 failed=()
 for part in "${parts[@]}"; do
@@ -53,9 +67,10 @@ for part in "${parts[@]}"; do
       if [[ ! -f recipes/smollm2.sh || -z ${SMOLLM2:-} ]]; then
         echo "not run: it takes recipes/smollm2.sh, and SMOLLM2, the file of the model"
       else
-        gpus=1
-        [[ $DEVICE == cpu ]] && gpus=0
-        GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((gpus ? 4 : 1))} SMOKE=${QUICK:-0} bash recipes/smollm2.sh || failed+=("$part")
+        gpus=1 smoke=${QUICK:-0} runs=$OUT/smollm2_$DEVICE
+        [[ $DEVICE == cpu ]] && gpus=0 smoke=1
+        [[ ${FRESH:-0} == 1 ]] && rm -rf "$runs"
+        GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((gpus ? 4 : 1))} SMOKE=$smoke RUNS=$runs bash recipes/smollm2.sh || failed+=("$part")
       fi
       ;;
     *) echo "PARTS: unknown part '$part'; plugin, estimators, distillation, training or smollm2" >&2 && exit 2 ;;

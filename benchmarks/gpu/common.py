@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
-RESULTS = Path(__file__).parents[1] / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"  # those of our machines; a check of another one must not find them in its way
+OUT = ROOT / "runs" / "gpu_check"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def read_options(description: str | None) -> Options:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
     return Options(**vars(parser.parse_args()))
 

@@ -109,8 +109,11 @@ LORA_PAPER |= {"lr": 1e-5, "steps": 500, "length": 150, "lora": 16, "vllm_share"
 RECIPES = {
     "token_budget_qwen3_1.7b_lora": Recipe(
         "start here with one gaming card",
-        "token_budget",
-        *("qwen3-1.7b", "1x24", "math", "math500"),
+        method="token_budget",
+        model="qwen3-1.7b",
+        machine="1x24",
+        train="math",
+        val="math500",
         prompt=512,
         response=3072,
         batch=32,
@@ -124,8 +127,11 @@ RECIPES = {
     ),
     "token_budget_r1_1.5b": Recipe(
         "a reasoning model on one large card",
-        "token_budget",
-        *("r1-distill-1.5b", "1x80", "dapo", "aime25"),
+        method="token_budget",
+        model="r1-distill-1.5b",
+        machine="1x80",
+        train="dapo",
+        val="aime25",
         prompt=1024,
         response=8192,
         batch=32,
@@ -138,8 +144,11 @@ RECIPES = {
     ),
     "token_budget_r1_1.5b_8gpus": Recipe(
         "the same at the size at which length papers report R1-Distill-1.5B",
-        "token_budget",
-        *("r1-distill-1.5b", "8x80", "dapo", "aime25"),
+        method="token_budget",
+        model="r1-distill-1.5b",
+        machine="8x80",
+        train="dapo",
+        val="aime25",
         prompt=1024,
         response=16384,
         batch=128,
@@ -159,8 +168,11 @@ RECIPES = {
     # what the recipe of the method sets. Its data (science questions, tool use) is not among ours: DAPO-Math-17k is.
     "srpo_qwen3_8b": Recipe(
         "SRPO as published, on mathematics",
-        "sample_routing",
-        *("qwen3-8b", "8x80", "dapo", "aime25"),
+        method="sample_routing",
+        model="qwen3-8b",
+        machine="8x80",
+        train="dapo",
+        val="aime25",
         prompt=2048,
         response=8192,
         batch=32,
@@ -173,8 +185,11 @@ RECIPES = {
     ),
     "token_budget_qwen3_14b_2nodes": Recipe(
         "two nodes of eight GPUs on a Ray cluster",
-        "token_budget",
-        *("qwen3-14b", "2x8x80", "dapo", "aime25"),
+        method="token_budget",
+        model="qwen3-14b",
+        machine="2x8x80",
+        train="dapo",
+        val="aime25",
         prompt=1024,
         response=8192,
         batch=128,
@@ -185,12 +200,12 @@ RECIPES = {
         tensor_parallel=2,
         overrides=SAMPLED,
     ),
-    "s_grpo_svamp": Recipe("S-GRPO as published", "s_grpo", train="svamp", val="svamp_test", **LORA_PAPER),
-    "t_spmo_svamp": Recipe("T-SPMO as published", "t_spmo", train="svamp", val="svamp_test", **LORA_PAPER),
+    "s_grpo_svamp": Recipe("S-GRPO as published", method="s_grpo", train="svamp", val="svamp_test", **LORA_PAPER),
+    "t_spmo_svamp": Recipe("T-SPMO as published", method="t_spmo", train="svamp", val="svamp_test", **LORA_PAPER),
     "s_grpo_multiplication": Recipe(
-        "S-GRPO as published", "s_grpo", train="multiplication", val="multiplication_test", **LORA_PAPER
+        "S-GRPO as published", method="s_grpo", train="multiplication", val="multiplication_test", **LORA_PAPER
     ),
     "t_spmo_multiplication": Recipe(
-        "T-SPMO as published", "t_spmo", train="multiplication", val="multiplication_test", **LORA_PAPER
+        "T-SPMO as published", method="t_spmo", train="multiplication", val="multiplication_test", **LORA_PAPER
     ),
 }

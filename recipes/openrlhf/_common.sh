@@ -11,6 +11,7 @@
 #   MICRO            rollouts of one forward or backward pass
 #   REWARD           one of our rewards (accuracy), or your own file with an AgentExecutor, see
 #                    verl_efficiency/openrlhf/reward.py; empty: you name the reward with the stock flags
+#   DRY_RUN=1        print the flags, one per line, and start nothing
 
 recipes_openrlhf=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipes_openrlhf/../_train_method.sh"
@@ -53,10 +54,11 @@ train() {
     echo "GPUS: must be even, because half of them are for vLLM; got $gpus" >&2
     return 2
   fi
-  mkdir -p "$folder"
+  local -a launcher=(-m verl_efficiency.openrlhf.train)
   if [[ $gpus == 0 ]]; then
     source "$recipes_openrlhf/cpu/environment.sh"
-    python3 "$recipes_openrlhf/cpu/launch.py" "${flags[@]}" "${CPU_FLAGS[@]}" "$@"
+    launcher=("$recipes_openrlhf/cpu/launch.py")
+    flags+=("${CPU_FLAGS[@]}")
   else
     flags+=(
       --actor.num_gpus_per_node "$((gpus / 2))"
@@ -64,6 +66,11 @@ train() {
       --vllm.gpu_memory_utilization 0.85
       --actor.gradient_checkpointing_enable
     )
-    python3 -m verl_efficiency.openrlhf.train "${flags[@]}" "$@"
   fi
+  if [[ -n ${DRY_RUN:-} ]]; then
+    printf '%s\n' "${flags[@]}" "$@"
+    return
+  fi
+  mkdir -p "$folder"
+  python3 "${launcher[@]}" "${flags[@]}" "$@"
 }

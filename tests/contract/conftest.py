@@ -83,3 +83,46 @@ def fresh():
         )
 
     return run
+
+
+# Any text is right: names, folders, templates, variables of the workers.
+FREE = (
+    *("trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir"),
+    *("data.efficiency.separator", "data.efficiency.instruction", "data.apply_chat_template_kwargs."),
+    *("ray_kwargs.", "hydra."),
+)
+
+
+@pytest.fixture(scope="session")
+def missed(compose):
+    """The settings of a launch whose wrong value ``verl-efficiency doctor`` would not name; each key is tried once.
+
+    The wrong value is ``/nonsense``: no number, no known name, no file. The launch as it stands must have no failure.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    from verl_efficiency.verl import doctor
+
+    tried = set()
+
+    def of(overrides):
+        overrides = [override for override in overrides if not override.startswith("hydra.")]
+        config = compose(*overrides)
+        examined = doctor.examine_composed(config, overrides)
+        assert [finding.text for finding in examined if finding.level == "fail"] == []
+        found_nothing = []
+        for path in dict.fromkeys(override.lstrip("+").partition("=")[0] for override in overrides):
+            if path in tried or path.startswith(FREE):
+                continue
+            tried.add(path)
+            right = OmegaConf.select(config, path)
+            with open_dict(config):  # a deep copy for each would take most of the time
+                wrong = ["/nonsense"] if OmegaConf.is_list(right) else "/nonsense"
+                OmegaConf.update(config, path, wrong, merge=False)
+                findings = [finding.text for finding in doctor.examine_composed(config, []) if finding.level != "ok"]
+                OmegaConf.update(config, path, right, merge=False)
+            if not any("nonsense" in text for text in findings):
+                found_nothing.append(path)
+        return found_nothing
+
+    return of

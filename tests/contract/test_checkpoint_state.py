@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("verl.trainer.ppo.checkpoint_callback", reason="verl 0.8 has no checkpoint callback")
+pytest.importorskip("verl.trainer.ppo.checkpoint_callback", reason="verl before 0.9.1 has no checkpoint callback")
 
 from omegaconf import OmegaConf
 from verl.trainer import main_ppo

@@ -187,24 +187,53 @@ def test_the_environment_variable_will_do_as_well(findings, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("version", "level"),
-    [
-        ("0.9.1", None),
-        ("0.8.0", "fail"),
-        ("0.10.0", "warn"),
-    ],
+    ("version", "levels"),
+    [("0.9.1", []), ("0.8.0", ["warn", "fail"]), ("0.10.0", ["warn"])],
 )
-def test_versions(findings, monkeypatch, version, level):
+def test_versions(findings, monkeypatch, version, levels):
     monkeypatch.delenv("VERL_USE_EXTERNAL_MODULES", raising=False)
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == "verl" else real(name))
     others = [finding for finding in findings() if finding[0] != "ok"]
-    assert [level for level, _ in others] == [level] * (level is not None)
-    if level == "fail":
-        assert "export VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin" in others[0][1]
-    elif level == "warn":
-        assert others[0][1].startswith(f"verl {version} (")
-        assert "0.8.0, 0.9.1" in others[0][1]
+    assert [level for level, _ in others] == levels
+    if version == "0.8.0":
+        assert others[0][1].startswith("does not work with verl 0.8.0: ")
+        assert "export VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin" in others[1][1]
+    elif levels:
+        assert others[0][1] == "verl 0.10.0 is untested; tested are 0.8.0, 0.9.0, 0.9.1"
+
+
+# A launch: verl's own check runs too.
+LAUNCHED = ("data.train_batch_size=8", "actor_rollout_ref.rollout.n=8", "actor_rollout_ref.rollout.name=vllm",
+            "actor_rollout_ref.actor.use_dynamic_bsz=True", "actor_rollout_ref.actor.ppo_mini_batch_size=8")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "level", "words"),
+    [
+        (None, None, []),
+        ("data.train_batch_size=many", "fail", ["data.train_batch_size: must be a number, got 'many'", "1024"]),
+        ("trainer.val_before_train=maybe", "fail", ["trainer.val_before_train: must be true or false, got 'maybe'"]),
+        ("actor_rollout_ref.rollout.n=0", "fail", ["actor_rollout_ref.rollout.n: must be", "at least 1, got 0"]),
+        ("trainer.total_training_steps=all", "fail", ["trainer.total_training_steps: must be", "'all'"]),
+        (
+            "actor_rollout_ref.model.path=/nowhere",
+            "fail",
+            ["actor_rollout_ref.model.path: there is no folder /nowhere"],
+        ),
+        ("trainer.logger=[consol]", "fail", ["trainer.logger", "'consol'", "'console'"]),
+        ("actor_rollout_ref.actor.loss_agg_mode=mean", "fail", ["verl refuses the configuration", "mean"]),
+        ("actor_rollout_ref.rollout.name=vlm", "warn", ["actor_rollout_ref.rollout.name: 'vlm'", "'vllm'"]),
+        ("actor_rollout_ref.actor.fsdp_config.model_dtype=bfp16", "warn", ["model_dtype", "'bfp16'"]),
+        ("actor_rollout_ref.actor.strategy=fsdp3", "warn", ["actor_rollout_ref.actor.strategy", "'fsdp3'", "'fsdp2'"]),
+    ],
+)
+def test_a_wrong_value_of_a_setting_of_verl(compose, tmp_path, wrong, level, words):
+    given = [*LAUNCHED, f"actor_rollout_ref.model.path={tmp_path}", *([wrong] if wrong else [])]
+    found = [finding for finding in doctor.examine_composed(compose(*given), given) if finding.level != "ok"]
+    assert {finding.level for finding in found} == ({level} if level else set())
+    text = "\n".join(finding.text for finding in found)
+    assert all(word in text for word in words), text
 
 
 @pytest.mark.parametrize(

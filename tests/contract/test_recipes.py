@@ -5,6 +5,7 @@ through ``verl.trainer.main_ppo`` with ``--cfg job``, one after the other in one
 each), and what that prints goes through :func:`verl_efficiency.verl.start_up.check`.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -50,13 +51,14 @@ json.dump(printed, open(os.environ["PRINTED"], "w"))
 
 @pytest.fixture(scope="session")
 def launch(tmp_path_factory):
-    """Run ``train.sh``: the arguments that it gives to ``python3``, or the failed process."""
+    """Run ``train.sh``, once for equal arguments: the arguments that it gives to ``python3``, or the failed process."""
     folder = tmp_path_factory.mktemp("launch")
     shim = folder / "bin" / "python3"
     shim.parent.mkdir()
     shim.write_text(SHIM)
     shim.chmod(0o755)
 
+    @functools.cache
     def arguments(name, *more, **environment):
         record = folder / "arguments"
         known = {"PATH": f"{shim.parent}:{os.environ['PATH']}", "RECORD": str(record), "RUNS": str(folder / "runs")}
@@ -160,6 +162,17 @@ def test_each_key_of_its_own_would_be_caught_misspelt(name, launch, common_paths
         else:
             with pytest.raises(ConfigAttributeError, match=f"Key '{misspelt.partition('=')[0].rpartition('.')[2]}'"):
                 compose(*common, *others, misspelt)
+
+
+@every_name
+def test_doctor_finds_a_wrong_value_of_each_setting(name, launch, data_file, tmp_path, missed):
+    there = {"/nowhere/model": str(tmp_path)} | {
+        f"/nowhere/{split}.parquet": str(data_file) for split in ("train", "val")
+    }
+    overrides = launch(name)[2:]
+    for nowhere, path in there.items():
+        overrides = [override.replace(nowhere, path) for override in overrides]
+    assert missed(overrides) == []
 
 
 @every_name

@@ -48,9 +48,10 @@ def settings():
 
 @pytest.mark.parametrize("gpus", ["0", "1"])
 @pytest.mark.parametrize("arm", ARMS)
-def test_verl_and_the_start_up_check_accept_every_arm(compose, settings, gpus, arm):
+def test_verl_and_the_start_up_check_accept_every_arm(compose, settings, gpus, arm, missed, tmp_path):
     elsewhere = ("hydra.", "data.train_files=", "data.val_files=")
-    config = compose(*(line for line in settings[gpus][arm] if line and not line.startswith(elsewhere)))
+    lines = [line for line in settings[gpus][arm] if line and not line.startswith(elsewhere)]
+    config = compose(*lines)
     assert start_up.check(config) == []
     assert config.algorithm.adv_estimator == ("grpo" if arm == "batched_accuracy" else arm)
     actor = config.actor_rollout_ref.actor
@@ -61,6 +62,7 @@ def test_verl_and_the_start_up_check_accept_every_arm(compose, settings, gpus, a
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (batch, group)
     assert config.trainer.n_gpus_per_node == 1
     assert actor.optim.lr == 3e-5
+    assert missed([line.replace("/nowhere/data/model", str(tmp_path)) for line in lines]) == []
 
 
 def test_the_problems_are_balanced_different_and_solved_right(words):

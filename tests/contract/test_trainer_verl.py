@@ -94,6 +94,8 @@ def test_each_is_verls_trainer_but_for_the_named_methods(mode):
 
 @pytest.mark.parametrize("name", ["__init__", *HOOKS])
 def test_verl_calls_these_methods_with_these_arguments(name):
+    if name == "prepare_step" and not hasattr(PPOTrainer, name):
+        pytest.skip("verl before 0.9.1 does not call prepare_step, so it logs no metrics of t_spmo's replay")
     ours, theirs = (inspect.signature(getattr(cls, name)).parameters for cls in (EfficiencyTrainer, PPOTrainer))
     assert list(ours) == list(theirs)
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +28,20 @@ class Training:
 
 
 def train(
-    recipe: str, folder: Path, *overrides: str, timeout: float = 240, one_process: bool = False, **variables: object
+    recipe: str,
+    folder: Path,
+    *overrides: str,
+    timeout: float = 240,
+    stop: threading.Event | None = None,
+    one_process: bool = False,
+    **variables: object,
 ) -> Training:
     """Run ``recipes/verl/train.sh <recipe>`` in ``folder`` and dump every rollout; on the CPU unless ``GPUS`` says otherwise.
 
     Args:
         overrides: appended to the recipe's own.
         one_process: on the stand-ins of ``benchmarks/comparison/in_process.py`` instead of Ray.
+        timeout, stop: what ends the run, see :func:`run_tree`.
         variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +59,7 @@ def train(
     ]
     if one_process:
         command = in_process(command, folder, environment)
-    run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment)
+    run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment, stop=stop)
     metrics_file = folder / "run" / "metrics.jsonl"
     records = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []
     return Training(

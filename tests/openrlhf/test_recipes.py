@@ -79,6 +79,20 @@ def test_a_reward_of_ones_own(tmp_path, data):
     assert type(_load_agent_executor(str(own))).__name__ == "AgentExecutor"
 
 
+def test_the_quickstart_is_accepted(tmp_path, data):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "wide").symlink_to(WARM_START)
+    (tmp_path / "data" / "train.jsonl").symlink_to(data)
+    known = os.environ | {"DRY_RUN": "1", "RUNS": str(tmp_path)}
+    command = ["bash", str(FOLDER / "quickstart_cpu.sh")]
+    done = subprocess.run(command, env=known, capture_output=True, text=True, timeout=60, check=True)
+    args = parse(done.stdout.splitlines())
+    assert args.efficiency.method == "token_budget"
+    settings = args.efficiency.build_settings()
+    assert (settings.difficulty, settings.b_min, settings.b_max) == ("data", 11, 41)
+    assert (args.data.max_samples, args.train.seed) == (34 * 16, 42)
+
+
 def test_an_odd_number_of_gpus_is_refused(tmp_path, data):
     with pytest.raises(subprocess.CalledProcessError):
         launch_of("token_budget", tmp_path, TRAIN=str(data), GPUS="1")

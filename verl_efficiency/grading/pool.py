@@ -85,7 +85,7 @@ class Worker:
             raise GradingError(
                 f"grading: math-verify does not work in a child process ({problem}). "
                 f"Run `{sys.executable} -c 'import math_verify'` to see the error; most often the fix is "
-                "`pip install 'math-verify[antlr4_9_3]>=0.9,<0.10'`."
+                "`pip install 'math-verify>=0.9,<0.10' antlr4-python3-runtime==4.9.3`."
             )
         self.ready = True
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.moved import PLACES, moved_key
+from verl_efficiency.verl.modes import v1_is_missing
 
 # Nodes with keys that verl does not list.
 _FREE = ("algorithm.efficiency", "data.efficiency", "reward.custom_reward_function.reward_kwargs", "ray_kwargs")
@@ -31,7 +32,7 @@ def compose(files: list[str], overrides: list[str]) -> Any:
                 raise SettingsError(f"{file}: no such file; give YAML files and overrides (key=value)")
             loaded = _load_yaml(file)
             given = {key: loaded[key] for key in loaded if key not in ("defaults", "hydra")}
-            _refuse_unread(OmegaConf.create(given), _schema(), file)
+            _refuse_unread(OmegaConf.create(given), verls_configuration(), file)
             OmegaConf.set_struct(config, False)
             config.merge_with(given)
         if files:
@@ -56,7 +57,9 @@ def _in_one_line(error: Exception, overrides: list[str]) -> str:
     for override in overrides:
         key = override.partition("=")[0]
         if f"'{key}'" in str(error):
-            meant = moved_key(_schema(), key) or _similar_key(key)
+            if key.startswith(("trainer.v1.", "trainer.use_v1")) and (problem := v1_is_missing()):
+                return f"{key}: {problem}"
+            meant = moved_key(verls_configuration(), key) or _similar_key(key)
             if meant:  # Hydra's own advice is to add the wrong key with a +
                 return f"{str(error).splitlines()[0]} Did you mean '{meant}'?"
     lines = [line.strip() for line in str(error).splitlines()]
@@ -73,7 +76,7 @@ def _similar_key(path: str) -> str | None:
     """The key of verl that ``path`` most likely misspells; None if verl has ``path``, or nothing similar."""
     from omegaconf import OmegaConf
 
-    node: Any = _schema()
+    node: Any = verls_configuration()
     parts = path.split(".")
     for place, part in enumerate(parts):
         parent = ".".join(parts[:place])
@@ -89,7 +92,7 @@ def _similar_key(path: str) -> str | None:
 
 
 @functools.cache
-def _schema() -> Any:
+def verls_configuration() -> Any:
     """verl's configuration without overrides. Do not change it."""
     return _hydra([])
 

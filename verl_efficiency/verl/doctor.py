@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import inspect
+import io
 import logging
 import os
 import sys
@@ -12,11 +14,12 @@ from typing import Any, Literal, NamedTuple
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.own import offers
 from verl_efficiency.settings import SettingsError, nearest
+from verl_efficiency.verl.compatibility import VERLS, lines, untested
 from verl_efficiency.verl.compose import compose, near_misses
 from verl_efficiency.verl.nodes import PLUGIN
 from verl_efficiency.verl.probe import Collect, probe_here, probe_ray
 
-TESTED = ("0.8.0", "0.9.1")
+logger = logging.getLogger("verl_efficiency")
 
 
 class Finding(NamedTuple):
@@ -38,10 +41,7 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
         yield Finding("fail", text)
         return
     version = importlib.metadata.version("verl")
-    untested = "" if version in TESTED else f" (untested; tested are {', '.join(TESTED)})"
-    yield Finding(
-        "warn" if untested else "ok", f"verl {version}{untested}, python {sys.version.split()[0]} at {sys.executable}"
-    )
+    yield from _versions(version, ".".join(map(str, sys.version_info[:2])))
     if importlib.util.find_spec("transfer_queue") is None and _has_plugins(version):
         text = "TransferQueue is missing; verl's default trainer needs it: pip install 'TransferQueue>=0.1.10'"
         yield Finding("fail", text)
@@ -55,6 +55,18 @@ def examine(arguments: list[str], *, ray_worker: bool) -> Iterator[Finding]:
     yield from offered_methods()
     if arguments:
         yield from examine_configuration(arguments)
+
+
+def _versions(verl: str, python: str) -> Iterator[Finding]:
+    """What is installed, and what works with it."""
+    yield Finding("ok", f"verl {verl}, python {sys.version.split()[0]} at {sys.executable}")
+    if problem := untested(verl, python):
+        yield Finding("warn", problem)
+    if verl in VERLS:
+        works, fails = lines(verl)
+        yield Finding("ok", f"works with verl {verl}: {works}")
+        if fails:
+            yield Finding("warn", f"does not work with verl {verl}: {fails}")
 
 
 def offered_methods() -> Iterator[Finding]:
@@ -78,14 +90,27 @@ def examine_configuration(arguments: list[str]) -> Iterator[Finding]:
     except SettingsError as error:
         yield Finding("fail", str(error))
         return
+    yield from examine_composed(config, overrides)
+
+
+def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
+    """The start-up checks of this package and of verl, on a composed configuration.
+
+    Args:
+        overrides: those that were composed; a key that they add may be misspelt.
+    """
     from verl_efficiency.verl.checks.data import check_data
     from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
+    from verl_efficiency.verl.checks.values import check_choices, check_types, check_values
     from verl_efficiency.verl.start_up import advice, check
 
+    problems = list(check_types(config))  # the other checks compute with the values
     with _warnings() as warned:
-        problems = [*near_misses(overrides), *check(config), *check_data(config, asked=True)]
+        if not problems:
+            problems = [*near_misses(overrides), *check_values(config), *check(config)]
+            problems += [*check_data(config, asked=True), *verls_own_check(config)]
     yield from (Finding("fail", problem) for problem in problems)
-    yield from (Finding("warn", warning) for warning in warned)
+    yield from (Finding("warn", warning) for warning in [*warned, *check_choices(config)])
     if problems:
         return
     yield from (Finding("warn", line) for line in [*_registered_later(config), *advice(config)])
@@ -93,6 +118,27 @@ def examine_configuration(arguments: list[str]) -> Iterator[Finding]:
     method = estimator_of(config)
     if method is not None:
         yield Finding("ok", f"settings in force: {settings_of(method, config)}")
+
+
+def verls_own_check(config: Any) -> Iterator[str]:
+    """What verl's ``validate_config`` says before Ray starts. It needs a whole launch, which names a model."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    from verl_efficiency.verl.checks.values import names_a_model
+
+    if names_a_model(config) is None:
+        return
+    verls = inspect.unwrap(validate_config)  # ours has run
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            verls(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    except Exception as error:  # noqa: BLE001  # asserts, ValueErrors, those of its data classes and imports
+        text = " ".join(str(error).split())
+        if importlib.util.find_spec("vllm") is None and "vllm" in text:  # it asks vLLM for the ranks of LoRA
+            logger.warning("verl's own check of the launch needs vLLM, which is not installed here: %s", text)
+        else:
+            yield f"verl refuses the configuration: {text}"
 
 
 def _has_plugins(version: str) -> bool:
@@ -173,14 +219,20 @@ def _warnings() -> Iterator[list[str]]:
 
 def _registered_later(config: Any) -> Iterator[str]:
     """Names that verl does not know in this process. The user's own code may register them in the run."""
+    from omegaconf import OmegaConf
     from verl.experimental.reward_loop.reward_manager.registry import REWARD_MANAGER
     from verl.trainer.ppo.core_algos import ADV_ESTIMATOR_REGISTRY, AdvantageEstimator
+    from verl.workers.rollout.replica import RolloutReplicaRegistry
 
     manager = config.reward.reward_manager
     estimators = {*ADV_ESTIMATOR_REGISTRY, *(estimator.value for estimator in AdvantageEstimator)}
-    named = [("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators)]
+    rollout = OmegaConf.select(config, "actor_rollout_ref.rollout.name")  # mandatory, and may not be set yet
+    named = [
+        ("algorithm.adv_estimator", config.algorithm.adv_estimator, estimators),
+        ("actor_rollout_ref.rollout.name", rollout, {*RolloutReplicaRegistry._registry}),
+    ]
     if manager.source == "register":
         named.append(("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}))
     for key, name, known in named:
-        if name not in known:
+        if name is not None and name not in known:
             yield f"{key}: {name!r} is not registered here, so your own code must do it in the run{nearest(str(name), known)}"

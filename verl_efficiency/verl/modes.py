@@ -1,5 +1,7 @@
 """The names of our trainer modes (``trainer.v1.trainer_mode``), each with verl's mode that it adds to."""
 
+import importlib.metadata
+import importlib.util
 from typing import Any
 
 SYNC = "efficiency_sync"
@@ -22,3 +24,10 @@ def ours_of(mode: str | None) -> str:
     ('efficiency_colocate_async', 'efficiency_sync', 'efficiency_sync')
     """
     return next((ours for ours, verls in MODES.items() if verls == mode), SYNC)
+
+
+def v1_is_missing() -> str | None:
+    """Why there is no V1 trainer, and the fix; None for verl>=0.9, which has it."""
+    if importlib.util.find_spec("verl.trainer.ppo.v1") is not None:
+        return None
+    return f"verl {importlib.metadata.version('verl')} has no V1 trainer; pip install 'verl>=0.9.1,<0.10'"

@@ -126,7 +126,7 @@ def _save_state(method: Estimator, trainer: Any) -> None:
     """Save the state with verl's checkpoints, or warn that it is not saved."""
     ours = "verl_efficiency.verl.checkpoint.StateCallback"
     if "checkpoint_callback_class" not in trainer or not trainer.get("use_v1", False):
-        logger.warning("%s", state_is_lost(method, "trainer.use_v1", "verl>=0.9 with trainer.use_v1=True saves it"))
+        logger.warning("%s", state_is_lost(method, "trainer.use_v1", "verl>=0.9.1 with trainer.use_v1=True saves it"))
     elif trainer.checkpoint_callback_class is None:
         trainer.checkpoint_callback_class = ours
     elif trainer.checkpoint_callback_class != ours:

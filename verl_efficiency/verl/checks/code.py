@@ -1,4 +1,4 @@
-"""Code that verl loads by a path: the reward function, the reward manager and the data set."""
+"""Code that verl loads by a path: the reward function, the reward manager, the data set and the sampler of groups."""
 
 import logging
 from collections.abc import Iterator
@@ -22,6 +22,8 @@ def check_code_of(config: Any) -> Iterator[str]:
         module = manager.get("module") or {}
         places.append(("reward.reward_manager.module", module.get("path"), manager.get("name")))
     places.append(("data.custom_cls", data_set.get("path"), data_set.get("name")))
+    sampler = ((config.trainer.get("v1") or {}).get("sampler") or {}).get("custom_sampler") or {}
+    places.append(("trainer.v1.sampler.custom_sampler", sampler.get("path"), sampler.get("name")))
     for setting, path, name in places:
         if not path or str(module_name(path)).startswith(PACKAGE):  # checks/reward.py looks at our own rewards
             continue

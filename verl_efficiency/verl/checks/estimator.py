@@ -13,7 +13,7 @@ from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 from verl_efficiency.verl.hdfs import check_remote
-from verl_efficiency.verl.modes import MODES, SYNC, mode_of, ours_of
+from verl_efficiency.verl.modes import MODES, SYNC, mode_of, ours_of, v1_is_missing
 
 SETTINGS = "algorithm.efficiency"
 ONE_OUTPUT_LOOPS = ("single_turn_agent", "tool_agent")  # verl's own
@@ -37,8 +37,11 @@ def settings_of(method: Estimator, config: Any) -> Any:
 
 
 def check_mode(trainer: Any) -> Iterator[str]:
-    """A misspelt trainer mode, our mode without V1, or a run on the CPU without CPU mode."""
+    """A misspelt trainer mode, our mode without V1, a verl without V1, or a run on the CPU without CPU mode."""
     mode = str(mode_of(trainer))
+    if (trainer.get("v1") or trainer.get("use_v1")) and (problem := v1_is_missing()):
+        yield f"trainer.v1: {problem}"
+        return
     if mode not in MODES and (meant := misspelt(mode, MODES)):
         yield f"trainer.v1.trainer_mode: unknown mode {mode!r}; did you mean {meant!r}?"
     if trainer.get("device") == "cpu" and not cpu_mode():
