@@ -6,7 +6,8 @@ A tiny model on a CPU spends nine tenths of a step between verl's processes: Ray
 rollout. This launch leaves them out. ``PPOTrainerSync.fit`` runs unchanged on four stand-ins:
 
 * :class:`Queue` is TransferQueue in a dictionary;
-* :class:`Workers` calls verl's ``ActorRolloutRefWorker`` directly, with one rank;
+* :class:`Workers` calls the actor's worker directly, with one rank: verl's ``ActorRolloutRefWorker``, or ours for a method with
+  a self-teacher;
 * :class:`Rollouts` generates as the rollout ``hf`` does, with the same random numbers: a response depends on the weights, the
   prompt and its seed alone. It answers as verl's single-turn agent loop does, and asks verl's reward manager for the score;
 * :class:`Weights` copies the weights to the rollout after a step.
@@ -34,16 +35,19 @@ from transfer_queue import KVBatchMeta
 from transformers import AutoModelForCausalLM
 from verl import DataProto
 from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.single_controller.ray.base import _unwrap_ray_remote
+from verl.trainer.ppo.utils import Role, need_critic, need_reference_policy
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import validate_config
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from verl_efficiency.evaluation.sampling import Completion, Draw, generate
+from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.settings import require
 from verl_efficiency.verl.compose import compose
 from verl_efficiency.verl.cpu.hf_server import load_weights
+from verl_efficiency.verl.replay_loop import AGENT
 from verl_efficiency.verl.trainer import EfficiencyTrainer
 
 
@@ -75,9 +79,9 @@ class Queue:
         return TensorDict({name: packed([row[name] for row in rows]) for name in names}, batch_size=len(rows))
 
     def tensors(self, meta: KVBatchMeta) -> TensorDict:
-        """All fields of tensors, and the settings of the call: what a worker reads."""
+        """What a worker reads: the tensors among the fields that ``meta`` names, or all, and the settings of the call."""
         first = self.rows[meta.partition_id][meta.keys[0]]
-        names = [name for name, value in first.items() if isinstance(value, torch.Tensor)]
+        names = [name for name in meta.fields or first if isinstance(first[name], torch.Tensor)]
         data = self.kv_batch_get(meta.keys, meta.partition_id, names)
         tu.assign_non_tensor(data, **meta.extra_info)
         return data
@@ -105,20 +109,32 @@ def packed(values: Sequence[Any]) -> Any:
 class Workers:
     """verl's worker group with one worker, in this process."""
 
-    def __init__(self, config: Any, queue: Queue) -> None:
-        self.worker = ActorRolloutRefWorker(config.actor_rollout_ref, role="actor")
+    def __init__(self, worker: type[ActorRolloutRefWorker], config: Any, queue: Queue) -> None:
+        self.worker: Any = worker(config.actor_rollout_ref, role="actor")
         self.worker.init_model()
         self.queue = queue
         self._dispatch_info = {"actor": [0]}
 
     def compute_log_prob(self, batch: KVBatchMeta) -> KVBatchMeta:
-        output = self.worker.compute_log_prob(self.queue.tensors(batch))
-        names = [name for name, value in output.items() if isinstance(value, torch.Tensor)]
-        self.queue.kv_batch_put(batch.keys, batch.partition_id, output.select(*names))
-        return batch
+        return self._put(batch, self.worker.compute_log_prob(self.queue.tensors(batch)))
 
     def update_actor(self, batch: KVBatchMeta) -> TensorDict:
         return self.worker.update_actor(self.queue.tensors(batch))
+
+    def start_distillation(self, settings: DistillationSettings) -> None:
+        self.worker.start_distillation(settings)
+
+    def teacher_log_probs(self, batch: KVBatchMeta) -> KVBatchMeta:
+        return self._put(batch, self.worker.teacher_log_probs(self.queue.tensors(batch)))
+
+    def update_teacher(self) -> None:
+        self.worker.update_teacher()
+
+    def _put(self, batch: KVBatchMeta, output: TensorDict) -> KVBatchMeta:
+        """Write the tensors that a worker returned for the rows of ``batch``."""
+        names = [name for name, value in output.items() if isinstance(value, torch.Tensor)]
+        self.queue.kv_batch_put(batch.keys, batch.partition_id, output.select(*names))
+        return batch
 
     def weights(self) -> Mapping[str, torch.Tensor]:
         return dict(self.worker.actor.engine.get_per_tensor_param()[0])
@@ -173,6 +189,8 @@ class Rollouts:
             ids = self.tokenizer.apply_chat_template(
                 list(row["raw_prompt"]), add_generation_prompt=True, tokenize=True, return_dict=False
             )
+            if row.get("agent_name") == AGENT:  # a restart of t_spmo's replay
+                ids = [*ids, *row["extra_info"]["replay_prefix"]]
             for session in range(count):
                 occurrence = self.asked_before.get(tuple(ids), 0)
                 self.asked_before[tuple(ids)] = occurrence + 1
@@ -247,13 +265,17 @@ class InProcess(PPOTrainerSync):
     def _setup(self) -> None:
         require(not self.use_critic, "use_critic", self.use_critic, "False in one process")
         require(not self.use_reference_policy, "use_kl_loss", self.use_reference_policy, "False in one process")
+        resume = self.config.trainer.resume_mode
+        require(resume == "disable", "trainer.resume_mode", resume, "disable in one process")
         self._init_tokenizer()
         self._init_dataloader()
         self._init_dump_executor()
-        self.actor_rollout_wg = Workers(self.config, self.queue)
+        self._init_resource_pool_mgr()
+        worker = _unwrap_ray_remote(self.role_worker_mapping[Role.ActorRollout])
+        self.actor_rollout_wg = Workers(worker, self.config, self.queue)
         self.agent_loop_manager = self.reward_loop_manager = Rollouts(self.config, self.tokenizer, self.queue)
         self.checkpoint_manager = Weights(self.actor_rollout_wg, self.agent_loop_manager)
-        self.global_steps = 0
+        self._load_checkpoint()
 
     def _get_n_gpus_for_throughput(self) -> int:
         return 1
@@ -282,14 +304,25 @@ class EfficiencyInProcess(EfficiencyTrainer, InProcess):
         return InProcess._build_replay_buffer(self)
 
 
-def main(overrides: list[str]) -> None:
-    """Train with verl's ``overrides``."""
+def configuration(overrides: list[str]) -> Any:
+    """verl's configuration, checked by verl and by us."""
+    config = compose([], overrides)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    return config
+
+
+def one_rank() -> None:
+    """What Ray would set for a process group of one worker."""
     torch.set_num_threads(1)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         os.environ["MASTER_PORT"] = str(one.getsockname()[1])
-    config = compose([], overrides)
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+
+
+def main(overrides: list[str]) -> None:
+    """Train with verl's ``overrides``."""
+    one_rank()
+    config = configuration(overrides)
     ours = config.trainer.v1.trainer_mode == "efficiency_sync"
     trainer = (EfficiencyInProcess if ours else InProcess)(config)
     trainer.init()

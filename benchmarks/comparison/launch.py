@@ -7,6 +7,7 @@ With ``stock`` it is ``main_ppo`` itself, which starts its own Ray.
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +24,10 @@ from typing import Any
 
 from benchmarks.comparison.table import Run
 from tests.e2e.run_tree import run_tree
+from verl_efficiency.evaluation.diagnose import diagnose
+from verl_efficiency.evaluation.run_log import RunLog, read_run
 from verl_efficiency.testbed.notes.task import LEVELS
+from verl_efficiency.testbed.packs import PROBLEM_TEMPLATE, SEPARATOR
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("verl-efficiency", "verl", "torch", "transformers", "ray")
@@ -53,19 +58,12 @@ def launch(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
-        environment = {
-            **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
-            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
-            **{"MODEL": f"{data / 'model'}", "TRAIN": f"{data / 'train.parquet'}"},
-            **{"VAL": f"{data / 'validation.parquet'}"},
-            **dict(run.variables),
-            **{"RUNS": f"{folder}", "NAME": "run"},
-            **{"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": ray_folder},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        }
+        environment = environment_of(run, data, folder) | {"RAY_TMPDIR": ray_folder}
         log = folder / "log.txt"
-        started_by = command(run, folder) if stock else in_process(command(run, folder), folder, environment)
+        started_by = command(run, folder)
+        if not stock:  # a setting may hold a line break, so the dry run leaves the run's own out
+            plain = command(replace(run, settings=()), folder)
+            started_by = [*in_process(plain, folder, environment), *run.settings]
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
     if done.returncode != 0:
         why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
@@ -90,13 +88,27 @@ def launch(
             "validation": round(sum(data.get("timing_s/testing", 0.0) for data in metrics.values()), 1),
         },
         "peak_memory_gb": round(done.peak_memory_bytes / 1e9, 2),
+        "warnings": start_up_warnings(done.log),
+        "diagnosis": findings(read_run([folder / "run" / "metrics.jsonl", log])),
     }
     if run.kind != "trial":
         begin = time.monotonic()
         with _one_test:
             line["test"] = test(folder / "run", data / "test.parquet", run.seed)
         line["seconds"]["test"] = round(time.monotonic() - begin, 1)
+    if run.task_scaling:
+        with _one_test:
+            models = {"before": model_of(run, data), "after": folder / "run"}
+            line["task_scaling"] = {
+                when: scaling(model, data / "test.parquet", run.seed) for when, model in models.items()
+            }
     return line
+
+
+def model_of(run: Run, data: Path) -> Path:
+    """The run's warm start: the one of the task, or its variable MODEL, a folder of this repository."""
+    given = dict(run.variables).get("MODEL")
+    return ROOT / given if given else data / "model"
 
 
 def command(run: Run, folder: Path) -> list[str]:
@@ -117,13 +129,51 @@ def command(run: Run, folder: Path) -> list[str]:
     ]
 
 
+def environment_of(run: Run, data: Path, folder: Path) -> dict[str, str]:
+    """The variables of the recipe; those of the run come after our defaults."""
+    return {
+        **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
+        **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
+        **{"TRAIN": f"{data / 'train.parquet'}", "VAL": f"{data / 'validation.parquet'}"},
+        **dict(run.variables),
+        "MODEL": f"{model_of(run, data)}",
+        **{"RUNS": f"{folder}", "NAME": "run", "HF_HUB_OFFLINE": "1"},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+
+
 def in_process(launched: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
     """The command that trains in one process with the overrides of ``launched``; it completes ``environment``."""
-    dry = {**os.environ, **environment, "DRY_RUN": "1"}
-    overrides = subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout.splitlines()
+    overrides = overrides_of(launched, environment)
     (folder / "run").mkdir()
     environment |= {"VERL_FILE_LOGGER_PATH": f"{folder / 'run' / 'metrics.jsonl'}", "OMP_NUM_THREADS": "1"}
     return [sys.executable, "-m", "benchmarks.comparison.in_process", *overrides]
+
+
+def start_up_warnings(log: str) -> list[str]:
+    """Our warnings in a log: they begin with the setting or the method that they are about.
+
+    >>> start_up_warnings("WARNING:2026-01-01 10:00:00,1:alp: too short\\nWARNING:2026-01-01 10:00:00,2:Something else")
+    ['alp: too short']
+    """
+    return re.findall(r"(?m)^WARNING:[\d :,-]+:([a-z_]+(?:\.[a-z_]+)*: .*)$", log)
+
+
+def findings(log: RunLog) -> dict[str, list[str]]:
+    """What ``verl-efficiency diagnose`` says about the run so far, every ten steps and at the end: step → names of rules."""
+    looks = sorted({step for step in log.steps if step and step % 10 == 0} | {max(log.steps, default=0)})
+    found = {}
+    for look in looks:
+        so_far = replace(log, steps={step: metrics for step, metrics in log.steps.items() if step <= look})
+        found[str(look)] = [finding.name for finding in diagnose(so_far).findings]
+    return {look: names for look, names in found.items() if names}
+
+
+def overrides_of(launched: list[str], environment: Mapping[str, str]) -> list[str]:
+    """verl's overrides of a recipe's launch."""
+    dry = {**os.environ, **environment, "DRY_RUN": "1"}
+    return subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
@@ -173,6 +223,31 @@ def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
         rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
     levels = [round(row["difficulty"] * (LEVELS - 1)) for row in rows]
     return scores(levels, [row["acc"] for row in rows], [row["tokens"] for row in rows])
+
+
+def scaling(model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
+    """Accuracy and tokens per problem of packs of 1 to 6 problems, at temperature 1."""
+    import torch
+
+    from verl_efficiency.evaluation.engines import Sampling
+    from verl_efficiency.evaluation.generate import transformers_engine
+    from verl_efficiency.evaluation.task_scaling import task_scaling
+
+    torch.set_num_threads(1)
+    form = {"instruction": "", "problem_template": PROBLEM_TEMPLATE, "separator": SEPARATOR}
+    sampling = Sampling(max_new_tokens=80 * LEVELS, batch_size=240, seed=seed)
+    measured = task_scaling(
+        transformers_engine(model, "cpu"),
+        data,
+        range(1, LEVELS + 1),
+        form | {"distinct_by": "extra_info.level"},  # labels tell the problems of a pack apart
+        sampling=sampling,
+        limit=480,
+        label=model.name,
+    )
+    return [
+        {name: round(value, 4) for name, value in point.items() if name != "by_slot"} for point in measured["points"]
+    ]
 
 
 def scores(levels: Sequence[int], accuracy: Sequence[float], tokens: Sequence[float]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Run:
     recipe: str
     variables: tuple[tuple[str, str], ...]
     settings: tuple[str, ...]  # all overrides of verl that set this run apart, the common ones included
+    task_scaling: bool = False  # whether its model also answers packs of 1 to 6 problems
 
     @property
     def name(self) -> str:
@@ -54,12 +55,15 @@ class Run:
     @property
     def key(self) -> dict[str, Any]:
         """The entry `run` of a result line, which tells its run."""
-        return json.loads(json.dumps(asdict(self)))
+        told = asdict(self)
+        del told["task_scaling"]  # a line that has it also has the entry `task_scaling`
+        return json.loads(json.dumps(told))
 
     def made(self, line: Mapping[str, Any]) -> bool:
         """Whether ``line`` is the result of this run, in this table or in another."""
         own, its = ({key: run[key] for key in _SETTINGS} for run in (self.key, line["run"]))
-        return own == its and (self.kind == "trial" or "test" in line)
+        measured = [*["test"] * (self.kind != "trial"), *["task_scaling"] * self.task_scaling]
+        return own == its and all(entry in line for entry in measured)
 
 
 _SETTINGS = (
@@ -84,6 +88,7 @@ class Table:
     floor: float  # accuracy on the validation split that a tuned arm must keep, if one of its trials does
     common: tuple[str, ...]  # overrides of all arms
     arms: tuple[Arm, ...]
+    task_scaling: tuple[str, ...] = ()  # arms whose models also answer packs of 1 to 6 problems
 
     def runs(self, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Point]) -> list[Run]:
         """All runs so far; the tuned ones of an arm appear once all its trials have a result line."""
@@ -123,7 +128,8 @@ class Table:
     def _run(self, arm: Arm, kind: str, value: float | None, seed: int) -> Run:
         strength = () if value is None else (f"{arm.strength}={value:g}",)
         settings = (*self.common, *arm.settings, *strength)
-        return Run(arm.name, kind, value, self.task, seed, self.steps, arm.recipe, arm.variables, settings)
+        scaling = arm.name in self.task_scaling and kind != "trial"
+        return Run(arm.name, kind, value, self.task, seed, self.steps, arm.recipe, arm.variables, settings, scaling)
 
 
 def read_table(path: Path, steps: int = 0) -> Table:
@@ -144,14 +150,17 @@ def read_table(path: Path, steps: int = 0) -> Table:
     taken: tuple[Arm, ...] = ()
     if isinstance(content, dict) and "take" in content:
         content, taken = _with_taken(path, content)
-    _check_keys(f"{path}", content, known, known)
+    _check_keys(f"{path}", content, known, known - {"task_scaling"})
     arms = tuple(
         _arm(f"{path}: arms.{name}", name, entry, content["trials"]) for name, entry in content["arms"].items()
     )
     arms = (*taken, *arms)
-    table = Table(
-        **{**content, "seeds": tuple(content["seeds"]), "common": tuple(content["common"]), "arms": arms},
-    )
+    scaled = tuple(content.get("task_scaling", ()))
+    for name in scaled:
+        if name not in (names := [arm.name for arm in arms]):
+            raise SettingsError(f"{path}: task_scaling: {unknown('arm', name, names)}")
+    lists = {"seeds": tuple(content["seeds"]), "common": tuple(content["common"]), "task_scaling": scaled}
+    table = Table(**{**content, **lists, "arms": arms})
     table = replace(table, steps=steps or table.steps)
     require(
         table.trial_seed not in table.seeds, f"{path}: trial_seed", table.trial_seed, "a seed that is not among seeds"

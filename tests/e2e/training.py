@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.comparison.launch import in_process
 from tests.e2e.run_tree import CompletedRun, run_tree
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,7 @@ def train(
     *overrides: str,
     timeout: float = 240,
     stop: threading.Event | None = None,
+    one_process: bool = False,
     **variables: object,
 ) -> Training:
     """Run ``recipes/verl/train.sh <recipe>`` in ``folder`` and dump every rollout; on the CPU unless ``GPUS`` says otherwise.
@@ -39,6 +41,7 @@ def train(
     Args:
         overrides: appended to the recipe's own.
         timeout, stop: what ends the run, see :func:`run_tree`.
+        one_process: on the stand-ins of ``benchmarks/comparison/in_process.py`` instead of Ray.
         variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,6 +57,8 @@ def train(
         *("algorithm.rollout_correction.rollout_is=null", "actor_rollout_ref.actor.clip_ratio_high=0.2"),
         *overrides,
     ]
+    if one_process:
+        command = in_process(command, folder, environment)
     run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment, stop=stop)
     metrics_file = folder / "run" / "metrics.jsonl"
     records = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []

@@ -6,6 +6,7 @@ import shutil
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,16 @@ def test_the_time_out_ends_the_run_and_keeps_its_log(table, tmp_path, monkeypatc
     monkeypatch.setattr(launching, "command", lambda run, folder: ["bash", "-c", "echo no such key; exit 3"])
     with pytest.raises(RunFailed, match=r"(?s)exit code 3.*no such key"):
         launch(table.runs([], FRONTIER)[0], tmp_path, tmp_path / "run", timeout=60, stock=True)
+
+
+def test_settings_reach_the_process_as_they_are(table, tmp_path):
+    """Also a line break, which a recipe's list of overrides cannot hold."""
+    run = replace(table.runs([], FRONTIER)[0], settings=("a=1", 'b="\n"'))
+    variables = {"GPUS": "0", "MODEL": "m", "TRAIN": "t", "VAL": "v", "NAME": "run"}
+    launched = launching.in_process(run, tmp_path, variables)
+    assert launched[-2:] == list(run.settings)
+    assert "actor_rollout_ref.model.path=m" in launched
+    assert all("=" in override for override in launched[3:])
 
 
 def test_a_run_becomes_a_line(table, tmp_path, monkeypatch):

@@ -1,10 +1,17 @@
-"""Grading in Ray workers, where reward functions run: in threads, and killed at any moment."""
+"""Grading in Ray workers: reward functions run there, in threads, and are killed at any moment; and so does ``--ray``."""
 
+import json
 import os
 import time
 
 import psutil
 import pytest
+from typer.testing import CliRunner
+
+from verl_efficiency.cli import app
+from verl_efficiency.data import write_rows
+from verl_efficiency.evaluation import chunks
+from verl_efficiency.settings import SettingsError
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.e2e
@@ -56,6 +63,72 @@ def test_a_killed_worker_leaves_no_process_behind(busy):
     while (left := [process for process in watched if runs(process)]) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
+
+
+ANSWERS = [r"\boxed{4}", r"wait, maybe \boxed{2+2}", r"\boxed{5}", "none", r"\boxed{2 \cdot x}", r"\boxed{x + x}"]
+GOLDS = ["4", "4", "4", "4", "x + x", "2x"]
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """36 rows of 9 problems, in pieces of 10 lines."""
+    monkeypatch.setattr(chunks, "PIECE_ROWS", 10)
+    return [
+        {"problem": f"p{i % 9}", "response": ANSWERS[i % 6], "answer": GOLDS[i % 6], "tokens": 10 + i}
+        for i in range(36)
+    ]
+
+
+def both_ways(*words):
+    """The outcome of a command in this process, and with ``--ray``."""
+    return [CliRunner().invoke(app, [*map(str, words), *more]) for more in ([], ["--ray"])]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("command", [["grade"], ["evaluate", "offline"]])
+def test_a_file_gives_the_same_results_with_ray(rows, tmp_path, form, command):
+    file = tmp_path / f"rows.{form}"
+    if form == "jsonl":
+        file.write_text("\n\n".join(map(json.dumps, rows)))
+    else:
+        write_rows(file, rows)
+    out = tmp_path / ("out.jsonl" if command == ["grade"] else "out.json")
+    written = []
+    for more in ([], ["--ray"]):
+        done = CliRunner().invoke(app, [*command, str(file), "--answer", "answer", "--out", str(out), *more])
+        assert done.exit_code == 0, done.output
+        written.append(out.read_text())
+    assert written[0] == written[1]
+    if command == ["grade"]:
+        right = [json.loads(line)["correct"] for line in written[1].splitlines()]
+        assert right == [True, True, False, False, True, True] * 6
+    else:
+        (result,) = json.loads(written[1])
+        assert (result["responses"], result["problems"], result["accuracy"]) == (36, 9, 24 / 36)
+
+
+def test_results_come_in_the_order_of_the_file(rows, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def work(part):
+        time.sleep(0.5 if part.start == 0 else 0)
+        return part.start, len(part.rows), part.places[0]
+
+    expected = [(0, 10, "line 1"), (10, 10, "line 11"), (20, 10, "line 21"), (30, 6, "line 31")]
+    assert list(chunks.map_chunks(work, file, "file", ray=True)) == expected
+
+
+@pytest.mark.parametrize("command", [["grade"], ["evaluate", "offline"]])
+def test_the_first_wrong_row_is_named_with_ray_too(rows, tmp_path, command):
+    rows[14]["answer"] = ["4", "5"]
+    rows[31]["answer"] = " "
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    here, with_ray = both_ways(*command, file, "--answer", "answer")
+    assert isinstance(with_ray.exception, SettingsError)
+    assert "rows.jsonl line 15 is a list of answers" in str(with_ray.exception)
+    assert str(with_ray.exception) == str(here.exception)
 
 
 def runs(process: psutil.Process) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
+from verl_efficiency.evaluation import chunks
 from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired, pass_at, smallest_cap
 from verl_efficiency.evaluation.generations import Generations, read_generations
 from verl_efficiency.settings import SettingsError
@@ -153,6 +154,26 @@ def test_intervals_cover_the_truth():
     assert all(0.93 <= count / runs <= 0.97 for count in hits.values()), hits
 
 
+def test_paired_intervals_cover_the_truth():
+    """1,000 pairs of runs on 120 problems, 4 responses each. The second is 10 points better and takes 60 % of the tokens."""
+    rng = np.random.default_rng(2)
+    runs, problems, k = 1000, 120, 4
+    number = np.arange(problems).repeat(k)
+    hits = {"accuracy_change": 0, "tokens_ratio": 0}
+    for _ in range(runs):
+        rate = rng.uniform(0.1, 0.7, problems).repeat(k)
+        before = generations(
+            rng.uniform(size=problems * k) < rate, 200 / rate * rng.lognormal(0, 0.3, problems * k), number
+        )
+        after = generations(
+            rng.uniform(size=problems * k) < rate + 0.1, 120 / rate * rng.lognormal(0, 0.3, problems * k), number
+        )
+        change = paired(before, after)
+        for name, truth in (("accuracy_change", 0.1), ("tokens_ratio", 0.6)):
+            hits[name] += abs(change[name] - truth) <= 1.96 * change[f"{name}_se"]
+    assert all(0.93 <= count / runs <= 0.97 for count in hits.values()), hits
+
+
 def test_responses_are_graded_and_words_counted(tmp_path):
     rows = [
         {"question": "q1", "output": r"Wait, maybe 3? Let me verify. \boxed{4}", "gold": "x #### 4", "tokens": 9},
@@ -167,6 +188,37 @@ def test_responses_are_graded_and_words_counted(tmp_path):
     assert (result["hedging_correct"], result["hedging_wrong"]) == (2.0, 1.0)
     assert (result["checking_correct"], result["checking_wrong"]) == (1.0, 0.0)
     assert result["columns"]["problem"] == "question"
+
+
+def test_special_tokens_at_the_end_do_not_belong_to_the_answer(tmp_path):
+    rows = [{"problem": p, "output": f"#### {a}<|im_end|>", "gold": "4", "tokens": 3} for p, a in (("p", 4), ("q", 5))]
+    out = tmp_path / "out.json"
+    outcome = run(lines(tmp_path / "a.jsonl", rows), "--answer", "gold", "--marker", "####", "--out", out)
+    assert outcome.exit_code == 0, outcome.output
+    assert json.loads(out.read_text())[0]["accuracy"] == 0.5
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_file_in_pieces_is_the_file(tmp_path, monkeypatch, array):
+    """Blank lines, a mark of the byte order, an array; 7 rows a chunk and 10 lines a piece."""
+    monkeypatch.setattr(chunks, "ROWS", 7)
+    monkeypatch.setattr(chunks, "PIECE_ROWS", 10)
+    rows = [{"n": number} for number in range(30)]
+    file = tmp_path / "a.jsonl"
+    text = json.dumps(rows) if array else "\n".join(json.dumps(row) + "\n" * (row["n"] % 3) for row in rows)
+    file.write_text("\ufeff" + text)
+    pieces = chunks.split(file, "file")
+    assert len(pieces) == (0 if array else 6)
+    for start, found in ((None, [None]), (0, pieces)):
+        if array and start is not None:
+            continue
+        read = [part for piece in found for part in chunks.read(file, "file", piece)]
+        assert [row for part in read for row in part.rows] == rows
+        assert [part.start for part in read] == np.cumsum([0, *(len(part.rows) for part in read)])[:-1].tolist()
+        places = [place for part in read for place in part.places]
+        assert places[:4] == (
+            ["row 0", "row 1", "row 2", "row 3"] if array else ["line 1", "line 2", "line 4", "line 7"]
+        )
 
 
 def test_parquet_and_nested_columns_give_the_same_numbers(tmp_path):
@@ -197,15 +249,20 @@ def test_the_picture_and_a_table_of_two_files(tmp_path):
         ([{"correct": 1, "tokens": 3}], [], "--problem"),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--tokens", "tokesn"], "tokens"),
         ([{"problem": "p", "correct": 2, "tokens": 3}], [], "[0, 1]"),
-        ([{"problem": "p", "correct": 1, "tokens": 3}, {"problem": "p", "correct": None, "tokens": 3}], [], "row 2"),
-        ([{"problem": "p", "correct": 1, "tokens": "3"}], [], "row 1"),
-        ([{"problem": "p", "correct": 1, "tokens": None}], [], "'tokens' is empty (null) in {file} row 1"),
+        ([{"problem": "p", "correct": 1, "tokens": 3}, {"problem": "p", "correct": None, "tokens": 3}], [], "line 2"),
+        ([{"problem": "p", "correct": 1, "tokens": "3"}], [], "line 1"),
+        ([{"problem": "p", "correct": 1, "tokens": None}], [], "'tokens' is empty (null) in {file} line 1"),
         ([{"problem": "p", "correct": 1, "n": None, "tokens": 3}], ["--tokens", "n"], "--tokens: 'n' is empty (null)"),
         ([{"problem": "p", "correct": 1, "n": {}, "tokens": 3}], ["--tokens", "n.m"], "unknown column 'n.m'"),
         ([{"problem": "p", "output": "x", "gold": "4", "tokens": 3}], ["--answer", "god"], "did you mean 'gold'"),
         ([{"problem": "p", "tokens": 3}], [], "correctness (0 to 1)"),
         ([{"key": "p", "acc": 0.5, "tokens": 3, "problems": 2}], [], "problems"),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--marker", "####"], "--answer"),
+        (
+            [{"problem": "p", "output": "x", "gold": gold, "tokens": 3} for gold in ["4"] * 1500 + [" "]],
+            ["--answer", "gold"],
+            "answer: {file} line 1501 is an empty text",
+        ),
         (
             [{"problem": "p", "output": "x", "gold": "4", "tokens": 3}],
             ["--answer", "gold", "--marker", "…"],

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.browser import BROWSER, NAMES, WIDTHS, look_at
 from tests.unit.test_diagnose import log_of
 from tests.unit.test_evaluation import result, row
 from verl_efficiency.cli import app
@@ -140,6 +141,38 @@ def test_pictures_take_the_colours_of_the_page_and_no_identifier_comes_twice(pag
     identifiers = re.findall(r' id="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
     assert all("viewbox" in attributes for tag, attributes in Page(page).tags if tag == "svg")
+
+
+@pytest.mark.skipif(BROWSER is None, reason=f"needs a browser to look at the page: one of {', '.join(NAMES)} in PATH")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_reader_sees_it_all(page, tmp_path, scheme):
+    seen = look_at(page, tmp_path, scheme)
+    assert [view["width"] for view in seen] == list(WIDTHS)
+    for view in seen:
+        assert view["texts"] > 150
+        assert view["overflow"] == 0
+        assert view["outside"] == []
+        assert view["overlaps"] == []
+        assert view["faint"] == []
+        assert view["smallest"] > 8
+        assert view["requests"] == []
+        assert (sum(view["background"][:3]) < 3 * 64) == (scheme == "dark")
+
+
+@pytest.mark.skipif(BROWSER is None, reason=f"needs a browser: one of {', '.join(NAMES)} in PATH")
+def test_the_look_at_a_page_finds_faults(tmp_path):
+    """A wide line, two texts in one place, letters in the colour of the page, and a picture from outside."""
+    bad = (
+        '<body style="background: #fff; margin: 0"><p style="width: 2000px">wide</p><p style="color: #ddd">faint</p>'
+        '<div style="position: relative"><b style="position: absolute; top: 0">one</b><i>two</i></div>'
+        '<p style="margin-left: -9px">out</p><img src="http://nowhere.invalid/a.png">'
+    )
+    for view in look_at(bad, tmp_path, "light"):
+        assert view["overflow"] == 2000 - view["width"]
+        assert view["outside"] == ["out"]
+        assert view["overlaps"] == [["one", "two"]]
+        assert view["faint"] == ["faint"]
+        assert view["requests"] == ["http://nowhere.invalid/a.png"]
 
 
 def test_axes_have_units(page):

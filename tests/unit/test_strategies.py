@@ -154,6 +154,28 @@ def test_pareto_marks_what_nothing_cheaper_matches():
         assert row["pareto"] == all(other["accuracy"] < row["accuracy"] for other in cheaper)
 
 
+def test_intervals_cover_the_truth():
+    """1,000 replays of 60 problems with 2 samples each: solve rate 0.3 to 0.9; two in three right answers fit the cap."""
+    rng = np.random.default_rng(5)
+    runs, problems, hits = 1000, 60, {"plain": 0, "cap 100": 0}
+    for _ in range(runs):
+        rate = rng.uniform(0.3, 0.9, problems).repeat(2)
+        correct = (rng.uniform(size=2 * problems) < rate).astype(float)
+        read = Generations(
+            label="x",
+            problem_N=np.arange(problems).repeat(2),
+            keys_P=tuple(str(number).encode() for number in range(problems)),
+            correct_N=correct,
+            tokens_N=rng.integers(1, 151, 2 * problems),
+            columns={},
+            vote_N=correct.astype(np.int64),
+        )
+        rows = {row["strategy"]: row for row in replay(read, [1], [100.0])}
+        for name, truth in (("plain", 0.6), ("cap 100", 0.4)):
+            hits[name] += abs(rows[name]["accuracy"] - truth) <= 1.96 * rows[name]["accuracy_se"]
+    assert all(0.93 <= count / runs <= 0.97 for count in hits.values()), hits
+
+
 def test_the_command(tmp_path):
     file = tmp_path / "s.jsonl"
     texts = [r"\boxed{1/2}", r"\boxed{0.5}", r"\boxed{3}", "cut off"]

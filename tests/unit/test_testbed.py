@@ -202,13 +202,12 @@ def test_a_training_that_was_cut_off_goes_on_and_ends_the_same(tmp_path, monkeyp
         dataclasses.replace(short, repeats=3, enough=lambda model, tokenizer: len(seen.append(1) or seen) == 2),
     )
     seen: list[int] = []
-    monkeypatch.setattr(train_warm_start, "STAGES", {"checks": stages})
     monkeypatch.setattr(train_warm_start, "TOKENS", 60)
     tokenizer = build_tokenizer(CHARACTERS)
 
     def trained(out):
         model = train_warm_start.build_model(tokenizer, seed=0)
-        record = train_warm_start.train_all(model, tokenizer, CHECKS, 0, out)
+        record = train_warm_start.train_all(model, tokenizer, CHECKS, stages, 0, out)
         return record["steps"], model.state_dict()
 
     steps, whole = trained(tmp_path / "whole")

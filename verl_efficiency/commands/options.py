@@ -23,6 +23,9 @@ AnswerAfter = Annotated[str | None, Option(help="The answer is what follows this
 AnswerInBox = Annotated[
     bool, Option("--answer-in-box", help=r"The answer is what the last \boxed{} of its column holds (MATH).")
 ]
+UseRay = Annotated[
+    bool, Option("--ray", help="Read the file in the workers of Ray Data: all cores, or the cluster of RAY_ADDRESS.")
+]
 
 ENGINES = ("transformers", "vllm")
 

@@ -1,13 +1,13 @@
 """The commands ``evaluate offline`` and ``evaluate strategies``, which read stored responses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verl_efficiency.commands.options import Stored, whole_numbers, with_options
+from verl_efficiency.commands.options import Stored, UseRay, whole_numbers, with_options
 from verl_efficiency.settings import SettingsError, require
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def offline_command(
     price_out: Annotated[float, typer.Option(help="Money for a million tokens of the responses.")] = 0.0,
     price_in: Annotated[float, typer.Option(help="Money for a million tokens of the prompts.")] = 0.0,
     png: Annotated[Path | None, typer.Option(help="Draw accuracy over the token limit; needs matplotlib.")] = None,
+    ray: UseRay = False,
 ) -> None:
     """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
     from rich.console import Console
@@ -48,7 +49,7 @@ def offline_command(
     if png is not None:
         require_ending(png, "--png", PICTURES)
     columns = {"prompt_tokens": prompt_tokens, "difficulty": difficulty}
-    read = read_files(files, stored, columns, max_tokens=max_tokens)
+    read = read_files(files, stored, columns, max_tokens=max_tokens, ray=ray)
     for generations in read:
         if prices.prompt and generations.prompt_tokens_N is None:
             raise SettingsError(f"--price-in: {generations.label} needs --prompt-tokens COLUMN")
@@ -115,6 +116,7 @@ def read_files(
     *,
     votes: bool = False,
     max_tokens: int | None = None,
+    ray: bool = False,
 ) -> "list[Generations]":
     """Read every file with a line of progress; see :func:`read_generations`.
 
@@ -124,6 +126,7 @@ def read_files(
         columns: columns of further roles.
         votes: whether the responses' answers are needed.
         max_tokens: the limit that the run had.
+        ray: read in the workers of Ray Data.
 
     Raises:
         SettingsError: options contradict each other, two labels are equal, or a file is wrong.
@@ -135,7 +138,7 @@ def read_files(
     from verl_efficiency.data.parquet import answer_texts
     from verl_efficiency.evaluation.generations import read_generations
     from verl_efficiency.evaluation.strategies import answer_vote
-    from verl_efficiency.grading import extract_answer, grade_batch, require_marker
+    from verl_efficiency.grading import extract_answer, grade_batch, require_marker, without_end_tokens
 
     named = [label_and_path(text) for text in files]
     labels = [label for label, _ in named]
@@ -158,10 +161,10 @@ def read_files(
     require_marker(options.marker, "--marker")
 
     def extract(text: str) -> str | None:
-        return extract_answer(text, strip_thinking=options.strip_thinking, marker=options.marker)
+        return extract_answer(without_end_tokens(text), strip_thinking=options.strip_thinking, marker=options.marker)
 
-    def grade(texts: list[str], answers: list[Any]) -> list[float]:
-        golds = answer_texts(answers, answer_after=options.answer_after, answer_in_box=options.answer_in_box)
+    def grade(texts: list[str], answers: list[Any], place: Callable[[int], str]) -> list[float]:
+        golds = answer_texts(answers, place, options.answer_after, options.answer_in_box)
         return [float(verdict.correct) for verdict in grade_batch([extract(text) for text in texts], golds)]
 
     def vote(texts: list[str]) -> list[str | None]:
@@ -182,6 +185,7 @@ def read_files(
                     max_tokens=max_tokens,
                     grade=grade if graded else None,
                     votes=vote if votes else None,
+                    ray=ray,
                     progress=lambda rows, task=task: progress.update(task, advance=rows, visible=True),  # type: ignore[misc]
                 )
             )

@@ -110,7 +110,7 @@ def read_rollouts(
         SettingsError: a column is missing or has a wrong value, or a tokenizer is needed.
     """
     rollouts: list[Rollout] = []
-    for chunk in read_chunks(path, {}, dict.fromkeys(("problem", "correct"), FIX)):
+    for chunk in read_chunks(path, dict.fromkeys(("problem", "correct"), FIX)):
         correct = [score >= threshold for score in chunk.numbers("correct", 0.0, 1.0)]
         if "tokens" in chunk.columns:
             tokens: Iterator[float] = itertools.compress(chunk.numbers("tokens", 0.0), correct)

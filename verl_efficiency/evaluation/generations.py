@@ -8,18 +8,17 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from verl_efficiency.data.columns import has_key, value_at
-from verl_efficiency.data.files import iter_json, open_parquet, require_file
+from verl_efficiency.data.files import require_file
+from verl_efficiency.evaluation.chunks import Rows, map_chunks, read
 from verl_efficiency.rewards.repetition import repeated_share
-from verl_efficiency.settings import SettingsError, nearest, require, unknown
+from verl_efficiency.settings import SettingsError, nearest, unknown
 
-CHUNK = 1024  # rows in memory with their texts at a time
 REPEATED_PIECES = 20  # length of an n-gram whose repetition counts as a loop, in words or signs
 # Role -> usual names of its column: those of `evaluate --rows`, verl's rollout dumps and common tools.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -50,6 +49,9 @@ CHECKING = re.compile(
 )
 
 
+Grade = Callable[[list[str], list[Any], Callable[[int], str]], list[float]]
+
+
 @dataclass(frozen=True)
 class Generations:
     """The responses of one file. A column that the file lacks is ``None``."""
@@ -77,11 +79,12 @@ def read_generations(
     *,
     tokenizer: str | None = None,
     max_tokens: int | None = None,
-    grade: Callable[[list[str], list[Any]], list[float]] | None = None,
+    grade: Grade | None = None,
     votes: Callable[[list[str]], list[str | None]] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    ray: bool = False,
 ) -> Generations:
-    """Read a file of JSON lines or a parquet file, ``CHUNK`` rows at a time.
+    """Read a file of JSON lines or a parquet file, a chunk of rows at a time.
 
     Args:
         path: the file.
@@ -89,10 +92,11 @@ def read_generations(
         chosen: the column for each role of :data:`ROLES` whose column has an unusual name; a dot reaches a nested field.
         tokenizer: a model whose tokenizer counts the tokens, instead of reading a column.
         max_tokens: the token limit of the run. Without a column for truncation, a response of that length is truncated.
-        grade: a function of the responses and the right answers (role ``answer``). It returns 1 or 0 for each response,
-            instead of reading a column.
+        grade: a function of the responses, the right answers (role ``answer``), and how an error names a row. It returns 1
+            or 0 for each response, instead of reading a column.
         votes: a function from responses to their answers, which gives equal answers the same spelling. Makes ``vote_N``.
         progress: called with the number of rows of each chunk.
+        ray: read in the workers of Ray Data, see :func:`map_chunks`.
 
     Raises:
         SettingsError: a column is missing or has a wrong value; the message names file and row.
@@ -100,48 +104,78 @@ def read_generations(
     instead = [role for role, given in (("correct", grade), ("tokens", tokenizer)) if given is not None]
     needed = [role for role in ("problem", "correct", "tokens") if role not in instead]
     needed += ["response"] * bool(instead or votes)
-    count: Callable[[list[str]], list[int]] | None = None
+    columns = find_columns(path, chosen or {}, {role: FIXES[role] for role in needed}, instead)
+
+    def work(rows: Rows) -> dict[str, Any]:
+        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, grade, votes)
+
     numbers: dict[bytes, int] = {}
     answers: dict[str | None, int] = {None: -1}
     parts: dict[str, list[np.ndarray]] = {}
-
-    def keep(name: str, values: list[Any], kind: type) -> None:
-        parts.setdefault(name, []).append(np.array(values, dtype=kind))
-
-    for chunk in read_chunks(path, chosen or {}, {role: FIXES[role] for role in needed}, instead):
-        if tokenizer is not None and count is None:
-            count = token_counter(tokenizer)
-        keep("problem", [numbers.setdefault(_digest(key), len(numbers)) for key in chunk.column("problem")], np.int64)
-        texts = chunk.texts("response") if "response" in chunk.columns else []
-        if texts:
-            keep("repeated", [repeated_share(text, REPEATED_PIECES) for text in texts], np.float64)
-            keep("hedging", [len(HEDGING.findall(text)) for text in texts], np.int64)
-            keep("checking", [len(CHECKING.findall(text)) for text in texts], np.int64)
-        right = chunk.numbers("correct", 0.0, 1.0) if grade is None else grade(texts, chunk.column("answer"))
-        keep("correct", right, np.float64)
-        keep("tokens", chunk.numbers("tokens", 0.0) if count is None else count(texts), np.int64)
-        if votes is not None:
-            keep("vote", [answers.setdefault(given, len(answers)) for given in votes(texts)], np.int64)
-        for role, kind in OPTIONAL.items():
-            if role in chunk.columns:
-                keep(role, chunk.numbers(role), kind)
-        progress(len(chunk.rows))
-
+    for part in map_chunks(work, path, "files", ray=ray):
+        part["problem"] = np.array([numbers.setdefault(key, len(numbers)) for key in part["problem"]], dtype=np.int64)
+        if "vote" in part:
+            part["vote"] = np.array([answers.setdefault(given, len(answers)) for given in part["vote"]], dtype=np.int64)
+        for name, values in part.items():
+            parts.setdefault(name, []).append(values)
+        progress(len(part["problem"]))
     whole = {name: np.concatenate(pieces) for name, pieces in parts.items()}
     if "truncated" not in whole and max_tokens is not None:
         whole["truncated"] = whole["tokens"] >= max_tokens
-    columns = {f"{name}_N": values for name, values in whole.items()}
-    return Generations(label, keys_P=tuple(numbers), columns=chunk.columns, **columns)
+    return Generations(
+        label, keys_P=tuple(numbers), columns=columns, **{f"{name}_N": values for name, values in whole.items()}
+    )
+
+
+def numbers_of(
+    chunk: "Chunk",
+    tokenizer: str | None,
+    grade: Grade | None,
+    votes: Callable[[list[str]], list[str | None]] | None,
+) -> dict[str, Any]:
+    """The columns of :class:`Generations` for one chunk. ``problem`` holds digests, and ``vote`` the answers as texts."""
+    count = None if tokenizer is None else token_counter(tokenizer)
+    texts = chunk.texts("response") if "response" in chunk.columns else []
+    found: dict[str, Any] = {"problem": [_digest(key) for key in chunk.column("problem")]}
+    if texts:
+        found["repeated"] = np.array([repeated_share(text, REPEATED_PIECES) for text in texts])
+        found["hedging"] = np.array([len(HEDGING.findall(text)) for text in texts], dtype=np.int64)
+        found["checking"] = np.array([len(CHECKING.findall(text)) for text in texts], dtype=np.int64)
+    right = chunk.numbers("correct", 0.0, 1.0) if grade is None else grade(texts, chunk.column("answer"), chunk.place)
+    found["correct"] = np.array(right, dtype=np.float64)
+    spent = chunk.numbers("tokens", 0.0) if count is None else count(texts)
+    found["tokens"] = np.array(spent, dtype=np.int64)
+    if votes is not None:
+        found["vote"] = votes(texts)
+    for role, kind in OPTIONAL.items():
+        if role in chunk.columns:
+            found[role] = np.array(chunk.numbers(role), dtype=kind)
+    return found
 
 
 def _digest(key: Any) -> bytes:
     return blake2b(str(key).encode(), digest_size=16).digest()
 
 
-def read_chunks(
+def read_chunks(path: Path, needed: Mapping[str, str]) -> "Iterator[Chunk]":
+    """The rows of a file, a chunk at a time, with the column of each role.
+
+    Args:
+        path: JSON lines or parquet.
+        needed: roles that must have a column, and for each the fix if there is none.
+
+    Raises:
+        SettingsError: the file has no rows, or a needed role has no column.
+    """
+    columns = find_columns(path, {}, needed)
+    for rows in read(path, "files"):
+        yield Chunk(**vars(rows), columns=columns)
+
+
+def find_columns(
     path: Path, chosen: Mapping[str, str | None], needed: Mapping[str, str], instead: Sequence[str] = ()
-) -> "Iterator[Chunk]":
-    """The rows of a file, ``CHUNK`` at a time, with the column of each role.
+) -> dict[str, str]:
+    """The column of each role: the chosen one, else the first usual name with a value in the first row.
 
     Args:
         path: JSON lines or parquet.
@@ -150,41 +184,18 @@ def read_chunks(
         instead: roles whose columns are not read, because the caller computes their values.
 
     Raises:
-        SettingsError: the file has no rows, or a needed role has no column.
+        SettingsError: the file has no rows, a needed role has no column, or the rows are packed prompts.
     """
     require_file(path, "files")
-    if path.suffix == ".parquet":
-        batches = open_parquet(path, "files").iter_batches(batch_size=CHUNK)
-        rows: Iterator[dict[str, Any]] = (row for batch in batches for row in batch.to_pylist())
-    else:
-        rows = (row for _, row in iter_json(path, "files"))
-    start = 0
-    columns: dict[str, str] = {}
-    while part := list(islice(rows, CHUNK)):
-        columns = columns or find_columns(path, part[0], chosen, needed, instead)
-        yield Chunk(path, start, part, columns)
-        start += len(part)
-    if not columns:
+    first = next(read(path, "files"), None)
+    if first is None:
         raise SettingsError(f"files: {path} has no rows")
-
-
-def find_columns(
-    path: Path,
-    row: Mapping[str, Any],
-    chosen: Mapping[str, str | None],
-    needed: Mapping[str, str],
-    instead: Sequence[str] = (),
-) -> dict[str, str]:
-    """The column of each role: the chosen one, else the first usual name with a value in ``row``.
-
-    Raises:
-        SettingsError: a needed role has no column, or the rows are packed prompts.
-    """
+    row = first.rows[0]
     columns: dict[str, str] = {}
     for role in (*ROLES, "answer"):
         name = chosen.get(role)
         if name is not None:
-            _require_value(path, row, name, f"--{role.replace('_', '-')}")
+            _require_value(first, name, f"--{role.replace('_', '-')}")
         found = name or next((name for name in ROLES.get(role, ()) if value_at(row, name) is not None), None)
         if found is not None and role not in instead:
             columns[role] = found
@@ -192,7 +203,7 @@ def find_columns(
         if role not in columns:
             for name in ROLES[role]:
                 if has_key(row, name):
-                    _require_value(path, row, name, "files")
+                    _require_value(first, name, "files")
             what = {"correct": "correctness (0 to 1)"}.get(role, role)
             close = next((hint for name in ROLES[role] if (hint := nearest(name, row))), ".")
             raise SettingsError(
@@ -205,37 +216,36 @@ def find_columns(
     return columns
 
 
-def _require_value(path: Path, row: Mapping[str, Any], name: str, setting: str) -> None:
+def _require_value(first: Rows, name: str, setting: str) -> None:
     """Refuse a column that the first row lacks, or has empty."""
+    row = first.rows[0]
     if not has_key(row, name):
-        raise SettingsError(f"{setting}: {path} has {unknown('column', name, row)}")
+        raise SettingsError(f"{setting}: {first.path} has {unknown('column', name, row)}")
     if value_at(row, name) is None:
-        raise SettingsError(f"{setting}: {name!r} is empty (null) in {path} row 1; fill it, or leave the row out")
+        raise SettingsError(f"{setting}: {name!r} is empty (null) in {first.place(0)}; fill it, or leave the row out")
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Rows of a file, from row number ``start`` on, and the column of each role."""
+class Chunk(Rows):
+    """Rows of a file, and the column of each role."""
 
-    path: Path
-    start: int
-    rows: list[dict[str, Any]]
     columns: dict[str, str]
 
     def column(self, role: str) -> list[Any]:
         """The values of a role. An empty value is an error."""
         values = [value_at(row, self.columns[role]) for row in self.rows]
-        for number, (row, value) in enumerate(zip(self.rows, values, strict=True), start=self.start + 1):
+        for number, (row, value) in enumerate(zip(self.rows, values, strict=True)):
             if value is None:
                 fault = "is empty (null)" if has_key(row, self.columns[role]) else "is missing"
-                raise SettingsError(f"files: {self.path} row {number}: {self.columns[role]} (the {role}) {fault}")
+                raise SettingsError(f"files: {self.place(number)}: {self.columns[role]} (the {role}) {fault}")
         return values
 
     def texts(self, role: str) -> list[str]:
         """The values of a role. A value that is not a text is an error."""
         values = self.column(role)
-        for number, value in enumerate(values, start=self.start + 1):
-            require(isinstance(value, str), f"files: {self.path} row {number}: {self.columns[role]}", value, "a text")
+        for number, value in enumerate(values):
+            if not isinstance(value, str):
+                raise SettingsError(f"files: {self.place(number)}: {self.columns[role]} must be a text, got {value!r}")
         return values
 
     def numbers(self, role: str, least: float = -np.inf, most: float = np.inf) -> list[float]:
@@ -243,9 +253,10 @@ class Chunk:
         values = self.column(role)
         wanted = f"a number in [{least:g}, {most:g}]" if most < np.inf else "a number"
         wanted += ", not a shaped score" * (role == "correct")
-        for number, value in enumerate(values, start=self.start + 1):
-            fine = isinstance(value, int | float) and least <= value <= most
-            require(fine, f"files: {self.path} row {number}: {self.columns[role]} (the {role})", value, wanted)
+        for number, value in enumerate(values):
+            if not (isinstance(value, int | float) and least <= value <= most):
+                name = f"{self.columns[role]} (the {role})"
+                raise SettingsError(f"files: {self.place(number)}: {name} must be {wanted}, got {value!r}")
         return values
 
 

@@ -20,6 +20,7 @@ from rich.progress import track
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, Qwen2Config, Qwen2ForCausalLM
 
+from verl_efficiency.settings import SettingsError, unknown
 from verl_efficiency.testbed.checks import task as checks
 from verl_efficiency.testbed.evaluate import evaluate
 from verl_efficiency.testbed.notes import task as notes
@@ -84,6 +85,7 @@ _checks = functools.partial(Stage, trace=checks.trace, tokens_per_problem=58)
 _notes = functools.partial(Stage, digit_weight=3.0, pack_shares={1: 0.4, 2: 0.24, 3: 0.36})
 _practice = functools.partial(notes.trace, rates=notes.PRACTICE)
 _verbose = functools.partial(notes.trace, rates=notes.VERBOSE)
+_easy_habit = functools.partial(notes.trace, rates=notes.WASTE_ON_EASY)
 
 STAGES: dict[str, tuple[Stage, ...]] = {
     "checks": (
@@ -97,6 +99,11 @@ STAGES: dict[str, tuple[Stage, ...]] = {
         _notes(500, 7e-4, trace=_practice, tokens_per_problem=33, repeats=6, enough=knows_new_problems),
         _notes(800, 7e-4, trace=_verbose, tokens_per_problem=46),
     ),
+}
+# Other warm starts of the same task. They share its first stages, so the folder `stages` of one may be copied to another.
+STAGES |= {
+    "notes_early": STAGES["notes"][:1],  # all styles, and less sure in the head
+    "notes_easy_habit": (*STAGES["notes"][:2], _notes(800, 7e-4, trace=_easy_habit, tokens_per_problem=46)),
 }
 
 
@@ -190,13 +197,20 @@ def _batch(examples: list[Example], pad_id: int) -> tuple[Tensor, Tensor]:
     return pad(ids, batch_first=True, padding_value=pad_id), pad(targets, batch_first=True, padding_value=IGNORED)
 
 
-def train_all(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, task: Task, seed: int, out: Path) -> dict:
-    """Train ``model`` through all stages, saving it in ``out`` after each; a second call continues after the last saved one.
+def train_all(
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    stages: Sequence[Stage],
+    seed: int,
+    out: Path,
+) -> dict:
+    """Train ``model`` through all ``stages``, saving it in ``out`` after each; a second call continues after the last one.
 
     Returns ``steps`` and ``seconds`` of the training.
     """
     steps, seconds = 0, 0.0
-    for number, stage in enumerate(STAGES[task.name]):
+    for number, stage in enumerate(stages):
         for repeat in range(stage.repeats):
             folder = out / "stages" / f"{number}.{repeat}"
             if not (folder / "done.json").exists():
@@ -217,21 +231,25 @@ def train_all(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, task:
 
 def main(
     out: Annotated[Path, typer.Option(help="folder of the model")],
-    task: Annotated[str, typer.Option(help=f"one of {', '.join(STAGES)}")] = "checks",
+    task: Annotated[str, typer.Option(help="checks or notes")] = "checks",
+    variant: Annotated[str, typer.Option(help="another warm start of notes: early or easy_habit")] = "",
     seed: Annotated[int, typer.Option(help="initial weights and problems")] = 0,
     samples: Annotated[int, typer.Option(help="held-out prompts for each of N = 1, 2, 3")] = 400,
 ) -> None:
     """Train, evaluate and write a warm start."""
     torch.set_num_threads(1)
     chosen = task_named(task)
+    name = f"{task}_{variant}" if variant else task
+    if name not in STAGES:
+        raise SettingsError(f"--variant: {unknown('warm start', name, STAGES)}")
     tokenizer = build_tokenizer(chosen.characters)
     model = build_model(tokenizer, seed)
-    trained = train_all(model, tokenizer, chosen, seed, out)
+    trained = train_all(model, tokenizer, chosen, STAGES[name], seed, out)
     model.generation_config.do_sample = True
     model.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
     scores = {str(size): evaluate(model, tokenizer, chosen, size, samples, seed=77) for size in (1, 2, 3)}
-    record = {"seed": seed, **trained, "held_out_at_temperature_1_by_pack_size": scores}
+    record = {"name": name, "seed": seed, **trained, "held_out_at_temperature_1_by_pack_size": scores}
     if task == "notes":
         record["three_digits_in_the_head"] = in_head(model, tokenizer)
     (out / "warm_start.json").write_text(json.dumps(record, indent=2) + "\n")

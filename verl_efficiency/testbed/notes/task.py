@@ -24,6 +24,8 @@ Rates = dict[float, float]
 
 PRACTICE: Rates = {0.0: 0.10, 0.15: 0.22, 0.3: 0.26, 0.5: 0.22, 0.75: 0.10, 1.0: 0.10}  # everything from no note to all
 VERBOSE: Rates = {0.0: 0.08, 0.3: 0.12, 0.6: 0.20, 0.85: 0.30, 1.0: 0.30}  # 71 % of the digits are followed by a note
+WASTE_ON_EASY: tuple[Rates, ...] = 3 * ({0.85: 0.4, 1.0: 0.6},) + 3 * ({0.3: 0.3, 0.5: 0.4, 0.75: 0.3},)
+"""By level: an easy problem gets almost every note and needs at most one, a hard one gets about half of them."""
 
 
 @dataclass(frozen=True)
@@ -108,11 +110,15 @@ def sample_pack(rng: random.Random, size: int, split: str) -> list[Problem]:
     return [sample_problem(rng, split, level) for level in rng.sample(range(LEVELS), size)]
 
 
-def trace(problems: Sequence[Problem], rng: random.Random, rates: Rates) -> str:
-    """A correct response. The probability of a note after a digit is drawn from ``rates`` once per problem."""
+def trace(problems: Sequence[Problem], rng: random.Random, rates: Rates | Sequence[Rates]) -> str:
+    """A correct response. The probability of a note after a digit is drawn once per problem, from the rates of its level.
+
+    ``rates`` is a mapping for all levels, or one for each.
+    """
     plans = []
-    for _ in problems:
-        (rate,) = rng.choices(list(rates), list(rates.values()))
+    for problem in problems:
+        of_level = rates if isinstance(rates, dict) else rates[problem.level]
+        (rate,) = rng.choices(list(of_level), list(of_level.values()))
         plans.append([rng.random() < rate for _ in range(DIGITS)])
     return write(problems, plans)
 
