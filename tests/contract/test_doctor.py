@@ -225,7 +225,7 @@ LAUNCHED = ("data.train_batch_size=8", "actor_rollout_ref.rollout.n=8", "actor_r
         ("actor_rollout_ref.actor.loss_agg_mode=mean", "fail", ["verl refuses the configuration", "mean"]),
         ("actor_rollout_ref.rollout.name=vlm", "warn", ["actor_rollout_ref.rollout.name: 'vlm'", "'vllm'"]),
         ("actor_rollout_ref.actor.fsdp_config.model_dtype=bfp16", "warn", ["model_dtype", "'bfp16'"]),
-        ("actor_rollout_ref.actor.strategy=fsdp3", "warn", ["actor_rollout_ref.actor.strategy", "'fsdp3'", "'fsdp2'"]),
+        ("actor_rollout_ref.actor.strategy=fsdp3", "warn", ["actor_rollout_ref.actor.strategy", "'fsdp3'", " fsdp2,"]),
     ],
 )
 def test_a_wrong_value_of_a_setting_of_verl(compose, tmp_path, wrong, level, words):

@@ -26,9 +26,11 @@ CHOICES = {
     "trainer.device": ("cuda", "npu", "cpu"),
     "trainer.resume_mode": ("auto", "disable", "resume_path"),
     "actor_rollout_ref.actor.strategy": STRATEGIES,
+    "actor_rollout_ref.actor.checkpoint.save_contents": ("model", "optimizer", "extra", "hf_model"),
     "critic.strategy": STRATEGIES,
     "algorithm.rollout_correction.rollout_is": ("token", "sequence"),
     "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+    "actor_rollout_ref.rollout.load_format": ("dummy", "auto", "safetensors", "hf", "megatron", "pt", "dtensor"),
 }
 DTYPES = ("fp16", "float16", "half", "bf16", "bfloat16", "fp32", "float32", "float", "auto")
 DTYPE_KEYS = ("dtype", "model_dtype", "param_dtype", "reduce_dtype")
@@ -95,8 +97,9 @@ def check_choices(config: Any) -> Iterator[str]:
 
     for path, known in CHOICES.items():
         value = OmegaConf.select(config, path)
-        if value is not None and value not in known:
-            yield f"{path}: {unknown('value', str(value), known)}"
+        for one in value if OmegaConf.is_list(value) else [value]:
+            if one is not None and one not in known:
+                yield f"{path}: {unknown('value', str(one), known)}"
     attention = OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")
     if attention is not None and attention not in ATTENTIONS and not re.fullmatch(r"[\w.-]+/\S+", str(attention)):
         yield f"actor_rollout_ref.model.override_config.attn_implementation: {unknown('form', attention, ATTENTIONS)}"
