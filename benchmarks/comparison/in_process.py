@@ -282,14 +282,25 @@ class EfficiencyInProcess(EfficiencyTrainer, InProcess):
         return InProcess._build_replay_buffer(self)
 
 
-def main(overrides: list[str]) -> None:
-    """Train with verl's ``overrides``."""
+def configuration(overrides: list[str]) -> Any:
+    """verl's configuration, checked by verl and by us."""
+    config = compose([], overrides)
+    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    return config
+
+
+def one_rank() -> None:
+    """What Ray would set for a process group of one worker."""
     torch.set_num_threads(1)
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         os.environ["MASTER_PORT"] = str(one.getsockname()[1])
-    config = compose([], overrides)
-    validate_config(config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+
+
+def main(overrides: list[str]) -> None:
+    """Train with verl's ``overrides``."""
+    one_rank()
+    config = configuration(overrides)
     ours = config.trainer.v1.trainer_mode == "efficiency_sync"
     trainer = (EfficiencyInProcess if ours else InProcess)(config)
     trainer.init()

@@ -31,6 +31,7 @@ from verl_efficiency.testbed.packs import PROBLEM_TEMPLATE, SEPARATOR
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("verl-efficiency", "verl", "torch", "transformers", "ray")
+SCALING_PER_LEVEL = 64  # problems of each level that are asked in packs
 _one_test = threading.Lock()  # sampling uses torch's global random state
 
 
@@ -58,17 +59,7 @@ def launch(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
-        environment = {
-            **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
-            **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
-            **{"TRAIN": f"{data / 'train.parquet'}", "VAL": f"{data / 'validation.parquet'}"},
-            **dict(run.variables),
-            "MODEL": f"{model_of(run, data)}",
-            **{"RUNS": f"{folder}", "NAME": "run"},
-            **{"HF_HUB_OFFLINE": "1", "RAY_TMPDIR": ray_folder},
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        }
+        environment = environment_of(run, data, folder) | {"RAY_TMPDIR": ray_folder}
         log = folder / "log.txt"
         started_by = command(run, folder) if stock else in_process(run, folder, environment)
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
@@ -95,7 +86,7 @@ def launch(
             "validation": round(sum(data.get("timing_s/testing", 0.0) for data in metrics.values()), 1),
         },
         "peak_memory_gb": round(done.peak_memory_bytes / 1e9, 2),
-        "warnings": start_up_warnings(done.log),
+        "warnings": start_up_warnings(done.log.replace(f"{data}/", "")),
         "diagnosis": findings(read_run([folder / "run" / "metrics.jsonl", log])),
     }
     if run.kind != "trial":
@@ -136,16 +127,26 @@ def command(run: Run, folder: Path) -> list[str]:
     ]
 
 
+def environment_of(run: Run, data: Path, folder: Path) -> dict[str, str]:
+    """The variables of the recipe; those of the run come after our defaults."""
+    return {
+        **{"GPUS": "0", "BATCH": "16", "GROUP": "8", "LR": "5e-4", "STEPS": str(run.steps)},
+        **{"PROMPT_TOKENS": "80", "RESPONSE_TOKENS": "66"},
+        **{"TRAIN": f"{data / 'train.parquet'}", "VAL": f"{data / 'validation.parquet'}"},
+        **dict(run.variables),
+        "MODEL": f"{model_of(run, data)}",
+        **{"RUNS": f"{folder}", "NAME": "run", "HF_HUB_OFFLINE": "1"},
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
+
+
 def in_process(run: Run, folder: Path, environment: dict[str, str]) -> list[str]:
     """The command that trains in one process with the overrides of :func:`command`; it completes ``environment``."""
-    dry = {**os.environ, **environment, "DRY_RUN": "1"}
-    launched = command(
-        replace(run, settings=()), folder
-    )  # a setting may hold a line break, so they are added as they are
-    printed = subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout
+    overrides = overrides_of(run, folder, environment)
     (folder / "run").mkdir()
     environment |= {"VERL_FILE_LOGGER_PATH": f"{folder / 'run' / 'metrics.jsonl'}", "OMP_NUM_THREADS": "1"}
-    return [sys.executable, "-m", "benchmarks.comparison.in_process", *printed.splitlines(), *run.settings]
+    return [sys.executable, "-m", "benchmarks.comparison.in_process", *overrides]
 
 
 def start_up_warnings(log: str) -> list[str]:
@@ -165,6 +166,14 @@ def findings(log: RunLog) -> dict[str, list[str]]:
         so_far = replace(log, steps={step: metrics for step, metrics in log.steps.items() if step <= look})
         found[str(look)] = [finding.name for finding in diagnose(so_far).findings]
     return {look: names for look, names in found.items() if names}
+
+
+def overrides_of(run: Run, folder: Path, environment: Mapping[str, str]) -> list[str]:
+    """verl's overrides of :func:`command`. A setting may hold a line break, so the run's own are added as they are."""
+    dry = {**os.environ, **environment, "DRY_RUN": "1"}
+    launched = command(replace(run, settings=()), folder)
+    printed = subprocess.run(launched, env=dry, capture_output=True, text=True, check=True).stdout
+    return [*printed.splitlines(), *run.settings]
 
 
 def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
@@ -217,25 +226,32 @@ def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
 
 
 def scaling(model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
-    """Accuracy and tokens per problem of packs of 1 to 6 problems, at temperature 1."""
+    """Accuracy and tokens per problem of packs of 1 to 6 problems, at temperature 1.
+
+    Labels tell the problems of a pack apart, so its levels differ. That takes equally many problems of each level.
+    """
     import torch
 
+    from verl_efficiency.data.parquet import load_verl_rows, write_rows
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.generate import transformers_engine
     from verl_efficiency.evaluation.task_scaling import task_scaling
 
     torch.set_num_threads(1)
+    rows = load_verl_rows(data)
+    of_level = [[row for row in rows if row["extra_info"]["level"] == level] for level in range(LEVELS)]
     form = {"instruction": "", "problem_template": PROBLEM_TEMPLATE, "separator": SEPARATOR}
-    sampling = Sampling(max_new_tokens=80 * LEVELS, batch_size=240, seed=seed)
-    measured = task_scaling(
-        transformers_engine(model, "cpu"),
-        data,
-        range(1, LEVELS + 1),
-        form | {"distinct_by": "extra_info.level"},  # labels tell the problems of a pack apart
-        sampling=sampling,
-        limit=480,
-        label=model.name,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = Path(folder) / "chosen.parquet"
+        write_rows(chosen, [row for its in of_level for row in its[:SCALING_PER_LEVEL]])
+        measured = task_scaling(
+            transformers_engine(model, "cpu"),
+            chosen,
+            range(1, LEVELS + 1),
+            form | {"distinct_by": "extra_info.level"},
+            sampling=Sampling(max_new_tokens=80 * LEVELS, batch_size=240, seed=seed),
+            label=model.name,
+        )
     return [
         {name: round(value, 4) for name, value in point.items() if name != "by_slot"} for point in measured["points"]
     ]

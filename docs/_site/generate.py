@@ -13,6 +13,7 @@ from verl_efficiency.methods.catalog import METHODS, Method
 from verl_efficiency.methods.page import meanings, page
 
 ARXIV = re.compile(r"\b(\d{4}\.\d{5})\b")
+PARETO = Path(__file__).parents[2] / "benchmarks" / "results" / "pareto.json"
 OTHERS = {  # settings that belong to no single method: class, and where a user writes them
     PackingSettings: "Packed data: `+data.efficiency.<setting>=…` in verl, `pack --set <setting>=…` from file to file",
     PoolSettings: "Processes that grade: `verl_efficiency.grading.configure(PoolSettings(…))`",
@@ -36,8 +37,9 @@ def path_of(method: Method) -> str:
 
 
 def _page(method: Method) -> str:
-    """The output of ``verl-efficiency methods NAME`` as a page."""
-    return _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
+    """The output of ``verl-efficiency methods NAME`` as a page, and what we measured."""
+    text = _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
+    return f"{text.rstrip()}\n\n{measured(method.name, PARETO)}"
 
 
 def _linked_papers(text: str) -> str:
@@ -176,7 +178,48 @@ def _named(paper: str, number: str) -> str:
 def pareto(file: Path) -> str:
     """The runs of the comparison that have finished, from its results file."""
     found = json.loads(file.read_text())
-    rows = ["| run | accuracy | tokens per problem | seeds |", "|---|---|---|---|"]
-    for row in sorted(found["rows"], key=lambda row: -row["accuracy"]):
-        rows.append(f"| `{row['arm']}` | {100 * row['accuracy']:.1f} % | {row['tokens']:.1f} | {row['seeds']} |")
-    return "\n".join([*rows, "", f"After {found['steps']} training steps. One seed says little."])
+    rows = [
+        "| run | accuracy | at the hardest level | tokens per problem | above the frontier | seeds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        below = "" if row["reaches_floor"] else " ↓"
+        rows.append(
+            f"| `{row['arm']}`{_of_trial(row)} | {_percent(row, 'accuracy')}{below} "
+            f"| {100 * row['accuracy_by_level'][-1]:.0f} % "
+            f"| {_tokens(row, 'tokens')} | {_tokens(row, 'above_frontier')} | {row['seeds']} |"
+        )
+    return "\n".join(rows)
+
+
+def measured(name: str, file: Path) -> str:
+    """What the comparison found for the method ``name``, one sentence per arm; empty if it was not trained there."""
+    found = json.loads(file.read_text())
+    plain = next((row for row in found["rows"] if row["arm"] == "grpo"), None)
+    own = [row for row in found["rows"] if row["arm"] == name or row["arm"].startswith(f"{name}_")]
+    if plain is None or not own or name == "grpo":
+        return ""
+    lines = [
+        f"`{row['arm']}`{_of_trial(row)}: {_percent(row, 'accuracy')} at {_tokens(row, 'tokens')} tokens "
+        f"({row['seeds']} seed{'s' * (row['seeds'] > 1)})."
+        for row in own
+    ]
+    return (
+        f"## Measured here\n\nTask `notes` of the testbed, {found['steps']} steps. "
+        f"Plain GRPO: {_percent(plain, 'accuracy')} at "
+        f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [The whole comparison](../choose.md#what-was-measured).\n"
+    )
+
+
+def _of_trial(row: dict) -> str:
+    return "" if row["value"] is None else f" {row['value']:g}"
+
+
+def _percent(row: dict, name: str) -> str:
+    interval = row[f"{name}_interval"]
+    return f"{100 * row[name]:.1f}" + (" %" if interval is None else f" ± {100 * interval:.1f} %")
+
+
+def _tokens(row: dict, name: str) -> str:
+    interval = row[f"{name}_interval"]
+    return f"{row[name]:.1f}" + ("" if interval is None else f" ± {interval:.1f}")

@@ -63,7 +63,7 @@ def on_page_markdown(markdown, page, config, files):
         kind = "tree" if (ROOT / inside).is_dir() else "blob"
         return f"]({config.repo_url}/{kind}/main/{inside}{'#' + anchor if anchor else ''})"
 
-    markdown = markdown.replace("<!-- pareto -->", generate.pareto(ROOT / "benchmarks" / "results" / "pareto.json"))
+    markdown = markdown.replace("<!-- pareto -->", generate.pareto(generate.PARETO))
     code = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     prose = [re.sub(r"\]\((?![a-z]+:|#|/)([^)\s]+)\)", link, part) for part in code[::2]]
     blocks = [re.sub(r"^```(\w+) ([\w=./]+)$", fence, part, count=1, flags=re.MULTILINE) for part in code[1::2]]

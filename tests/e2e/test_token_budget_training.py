@@ -65,6 +65,29 @@ def test_both_runs_end_well_and_leave_nothing(runs):
     assert sorted(runs[1].metrics) == [3], "the second run resumes at step 3"
 
 
+def test_one_process_makes_the_same_run(runs, tmp_path):
+    """The launch of the benchmarks leaves out Ray and TransferQueue. It must not change what is trained."""
+    data = runs[2] / "data"
+    variables = {"MODEL": data / "model", "TRAIN": data / "train.parquet", "VAL": data / "test.parquet"}
+    sizes = {"BATCH": BATCH, "GROUP": GROUP, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": RESPONSE_TOKENS, "LR": 5e-4}
+    alone = train(
+        "token_budget", tmp_path, "trainer.resume_mode=disable", one_process=True, STEPS=2, **sizes, **variables
+    )
+    assert alone.run.returncode == 0, alone.run.log[-3000:]
+
+    def drawn(training, step):
+        return Counter((row["input"], row["output"], row["score"]) for row in training.rollouts[step])
+
+    for step in (1, 2):
+        assert drawn(alone, step) == drawn(runs[0], step)
+        theirs = runs[0].metrics[step]
+        names = [name for name in theirs if name.startswith(("actor/", "critic/", "response_length/"))]
+        names = [name for name in names if "perf" not in name]
+        assert {"actor/loss", "actor/grad_norm", "actor/ppo_kl", "critic/advantages/max"} <= set(names)
+        ours = {name: alone.metrics[step][name] for name in names}
+        assert ours == pytest.approx({name: theirs[name] for name in names}, rel=1e-4, abs=1e-6)
+
+
 def test_every_sample_is_there(runs):
     assert sorted(runs[1].rollouts) == [1, 2, 3]
     for step, rows in runs[1].rollouts.items():

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.comparison.launch import in_process
 from tests.e2e.run_tree import CompletedRun, run_tree
 
 ROOT = Path(__file__).parents[2]
@@ -25,11 +26,14 @@ class Training:
         return [line for line in self.run.log.splitlines() if word in line]
 
 
-def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **variables: object) -> Training:
+def train(
+    recipe: str, folder: Path, *overrides: str, timeout: float = 240, one_process: bool = False, **variables: object
+) -> Training:
     """Run ``recipes/verl/train.sh <recipe>`` in ``folder`` and dump every rollout; on the CPU unless ``GPUS`` says otherwise.
 
     Args:
         overrides: appended to the recipe's own.
+        one_process: on the stand-ins of ``benchmarks/comparison/in_process.py`` instead of Ray.
         variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +49,8 @@ def train(recipe: str, folder: Path, *overrides: str, timeout: float = 240, **va
         *("algorithm.rollout_correction.rollout_is=null", "actor_rollout_ref.actor.clip_ratio_high=0.2"),
         *overrides,
     ]
+    if one_process:
+        command = in_process(command, folder, environment)
     run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment)
     metrics_file = folder / "run" / "metrics.jsonl"
     records = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []

@@ -162,6 +162,37 @@ def test_every_setting_and_paper_is_in_the_reference(generated):
             assert f"https://arxiv.org/abs/{number}" in pages["reference/papers.md"]
 
 
+def test_what_was_measured_by_hand(generated, tmp_path):
+    def row(arm, accuracy, tokens, **more):
+        base = {
+            "arm": arm,
+            "value": None,
+            "seeds": 1,
+            "accuracy": accuracy,
+            "tokens": tokens,
+            "above_frontier": tokens - 20,
+        }
+        return base | dict.fromkeys(("accuracy_interval", "tokens_interval", "above_frontier_interval")) | more
+
+    levels = {"accuracy_by_level": [1.0, 0.5], "reaches_floor": True}
+    rows = [
+        row("grpo", 0.985, 52.5, **levels),
+        row("kimi", 0.9, 23.0, **{**levels, "reaches_floor": False}),
+        row("kimi", 0.97, 25.0, seeds=3, value=0.1, **{**levels, "accuracy_interval": 0.01, "tokens_interval": 2.0}),
+    ]
+    file = tmp_path / "pareto.json"
+    file.write_text(json.dumps({"steps": 100, "rows": rows}))
+    table = generated.pareto(file).splitlines()
+    assert table[2] == "| `grpo` | 98.5 % | 50 % | 52.5 | 32.5 | 1 |"
+    assert table[3] == "| `kimi` | 90.0 % ↓ | 50 % | 23.0 | 3.0 | 1 |"
+    assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
+    text = generated.measured("kimi", file)
+    assert "100 steps" in text
+    for figure in ("98.5 % at 52.5", "90.0 % at 23.0 tokens (1 seed)", "97.0 ± 1.0 % at 25.0 ± 2.0 tokens (3 seeds)"):
+        assert figure in text
+    assert generated.measured("alp", file) == generated.measured("grpo", file) == ""
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     pytest.importorskip("material", reason="the extra `docs`")
