@@ -61,10 +61,7 @@ def launch(
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
         environment = environment_of(run, data, folder) | {"RAY_TMPDIR": ray_folder}
         log = folder / "log.txt"
-        started_by = command(run, folder)
-        if not stock:  # a setting may hold a line break, so the dry run leaves the run's own out
-            plain = command(replace(run, settings=()), folder)
-            started_by = [*in_process(plain, folder, environment), *run.settings]
+        started_by = command(run, folder) if stock else one_process(run, folder, environment)
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
     if done.returncode != 0:
         why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
@@ -142,6 +139,12 @@ def environment_of(run: Run, data: Path, folder: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
+
+
+def one_process(run: Run, folder: Path, environment: dict[str, str]) -> list[str]:
+    """The command of a run in one process. Its settings may hold a line break, so they do not go through the dry run."""
+    plain = command(replace(run, settings=()), folder)
+    return [*in_process(plain, folder, environment), *run.settings]
 
 
 def in_process(launched: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
