@@ -1,4 +1,8 @@
-"""Batched Contextual Reinforcement: what packs of N problems and their limit do to single problems, and to larger packs."""
+"""Batched Contextual Reinforcement: what packs of N problems and their limit do to single problems, and to larger packs.
+
+The law of task scaling is fitted up to N = ``KNOWN_PACKS``. The warm start was not trained on larger packs: it leaves problems
+out there, so fewer tokens per problem are no saving.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,6 +20,7 @@ from verl_efficiency.testbed.tasks import task_named
 CONTROL = "grpo"
 LIMIT = "data.max_response_length="
 RESPONSE_TOKENS = 66  # of a run that sets none
+KNOWN_PACKS = 3  # the largest packs that the warm start was trained on
 FREE = 0.01  # loss of accuracy that still counts as none
 
 
@@ -60,7 +65,8 @@ def scaling(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
             for key in ("problems", "accuracy", "tokens_per_problem", "finished")
         }
         points = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        result.append({"model": name, "measurements": len(runs), "points": points, "law": fit_law(points)})
+        law = fit_law([point for point in points if point["problems"] <= KNOWN_PACKS])
+        result.append({"model": name, "measurements": len(runs), "points": points, "law": law})
     return result
 
 
@@ -70,7 +76,7 @@ def write_report(table: Table, lines: Sequence[Line], out: Path) -> None:
     if not found:
         print("no run of this table has been tested yet")
         return
-    content = {"steps": table.steps, "free": FREE, "rows": found, "task_scaling": scaled}
+    content = {"steps": table.steps, "free": FREE, "law_up_to": KNOWN_PACKS, "rows": found, "task_scaling": scaled}
     out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     printed = Printed(
         "arm", "N", "limit per problem", "seeds", "accuracy", "tokens", "tokens saved", "accuracy gained", "free"
@@ -88,8 +94,11 @@ def write_report(table: Table, lines: Sequence[Line], out: Path) -> None:
         )
     Console(width=140).print(printed)
     for model in scaled:
-        pairs = [f"N={point['problems']:g}: {point['tokens_per_problem']:.1f}" for point in model["points"]]
-        print(f"{model['model']}: tokens per problem {', '.join(pairs)}; exponent b = {model['law']['b']:.3f}")
+        pairs = [
+            f"N={point['problems']:g} {point['accuracy']:.3f} @ {point['tokens_per_problem']:.1f}"
+            for point in model["points"]
+        ]
+        print(f"{model['model']}: {', '.join(pairs)}; exponent b = {model['law']['b']:.3f} up to N = {KNOWN_PACKS}")
     draw(found, scaled, out.with_suffix(".png"))
     print(f"{out.with_suffix('.json')} {out.with_suffix('.png')}")
 
@@ -123,6 +132,9 @@ def draw(found: Sequence[Mapping[str, Any]], scaled: Sequence[Mapping[str, Any]]
         for axes, name in ((tokens, "tokens_per_problem"), (accuracy, "accuracy")):
             values = [point[name] for point in model["points"]]
             axes.plot(sizes, values, color=COLOURS[place], marker="osD^v*"[place % 6], label=model["model"])
+    for axes in (tokens, accuracy):
+        axes.axvline(KNOWN_PACKS + 0.5, color="0.5", linestyle=":")
+        axes.set_title("right of the line: larger packs than the warm start knows", fontsize=9)
     tokens.set(xlabel="problems in a prompt, N", ylabel="tokens per problem")
     accuracy.set(xlabel="problems in a prompt, N", ylabel="accuracy per problem")
     if scaled:

@@ -105,6 +105,7 @@ def test_bcr_by_hand():
     table, lines = lines_of("bcr", scores)
     points = {"problems": 1, "accuracy": 0.9, "tokens_per_problem": 60.0, "finished": 1.0}
     after = [points, {**points, "problems": 2, "accuracy": 0.8, "tokens_per_problem": 30.0}]
+    after += [{**points, "problems": 6, "accuracy": 0.1, "tokens_per_problem": 1.0}]  # not in the law
     for line in lines:
         if line["run"]["arm"] in ("grpo", "bcr_3_uncapped"):
             line["task_scaling"] = {"before": [points, {**points, "problems": 2}], "after": after}
