@@ -31,6 +31,7 @@ from verl_efficiency.testbed.packs import PROBLEM_TEMPLATE, SEPARATOR
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("verl-efficiency", "verl", "torch", "transformers", "ray")
+SCALING_PER_LEVEL = 64  # problems of each level that are asked in packs
 _one_test = threading.Lock()  # sampling uses torch's global random state
 
 
@@ -60,10 +61,7 @@ def launch(
     with tempfile.TemporaryDirectory(prefix="ve") as ray_folder:
         environment = environment_of(run, data, folder) | {"RAY_TMPDIR": ray_folder}
         log = folder / "log.txt"
-        started_by = command(run, folder)
-        if not stock:  # a setting may hold a line break, so the dry run leaves the run's own out
-            plain = command(replace(run, settings=()), folder)
-            started_by = [*in_process(plain, folder, environment), *run.settings]
+        started_by = command(run, folder) if stock else one_process(run, folder, environment)
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
     if done.returncode != 0:
         why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
@@ -88,7 +86,7 @@ def launch(
             "validation": round(sum(data.get("timing_s/testing", 0.0) for data in metrics.values()), 1),
         },
         "peak_memory_gb": round(done.peak_memory_bytes / 1e9, 2),
-        "warnings": start_up_warnings(done.log),
+        "warnings": start_up_warnings(done.log.replace(f"{data}/", "")),
         "diagnosis": findings(read_run([folder / "run" / "metrics.jsonl", log])),
     }
     if run.kind != "trial":
@@ -141,6 +139,12 @@ def environment_of(run: Run, data: Path, folder: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
+
+
+def one_process(run: Run, folder: Path, environment: dict[str, str]) -> list[str]:
+    """The command of a run in one process. Its settings may hold a line break, so they do not go through the dry run."""
+    plain = command(replace(run, settings=()), folder)
+    return [*in_process(plain, folder, environment), *run.settings]
 
 
 def in_process(launched: list[str], folder: Path, environment: dict[str, str]) -> list[str]:
@@ -226,25 +230,32 @@ def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
 
 
 def scaling(model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
-    """Accuracy and tokens per problem of packs of 1 to 6 problems, at temperature 1."""
+    """Accuracy and tokens per problem of packs of 1 to 6 problems, at temperature 1.
+
+    Labels tell the problems of a pack apart, so its levels differ. That takes equally many problems of each level.
+    """
     import torch
 
+    from verl_efficiency.data.parquet import load_verl_rows, write_rows
     from verl_efficiency.evaluation.engines import Sampling
     from verl_efficiency.evaluation.generate import transformers_engine
     from verl_efficiency.evaluation.task_scaling import task_scaling
 
     torch.set_num_threads(1)
+    rows = load_verl_rows(data)
+    of_level = [[row for row in rows if row["extra_info"]["level"] == level] for level in range(LEVELS)]
     form = {"instruction": "", "problem_template": PROBLEM_TEMPLATE, "separator": SEPARATOR}
-    sampling = Sampling(max_new_tokens=80 * LEVELS, batch_size=240, seed=seed)
-    measured = task_scaling(
-        transformers_engine(model, "cpu"),
-        data,
-        range(1, LEVELS + 1),
-        form | {"distinct_by": "extra_info.level"},  # labels tell the problems of a pack apart
-        sampling=sampling,
-        limit=480,
-        label=model.name,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = Path(folder) / "chosen.parquet"
+        write_rows(chosen, [row for its in of_level for row in its[:SCALING_PER_LEVEL]])
+        measured = task_scaling(
+            transformers_engine(model, "cpu"),
+            chosen,
+            range(1, LEVELS + 1),
+            form | {"distinct_by": "extra_info.level"},
+            sampling=Sampling(max_new_tokens=80 * LEVELS, batch_size=240, seed=seed),
+            label=model.name,
+        )
     return [
         {name: round(value, 4) for name, value in point.items() if name != "by_slot"} for point in measured["points"]
     ]

@@ -129,8 +129,8 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: i
     for row in found:
         axes.errorbar(
             *(row["tokens"], row["accuracy"]),
-            xerr=row["tokens_interval"] or 0,
-            yerr=row["accuracy_interval"] or 0,
+            xerr=row["tokens_interval"] if row["seeds"] >= 3 else 0,
+            yerr=row["accuracy_interval"] if row["seeds"] >= 3 else 0,
             marker="o" if row["kind"] == "published" else "D",
             color="#0072B2" if row["kind"] == "published" else "#D55E00",
             elinewidth=0.8,
@@ -138,13 +138,13 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: i
         label = row["arm"] if row["kind"] == "published" else f"{row['arm']} {row['value']:g}"
         right = row["tokens"] > 40  # its label goes to the left, inside the picture
         place = {"xytext": (-5, 4) if right else (5, 4), "ha": "right" if right else "left"}
-        axes.annotate(label, (row["tokens"], row["accuracy"]), textcoords="offset points", fontsize=8, **place)
+        axes.annotate(label, (row["tokens"], row["accuracy"]), textcoords="offset points", fontsize=7, **place)
     counts = [row["seeds"] for row in found]
     seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
     axes.set(
         xlabel="tokens per problem",
         ylabel="accuracy on the test problems",
-        title=f"Testbed task notes, {steps} steps; seeds per arm: {seeds}; bars: 95 % intervals over seeds",
+        title=f"Testbed task notes, {steps} steps; seeds per arm: {seeds}; bars: 95 % intervals of three seeds or more",
         ylim=(min(0.85, *(row["accuracy"] for row in found)) - 0.02, 1.005),
     )
     axes.legend(loc="lower right")

@@ -216,10 +216,10 @@ def _of_trial(row: dict) -> str:
 
 
 def _percent(row: dict, name: str) -> str:
-    interval = row[f"{name}_interval"]
+    interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None  # that of two seeds says nothing
     return f"{100 * row[name]:.1f}" + (" %" if interval is None else f" ± {100 * interval:.1f} %")
 
 
 def _tokens(row: dict, name: str) -> str:
-    interval = row[f"{name}_interval"]
+    interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None
     return f"{row[name]:.1f}" + ("" if interval is None else f" ± {interval:.1f}")

@@ -40,8 +40,8 @@ def train(
 
     Args:
         overrides: appended to the recipe's own.
-        timeout, stop: what ends the run, see :func:`run_tree`.
         one_process: on the stand-ins of ``benchmarks/comparison/in_process.py`` instead of Ray.
+        timeout, stop: what ends the run, see :func:`run_tree`.
         variables: of ``recipes/verl/_common.sh`` (MODEL, TRAIN, VAL, BATCH, …).
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -239,7 +239,7 @@ def test_settings_reach_the_process_as_they_are(table, tmp_path):
     """Also a line break, which a recipe's list of overrides cannot hold."""
     run = replace(table.runs([], FRONTIER)[0], settings=("a=1", 'b="\n"'))
     variables = {"GPUS": "0", "MODEL": "m", "TRAIN": "t", "VAL": "v", "NAME": "run"}
-    launched = launching.in_process(run, tmp_path, variables)
+    launched = launching.one_process(run, tmp_path, variables)
     assert launched[-2:] == list(run.settings)
     assert "actor_rollout_ref.model.path=m" in launched
     assert all("=" in override for override in launched[3:])

@@ -36,9 +36,9 @@ Guarantees, with and without the guard:
 * A higher difficulty never means a larger penalty.
 * A group without a correct answer is not shaped.
 
-In our trials on small tasks the length pressure saves the tokens, the choice of advantage protects the accuracy, and the
-difficulty matters little: a flat budget does as well. ``benchmarks/results/pareto.json`` has accuracy and tokens of
-``shaped_reward`` with ``grpo`` and of ``decoupled`` with ``dr_grpo``.
+In our trials on small tasks the length pressure saves the tokens, and the choice of advantage protects the accuracy.
+``benchmarks/results/pareto.json`` has accuracy and tokens of the defaults, of a flat budget and of ``difficulty=data``;
+``token_budget.json`` beside it has those of the guard and of ``length_weight``.
 
 The linear budget follows the task-scaling law of Batched Contextual Reinforcement (arXiv 2604.02322). DAST (arXiv 2503.04472)
 and LASER-D (arXiv 2505.15612) publish difficulty-adjusted budgets. The combination is ours.

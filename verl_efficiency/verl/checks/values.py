@@ -80,7 +80,7 @@ def check_values(config: Any) -> Iterator[str]:
 
     for path in COUNTS:
         value = OmegaConf.select(config, path)
-        if value is not None and not (isinstance(value, Real) and value >= 1):
+        if value is not None and not (isinstance(value, int | float) and value >= 1):
             yield f"{path}: must be a number of at least 1, got {value!r}"
     seed = OmegaConf.select(config, "data.seed")
     if seed is not None and not isinstance(seed, int):
