@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source recipes/_environment.sh
-environment "${VENV:-$PWD/.venv}" cpu,evaluation,docs,dev
+environment "${VENV:-$PWD/.venv}" cpu,evaluation,smollm2,docs,dev
 
 # verl 0.8.0 for the contract tests of estimators and rewards: the package alone, beside the dependencies of 0.9.1.
 export VERL_EFFICIENCY_VERL080=${VERL_EFFICIENCY_VERL080:-$VIRTUAL_ENV/verl-0.8.0}

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-# What verl asks of every launch, for one process without a GPU. No model lies there: nothing may try to load it.
+# What verl asks of every launch, for one process without a GPU. There is no such model: nothing may try to load it.
 LAUNCH = (
     "algorithm.adv_estimator=grpo",
     "data.train_batch_size=8",
-    "actor_rollout_ref.model.path=/nowhere/model",
+    "actor_rollout_ref.model.path=nowhere/model",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",

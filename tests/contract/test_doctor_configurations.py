@@ -321,9 +321,11 @@ def said(monkeypatch, compose, files):
         except (OmegaConfBaseException, HydraException):
             return hydra([*LAUNCH, *overrides])
 
+    compose_module.verls_configuration()  # kept from here on, and without LAUNCH
     monkeypatch.setattr(compose_module, "_hydra", quick)
+    there = [*files, "actor_rollout_ref.rollout.name=hf"]
     return lambda *overrides: [
-        finding.text for finding in doctor.examine_configuration([*files, *overrides]) if finding.level != "ok"
+        finding.text for finding in doctor.examine_configuration([*there, *overrides]) if finding.level != "ok"
     ]
 
 

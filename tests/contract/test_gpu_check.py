@@ -136,7 +136,15 @@ def test_the_loss_of_grpo_by_hand(monkeypatch):
 
 def test_the_wheels_are_the_whole_closure_without_pytorch():
     found = closure()
-    assert {"verl", "ray", "tensordict", "hydra-core", "transferqueue", "transformers", "uvicorn", "psutil"} <= set(
-        found
-    )
+    assert {
+        "verl",
+        "ray",
+        "tensordict",
+        "hydra-core",
+        "transferqueue",
+        "transformers",
+        "uvicorn",
+        "psutil",
+        "gguf",
+    } <= set(found)
     assert not {name for name in found if name in ("torch", "triton", "verl-efficiency") or name.startswith("nvidia")}

@@ -122,7 +122,7 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
 
 def verls_own_check(config: Any) -> Iterator[str]:
     """What verl's ``validate_config`` says before Ray starts. It needs a whole launch, which names a model."""
-    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.trainer.ppo.utils import need_reference_policy
     from verl.utils.config import validate_config
 
     from verl_efficiency.verl.checks.values import names_a_model
@@ -131,8 +131,8 @@ def verls_own_check(config: Any) -> Iterator[str]:
         return
     verls = inspect.unwrap(validate_config)  # ours has run
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            verls(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+        with contextlib.redirect_stdout(io.StringIO()):  # without the critic, whose check loads a model
+            verls(config=config, use_reference_policy=need_reference_policy(config), use_critic=False)
     except Exception as error:  # noqa: BLE001  # asserts, ValueErrors, those of its data classes and imports
         text = " ".join(str(error).split())
         if importlib.util.find_spec("vllm") is None and "vllm" in text:  # it asks vLLM for the ranks of LoRA
