@@ -1,7 +1,7 @@
 """Flat and difficulty-following budgets: tokens over difficulty before and after, and what a policy costs at equal accuracy.
 
 *Equal accuracy* compares a row with the flat budgets of the same warm start. Between two flat budgets, tokens are interpolated
-linearly over accuracy. Above the most accurate flat budget there is nothing to compare with.
+linearly over accuracy. Outside of their accuracies there is nothing to compare with.
 """
 
 import json
@@ -65,12 +65,13 @@ def fit(tokens: Sequence[float]) -> dict[str, float]:
 
 
 def flat_tokens(flat: Sequence[Point], accuracy: float) -> float | None:
-    """Tokens of flat budgets at an accuracy; None if no flat budget reaches it.
+    """Tokens of flat budgets at an accuracy; None if it is not between theirs.
 
-    >>> flat_tokens([(30.0, 0.96), (40.0, 0.98)], 0.97), flat_tokens([(30.0, 0.96), (40.0, 0.98)], 0.99)
-    (35.0, None)
+    >>> [flat_tokens([(30.0, 0.96), (40.0, 0.98)], accuracy) for accuracy in (0.95, 0.97, 0.99)]
+    [None, 35.0, None]
     """
-    if not flat or accuracy > max(point[1] for point in flat):
+    accuracies = [point[1] for point in flat]
+    if not flat or not min(accuracies) <= accuracy <= max(accuracies):
         return None
     return round(tokens_at(upper_hull(flat), accuracy), 3)
 
@@ -100,7 +101,7 @@ def write_report(table: Table, lines: Sequence[Line], out: Path) -> None:
             *(plus_minus(row, "accuracy", 3), plus_minus(row, "tokens", 1)),
             " ".join(f"{tokens:.0f}" for tokens in row["tokens_by_level"]),
             f"{row['fit']['slope']:.1f} ({row['fit']['r2']:.2f})",
-            "no flat budget is as accurate" if saved is None else f"{saved:.1%}",
+            "not between flat budgets" if saved is None else f"{saved:.1%}",
         )
     Console(width=160).print(printed)
     draw(found, out.with_suffix(".png"))
