@@ -98,7 +98,7 @@ def grade_command(
     checked = list(map_chunks(check, source, "source", ray=ray))  # so that a wrong row stops before hours of grading
     total = sum(rows for rows, _, _ in checked)
     if not total:
-        raise SettingsError(f"source: {source} has no rows")
+        raise SettingsError(f"source: {source} {'has no rows' if Path(source).stat().st_size else 'is empty'}")
     counts: Counter[Status] = Counter()
 
     def lines() -> Iterator[dict[str, Any]]:
