@@ -11,12 +11,12 @@ program measures it before any training, for the committed warm start and for th
 
 Prompts, demonstrations and template are those of ``self_distillation`` with its defaults. Problems are of the training split.
 
-Result (``results/routing_teacher.json``, 64 problems with 8 responses): the committed warm start answers 84 % right, its teacher
-16 %. The teacher reads the problem wrongly: it gives the right digit after a label a probability of .78, the student .97. At the
-answer of a wrong response, both give the right answer .08, so the demonstration adds nothing. Before training starts, SDPO alone
-can thus only teach errors. After 120 steps of ``routing_train.py`` the teacher reads the problem as well as the student
-(.97), but it ignores the demonstration: KL .002, and .06 for the right answer of a wrong response from both. Such a teacher
-has nothing to teach.
+Result (``results/routing_teacher.json``, 64 problems with 8 responses): the committed warm start answers 84 % right, its
+teacher 16 %. The teacher reads the problem wrongly: it gives the right digit after a label a probability of .78, the student
+.97. At the answer of a wrong response, both give the right answer .08, so the demonstration adds nothing. Before training
+starts, SDPO alone can thus only teach errors. After 120 steps of ``routing_train.py`` the teacher reads the problem as well
+as the student (.97), but it ignores the demonstration: KL .002, and .06 for the right answer of a wrong response from both.
+Such a teacher has nothing to teach.
 """
 
 import json
