@@ -5,10 +5,18 @@ program measures it before any training, for the committed warm start and for th
 
 * accuracy and tokens of responses sampled with the plain prompt (the student) and with the teacher's prompt;
 * on the student's own responses, which are what the teacher scores in training: the probability of the right answer where the
-  response gives its answer, under both prompts, apart for right and for wrong responses;
+  response gives its answer, under both prompts, apart for right and for wrong responses; and the probability of the right
+  digit where the response copies one from the problem;
 * the teacher's entropy and the divergence KL(student ‖ teacher) per token.
 
 Prompts, demonstrations and template are those of ``self_distillation`` with its defaults. Problems are of the training split.
+
+Result (``results/routing_teacher.json``, 64 problems with 8 responses): the committed warm start answers 84 % right, its
+teacher 16 %. The teacher reads the problem wrongly: it gives the right digit after a label a probability of .78, the student
+.97. At the answer of a wrong response, both give the right answer .08, so the demonstration adds nothing. Before training
+starts, SDPO alone can thus only teach errors. After 120 steps of ``routing_train.py`` the teacher reads the problem as well
+as the student (.97), but it ignores the demonstration: KL .002, and .06 for the right answer of a wrong response from both.
+Such a teacher has nothing to teach.
 """
 
 import json
@@ -40,14 +48,17 @@ LIMIT = 66  # tokens, as in the training runs
 
 
 def main(
-    models: Annotated[list[Path] | None, typer.Argument(help="model folders; both warm starts unless given")] = None,
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="model folders; unless given, the warm starts that are there")
+    ] = None,
     prompts: Annotated[int, typer.Option(help="problems, each with 8 responses")] = 96,
     out: Annotated[Path, typer.Option(help="JSON file to write")] = RESULTS,
 ) -> None:
     """Measure, print and write."""
     torch.set_num_threads(1)
     drawn = problems(task_named("notes"), "train", prompts, seed=1)
-    folders = models or [task_named("notes").warm_start, HERE / "routing_warm_start"]
+    told = HERE / "routing_warm_start"
+    folders = models or [task_named("notes").warm_start, *([told] if told.exists() else [])]
     found = [{"model": folder.name, **measure(folder, drawn)} for folder in folders]
     out.write_text(json.dumps({"prompts": prompts, "group": GROUP, "models": found}, indent=1) + "\n")
     printed = Printed("", *(row["model"] for row in found))
@@ -106,10 +117,28 @@ def measure(folder: Path, drawn: Sequence[Problem]) -> dict[str, float]:
     for (who, how), values in said.items():
         figures[f"{who}'s p(right answer), {'right' if how else 'wrong'} responses"] = fmean(values)
     ours_NV, theirs_NV = torch.cat(student), torch.cat(teacher)
+    for who, rows_of in (("student", student), ("teacher", teacher)):
+        copied = [
+            p
+            for row, found in zip(taught, rows_of, strict=True)
+            for p in copies(tokenizer, rows[row], responses[row], found)
+        ]
+        figures[f"{who}'s p(right digit of the problem)"] = fmean(copied)
     figures["student's entropy per token, nats"] = float(-(ours_NV.exp() * ours_NV).sum(-1).mean())
     figures["teacher's entropy per token, nats"] = float(-(theirs_NV.exp() * theirs_NV).sum(-1).mean())
     figures["KL(student ‖ teacher) per token, nats"] = float((ours_NV.exp() * (ours_NV - theirs_NV)).sum(-1).mean())
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def copies(tokenizer: Any, problem: Problem, response: Sequence[int], log_probs_NV: Tensor) -> list[float]:
+    """The probability of the problem's digit at each place where the response has just written that digit's label."""
+    of = tokenizer.convert_tokens_to_ids
+    digit_of = {of(operand[0]): of(operand[1]) for operand in problem.operands_by_label}
+    return [
+        float(log_probs_NV[place, digit_of[label]].exp())
+        for place, label in enumerate(response[:-1], start=1)
+        if label in digit_of
+    ]
 
 
 def templated(tokenizer: Any, messages: Sequence[dict]) -> list[int]:
