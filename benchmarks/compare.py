@@ -38,6 +38,7 @@ from verl_efficiency.testbed.tasks import task_named  # noqa: E402
 
 QUESTIONS = HERE / "questions"
 RESULTS = HERE / "results" / "compare.jsonl"
+STOCK_RESULTS = HERE / "results" / "compare_main_ppo.jsonl"
 COUNTS = {"train": 2048, "validation": 240, "test": 960}
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
@@ -68,7 +69,7 @@ def run(
     results: Results = RESULTS,
     only: Only = "*",
     steps: Steps = 0,
-    jobs: Annotated[int, typer.Option(help="parallel runs; each needs about a core and 4 GB")] = 1,
+    jobs: Annotated[int, typer.Option(help="parallel runs; each needs a core and 1 GB; 4 GB with --stock")] = 1,
     timeout: Annotated[float, typer.Option(help="seconds after which a run is ended")] = 1800.0,
     folder: Annotated[Path, typer.Option(help="logs and models of the runs")] = Path("runs/compare"),
     stock: Annotated[
@@ -101,24 +102,19 @@ def report(
     out: Annotated[Path, typer.Option(help="folder for NAME.json and NAME.png")] = HERE / "results",
 ) -> None:
     """Print the answer; write JSON and a plot."""
-    table, lines = table_of(question, steps), read_lines(results)
-    (answer_of(question) or write_report)(table, lines, out / question)
+    answer_of(question)(table_of(question, steps), read_lines(results), out / question)
 
 
 @app.command()
 def agree(
     results: Results = RESULTS,
-    stock: Annotated[Path, typer.Option(help="results of runs with --stock")] = HERE
-    / "results"
-    / "compare_main_ppo.jsonl",
+    stock: Annotated[Path, typer.Option(help="results of runs with --stock")] = STOCK_RESULTS,
     out: Annotated[Path, typer.Option(help="JSON file to write")] = HERE / "results" / "agree.json",
 ) -> None:
     """Compare each run of main_ppo with the same run in one process, step by step."""
-    pairs = []
-    for theirs in read_lines(stock):
-        ours = next((line for line in read_lines(results) if {**line["run"]} == {**theirs["run"]}), None)
-        if ours is not None:
-            pairs.append(agreement(ours, theirs))
+    lines = read_lines(results)
+    same = [(ours, theirs) for theirs in read_lines(stock) for ours in lines if ours["run"] == theirs["run"]]
+    pairs = [agreement(ours, theirs) for ours, theirs in same]
     out.write_text(json.dumps(pairs, indent=1) + "\n")
     for pair in pairs:
         print(json.dumps(pair))
@@ -144,7 +140,7 @@ def table_of(question: str, steps: int = 0) -> Table:
     """The table of a question.
 
     Raises:
-        SettingsError: there is no such question, or its table is wrong.
+        SettingsError: the question is unknown, or its table is wrong.
     """
     known = [file.stem for file in sorted(QUESTIONS.glob("*.yaml"))]
     if question not in known:
@@ -152,10 +148,10 @@ def table_of(question: str, steps: int = 0) -> Table:
     return read_table(QUESTIONS / f"{question}.yaml", steps)
 
 
-def answer_of(question: str) -> Callable[[Table, Sequence[dict[str, Any]], Path], None] | None:
-    """``write_report`` of ``questions/NAME.py``, for a question whose answer is not a row per arm."""
+def answer_of(question: str) -> Callable[[Table, Sequence[dict[str, Any]], Path], None]:
+    """``write_report`` of ``questions/NAME.py``; without that file the answer is a row per arm."""
     if not (QUESTIONS / f"{question}.py").exists():
-        return None
+        return write_report
     return importlib.import_module(f"benchmarks.questions.{question}").write_report
 
 

@@ -19,6 +19,7 @@ import asyncio
 import os
 import socket
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ from verl_efficiency.evaluation.sampling import Completion, Draw, generate
 from verl_efficiency.methods.teacher import DistillationSettings
 from verl_efficiency.settings import require
 from verl_efficiency.verl.compose import compose
-from verl_efficiency.verl.cpu.hf_server import load_weights
+from verl_efficiency.verl.cpu.hf_server import load_weights, next_seed, read_eos_ids
 from verl_efficiency.verl.replay_loop import AGENT
 from verl_efficiency.verl.trainer import EfficiencyTrainer
 
@@ -99,10 +100,9 @@ class Queue:
 def packed(values: Sequence[Any]) -> Any:
     """The rows of one field, as TransferQueue returns them."""
     if isinstance(values[0], torch.Tensor):
-        stacked = values[0].dim() == 0
-        return (
-            torch.stack(list(values)) if stacked else torch.nested.as_nested_tensor(list(values), layout=torch.jagged)
-        )
+        if values[0].dim() == 0:
+            return torch.stack(list(values))
+        return torch.nested.as_nested_tensor(list(values), layout=torch.jagged)
     return NonTensorStack(*values)
 
 
@@ -161,7 +161,7 @@ class Rollouts:
     reward_loop_worker_handles = ()  # not None: rewards come with the rollouts
 
     def __init__(self, config: Any, tokenizer: Any, queue: Queue) -> None:
-        self.config, self.tokenizer, self.queue = config, tokenizer, queue
+        self.tokenizer, self.queue = tokenizer, queue
         rollout = config.actor_rollout_ref.rollout
         self.limit, self.seed = int(rollout.response_length), int(rollout.seed)
         self.sampling = {
@@ -175,7 +175,8 @@ class Rollouts:
         self.rewards = RewardLoopWorker(config)
         self.rewards.reward_manager.loop = self.loop
         self.global_steps = 0
-        self.asked_before: dict[tuple[int, ...], int] = {}
+        self.asked_before: Counter[tuple[int, ...]] = Counter()
+        self.eos_ids = read_eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
 
     def generate_sequences(self, prompts: TensorDict) -> None:
         """Generate, score, and put the rows into the queue."""
@@ -192,14 +193,10 @@ class Rollouts:
             if row.get("agent_name") == AGENT:  # a restart of t_spmo's replay
                 ids = [*ids, *row["extra_info"]["replay_prefix"]]
             for session in range(count):
-                occurrence = self.asked_before.get(tuple(ids), 0)
-                self.asked_before[tuple(ids)] = occurrence + 1
-                seed = (self.seed, 0, self.global_steps, occurrence, *ids)
+                seed = next_seed((self.seed, 0, self.global_steps), ids, self.asked_before)
                 asked.append(Completion(list(ids), self.limit, seed))
                 rows.append({**row, "session": session})
-        for _ in generate(
-            self.model, asked, draw, eos_ids=[self.tokenizer.eos_token_id], pad_id=self.tokenizer.pad_token_id
-        ):
+        for _ in generate(self.model, asked, draw, eos_ids=self.eos_ids, pad_id=self.tokenizer.pad_token_id or 0):
             pass
         scored = self.loop.run_until_complete(
             asyncio.gather(*(self.score(row, one) for row, one in zip(rows, asked, strict=True)))
@@ -277,9 +274,6 @@ class InProcess(PPOTrainerSync):
         self.checkpoint_manager = Weights(self.actor_rollout_wg, self.agent_loop_manager)
         self._load_checkpoint()
 
-    def _get_n_gpus_for_throughput(self) -> int:
-        return 1
-
     def _reissue_inflight_prompts(self, partition_id: str = "train") -> int:
         return 0
 
@@ -298,10 +292,6 @@ class EfficiencyInProcess(EfficiencyTrainer, InProcess):
     """Our trainer ``efficiency_sync`` on the stand-ins."""
 
     verls_mode = "sync"
-
-    def _build_replay_buffer(self) -> Buffer:
-        self.trainer_mode = self.verls_mode
-        return InProcess._build_replay_buffer(self)
 
 
 def configuration(overrides: list[str]) -> Any:

@@ -6,6 +6,7 @@ An arm is trained with its published settings, once per seed. An arm with a ``st
 a separate seed and judged on the validation split, then the best value once per seed. All tuned arms have equally many trials.
 """
 
+import functools
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,7 +53,7 @@ class Run:
         strength = "" if self.value is None else f"={self.value:g}"
         return f"{self.arm}.{self.kind}{strength}.seed{self.seed}"
 
-    @property
+    @functools.cached_property  # every run is held against every line
     def key(self) -> dict[str, Any]:
         """The entry `run` of a result line, which tells its run."""
         told = asdict(self)
@@ -66,14 +67,8 @@ class Run:
         return own == its and all(entry in line for entry in measured)
 
 
-_SETTINGS = (
-    "task",
-    "seed",
-    "steps",
-    "recipe",
-    "variables",
-    "settings",
-)  # what a run does; the rest is how a table names it
+# What a run does. The rest of a run is how a table names it.
+_SETTINGS = ("task", "seed", "steps", "recipe", "variables", "settings")
 
 
 @dataclass(frozen=True)

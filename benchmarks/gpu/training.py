@@ -219,19 +219,15 @@ def main() -> None:
             try:
                 for name in todo:
                     running[pool.submit(one, name, work, data, options, steps)] = name
-                    time.sleep(
-                        3 if at_once > 1 else 0
-                    )  # two Rays that start at the same moment may choose the same port
+                    # Two Rays that start at the same moment may choose the same port.
+                    time.sleep(3 if at_once > 1 else 0)
                 for future in as_completed(running):
                     name = running[future]
                     try:
                         runs[name] = future.result()
                         keep()
-                    except (
-                        RuntimeError,
-                        KeyError,
-                        OSError,
-                    ) as error:  # the other runs are kept; the command fails below
+                    except (RuntimeError, KeyError, OSError) as error:
+                        # The other runs are kept; the command fails below.
                         failed[name] = f"{type(error).__name__}: {error}"
             except (KeyboardInterrupt, SystemExit):
                 STOP.set()

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.report import forms, mean_and_interval
+from benchmarks.comparison.by_arm import figure, forms, scores_of
 from benchmarks.comparison.table import Table
 from verl_efficiency.testbed.notes import frontier as notes_frontier
 
@@ -23,11 +23,7 @@ def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) ->
         print("no method has been tested in all normalisations yet")
         return
     rows = [
-        {
-            **{"method": method, "form": form, "seeds": len(group)},
-            **dict(zip(("accuracy", "accuracy_interval"), mean_and_interval(_of(group, "accuracy")), strict=True)),
-            **dict(zip(("tokens", "tokens_interval"), mean_and_interval(_of(group, "tokens")), strict=True)),
-        }
+        {"method": method, "form": form, **scores_of(group)}
         for method, of_form in found.items()
         for form, group in of_form.items()
     ]
@@ -70,12 +66,7 @@ def explained(values: Mapping[tuple[str, str], float]) -> dict[str, float]:
 
 def draw(rows: Sequence[Mapping[str, Any]], steps: int, file: Path) -> None:
     """A point per method and normalisation; a line joins the points of a method."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
+    picture, ((axes,),) = figure(1, 1, (9, 6))
     axes.plot(*zip(*notes_frontier.load(), strict=True), color="0.5", marker=".", label="frontier of the warm start")
     for method in dict.fromkeys(row["method"] for row in rows):
         own = [row for row in rows if row["method"] == method]
@@ -96,9 +87,4 @@ def draw(rows: Sequence[Mapping[str, Any]], steps: int, file: Path) -> None:
         ylim=(min(0.8, *(row["accuracy"] for row in rows)) - 0.02, 1.005),
     )
     axes.legend(loc="lower right")
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
-
-
-def _of(group: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    return [line["test"][name] for line in group]
+    picture.savefig(file, dpi=110)

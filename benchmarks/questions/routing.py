@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.report import mean_and_interval, rows, tested
+from benchmarks.comparison.by_arm import figure, mean_and_interval, tested
+from benchmarks.comparison.report import rows
 from benchmarks.comparison.table import Table
 from verl_efficiency.testbed.notes import frontier as notes_frontier
 
@@ -71,12 +72,7 @@ def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) ->
 
 def draw(found: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Accuracy and tokens over steps and over seconds; dashed for the warm start that learns from demonstrations."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 2, figsize=(11, 7), layout="constrained", sharex="col", sharey="row")
+    picture, axes = figure(2, 2, (11, 7), sharex="col", sharey="row")
     for column, (along, label) in enumerate((("steps", "training step"), ("seconds", "seconds in training steps"))):
         for place, (name, title) in enumerate((("accuracy", "accuracy"), ("tokens", "tokens per problem"))):
             for row in found:
@@ -91,8 +87,7 @@ def draw(found: Sequence[Mapping[str, Any]], file: Path) -> None:
             axes[place, 0].set_ylabel(f"{title}, validation problems")
         axes[1, column].set_xlabel(label)
     axes[0, 0].legend(fontsize=7)
-    figure.suptitle(
+    picture.suptitle(
         "Testbed task notes; bars: 95 % intervals over seeds; dashed: the warm start that has seen demonstrations"
     )
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+    picture.savefig(file, dpi=110)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.report import forms, mean_and_interval
+from benchmarks.comparison.by_arm import figure, forms, mean_and_interval, scores_of
 from benchmarks.comparison.table import Table
 
 
@@ -50,12 +50,8 @@ def row(method: str, published: Sequence[Mapping[str, Any]], leave: Sequence[Map
         "unsolved_share": round(
             statistics.fmean(statistics.fmean(a["training"]["unsolved_share"]) for a in published), 4
         ),
-        **{
-            name: {
-                key: round(statistics.fmean(line["test"][key] for line in group), 4) for key in ("accuracy", "tokens")
-            }
-            for name, group in (("as_published", published), ("leave", leave))
-        },
+        "as_published": scores_of(published),
+        "leave": scores_of(leave),
         "accuracy_gain": mean_and_interval([b["accuracy"] - a["accuracy"] for a, b in pairs]),
         "tokens_gain": mean_and_interval([b["tokens"] - a["tokens"] for a, b in pairs]),
     }
@@ -63,12 +59,7 @@ def row(method: str, published: Sequence[Mapping[str, Any]], leave: Sequence[Map
 
 def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """An arrow per method, from as published to left out."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    picture, ((axes,),) = figure(1, 1, (8, 5))
     for one in rows:
         (x, y), (to_x, to_y) = ((one[name]["tokens"], one[name]["accuracy"]) for name in ("as_published", "leave"))
         axes.annotate("", (to_x, to_y), (x, y), arrowprops={"arrowstyle": "->", "color": "#0072B2"})
@@ -81,8 +72,7 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         ylabel="accuracy on the test problems",
         title="From as published (dot, share of the update) to unsolved=leave (arrow)",
     )
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+    picture.savefig(file, dpi=110)
 
 
 def _signed(value: Sequence[float | None], scale: float, digits: int) -> str:

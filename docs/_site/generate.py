@@ -39,7 +39,7 @@ def path_of(method: Method) -> str:
 def _page(method: Method) -> str:
     """The output of ``verl-efficiency methods NAME`` as a page, and what we measured."""
     text = _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
-    return f"{text.rstrip()}\n\n{measured(method.name, PARETO)}"
+    return f"{text.rstrip()}\n\n{measured(method, PARETO)}"
 
 
 def _linked_papers(text: str) -> str:
@@ -192,12 +192,12 @@ def pareto(file: Path) -> str:
     return "\n".join(rows)
 
 
-def measured(name: str, file: Path) -> str:
-    """What the comparison found for the method ``name``, one sentence per arm; empty if it was not trained there."""
+def measured(method: Method, file: Path) -> str:
+    """What the comparison found for an estimator, one sentence per arm; empty if it was not trained there."""
     found = json.loads(file.read_text())
     plain = next((row for row in found["rows"] if row["arm"] == "grpo"), None)
-    own = [row for row in found["rows"] if row["arm"] == name or row["arm"].startswith(f"{name}_")]
-    if plain is None or not own or name == "grpo":
+    own = [row for row in found["rows"] if method.hook != "reward" and _estimator_of(row["arm"]) == method.name]
+    if plain is None or not own:
         return ""
     lines = [
         f"`{row['arm']}`{_of_trial(row)}: {_percent(row, 'accuracy')} at {_tokens(row, 'tokens')} tokens "
@@ -209,6 +209,16 @@ def measured(name: str, file: Path) -> str:
         f"Plain GRPO: {_percent(plain, 'accuracy')} at "
         f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [The whole comparison](../choose.md#what-was-measured).\n"
     )
+
+
+def _estimator_of(arm: str) -> str:
+    """The method that an arm of the comparison trains; "" for one of verl's own.
+
+    >>> [_estimator_of(arm) for arm in ("laser", "laser_de", "token_budget_flat", "grpo")]
+    ['laser', 'laser_de', 'token_budget', '']
+    """
+    names = [method.name for method in METHODS if method.hook != "reward" and f"{arm}_".startswith(f"{method.name}_")]
+    return max(names, key=len, default="")
 
 
 def _of_trial(row: dict) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-# What verl asks of every launch, for one process without a GPU. There is no such model: nothing may try to load it.
+# What verl asks of every launch, for one process without a GPU. The model does not exist, so nothing may try to load it.
 LAUNCH = (
     "algorithm.adv_estimator=grpo",
     "data.train_batch_size=8",

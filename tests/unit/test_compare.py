@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from benchmarks import compare
-from benchmarks.comparison import flat_penalty
+from benchmarks.comparison import by_arm, flat_penalty
 from benchmarks.comparison import launch as launching
 from benchmarks.comparison import report as reporting
 from benchmarks.comparison.launch import RunFailed, launch, validation_scores
@@ -290,9 +290,7 @@ def test_validation_scores_by_hand(tmp_path):
     }
 
 
-@pytest.mark.parametrize(
-    "module", [flat_penalty, launching, reporting, normalisation], ids=lambda module: module.__name__
-)
+@pytest.mark.parametrize("module", [flat_penalty, launching, by_arm, normalisation], ids=lambda module: module.__name__)
 def test_examples_of_the_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted > 0

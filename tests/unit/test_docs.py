@@ -186,11 +186,16 @@ def test_what_was_measured_by_hand(generated, tmp_path):
     assert table[2] == "| `grpo` | 98.5 % | 50 % | 52.5 | 32.5 | 1 |"
     assert table[3] == "| `kimi` | 90.0 % ↓ | 50 % | 23.0 | 3.0 | 1 |"
     assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
-    text = generated.measured("kimi", file)
+    kimi, laser, laser_d = (next(one for one in METHODS if one.name == name) for name in ("kimi", "laser", "laser_d"))
+    text = generated.measured(kimi, file)
     assert "100 steps" in text
     for figure in ("98.5 % at 52.5", "90.0 % at 23.0 tokens (1 seed)", "97.0 ± 1.0 % at 25.0 ± 2.0 tokens (3 seeds)"):
         assert figure in text
-    assert generated.measured("alp", file) == generated.measured("grpo", file) == ""
+    file.write_text(json.dumps({"steps": 100, "rows": [*rows, row("laser_d", 0.95, 36.0, **levels)]}))
+    assert "95.0 % at 36.0" in generated.measured(laser_d, file)
+    assert generated.measured(laser, file) == ""  # another method, whose name only begins like it
+    of_reward = next(one for one in METHODS if one.name == "cosine" and one.hook == "reward")
+    assert generated.measured(of_reward, generated.PARETO) == ""
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ def test_an_answer_after_a_blank_marker_is_refused(marker):
 
 def test_no_file_and_no_rows(tmp_path):
     assert "there is no file" in str(run(tmp_path / "absent.jsonl").exception)
-    assert "empty.jsonl has no rows" in str(run(jsonl(tmp_path / "empty.jsonl", [])).exception)
+    assert "empty.jsonl is empty" in str(run(jsonl(tmp_path / "empty.jsonl", [])).exception)
 
 
 def test_the_progress_bar_keeps_out_of_the_table(tmp_path):

@@ -95,10 +95,9 @@ def grade_command(
         ]
         return list(zip(grade_batch(answers, golds, deadline=deadline), golds, strict=True))
 
+    sample = read_sample(source, "source", PROBED)  # it refuses a file without rows
     checked = list(map_chunks(check, source, "source", ray=ray))  # so that a wrong row stops before hours of grading
     total = sum(rows for rows, _, _ in checked)
-    if not total:
-        raise SettingsError(f"source: {source} {'has no rows' if Path(source).stat().st_size else 'is empty'}")
     counts: Counter[Status] = Counter()
 
     def lines() -> Iterator[dict[str, Any]]:
@@ -125,7 +124,6 @@ def grade_command(
     if 2 * sum(count for count, _ in found) > total:
         note = f"{sum(count for count, _ in found)} of {total} answers are sentences, for example {found[0][1]!r}"
     else:
-        sample = read_sample(source, "source", PROBED)
         note = _unreadable(texts(Rows(source, 0, sample.rows, sample.places))[1], deadline)
     if note:
         fix = "name the column of the answer with --answer, or where it stands in it with --answer-after or --answer-in-box"

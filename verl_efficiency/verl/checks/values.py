@@ -75,7 +75,7 @@ def _other_types(given: Any, written: Any, default: Any, path: str) -> Iterator[
 
 
 def check_values(config: Any) -> Iterator[str]:
-    """Counts below one, a seed that is none, a model's folder that is not there, a logger that verl does not have."""
+    """Counts below one, a seed that is not a whole number, a missing model folder, a logger that verl does not have."""
     from omegaconf import OmegaConf
 
     for path in COUNTS:

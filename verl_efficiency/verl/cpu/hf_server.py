@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,7 @@ class HFServer:
             model_path, dtype=config.dtype, trust_remote_code=trust_remote_code
         ).eval()
         self.model.to(get_device_name())
-        self.eos_ids = _eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
+        self.eos_ids = read_eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
         self.pad_id = tokenizer.pad_token_id or 0
         self.replica_rank = replica_rank
         self.busy = asyncio.Lock()  # one batch at a time, and none while weights arrive
@@ -86,11 +86,8 @@ class HFServer:
             if self.rejects:
                 return self._output(Completion(prompt, max_tokens, ()))
             await self.open.wait()
-        # Request ids are random, so the n samples of a prompt are numbered as they arrive. Every run has the same n samples.
-        # Which row gets which sample may differ; so may the group, for a prompt that is twice in a batch.
-        occurrence = self.asked_before[tuple(prompt)]
-        self.asked_before[tuple(prompt)] += 1
-        seed = (self.config.seed, self.replica_rank, self.global_steps or 0, occurrence, *prompt)
+        place = (self.config.seed, self.replica_rank, self.global_steps or 0)
+        seed = next_seed(place, prompt, self.asked_before)
         answered = asyncio.get_running_loop().create_future()
         request = Completion(prompt, max_tokens, seed)
         self.waiting.append(_Waiting(request, sampling, ignore_eos, answered))
@@ -219,7 +216,25 @@ def read_sampling_params(
     return sampling, max_tokens, bool(params.get("ignore_eos", config.ignore_eos))
 
 
-def _eos_ids(from_generation_config: int | list[int] | None, from_tokenizer: int | None) -> frozenset[int]:
+def next_seed(
+    place: tuple[int, int, int], prompt: Sequence[int], asked_before: Counter[tuple[int, ...]]
+) -> tuple[int, ...]:
+    """The seed of the next sample of a prompt.
+
+    Request ids are random, so the n samples of a prompt are numbered as they arrive. Every run has the same n samples. Which
+    row gets which sample may differ; so may the group, for a prompt that is twice in a batch.
+
+    Args:
+        place: seed of the rollout, rank of the replica, training step of the weights.
+        prompt: token ids.
+        asked_before: how often each prompt came since the last weights; counts this one.
+    """
+    occurrence = asked_before[tuple(prompt)]
+    asked_before[tuple(prompt)] += 1
+    return (*place, occurrence, *prompt)
+
+
+def read_eos_ids(from_generation_config: int | list[int] | None, from_tokenizer: int | None) -> frozenset[int]:
     eos = from_tokenizer if from_generation_config is None else from_generation_config
     if eos is None:
         raise ValueError(
