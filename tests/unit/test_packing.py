@@ -208,6 +208,46 @@ def test_one_problem_per_prompt_and_no_instruction():
     assert packed[0]["reward_model"]["ground_truth"] == '["0"]'
 
 
+def test_singles_keep_their_own_prompt_and_answer():
+    source = [row(n, system="Think.") for n in range(20)]
+    for entry in source:
+        entry["prompt"].insert(1, {"role": "user", "content": "example"})
+    packed = pack_rows(
+        source, PackingSettings(problems=3, singles=0.25, answer_template="<{index}>…</{index}>"), seed=3
+    )
+    alone = [entry for entry in packed if "n" not in entry["extra_info"]]
+    together = [entry for entry in packed if entry not in alone]
+    assert (len(alone), len(together)) == (5, 5)  # a quarter of 20, and 15 in packs of 3
+    for entry in alone:
+        (number,) = json.loads(entry["extra_info"]["problem_ids"])
+        assert entry["prompt"] == source[number]["prompt"]
+        assert entry["reward_model"]["ground_truth"] == str(2 * number)
+        assert "answer_template" not in entry["extra_info"]
+        assert entry["extra_info"]["difficulty"] == number / 10
+    assert {entry["extra_info"]["n"] for entry in together} == {3}
+    identities = [number for entry in packed for number in json.loads(entry["extra_info"]["problem_ids"])]
+    assert sorted(identities) == list(range(20))
+
+
+def test_singles_are_others_in_each_epoch_and_wait_for_no_difficulty():
+    chosen = PackingSettings(problems=2, singles=0.5, grouping="random")
+    plans = [plan_packs(None, chosen, [0, epoch], count=40) for epoch in range(2)]
+    alone = [{pack[0] for pack in packs if len(pack) == 1} for packs in plans]
+    assert [len(one) for one in alone] == [20, 20]
+    assert alone[0] != alone[1]
+    assert len(plans[0]) == len(plans[1]) == 30
+    assert [len(pack) for pack in plans[0]] != sorted(len(pack) for pack in plans[0])  # among the packs, not after them
+
+
+def test_a_single_without_messages_is_asked_with_its_question():
+    source = [row(n) | {"prompt": None, "q": f"{n} and {n}?"} for n in range(4)]
+    packed = pack_rows(source, PackingSettings(problems=2, singles=0.5, question="q"), seed=0)
+    prompts = [entry["prompt"] for entry in packed if "n" not in entry["extra_info"]]
+    assert len(prompts) == 2
+    for prompt in prompts:
+        assert prompt in [[{"role": "user", "content": f"{n} and {n}?"}] for n in range(4)]
+
+
 def test_texts_with_braces_and_other_scripts_pass_unchanged():
     question = r"Is $\{x : x^{2} = {index}\}$ = {problem}? Ünïcödé 数"
     packed = pack_rows([row(0, question, r"\frac{数}{2}")], PackingSettings(problems=1), seed=0)
@@ -292,6 +332,7 @@ def test_bad_rows_are_refused():
     [
         ({"problems": 0}, "data.efficiency.problems: must be a whole number of at least 1, got 0"),
         ({"grouping": "stratfied"}, "did you mean 'stratified'"),
+        ({"singles": 1}, "data.efficiency.singles: must be in [0, 1): a share of the problems, got 1"),
         ({"remainder": "keep"}, "unknown value 'keep'"),
         ({"dificulty": "x"}, "did you mean 'difficulty'"),
         ({"problem_template": "### {problem}"}, "a text with {index} and {problem}"),
