@@ -18,6 +18,7 @@ from verl_efficiency.data import (
     read_rows,
     write_rows,
 )
+from verl_efficiency.rewards import batched_accuracy
 from verl_efficiency.settings import SettingsError, build_settings
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -363,6 +364,20 @@ def test_parquet_to_parquet(tmp_path):
     assert report.spread_of_problems == pytest.approx(np.std(np.arange(10) / 10))
     assert report.spread_of_packs < report.spread_of_problems / 2
     assert "10 problems -> 3 packs (1 problems left out)" in str(report)
+
+
+def test_a_file_with_singles(tmp_path):
+    target = tmp_path / "packed.parquet"
+    report = pack_parquet(rows(10), target, PackingSettings(problems=2, singles=0.4, grouping="random"), seed=4)
+    assert (report.problems, report.packs, report.singles, report.left_out) == (10, 3, 4, 0)
+    assert "10 problems -> 3 packs and 4 prompts of one problem (0 problems left out)" in str(report)
+    graded = []
+    for entry in read_rows(target):
+        numbers = json.loads(entry["extra_info"]["problem_ids"])
+        tagged = " ".join(rf"Answer{index}::\boxed{{{2 * number}}}" for index, number in enumerate(numbers, 1))
+        text = tagged if len(numbers) > 1 else rf"\boxed{{{2 * numbers[0]}}}"
+        graded.append(batched_accuracy("sums", text, entry["reward_model"]["ground_truth"], entry["extra_info"])["acc"])
+    assert graded == [1.0] * 7
 
 
 def test_json_lines(tmp_path):
