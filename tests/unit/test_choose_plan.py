@@ -68,7 +68,7 @@ def chosen(tmp_path, asked=None, rows=ROWS, given=None, **more):
     options = {
         "by": "extra_info.difficulty",
         "bands": 3,
-        "max_loss": 0.1,
+        "max_loss": 0.15,
         "sampling": Sampling(),
         "label": "toy",
     } | more
@@ -113,7 +113,7 @@ def test_each_band_gets_the_largest_size_that_it_holds(tmp_path):
     assert tried == [[2, 3, 4, 6], [2, 3], [2]]  # up to the first that loses
     assert [band["tokens"] for band in result["auto"]["bands"]] == [15.0] * 3
     lost = result["auto"]["bands"][1]["sizes"][1]
-    assert (lost["loss"], lost["kept"]) == (1.0, False)
+    assert (lost["loss"], lost["kept"]) == (pytest.approx(36 / 40), False)  # 12 packs of 3, which it loses, and 2 of 2
 
     held_out = result["auto"]["held_out"]
     assert (held_out["problems"], held_out["accuracy"], held_out["loss"], held_out["loss_se"]) == (120, 1.0, 0.0, 0.0)

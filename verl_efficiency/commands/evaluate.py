@@ -111,7 +111,7 @@ def task_scaling_command(
     from verl_efficiency.evaluation.choose_plan import choose_plan
     from verl_efficiency.evaluation.plot import PICTURES, draw, save, scaling
     from verl_efficiency.evaluation.results import load_scaling, write_result
-    from verl_efficiency.evaluation.tables import scaling_table
+    from verl_efficiency.evaluation.tables import scaling_tables
     from verl_efficiency.evaluation.task_scaling import task_scaling
     from verl_efficiency.settings import require
 
@@ -146,7 +146,7 @@ def task_scaling_command(
         else:
             result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, **asking)
     for one in (*others, result):
-        Console().print(scaling_table(one))
+        Console().print(*scaling_tables(one))
     if png is not None:
         both = [*others, result]
         save(draw(partial(scaling, results=both), partial(scaling, results=both, name="accuracy")), png)

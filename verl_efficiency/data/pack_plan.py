@@ -135,7 +135,7 @@ def rows_of(
         if len(pack) == 1:
             row["prompt"] = rows[pack[0]]["prompt"]
             row["reward_model"]["ground_truth"] = problem_set.problems[pack[0]].answer
-            row["extra_info"].pop("n")
+            row["extra_info"].pop("n", None)
             row["extra_info"].pop("answer_template", None)
     return packed
 

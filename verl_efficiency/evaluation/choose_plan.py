@@ -102,7 +102,7 @@ def choose_plan(
     require(0 < max_loss < 1, "--max-loss", max_loss, "between 0 and 1, without both")
     require(bands >= 1, "--bands", bands, "at least 1")
     require(limit is None or limit >= 1, "--limit", limit, "at least 1")
-    for name in ("problems", "grouping", "remainder", "difficulty"):
+    for name in ("problems", "grouping", "remainder", "difficulty", "singles"):
         require(name not in settings, f"--set {name}", settings.get(name), "left out with --problems auto")
     packing = build_settings(PackingSettings, dict(settings) | {"grouping": "random"}, "--set")
     rows = load_verl_rows(data)[:limit]
@@ -279,7 +279,8 @@ def loss_at_most(lost_P: np.ndarray, answers_P: np.ndarray, samples: int) -> flo
         return 1.0
     size = answers_P.max() / samples
     spread = packs / (packs - 1) * ((lost_P - lost_P.sum() / answers * answers_P) ** 2).sum()
-    return float((lost_P.sum() + Z * math.sqrt(spread + size**2)) / (answers + 2 * size))
+    at_most = (lost_P.sum() + Z * math.sqrt(spread + size**2)) / (answers + 2 * size)
+    return float(max(at_most, lost_P.sum() / answers))
 
 
 def point(own: Sequence[Reply], alone: Sequence[Reply], samples: int) -> dict[str, Any]:

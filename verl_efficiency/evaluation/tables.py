@@ -131,9 +131,14 @@ def scaling_table(result: Result) -> Group:
             number(point["finished"], scale=100),
             " ".join(f"{100 * value:.0f}" for value in point["by_slot"]),
         )
-    if "auto" in result:
-        return Group(chosen_table(result["auto"]), held_out_table(result))
     return explained(table, *notes)
+
+
+def scaling_tables(result: Result) -> list[Group]:
+    """The table of a result of task-scaling, or the two of ``--problems auto``."""
+    if "auto" in result:
+        return [chosen_table(result["auto"]), held_out_table(result)]
+    return [scaling_table(result)]
 
 
 def chosen_table(auto: Result) -> Group:
