@@ -19,7 +19,7 @@ of several looks too good on the problems that it was chosen by.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -132,7 +132,7 @@ def choose_plan(
     alone = asked([[problem] for first, _ in halves for problem in first])
     tokens = {reply.pack[0]: reply.tokens / samples for reply in alone}
     measured = measure_bands(tries, alone, asked, max_loss, samples)
-    chosen = [max((size["problems"] for size in sizes if size["kept"]), default=1) for sizes in measured]
+    chosen = [max((size["problems"] for size in tried if size["kept"]), default=1) for tried in measured]
     plan = PackPlan(by, tuple(Band(end, size) for end, size in zip(ends, chosen, strict=True)), packing)
 
     second = np.array(sorted(problem for _, half in halves for problem in half))
@@ -163,9 +163,9 @@ def choose_plan(
                     "up_to": end,
                     "problems": len(first),
                     "tokens": float(np.mean([tokens[problem] for problem in first])),
-                    "sizes": sizes,
+                    "sizes": tried,
                 }
-                for end, (first, _), sizes in zip(ends, halves, measured, strict=True)
+                for end, (first, _), tried in zip(ends, halves, measured, strict=True)
             ],
             "held_out": {"problems": len(second)} | point(asked(held_out(plan), single), single, samples),
         },
@@ -227,12 +227,16 @@ def replies(
 
 
 def measure_bands(
-    tries: Sequence[Mapping[int, Packs]], alone: Sequence[Reply], asked: Any, max_loss: float, samples: int
+    tries: Sequence[Mapping[int, Packs]],
+    alone: Sequence[Reply],
+    asked: Callable[[Packs], list[Reply]],
+    max_loss: float,
+    samples: int,
 ) -> list[list[dict[str, Any]]]:
     """Try the sizes on every band, smallest first, until one loses too much or the band cannot fill a pack of it.
 
     Args:
-        tries: for each band, its packs by size.
+        tries: for each band, its packs by size; the sizes are the same for all bands.
         alone: the replies to its single prompts.
         asked: packs → replies.
         max_loss: the bound.
@@ -243,16 +247,16 @@ def measure_bands(
         (``at_most`` is not above ``max_loss``).
     """
     measured: list[list[dict[str, Any]]] = [[] for _ in tries]
-    going = set(range(len(tries)))
-    for size in sorted({size for packs in tries for size in packs}):
-        going = {band for band in going if is_full(tries[band].get(size, []), size)}
-        answers = iter(asked([pack for band in sorted(going) for pack in tries[band][size]]))
-        for band in sorted(going):
+    going = list(range(len(tries)))
+    for size in sorted(tries[0]):
+        going = [band for band in going if is_full(tries[band][size], size)]
+        answers = iter(asked([pack for band in going for pack in tries[band][size]]))
+        for band in going:
             own = [next(answers) for _ in tries[band][size]]
             at_most = loss_at_most(*lost_and_answers(own, alone, samples), samples)
             kept = at_most <= max_loss
             measured[band].append({"problems": size} | point(own, alone, samples) | {"at_most": at_most, "kept": kept})
-            going -= set() if kept else {band}
+        going = [band for band in going if measured[band][-1]["kept"]]
     return measured
 
 
@@ -302,11 +306,12 @@ def point(own: Sequence[Reply], alone: Sequence[Reply], samples: int) -> dict[st
 
 def _check_enough(tries: Sequence[Mapping[int, Packs]], problems: int, max_loss: float, samples: int) -> None:
     """Refuse to ask anything if not even packs without an error could show that the loss is small enough."""
-    firsts = [packs[min(packs)] for packs in tries if packs]
-    best = min((loss_at_most(np.zeros(len(packs)), np.array([len(pack) * samples for pack in packs]), samples))
-               for packs in firsts)  # fmt: skip
-    if best > max_loss:
-        size = min(tries[0])
+    size = min(tries[0])
+    no_loss = [
+        loss_at_most(np.zeros(len(packs[size])), np.array([len(pack) * samples for pack in packs[size]]), samples)
+        for packs in tries
+    ]
+    if min(no_loss) > max_loss:
         needed = 2 * len(tries) * size * max(2, math.ceil((Z / max_loss - 2) / samples))
         raise SettingsError(
             f"--max-loss {max_loss:g}: {problems} problems are too few to show such a small loss, even if no answer is lost. "
