@@ -140,9 +140,15 @@ def task_scaling_command(
             "label": label or model,
         }
         if auto:
-            chosen_by = {"by": by or BY, "bands": BANDS if bands is None else bands}
-            loss = MAX_LOSS if max_loss is None else max_loss
-            result = choose_plan(engine, data, settings, **chosen_by, max_loss=loss, **asking)
+            result = choose_plan(
+                engine,
+                data,
+                settings,
+                by=by or BY,
+                bands=BANDS if bands is None else bands,
+                max_loss=MAX_LOSS if max_loss is None else max_loss,
+                **asking,
+            )
         else:
             result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, **asking)
     for one in (*others, result):

@@ -95,10 +95,10 @@ def packs_by_plan(
 
 
 def even_packs(
-    members: np.ndarray, size: int, rng: np.random.Generator, keys: Sequence[object] | None = None
+    members: Sequence[int] | np.ndarray, size: int, rng: np.random.Generator, keys: Sequence[object] | None = None
 ) -> list[list[int]]:
     """Random packs of at most ``size`` of these problems, as few and as even as possible, with different ``keys`` in each."""
-    order = rng.permutation(members)
+    order = rng.permutation(np.asarray(members, dtype=int))
     fewest = math.ceil(len(order) / size)
     if keys is not None and len(order):
         key_m, count_k = np.unique([str(keys[member]) for member in order], return_inverse=True, return_counts=True)[1:]
