@@ -29,7 +29,7 @@ def evaluate_command(
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
     reward: Annotated[str, typer.Option(help="accuracy, or batched_accuracy for packed prompts.")] = "accuracy",
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     from rich.console import Console
@@ -101,7 +101,9 @@ def task_scaling_command(
         list[str] | None, typer.Option("--set", help="A packing setting, name=value; see `pack`. May be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, whatever the number of problems.")] = 4096,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Limit of a response in tokens, whatever the number of problems.")
+    ] = 4096,
 ) -> None:
     """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
     from rich.console import Console
@@ -170,7 +172,7 @@ def live_command(
     ] = "plain,first-finish@4,short-3@8,majority@8,early-stop@8",
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
 ) -> None:
     """Run test-time strategies on a server. A request is cancelled when its strategy has the answer; its cost counts."""
     from rich.console import Console

@@ -214,8 +214,9 @@ def find_columns(
                 if has_key(row, name):
                     _require_value(first, name, "files")
             what = {"correct": "correctness (0 to 1)"}.get(role, role)
-            close = next((hint for name in ROLES[role] if (hint := nearest(name, row))), ".")
-            truth = next((name for name in TRUTHS if role == "correct" and has_key(row, name)), None)
+            unread = [name for name in row if name not in columns.values()]
+            close = next((hint for name in ROLES[role] if (hint := nearest(name, unread))), ".")
+            truth = next((name for name in TRUTHS if "--answer" in fix and has_key(row, name)), None)
             example = f", for example --answer {truth}" if truth else ""
             raise SettingsError(
                 f"files: {path} has no column for the {what}, such as {', '.join(ROLES[role])}{close} {fix}{example}. "

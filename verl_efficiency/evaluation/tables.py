@@ -209,7 +209,9 @@ def strategies_table(results: Sequence[Result]) -> Group:
         accuracy = number(row["accuracy"], row["accuracy_se"], scale=100)
         table.add_row(row["strategy"], str(row["k"]), accuracy, number(row["tokens"]), "*" if row["pareto"] else "")
     used = [text for name, text in STRATEGIES.items() if any(row["strategy"].startswith(name) for row in results)]
-    notes = ("tokens: per problem, of all its samples.", "*: no cheaper strategy is as accurate.")
+    notes = ["tokens: per problem, of all its samples.", "*: no cheaper strategy is as accurate."]
+    if max(row["k"] for row in results) == 1:
+        notes.append("Strategies of several samples are not here: they need two or more for each problem.")
     return explained(table, STANDARD_ERROR, *notes, *used)
 
 
