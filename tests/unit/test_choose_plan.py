@@ -242,6 +242,8 @@ def test_measure_then_pack(tmp_path, monkeypatch):
 
     report = run("report", out, "--out", tmp_path / "report.html")
     assert report.exit_code == 0, (report.output, report.exception)
+    assert "chosen N" in report.output
+    assert "held_out" not in (tmp_path / "report.html").read_text()  # the settings of the page
     for wrong in (
         *(("--problems", out, "--grouping", "random"), ("--problems", out, "--set", "separator=x")),
         *(("--problems", out, "--ending", "Think."), ("--problems", tmp_path / "no.json"), ("--problems", "two")),

@@ -109,6 +109,13 @@ def test_every_part_is_there(page, files):
     assert len(list((files / "pictures").glob("*.png"))) == 6
 
 
+@pytest.mark.parametrize(("name", "said"), [("c", "tokens per correct"), ("d", "problems N"), ("e", "short-3")])
+def test_a_result_of_any_kind_is_printed(files, name, said):
+    outcome = CliRunner().invoke(app, ["report", str(files / f"{name}.json")])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    assert said in outcome.output
+
+
 def test_numbers_are_those_of_the_results(page, files):
     cells = Page(page).cells
     for name in "ab":

@@ -228,7 +228,7 @@ def report_command(
     ] = None,
     project: Annotated[str, typer.Option(help="Project name for --track.")] = "verl_efficiency",
 ) -> None:
-    """Print accuracy and tokens before and after; write a page that opens without a network, or a picture."""
+    """Print the tables of results, evaluations before and after; write a page that opens without a network, or a picture."""
     from verl_efficiency.evaluation.report import report
     from verl_efficiency.evaluation.results import load_result
     from verl_efficiency.evaluation.training_log import parse_training_log

@@ -91,8 +91,8 @@ def pack_command(
         own = {"problems": int(problems)} | ({} if grouping is None else {"grouping": grouping})
         settings = build_settings(PackingSettings, given | own, "pack")
     elif not problems.endswith(".json"):
-        require(
-            False, "--problems", problems, "a whole number, or the .json of `evaluate task-scaling --problems auto`"
+        raise SettingsError(
+            f"--problems: must be a whole number, or the .json of `evaluate task-scaling --problems auto`, got {problems!r}"
         )
     else:
         plan = load_plan(problems)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from verl_efficiency.data.files import require_ending
@@ -24,7 +24,7 @@ from verl_efficiency.evaluation.plot import (
     scores,
     strategies,
 )
-from verl_efficiency.evaluation.results import load_result
+from verl_efficiency.evaluation.results import Kind, load_result
 from verl_efficiency.evaluation.run_log import RunLog, read_run
 from verl_efficiency.evaluation.samples import answers_section
 from verl_efficiency.evaluation.summary import compare
@@ -41,7 +41,7 @@ from verl_efficiency.evaluation.training_log import TrainingLog
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.settings import require
 
-NOT_SETTINGS = ("label", "summary", "by_difficulty", "per_prompt", "seconds", "points", "law")
+NOT_SETTINGS = ("label", "summary", "by_difficulty", "per_prompt", "seconds", "points", "law", "auto")
 
 
 def report(
@@ -51,11 +51,12 @@ def report(
     rows: Sequence[Path] = (),
     png: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Print a table that compares evaluations with the first one, "before"; write a page or a picture if asked for.
+    """Print the tables of the results; write a page or a picture if asked for.
 
     Args:
-        results: JSON files of the ``evaluate`` commands. Those of ``evaluate`` itself are on the same problems. The others
-            (task scaling, stored generations, strategies) have their own parts of the page.
+        results: JSON files of the ``evaluate`` commands. Those of ``evaluate`` itself are on the same problems, and are
+            compared with the first, "before". The others (task scaling, stored generations, strategies) have their own tables
+            and parts of the page.
         training_logs: for the curves, the statistics of the methods, and the faults that ``diagnose`` finds.
         out: the page (``.html``), or a picture of the evaluations and curves.
         rows: files of ``evaluate --rows``, whose answers the page shows side by side.
@@ -80,6 +81,9 @@ def report(
     changes = [{"label": after["label"]} | compare(evaluations[0], after) for after in evaluations[1:]]
     if evaluations:
         Console().print(comparison_table(evaluations, changes))
+    for kind, result in loaded:
+        if kind != "evaluation":
+            Console().print(*tables_of(kind, result))
     if out is None:
         return changes
     if not page:
@@ -109,6 +113,13 @@ def report(
                 save(draw(panel), picture)
                 print(f"picture: {picture}")
     return changes
+
+
+def tables_of(kind: Kind, result: Any) -> list[Group]:
+    """The tables of a result that is not an evaluation."""
+    if kind == "scaling":
+        return scaling_tables(result)
+    return [strategies_table(result) if kind == "strategies" else efficiency_table(result)]
 
 
 def in_words(change: Mapping[str, Any], before: str) -> str:

@@ -233,7 +233,8 @@ def efficiency_table(results: Sequence[Result]) -> Group:
 _NOTES = {
     "  change, points": "change, ratio: against the first file, paired by problem.",
     "pass@k, %": "pass@k: at least one of k responses is correct.",
-    "accuracy, mean to C": "accuracy, mean to C: the accuracy under a limit of b tokens, averaged over b from 0 to C.",
+    "  easiest to hardest": "easiest to hardest: tokens on the line fitted over difficulty (its column, else 1 - solve rate).",
+    "accuracy, mean to C, %": "accuracy, mean to C: the accuracy under a limit of b tokens, averaged over b from 0 to C.",
     "normalised regret": "normalised regret: 1 minus the accuracy, mean to C.",
     "cap for 1 point less": "cap: the smallest token limit that costs at most one point of accuracy.",
     "AES": "AES: relative saving of tokens + 3 · relative gain (or - 5 · relative loss) of accuracy, against the first file.",
@@ -283,7 +284,7 @@ _LINES: dict[str, Callable[[Result], str]] = {
     "tokens per correct": _value("tokens_per_correct"),
     "money per correct": _value("money_per_correct", digits=6),
     "budget C, tokens": _value("budget", digits=0),
-    "accuracy, mean to C": _value("area", scale=100),
+    "accuracy, mean to C, %": _value("area", scale=100),
     "normalised regret": _value("normalised_regret", digits=3),
     "cap for 1 point less": _value("cap", digits=0),
     "  tokens under it": _value("tokens_under_cap"),
