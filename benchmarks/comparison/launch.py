@@ -188,7 +188,7 @@ def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
 
 
 def training_curves(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Curves over the steps: score, response length, and what our trainer logs of the update, if it trains.
+    """Curves over the steps: score, response length, and what our trainers log of the update.
 
     >>> training_curves({0: {}, 1: {"critic/score/mean": 0.5, "response_length/mean": 9.0, "kimi/unsolved_share": 0.25}})
     {'score': [0.5], 'response_tokens': [9.0], 'unsolved_share': [0.25]}
@@ -198,6 +198,7 @@ def training_curves(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, list[
         ("score", "critic/score/mean"),
         ("response_tokens", "response_length/mean"),
         ("unsolved_share", "/unsolved_share"),
+        ("tokens_with_gradient", "/tokens_with_gradient"),
     ):
         values = [value for data in metrics.values() for key, value in data.items() if key.endswith(end)]
         if values:

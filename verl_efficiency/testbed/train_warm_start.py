@@ -1,8 +1,9 @@
 """Trains a warm start from a seed: ``python -m verl_efficiency.testbed.train_warm_start --task notes --seed 0 --out DIR``.
 
-Either task takes about 16 minutes on one idle core. The result depends only on the task and the seed: training uses one thread,
-and each stage has its own random stream. A second call continues after the last finished stage. The numbers of two seeds of
-``checks`` are in ``benchmarks/results/warm_start.json``. ``warm_start/`` in a task's folder is one of its warm starts.
+``checks`` and ``notes`` take about 16 minutes on one idle core, ``products`` about 3. The result depends only on the task and the
+seed: training uses one thread, and each stage has its own random stream. A second call continues after the last finished stage.
+The numbers of two seeds of ``checks`` are in ``benchmarks/results/warm_start.json``. ``warm_start/`` in a task's folder is one of
+its warm starts.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The task ``products``: a number of several digits times one digit, digit by digit with carries. One slip spoils the answer."""
+"""The task ``products``: a number of several digits times one digit, in steps with carries. One slip spoils the answer."""
 
 import random
 from collections.abc import Sequence
