@@ -1,9 +1,9 @@
 """Trains a warm start from a seed: ``python -m verl_efficiency.testbed.train_warm_start --task notes --seed 0 --out DIR``.
 
-``checks`` and ``notes`` take about 16 minutes on one idle core, ``products`` about 3. The result depends only on the task and the
-seed: training uses one thread, and each stage has its own random stream. A second call continues after the last finished stage.
-The numbers of two seeds of ``checks`` are in ``benchmarks/results/warm_start.json``. ``warm_start/`` in a task's folder is one of
-its warm starts.
+On one idle core ``checks`` and ``notes`` take about 16 minutes, ``products`` about 3. The result depends only on the task and
+the seed: training uses one thread, and each stage has its own random stream. A second call continues after the last finished
+stage. ``benchmarks/results/warm_start.json`` has the numbers of two seeds of ``checks``. The folder ``warm_start/`` of a task
+is one of its warm starts.
 """
 
 import functools
