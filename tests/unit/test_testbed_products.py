@@ -1,11 +1,11 @@
 """The testbed's third task: steps with carries, splits, levels in data and texts, and the committed warm start."""
 
 import collections
+import doctest
 import itertools
 import json
 import math
 import random
-from doctest import testmod
 
 import pyarrow.parquet as pq
 import pytest
@@ -40,7 +40,12 @@ def test_problems_by_hand(number, multiplier, text, response):
     tokenizer = build_tokenizer(task.CHARACTERS)
     assert tokenizer.decode(tokenizer.encode(response)) == response
     assert len(tokenizer.encode(response)) + 1 <= PRODUCTS.max_new_tokens  # with the end of the sequence
-    assert testmod(task).failed == 0
+
+
+def test_examples_of_the_docstrings():
+    result = doctest.testmod(task)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_the_answer_is_in_the_steps():
