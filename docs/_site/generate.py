@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
-import json
 import re
 import typing
-from pathlib import Path
+
+import measured
 
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.grading.pool import PoolSettings
@@ -13,7 +13,6 @@ from verl_efficiency.methods.catalog import METHODS, Method
 from verl_efficiency.methods.page import meanings, page
 
 ARXIV = re.compile(r"\b(\d{4}\.\d{5})\b")
-PARETO = Path(__file__).parents[2] / "benchmarks" / "results" / "pareto.json"
 OTHERS = {  # settings that belong to no single method: class, and where a user writes them
     PackingSettings: "Packed data: `+data.efficiency.<setting>=…` in verl, `pack --set <setting>=…` from file to file",
     PoolSettings: "Processes that grade: `verl_efficiency.grading.configure(PoolSettings(…))`",
@@ -39,7 +38,7 @@ def path_of(method: Method) -> str:
 def _page(method: Method) -> str:
     """The output of ``verl-efficiency methods NAME`` as a page, and what we measured."""
     text = _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
-    return f"{text.rstrip()}\n\n{measured(method, PARETO)}"
+    return f"{text.rstrip()}\n\n{measured.of_method(method, measured.PARETO)}"
 
 
 def _linked_papers(text: str) -> str:
@@ -173,63 +172,3 @@ def _named(paper: str, number: str) -> str:
         if "arXiv" in name or "after" in name
         else name.split(";")[-1].removeprefix(" compare ").removeprefix("the behaviour of ").strip(" ,")
     )
-
-
-def pareto(file: Path) -> str:
-    """The runs of the comparison that have finished, from its results file."""
-    found = json.loads(file.read_text())
-    rows = [
-        "| run | accuracy | at the hardest level | tokens per problem | above the frontier | seeds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in found["rows"]:
-        below = "" if row["reaches_floor"] else " ↓"
-        rows.append(
-            f"| `{row['arm']}`{_of_trial(row)} | {_percent(row, 'accuracy')}{below} "
-            f"| {100 * row['accuracy_by_level'][-1]:.0f} % "
-            f"| {_tokens(row, 'tokens')} | {_tokens(row, 'above_frontier')} | {row['seeds']} |"
-        )
-    return "\n".join(rows)
-
-
-def measured(method: Method, file: Path) -> str:
-    """What the comparison found for an estimator, one sentence per arm; empty if it was not trained there."""
-    found = json.loads(file.read_text())
-    plain = next((row for row in found["rows"] if row["arm"] == "grpo"), None)
-    own = [row for row in found["rows"] if method.hook != "reward" and _estimator_of(row["arm"]) == method.name]
-    if plain is None or not own:
-        return ""
-    lines = [
-        f"`{row['arm']}`{_of_trial(row)}: {_percent(row, 'accuracy')} at {_tokens(row, 'tokens')} tokens "
-        f"({row['seeds']} seed{'s' * (row['seeds'] > 1)})."
-        for row in own
-    ]
-    return (
-        f"## Measured here\n\nTask `notes` of the testbed, {found['steps']} steps. "
-        f"Plain GRPO: {_percent(plain, 'accuracy')} at "
-        f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [The whole comparison](../choose.md#what-was-measured).\n"
-    )
-
-
-def _estimator_of(arm: str) -> str:
-    """The method that an arm of the comparison trains; "" for one of verl's own.
-
-    >>> [_estimator_of(arm) for arm in ("laser", "laser_de", "token_budget_flat", "grpo")]
-    ['laser', 'laser_de', 'token_budget', '']
-    """
-    names = [method.name for method in METHODS if method.hook != "reward" and f"{arm}_".startswith(f"{method.name}_")]
-    return max(names, key=len, default="")
-
-
-def _of_trial(row: dict) -> str:
-    return "" if row["value"] is None else f" {row['value']:g}"
-
-
-def _percent(row: dict, name: str) -> str:
-    interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None  # that of two seeds says nothing
-    return f"{100 * row[name]:.1f}" + (" %" if interval is None else f" ± {100 * interval:.1f} %")
-
-
-def _tokens(row: dict, name: str) -> str:
-    interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None
-    return f"{row[name]:.1f}" + ("" if interval is None else f" ± {interval:.1f}")

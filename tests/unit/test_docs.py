@@ -142,14 +142,14 @@ def test_the_grading_page_has_examples_and_every_status():
 
 @pytest.fixture(scope="module")
 def generated():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "_site" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs" / "_site")
+        return importlib.import_module("generate")
 
 
 def test_the_examples_of_the_generator(generated):
     assert doctest.testmod(generated).failed == 0
+    assert doctest.testmod(generated.measured).failed == 0
 
 
 def test_every_setting_and_paper_is_in_the_reference(generated):
@@ -182,20 +182,53 @@ def test_what_was_measured_by_hand(generated, tmp_path):
     ]
     file = tmp_path / "pareto.json"
     file.write_text(json.dumps({"steps": 100, "rows": rows}))
-    table = generated.pareto(file).splitlines()
+    table = generated.measured.fill("<!-- measured pareto -->", tmp_path).splitlines()
     assert table[2] == "| `grpo` | 98.5 % | 50 % | 52.5 | 32.5 | 1 |"
     assert table[3] == "| `kimi` | 90.0 % ↓ | 50 % | 23.0 | 3.0 | 1 |"
     assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
+    of_method = generated.measured.of_method
     kimi, laser, laser_d = (next(one for one in METHODS if one.name == name) for name in ("kimi", "laser", "laser_d"))
-    text = generated.measured(kimi, file)
+    text = of_method(kimi, file)
     assert "100 steps" in text
     for figure in ("98.5 % at 52.5", "90.0 % at 23.0 tokens (1 seed)", "97.0 ± 1.0 % at 25.0 ± 2.0 tokens (3 seeds)"):
         assert figure in text
     file.write_text(json.dumps({"steps": 100, "rows": [*rows, row("laser_d", 0.95, 36.0, **levels)]}))
-    assert "95.0 % at 36.0" in generated.measured(laser_d, file)
-    assert generated.measured(laser, file) == ""  # another method, whose name only begins like it
+    assert "95.0 % at 36.0" in of_method(laser_d, file)
+    assert of_method(laser, file) == ""  # another method, whose name only begins like it
     of_reward = next(one for one in METHODS if one.name == "cosine" and one.hook == "reward")
-    assert generated.measured(of_reward, generated.PARETO) == ""
+    assert of_method(of_reward, generated.measured.PARETO) == ""
+
+
+def test_tables_of_the_other_questions_by_hand(generated, tmp_path):
+    def answer(question, **content):
+        (tmp_path / f"{question}.json").write_text(json.dumps(content))
+        return generated.measured.fill(f"<!-- measured {question} -->", tmp_path).splitlines()
+
+    scored = {"accuracy": 0.95, "accuracy_interval": None, "tokens": 27.04, "tokens_interval": None, "seeds": 2}
+    packed = scored | {"arm": "bcr_2", "problems": 2, "limit_per_problem": 33.0, "binds": True}
+    points = [{"problems": size, "accuracy": 1 - size / 10, "tokens_per_problem": 40 / size} for size in (1, 2)]
+    table = answer("bcr", rows=[packed, packed | {"binds": False}], task_scaling=[{"model": "grpo", "points": points}])
+    assert table[2:4] == [
+        "| `bcr_2` | 2 | 33 | 95.0 % | 27.0 | 2 |",
+        "| `bcr_2` | 2 | 33, never reached | 95.0 % | 27.0 | 2 |",
+    ]
+    assert table[-3] == "| model | N = 1 | N = 2 |"
+    assert table[-1] == "| `grpo` | 90.0 % @ 40.0 | 80.0 % @ 20.0 |"
+
+    row = scored | {"arm": "easy_habit.data", "warm_start": "notes_easy_habit", "tokens_by_level": [16.2, 57.6]}
+    table = answer("difficulty", rows=[row | {"saved_against_flat": 0.146}, row | {"saved_against_flat": None}])
+    assert table[2] == "| `notes_easy_habit` | `data` | 95.0 % | 27.0 | 2 | 16 58 | 15 % |"
+    assert table[3].endswith("| 16 58 | – |")
+
+    row = scored | {"arm": "early.penalty_4", "warm_start": "notes_early", "accuracy_by_level": [1.0, 0.42]}
+    row |= {"lost_at": [None, 20], "told": {"length collapse": [30, None], "explosion": [None, None]}}
+    table = answer("collapse", rows=[row, row | {"lost_at": [None, None], "told": {}}])
+    assert table[2].endswith("| 42 % | 2 (step 20) | length collapse (step 30) |")
+    assert table[3].endswith("| 42 % | none | nothing |")
+
+    forms = [scored | {"method": "kimi", "form": form} for form in ("published", "dr_grpo")]
+    table = answer("normalisation", rows=[*forms, forms[0] | {"method": "alp"}])
+    assert table[2:] == ["| `kimi` | 95.0 % @ 27.0 | 95.0 % @ 27.0 |", "| `alp` | 95.0 % @ 27.0 | – |"]
 
 
 @pytest.fixture(scope="session")

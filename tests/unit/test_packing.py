@@ -18,6 +18,7 @@ from verl_efficiency.data import (
     read_rows,
     write_rows,
 )
+from verl_efficiency.rewards import batched_accuracy
 from verl_efficiency.settings import SettingsError, build_settings
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
@@ -208,6 +209,46 @@ def test_one_problem_per_prompt_and_no_instruction():
     assert packed[0]["reward_model"]["ground_truth"] == '["0"]'
 
 
+def test_singles_keep_their_own_prompt_and_answer():
+    source = [row(n, system="Think.") for n in range(20)]
+    for entry in source:
+        entry["prompt"].insert(1, {"role": "user", "content": "example"})
+    packed = pack_rows(
+        source, PackingSettings(problems=3, singles=0.25, answer_template="<{index}>…</{index}>"), seed=3
+    )
+    alone = [entry for entry in packed if "n" not in entry["extra_info"]]
+    together = [entry for entry in packed if entry not in alone]
+    assert (len(alone), len(together)) == (5, 5)  # a quarter of 20, and 15 in packs of 3
+    for entry in alone:
+        (number,) = json.loads(entry["extra_info"]["problem_ids"])
+        assert entry["prompt"] == source[number]["prompt"]
+        assert entry["reward_model"]["ground_truth"] == str(2 * number)
+        assert "answer_template" not in entry["extra_info"]
+        assert entry["extra_info"]["difficulty"] == number / 10
+    assert {entry["extra_info"]["n"] for entry in together} == {3}
+    identities = [number for entry in packed for number in json.loads(entry["extra_info"]["problem_ids"])]
+    assert sorted(identities) == list(range(20))
+
+
+def test_singles_are_others_in_each_epoch_and_wait_for_no_difficulty():
+    chosen = PackingSettings(problems=2, singles=0.5, grouping="random")
+    plans = [plan_packs(None, chosen, [0, epoch], count=40) for epoch in range(2)]
+    alone = [{pack[0] for pack in packs if len(pack) == 1} for packs in plans]
+    assert [len(one) for one in alone] == [20, 20]
+    assert alone[0] != alone[1]
+    assert len(plans[0]) == len(plans[1]) == 30
+    assert [len(pack) for pack in plans[0]] != sorted(len(pack) for pack in plans[0])  # among the packs, not after them
+
+
+def test_a_single_without_messages_is_asked_with_its_question():
+    source = [row(n) | {"prompt": None, "q": f"{n} and {n}?"} for n in range(4)]
+    packed = pack_rows(source, PackingSettings(problems=2, singles=0.5, question="q"), seed=0)
+    prompts = [entry["prompt"] for entry in packed if "n" not in entry["extra_info"]]
+    assert len(prompts) == 2
+    for prompt in prompts:
+        assert prompt in [[{"role": "user", "content": f"{n} and {n}?"}] for n in range(4)]
+
+
 def test_texts_with_braces_and_other_scripts_pass_unchanged():
     question = r"Is $\{x : x^{2} = {index}\}$ = {problem}? Ünïcödé 数"
     packed = pack_rows([row(0, question, r"\frac{数}{2}")], PackingSettings(problems=1), seed=0)
@@ -292,6 +333,7 @@ def test_bad_rows_are_refused():
     [
         ({"problems": 0}, "data.efficiency.problems: must be a whole number of at least 1, got 0"),
         ({"grouping": "stratfied"}, "did you mean 'stratified'"),
+        ({"singles": 1}, "data.efficiency.singles: must be in [0, 1): a share of the problems, got 1"),
         ({"remainder": "keep"}, "unknown value 'keep'"),
         ({"dificulty": "x"}, "did you mean 'difficulty'"),
         ({"problem_template": "### {problem}"}, "a text with {index} and {problem}"),
@@ -322,6 +364,20 @@ def test_parquet_to_parquet(tmp_path):
     assert report.spread_of_problems == pytest.approx(np.std(np.arange(10) / 10))
     assert report.spread_of_packs < report.spread_of_problems / 2
     assert "10 problems -> 3 packs (1 problems left out)" in str(report)
+
+
+def test_a_file_with_singles(tmp_path):
+    target = tmp_path / "packed.parquet"
+    report = pack_parquet(rows(10), target, PackingSettings(problems=2, singles=0.4, grouping="random"), seed=4)
+    assert (report.problems, report.packs, report.singles, report.left_out) == (10, 3, 4, 0)
+    assert "10 problems -> 3 packs and 4 prompts of one problem (0 problems left out)" in str(report)
+    graded = []
+    for entry in read_rows(target):
+        numbers = json.loads(entry["extra_info"]["problem_ids"])
+        tagged = " ".join(rf"Answer{index}::\boxed{{{2 * number}}}" for index, number in enumerate(numbers, 1))
+        text = tagged if len(numbers) > 1 else rf"\boxed{{{2 * numbers[0]}}}"
+        graded.append(batched_accuracy("sums", text, entry["reward_model"]["ground_truth"], entry["extra_info"])["acc"])
+    assert graded == [1.0] * 7
 
 
 def test_json_lines(tmp_path):

@@ -21,13 +21,15 @@ def plan_packs(
 ) -> list[list[int]]:
     """Plan packs of ``settings.problems`` problems; each problem is used exactly once, except as ``remainder`` says.
 
+    First the share ``settings.singles`` of the problems is drawn: each is a pack of its own.
+
     ``stratified`` sorts the problems by difficulty into N strata of equal size and gives every pack one random problem of each
     stratum. The last stratum is matched: among every 16 packs, the easier ones get its harder problems. Packs, and the problems
     in each, are shuffled. Time: n log n.
 
     Args:
         difficulties: one real number per problem; only ``random`` grouping accepts ``None`` (then give ``count``).
-        settings: ``problems``, ``grouping`` and ``remainder`` are read.
+        settings: ``problems``, ``grouping``, ``remainder`` and ``singles`` are read.
         seed: determines the plan; ``[seed, epoch]`` gives every epoch its own plan.
         keys: one hashable value per problem; the problems of a pack have different keys.
         count: number of problems, if ``difficulties`` is ``None``.
@@ -45,13 +47,34 @@ def plan_packs(
     rng = np.random.default_rng(seed)
     difficulty_n = None if settings.grouping == "random" else _checked(difficulties, settings.grouping)
     n_problems = len(difficulties) if difficulties is not None else (count or 0)
-    size = settings.problems
+    key_n = None if keys is None else np.unique(np.asarray([str(key) for key in keys]), return_inverse=True)[1]
+    if not settings.singles:
+        return _full_packs(np.arange(n_problems), difficulty_n, key_n, settings, rng)
+    order = rng.permutation(n_problems)
+    n_singles = round(settings.singles * n_problems)
+    packs = _full_packs(np.sort(order[n_singles:]), difficulty_n, key_n, settings, rng)
+    packs += [[number] for number in order[:n_singles].tolist()]
+    return [packs[number] for number in rng.permutation(len(packs))]
+
+
+def _full_packs(
+    numbers: np.ndarray,
+    difficulty_n: np.ndarray | None,
+    key_n: np.ndarray | None,
+    settings: PackingSettings,
+    rng: np.random.Generator,
+) -> list[list[int]]:
+    """Packs of the problems with these numbers."""
+    if difficulty_n is not None:
+        difficulty_n = difficulty_n[numbers]
+    if key_n is not None:
+        key_n = np.unique(key_n[numbers], return_inverse=True)[1]
+    n_problems, size = len(numbers), settings.problems
     n_packs, n_left = divmod(n_problems, size)
     if n_packs == 0 and not (settings.remainder == "smaller" and n_problems):
         raise SettingsError(
             f"problems: {n_problems} problems do not fill one pack of {size}; lower it, or set remainder=smaller"
         )
-    key_n = None if keys is None else np.unique(np.asarray([str(key) for key in keys]), return_inverse=True)[1]
 
     rest = _choose_rest(key_n, n_problems, n_packs, n_left, settings, rng)
     used = np.setdiff1d(np.arange(n_problems), rest, assume_unique=True)
@@ -65,7 +88,7 @@ def plan_packs(
         if settings.remainder == "wrap":
             extra += _others(extra, used, key_n, size - n_left, rng)
         packs.append(rng.permutation(extra).tolist())
-    return [packs[number] for number in rng.permutation(len(packs))]
+    return [numbers[packs[place]].tolist() for place in rng.permutation(len(packs))]
 
 
 def _checked(difficulties: Sequence[float] | np.ndarray | None, grouping: str) -> np.ndarray:

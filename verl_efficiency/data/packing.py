@@ -57,19 +57,27 @@ def plan(problem_set: ProblemSet, settings: PackingSettings, seed: int | Sequenc
 
 
 def packed_row(problem_set: ProblemSet, pack: Sequence[int], number: int, settings: PackingSettings) -> dict[str, Any]:
-    """The row of one pack; ``number`` becomes its ``extra_info.index``."""
+    """The row of one pack; ``number`` becomes its ``extra_info.index``.
+
+    With ``settings.singles``, a problem that is alone keeps its own prompt and its answer as a text, without ``n``.
+    """
     problems = [problem_set.problems[place] for place in pack]
-    prompt = [{"role": "user", "content": prompt_text([problem.question for problem in problems], settings)}]
-    if problem_set.system is not None:
-        prompt.insert(0, {"role": "system", "content": problem_set.system})
+    alone = len(problems) == 1 and settings.singles > 0
+    if alone:
+        prompt = [dict(message) for message in problems[0].prompt]
+    else:
+        prompt = [{"role": "user", "content": prompt_text([problem.question for problem in problems], settings)}]
+        if problem_set.system is not None:
+            prompt.insert(0, {"role": "system", "content": problem_set.system})
     extra_info: dict[str, Any] = {
         "index": number,
         "split": problem_set.split,
-        "n": len(problems),
         "problem_ids": json.dumps([_plain(problem.identity) for problem in problems]),
     }
-    if settings.answer_template != PAPER_FORM:
-        extra_info["answer_template"] = settings.answer_template
+    if not alone:
+        extra_info["n"] = len(problems)
+        if settings.answer_template != PAPER_FORM:
+            extra_info["answer_template"] = settings.answer_template
     difficulties = [problem.difficulty for problem in problems if problem.difficulty is not None]
     if difficulties:
         extra_info["difficulty"] = sum(difficulties) / len(difficulties)
@@ -83,7 +91,9 @@ def packed_row(problem_set: ProblemSet, pack: Sequence[int], number: int, settin
         "ability": _common([problem.ability for problem in problems]),
         "reward_model": {
             "style": "rule",
-            "ground_truth": json.dumps([problem.answer for problem in problems], ensure_ascii=False),
+            "ground_truth": problems[0].answer
+            if alone
+            else json.dumps([problem.answer for problem in problems], ensure_ascii=False),
         },
         "extra_info": extra_info,
     }

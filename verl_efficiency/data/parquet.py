@@ -30,6 +30,7 @@ class PackingReport:
 
     problems: int
     packs: int
+    singles: int
     left_out: int
     mean_characters: float
     longest_characters: int
@@ -37,8 +38,9 @@ class PackingReport:
     spread_of_packs: float | None
 
     def __str__(self) -> str:
+        alone = f" and {self.singles} prompts of one problem" if self.singles else ""
         lines = [
-            f"{self.problems} problems -> {self.packs} packs ({self.left_out} problems left out)",
+            f"{self.problems} problems -> {self.packs} packs{alone} ({self.left_out} problems left out)",
             f"prompt: {self.mean_characters:.0f} characters on average, {self.longest_characters} at most",
         ]
         if self.spread_of_packs is not None:
@@ -234,10 +236,12 @@ def pack_parquet(
     write(target, packed)
     characters = [sum(len(message["content"]) for message in row["prompt"]) for row in packed]
     difficulties = [problem.difficulty for problem in problem_set.problems if problem.difficulty is not None]
-    pack_means = [row["extra_info"]["difficulty"] for row in packed if "difficulty" in row["extra_info"]]
+    together = [row["extra_info"] for row in packed if "n" in row["extra_info"]]
+    pack_means = [info["difficulty"] for info in together if "difficulty" in info]
     return PackingReport(
         problems=len(rows),
-        packs=len(packs),
+        packs=len(together),
+        singles=len(packed) - len(together),
         left_out=len(rows) - len({number for pack in packs for number in pack}),
         mean_characters=float(np.mean(characters)),
         longest_characters=max(characters),

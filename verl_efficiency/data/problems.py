@@ -13,7 +13,7 @@ from verl_efficiency.settings import SettingsError, require
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem: its text, its answer and where it came from."""
+    """One problem: its text, its answer and where it came from. ``prompt`` is what it is asked with when it comes alone."""
 
     identity: Any
     question: str
@@ -22,6 +22,7 @@ class Problem:
     ability: str
     difficulty: float | None
     shortest_tokens: int | None
+    prompt: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
             ability=str(row.get("ability") or ""),
             difficulty=None if difficulty is None else _number(difficulty, settings.difficulty, identity),
             shortest_tokens=None if tokens is None else int(tokens),
+            prompt=_own_prompt(row, question) if settings.singles else (),
         )
         for row, identity, question, answer, difficulty, tokens in zip(
             rows, identities, questions, answers, difficulties, shortest, strict=True
@@ -87,6 +89,13 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
         system=_only({_system_text(row) for row in rows}, "system messages"),
         split=_only({str((row.get("extra_info") or {}).get("split") or "") for row in rows}, "extra_info.split values"),
     )
+
+
+def _own_prompt(row: Row, question: str) -> tuple[dict[str, Any], ...]:
+    """The row's messages; with a column of questions, prompts may have any form."""
+    if prompt_problem(row.get("prompt")):
+        return ({"role": "user", "content": question},)
+    return tuple(dict(message) for message in row["prompt"])
 
 
 def _difficulties(rows: Sequence[Row], settings: PackingSettings) -> list[Any]:

@@ -23,6 +23,9 @@ class PackingSettings:
             paper; ``random``; ``easy_hard``: half of a pack (rounded up) from the easier half of the problems, the rest from
             the harder half.
         difficulty: column path of the difficulty (any real number; larger is harder). ``random`` does not need it.
+        singles: the share of the problems, in [0, 1), that come alone: in their own prompt, graded by their own answer. The
+            seed and the epoch decide which. A small model that sees packs only can forget how it answers a single problem.
+            0, as in the paper: all are packed.
         distinct_by: column path whose values must differ within a pack, or ``None``.
         question: column path of the problem's text; ``None``: the last user message of ``prompt``.
         remainder: what happens to the last ``len % N`` problems. ``drop``: they are left out (which ones depends on the seed);
@@ -41,6 +44,7 @@ class PackingSettings:
     problems: int = 3
     grouping: Literal["stratified", "random", "easy_hard"] = "stratified"
     difficulty: str = "extra_info.difficulty"
+    singles: float = 0.0
     distinct_by: str | None = None
     question: str | None = None
     remainder: Literal["drop", "smaller", "wrap"] = "drop"
@@ -52,6 +56,7 @@ class PackingSettings:
 
     def __post_init__(self) -> None:
         require(self.problems >= 1, "problems", self.problems, "a whole number of at least 1")
+        require(0 <= self.singles < 1, "singles", self.singles, "in [0, 1): a share of the problems")
         filled = _fill("problem_template", self.problem_template, index=7, problem="<text>")
         require(
             "7" in filled and "<text>" in filled,

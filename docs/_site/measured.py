@@ -1,0 +1,199 @@
+"""Tables of what the comparison found, made of the results files of ``benchmarks/compare.py report QUESTION``."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from verl_efficiency.methods.catalog import METHODS, Method
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+PARETO = RESULTS / "pareto.json"
+Row = Mapping[str, Any]
+MARK = re.compile(r"<!-- measured (\w+) -->")
+
+
+def fill(markdown: str, results: Path = RESULTS) -> str:
+    """``markdown`` with a table in the place of each ``<!-- measured QUESTION -->``."""
+    return MARK.sub(lambda found: QUESTIONS[found[1]](json.loads((results / f"{found[1]}.json").read_text())), markdown)
+
+
+def table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
+    """A Markdown table: heading → what a row shows there."""
+    lines = [list(columns), ["---"] * len(columns), *([show(row) for show in columns.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _pareto(found: Row) -> str:
+    """The methods, by tokens above the frontier."""
+    return table(
+        found["rows"],
+        {
+            "run": lambda row: f"`{row['arm']}`{_of_trial(row)}",
+            "accuracy": lambda row: f"{_percent(row, 'accuracy')}{'' if row['reaches_floor'] else ' ↓'}",
+            "at the hardest level": _hardest,
+            "tokens per problem": lambda row: _tokens(row, "tokens"),
+            "above the frontier": lambda row: _tokens(row, "above_frontier"),
+            "seeds": lambda row: str(row["seeds"]),
+        },
+    )
+
+
+def _bcr(found: Row) -> str:
+    """Single problems, then packs of the models that were asked in packs."""
+    single = table(
+        found["rows"],
+        {
+            "trained on": lambda row: f"`{row['arm']}`",
+            "problems in a prompt": lambda row: str(row["problems"]),
+            "limit per problem": lambda row: f"{row['limit_per_problem']:g}{'' if row['binds'] else ', never reached'}",
+            **_SCORES,
+        },
+    )
+    sizes = [f"{point['problems']:g}" for point in found["task_scaling"][0]["points"]]
+    packs = table(
+        found["task_scaling"],
+        {"model": lambda row: f"`{row['model']}`"}
+        | {f"N = {size}": (lambda row, place=place: _point(row["points"][place])) for place, size in enumerate(sizes)},
+    )
+    return f"{single}\n\nThe same models asked in packs of N, accuracy at tokens per problem:\n\n{packs}"
+
+
+def _difficulty(found: Row) -> str:
+    return table(
+        found["rows"],
+        {
+            "warm start": lambda row: f"`{row['warm_start']}`",
+            "run": lambda row: f"`{row['arm'].rpartition('.')[2]}`",
+            **_SCORES,
+            "tokens from the easiest to the hardest level": lambda row: " ".join(
+                f"{n:.0f}" for n in row["tokens_by_level"]
+            ),
+            "saved against a flat budget": lambda row: _share(row["saved_against_flat"]),
+        },
+    )
+
+
+def _collapse(found: Row) -> str:
+    def told(row: Row) -> str:
+        first = {rule: [step for step in steps if step is not None] for rule, steps in row["told"].items()}
+        return ", ".join(f"{rule} (step {min(steps)})" for rule, steps in first.items() if steps) or "nothing"
+
+    def lost(row: Row) -> str:
+        of_level = [f"{level} (step {step})" for level, step in enumerate(row["lost_at"], 1) if step is not None]
+        return ", ".join(of_level) or "none"
+
+    return table(
+        found["rows"],
+        {
+            "warm start": lambda row: f"`{row['warm_start']}`",
+            "run": lambda row: f"`{row['arm'].rpartition('early.')[2]}`",
+            **_SCORES,
+            "at the hardest level": _hardest,
+            "levels lost": lost,
+            "`diagnose` says": told,
+        },
+    )
+
+
+def _normalisation(found: Row) -> str:
+    of_method: dict[str, dict[str, Row]] = {}
+    for row in found["rows"]:
+        of_method.setdefault(row["method"], {})[row["form"]] = row
+    forms = list(dict.fromkeys(row["form"] for row in found["rows"]))
+    return table(
+        [{"method": method, **cells} for method, cells in of_method.items()],
+        {"method": lambda row: f"`{row['method']}`"}
+        | {form: (lambda row, form=form: _point(row[form], "tokens") if form in row else "–") for form in forms},
+    )
+
+
+def _routing(found: Row) -> str:
+    return table(found["rows"], {"run": lambda row: f"`{row['arm']}`", **_SCORES})
+
+
+def _unsolved(found: Row) -> str:
+    return table(
+        found["rows"],
+        {
+            "method": lambda row: f"`{row['method']}`",
+            "share of unsolved groups": lambda row: _share(row["unsolved_share"]),
+            "as published": lambda row: _point(row["as_published"], "tokens"),
+            "`unsolved=leave`": lambda row: _point(row["leave"], "tokens"),
+            "seeds": lambda row: str(row["seeds"]),
+        },
+    )
+
+
+QUESTIONS: dict[str, Callable[[Row], str]] = {
+    "pareto": _pareto,
+    "bcr": _bcr,
+    "difficulty": _difficulty,
+    "collapse": _collapse,
+    "normalisation": _normalisation,
+    "unsolved": _unsolved,
+    "routing": _routing,
+}
+
+
+def of_method(method: Method, file: Path) -> str:
+    """What the comparison found for an estimator, one sentence per arm; empty if it was not trained there."""
+    found = json.loads(file.read_text())
+    plain = next((row for row in found["rows"] if row["arm"] == "grpo"), None)
+    own = [row for row in found["rows"] if method.hook != "reward" and _estimator_of(row["arm"]) == method.name]
+    if plain is None or not own:
+        return ""
+    lines = [
+        f"`{row['arm']}`{_of_trial(row)}: {_percent(row, 'accuracy')} at {_tokens(row, 'tokens')} tokens "
+        f"({row['seeds']} seed{'s' * (row['seeds'] > 1)})."
+        for row in own
+    ]
+    return (
+        f"## Measured here\n\nTask `notes` of the testbed, {found['steps']} steps. "
+        f"Plain GRPO: {_percent(plain, 'accuracy')} at "
+        f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [The whole comparison](../choose.md#what-was-measured).\n"
+    )
+
+
+def _estimator_of(arm: str) -> str:
+    """The method that an arm of the comparison trains; "" for one of verl's own.
+
+    >>> [_estimator_of(arm) for arm in ("laser", "laser_de", "token_budget_flat", "grpo")]
+    ['laser', 'laser_de', 'token_budget', '']
+    """
+    names = [method.name for method in METHODS if method.hook != "reward" and f"{arm}_".startswith(f"{method.name}_")]
+    return max(names, key=len, default="")
+
+
+def _of_trial(row: dict) -> str:
+    return "" if row["value"] is None else f" {row['value']:g}"
+
+
+def _percent(row: dict, name: str) -> str:
+    interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None  # that of two seeds says nothing
+    return f"{100 * row[name]:.1f}" + (" %" if interval is None else f" ± {100 * interval:.1f} %")
+
+
+def _tokens(row: dict, name: str) -> str:
+    interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None
+    return f"{row[name]:.1f}" + ("" if interval is None else f" ± {interval:.1f}")
+
+
+def _hardest(row: Row) -> str:
+    return f"{100 * row['accuracy_by_level'][-1]:.0f} %"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def _point(row: Row, tokens: str = "tokens_per_problem") -> str:
+    return f"{100 * row['accuracy']:.1f} % @ {row[tokens]:.1f}"
+
+
+_SCORES: dict[str, Callable[[Row], str]] = {
+    "accuracy": lambda row: _percent(row, "accuracy"),
+    "tokens": lambda row: _tokens(row, "tokens"),
+    "seeds": lambda row: str(row["seeds"]),
+}
