@@ -14,9 +14,9 @@ not 0. The shortest answers to hard problems are wrong. The frontier (``notes/fr
 accuracy for a number of tokens that a policy can reach with the skill of the starting model. The task shows the trade-off of a
 method, and whether it spends tokens on the problems that need them.
 
-``products``: the model multiplies a number of two to five digits by one digit, in a written step per digit. The steps are all
-needed, and one slip spoils the answer: the model starts at about half of the products right. The level of difficulty is the
-number of digits. The task shows how fast a method learns to be right, and from how many tokens. It does not show whether a
+``products``: the model multiplies a number of two to four digits by one digit, in a written step per digit. It knows the steps,
+but it has learned from traces with slips, so it slips in about one step of seven. One slip spoils the answer. The level of
+difficulty is the number of digits. The task shows how fast a method finds the tokens that matter. It does not show whether a
 method saves tokens, since all correct responses to a problem have the same length.
 
 No task shows how much a method saves on a real model, nor anything about mathematics.

@@ -100,7 +100,7 @@ TASKS = (
         sample_pack=products.sample_pack,
         largest_pack=1,
         info=lambda problem: {"level": problem.level},
-        max_new_tokens=66,  # a number of 5 digits takes 54
+        max_new_tokens=66,  # a number of 4 digits takes 44
     ),
 )
 

@@ -1,1 +1,1 @@
-"""A task that a model half knows: it multiplies digit by digit, and one slip spoils the answer."""
+"""A task in which one wrong token spoils the answer, and every token is needed: products, digit by digit."""

@@ -1,5 +1,6 @@
 """The task ``products``: a number of several digits times one digit, in steps with carries. One slip spoils the answer."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,17 +8,18 @@ from dataclasses import dataclass
 from verl_efficiency.settings import require
 from verl_efficiency.testbed import packs
 
-LEVELS = range(2, 6)  # digits of the number
+LEVELS = range(2, 5)  # digits of the number
 MULTIPLIERS = range(2, 10)
-LABELS = "abcde"  # of the number's digits, units first
+LABELS = "abcd"  # of the number's digits, units first
 MULTIPLIER = "x"  # label of the multiplier
 CHARACTERS = "0123456789*+=.}" + LABELS + MULTIPLIER
 SPLITS = {"warm_start": 160, "train": 48, "validation": 24, "test": 24}  # shares of 256
+SLIPS = 0.15  # share of the steps that go wrong in the traces of the warm start
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Multiply ``number`` (2 to 5 digits) by ``multiplier`` (2..9). The level is the number of digits.
+    """Multiply ``number`` (2 to 4 digits) by ``multiplier`` (2..9). The level is the number of digits.
 
     Each digit follows the label of its place, so that a small model can find it.
 
@@ -60,20 +62,6 @@ class Problem:
         return "".join(digits) + f"*{multiplier}."
 
     @property
-    def working(self) -> str:
-        """One step per digit, units first: digit · multiplier + carry = two digits, the next carry and a digit of the answer.
-
-        >>> Problem(347, 6).working
-        'a7x6+0=42b4x6+4=28c3x6+2=20'
-        """
-        carry, steps = 0, []
-        for operand in reversed(self.operands_by_label[:-1]):
-            result = int(operand[1]) * self.multiplier + carry
-            steps.append(f"{operand}{self._multiplier}+{carry}={result:02}")
-            carry = result // 10
-        return "".join(steps)
-
-    @property
     def split(self) -> str:
         """The split, a fixed property of the text."""
         return packs.split(self.text, SPLITS)
@@ -85,7 +73,7 @@ def count(level: int) -> int:
 
 
 def numbered(number: int, level: int) -> Problem:
-    """The problem of a level (2..5) with a number (0..count − 1)."""
+    """The problem of a level (2..4) with a number (0..count − 1)."""
     above, place = divmod(number, len(MULTIPLIERS))
     return Problem(10 ** (level - 1) + above, MULTIPLIERS[place])
 
@@ -99,9 +87,30 @@ def sample_pack(rng: random.Random, size: int, split: str) -> list[Problem]:
 
 
 def trace(problems: Sequence[Problem], rng: random.Random) -> str:
-    r"""The correct response; nothing in it is drawn.
+    """A response to one problem in which each step goes wrong with probability ``SLIPS``, and the answer with it.
 
-    >>> trace([Problem(347, 6)], random.Random(0))
-    'a7x6+0=42b4x6+4=28c3x6+2=20\\boxed{2082}'
+    So a model that learns from traces knows all steps, and slips when it samples.
     """
-    return packs.response(problems, [problem.working for problem in problems])
+    (problem,) = problems
+    return write(problem, [rng.randint(1, 9) if rng.random() < SLIPS else 0 for _ in range(problem.level)])
+
+
+def write(problem: Problem, slips: Sequence[int] = ()) -> str:
+    r"""The response: a step per digit, units first, then the answer that the steps give.
+
+    A step reads: digit · multiplier + carry = two digits, the next carry and a digit of the answer. ``slips`` are added to the
+    last digits of the steps, modulo 10: the correct response has none, and any other number than 0 makes the answer wrong.
+
+    >>> write(Problem(347, 6))
+    'a7x6+0=42b4x6+4=28c3x6+2=20\\boxed{2082}'
+    >>> write(Problem(347, 6), [0, 5, 0])
+    'a7x6+0=42b4x6+4=23c3x6+2=20\\boxed{2032}'
+    """
+    *operands, multiplier = problem.operands_by_label
+    carry, working, answer = 0, "", ""
+    for operand, slip in itertools.zip_longest(reversed(operands), slips, fillvalue=0):
+        next_carry, digit = divmod(int(operand[1]) * problem.multiplier + carry, 10)
+        digit = (digit + slip) % 10
+        working += f"{operand}{multiplier}+{carry}={next_carry}{digit}"
+        carry, answer = next_carry, f"{digit}{answer}"
+    return working + packs.SINGLE_ANSWER.format(answer=int(f"{carry}{answer}"))
