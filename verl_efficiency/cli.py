@@ -31,11 +31,18 @@ class ModelFirst(TyperGroup):
                 f"evaluate: unknown command {args[0]!r}; did you mean '{meant}'? "
                 f"A model of this name needs `verl-efficiency evaluate model {args[0]}`"
             )
+        if not named and args[0].endswith((".jsonl", ".json", ".parquet")):
+            raise SettingsError(
+                f"evaluate: {args[0]} is a file, and MODEL comes first: `verl-efficiency evaluate MODEL {args[0]}`. "
+                f"Stored responses: `verl-efficiency evaluate offline {args[0]}`"
+            )
         return super().parse_args(ctx, args if named else ["model", *args])
 
 
 evaluate_app = typer.Typer(
-    cls=ModelFirst, no_args_is_help=True, help="Measure accuracy and tokens of a model, or of stored text."
+    cls=ModelFirst,
+    no_args_is_help=True,
+    help="Measure accuracy and tokens of a model, or of stored text. `evaluate MODEL DATA` is `evaluate model MODEL DATA`.",
 )
 evaluate_app.command("model")(evaluate_command)
 evaluate_app.command("task-scaling")(task_scaling_command)

@@ -1,7 +1,6 @@
 """``evaluate task-scaling``: the law by hand, packs asked and graded for every N, the command with a made-up engine."""
 
 import json
-import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,33 +60,29 @@ def test_every_size_is_asked_and_graded(data):
     assert points[4]["by_slot"] == [1.0, 1.0, 1.0, 0.0]
 
 
-def test_the_best_size_under_a_loss(data, tmp_path, monkeypatch):
-    from verl_efficiency.evaluation import generate
-
-    def exact(requests, sampling):
-        """Knows all answers of up to three problems, and none of more."""
-        answers = []
-        for request in requests:
-            numbers = re.findall(r"name (\d+)", request.messages[-1]["content"])
-            said = [rf"Answer{i}::\boxed{{{n}}}" for i, n in enumerate(numbers, start=1)]
-            said = said if len(numbers) > 1 else [rf"\boxed{{{numbers[0]}}}"]
-            answers.append(Answer(" ".join(said) if len(numbers) < 4 else "", 12 + 6 * len(numbers), truncated=False))
-        return answers
-
-    monkeypatch.setattr(generate, "transformers_engine", lambda *_: Engine("toy", {}, exact))
-    out = tmp_path / "out.json"
-    words = ["evaluate", "task-scaling", "toy", str(data), "--problems", "auto", "--out", str(out)]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    result = json.loads(out.read_text())
-    assert [point["problems"] for point in result["points"]] == [1, 2, 3, 4]  # 6 is not asked
-    assert result["auto"] == {"max_loss": 0.01, "problems": 3, "tokens_ratio": pytest.approx(10 / 18)}
-
-
 def test_the_law_of_exact_points():
     points = [{"problems": n, "tokens_per_problem": 100 * n**-0.5, "accuracy": 0.9 - 0.02 * n} for n in (1, 2, 3, 6)]
     law = fit_law(points)
     assert (law["a"], law["b"], law["points_per_problem"]) == pytest.approx((100, 0.5, -2.0))
     assert fit_law(points[:1]) is None
+
+
+def test_a_smaller_pack_has_fewer_places(data):
+    engine = Engine("toy", {}, forgetful)
+    settings = {"grouping": "random", "remainder": "smaller"}
+    points = task_scaling(engine, data, [1, 8], settings, sampling=Sampling(), label="toy")["points"]
+    assert points[1]["by_slot"] == [1.0] * 3 + [0.5] + [1.0] * 3 + [
+        0.0
+    ]  # packs of 8 and 4; the last of each is not known
+
+
+def test_a_response_may_hold_any_line_break(data):
+    def broken(requests, sampling):
+        return [Answer("\u2028\x85 \\boxed{0}", 9, truncated=False) for _ in requests]
+
+    engine = Engine("toy", {}, broken)
+    points = task_scaling(engine, data, [1], {"grouping": "random"}, sampling=Sampling(), label="toy")["points"]
+    assert points[0]["accuracy"] == pytest.approx(1 / 12)
 
 
 def test_table_and_picture(data, tmp_path):
@@ -130,6 +125,9 @@ def test_the_command(data, tmp_path, monkeypatch):
     result = json.loads(out.read_text())
     assert [point["problems"] for point in result["points"]] == [1, 2]
     assert load_scaling(out) == result
-    for wrong in (["--problems", "0"], ["--problems", "1,x"], ["--set", "grouping=rnadom"]):
+    for wrong in (
+        *(["--problems", "0"], ["--problems", "1,x"], ["--set", "grouping=rnadom"], ["--set", "problems=2"]),
+        *(["--max-loss", "0.1"], ["--by", "characters"], ["--bands", "2"]),  # of --problems auto only
+    ):
         outcome = CliRunner().invoke(app, [str(word) for word in [*words, *wrong]])
         assert isinstance(outcome.exception, SettingsError)

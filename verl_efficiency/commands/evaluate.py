@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,12 @@ from verl_efficiency.commands.options import Generating, whole_numbers, with_opt
 Model = Annotated[
     str, typer.Argument(help="Model folder, hub name, verl checkpoint or run folder; with --server its name there.")
 ]
+
+
+# Defaults of `task-scaling --problems auto`
+MAX_LOSS = 0.03
+BY = "extra_info.difficulty"
+BANDS = 3
 
 
 @with_options
@@ -23,7 +29,7 @@ def evaluate_command(
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
     reward: Annotated[str, typer.Option(help="accuracy, or batched_accuracy for packed prompts.")] = "accuracy",
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
 ) -> None:
     """Evaluate a model on held-out problems: accuracy, tokens per problem, tokens over the shortest."""
     from rich.console import Console
@@ -62,18 +68,31 @@ def evaluate_command(
 @with_options
 def task_scaling_command(
     model: Model,
-    data: Annotated[Path, typer.Argument(help="Single problems: parquet file in verl's form.")],
+    data: Annotated[Path, typer.Argument(help="Single problems in verl's form: .parquet, .jsonl or .json.")],
     generating: Generating,
     problems: Annotated[
         str | None,
         typer.Option(
-            help="Problems in a prompt, numbers with commas; auto: the most that lose at most --max-loss. Default: those of "
-            "1,2,3,4,6 that there are."
+            help="Problems in a prompt, numbers with commas; auto: chosen by the expected length of the answer. Default: those "
+            "of 1,2,3,4,6 that there are."
         ),
     ] = None,
     max_loss: Annotated[
-        float, typer.Option(help="With --problems auto: accuracy that packing may lose, in [0, 1).")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            help=f"With auto: accuracy that packing may cost, in (0, 1). Default: {MAX_LOSS:g}, {100 * MAX_LOSS:g} points."
+        ),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help=f"With auto: column of a number that says how long an answer will be, or `characters` of the problem. "
+            f"Default: {BY}."
+        ),
+    ] = None,
+    bands: Annotated[
+        int | None, typer.Option(help=f"With auto: bands of expected length, each with its own N. Default: {BANDS}.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
     baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
@@ -82,21 +101,25 @@ def task_scaling_command(
         list[str] | None, typer.Option("--set", help="A packing setting, name=value; see `pack`. May be repeated.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many problems.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, whatever the number of problems.")] = 4096,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Limit of a response in tokens, whatever the number of problems.")
+    ] = 4096,
 ) -> None:
     """Ask N problems in one prompt, for several N: accuracy, tokens per problem, and the law that they follow."""
     from rich.console import Console
 
     from verl_efficiency.commands.pack import packing_settings
     from verl_efficiency.data.files import require_ending, require_other_file
+    from verl_efficiency.evaluation.choose_plan import choose_plan
     from verl_efficiency.evaluation.plot import PICTURES, draw, save, scaling
     from verl_efficiency.evaluation.results import load_scaling, write_result
-    from verl_efficiency.evaluation.tables import scaling_table
+    from verl_efficiency.evaluation.tables import scaling_tables
     from verl_efficiency.evaluation.task_scaling import task_scaling
     from verl_efficiency.settings import require
 
     auto = problems == "auto"
-    require(0 <= max_loss < 1, "--max-loss", max_loss, "in [0, 1)")
+    for option, value in (("--max-loss", max_loss), ("--by", by), ("--bands", bands)):
+        require(auto or value is None, option, value, "used with --problems auto")
     sizes = None if problems is None or auto else sorted(set(whole_numbers(problems, "--problems")))
     require_ending(out, "--out", (".json",))
     if png is not None:
@@ -104,27 +127,34 @@ def task_scaling_command(
     require_other_file(out, "--out", data, baseline)
     require_other_file(generating.store_file(out), "--store", data, out, baseline)
     others = [] if baseline is None else [load_scaling(baseline)]
-    settings = {"grouping": "random"} | packing_settings(setting)
+    settings = packing_settings(setting)
     template = generating.template()
     with generating.engine(model, out) as engine:
         if engine is None:
             from verl_efficiency.evaluation.generate import transformers_engine
 
             engine = transformers_engine(model, generating.device, generating.dtype)
-        result = task_scaling(
-            engine,
-            data,
-            sizes,
-            settings,
-            sampling=generating.sampling(max_new_tokens),
-            samples=generating.samples,
-            limit=limit,
-            chat_template=template,
-            label=label or model,
-            max_loss=max_loss if auto else None,
-        )
+        asking: dict[str, Any] = {
+            "sampling": generating.sampling(max_new_tokens),
+            "samples": generating.samples,
+            "limit": limit,
+            "chat_template": template,
+            "label": label or model,
+        }
+        if auto:
+            result = choose_plan(
+                engine,
+                data,
+                settings,
+                by=by or BY,
+                bands=BANDS if bands is None else bands,
+                max_loss=MAX_LOSS if max_loss is None else max_loss,
+                **asking,
+            )
+        else:
+            result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, **asking)
     for one in (*others, result):
-        Console().print(scaling_table(one))
+        Console().print(*scaling_tables(one))
     if png is not None:
         both = [*others, result]
         save(draw(partial(scaling, results=both), partial(scaling, results=both, name="accuracy")), png)
@@ -142,7 +172,7 @@ def live_command(
     ] = "plain,first-finish@4,short-3@8,majority@8,early-stop@8",
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response.")] = 1024,
+    max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
 ) -> None:
     """Run test-time strategies on a server. A request is cancelled when its strategy has the answer; its cost counts."""
     from rich.console import Console

@@ -158,12 +158,14 @@ class Stored:
         str | None, Option(help="The right answer is what follows this mark in its column (GSM8K: ####).")
     ] = None
     answer_in_box: Annotated[
-        bool, Option(help=r"The right answer is the content of the last \boxed{} in its column.")
+        bool, Option("--answer-in-box", help=r"The right answer is the content of the last \boxed{} in its column.")
     ] = False
     marker: Annotated[
         str | None, Option(help="A response's answer follows the last occurrence of this text, instead of \\boxed{}.")
     ] = None
-    strip_thinking: Annotated[bool, Option(help="Read answers outside <think> blocks only.")] = False
+    strip_thinking: Annotated[bool, Option("--strip-thinking", help="Read answers outside <think> blocks only.")] = (
+        False
+    )
     tokens: Annotated[str | None, Option(help="Column of the response's tokens.")] = None
     tokenizer: Annotated[str | None, Option(help="Model whose tokenizer counts the response's tokens.")] = None
     out: Annotated[Path | None, Option(help="Write all numbers, as JSON.")] = None

@@ -27,8 +27,17 @@ def pack_command(
         list[str] | None,
         typer.Option("--set", help="A packing setting, name=value; see PackingSettings. May be repeated."),
     ] = None,
-    problems: Annotated[int, typer.Option(help="Problems in one prompt; 1 only converts.")] = 3,
-    grouping: Annotated[str, typer.Option(help="stratified (needs a difficulty), random or easy_hard.")] = "stratified",
+    problems: Annotated[
+        str,
+        typer.Option(
+            help="Problems in one prompt; 1 only converts. Or a result of `evaluate task-scaling --problems auto`, whose plan "
+            "says how many."
+        ),
+    ] = "3",
+    grouping: Annotated[
+        str | None,
+        typer.Option(help="stratified (needs a difficulty), random or easy_hard. Default: stratified."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the packs.")] = 0,
     question: Annotated[str, typer.Option(help="Not in verl's form: column of the problem's text.")] = "question",
     answer: Annotated[str, typer.Option(help="Not in verl's form: column of the answer.")] = "answer",
@@ -55,6 +64,7 @@ def pack_command(
     from verl_efficiency.data.files import read_sample, require_ending, require_other_file
     from verl_efficiency.data.length_prompts import add_levels, add_targets, ask
     from verl_efficiency.data.openrlhf import write_openrlhf
+    from verl_efficiency.data.pack_plan import load_plan, pack_rows_by_plan
     from verl_efficiency.data.parquet import (
         ANSWER,
         QUESTION,
@@ -74,9 +84,20 @@ def pack_command(
     require(tokens is None or lcpo is not None, "--tokens", tokens, "used together with --lcpo")
     require(seed >= 0, "--seed", seed, "a whole number of at least 0")
 
-    settings = build_settings(
-        PackingSettings, packing_settings(setting) | {"problems": problems, "grouping": grouping}, "pack"
-    )
+    given, settings, plan = packing_settings(setting), None, None
+    for name in ("problems", "grouping"):
+        require(name not in given, f"--set {name}", given.get(name), f"written as --{name}")
+    if problems.isdecimal():
+        own = {"problems": int(problems)} | ({} if grouping is None else {"grouping": grouping})
+        settings = build_settings(PackingSettings, given | own, "pack")
+    elif not problems.endswith(".json"):
+        require(
+            False, "--problems", problems, "a whole number, or the .json of `evaluate task-scaling --problems auto`"
+        )
+    else:
+        plan = load_plan(problems)
+        for flag, value in (("--grouping", grouping), ("--set", setting)):
+            require(not value, flag, value, "left out, since the plan of --problems says how to pack")
     if is_in_verls_form(read_sample(source, "source", 1).rows):
         for flag, given_here in (
             ("--question", question != QUESTION),
@@ -91,7 +112,8 @@ def pack_command(
             source, question, answer, answer_after, split=split, keep=keep or (), answer_in_box=answer_in_box
         )
     _refuse_sentences(rows, source)
-    if (ending or lcpo or levels) and problems != 1:
+    single = settings is not None and settings.problems == 1
+    if (ending or lcpo or levels) and not single:
         raise SettingsError("--ending, --lcpo and --levels: their rewards grade single problems; add --problems 1")
     if lcpo and levels:
         raise SettingsError("--levels: not together with --lcpo; each states its own length")
@@ -101,10 +123,14 @@ def pack_command(
         rows = add_targets(rows, lcpo, *_range(TOKENS if tokens is None else tokens), seed)
     if levels:
         rows = add_levels(rows, seed)
-    if problems == 1:
+    if single:
         write(target, rows)
         print(f"{len(rows)} single problems: {target}")
-    else:
+    elif plan is not None:
+        packed = pack_rows_by_plan(rows, plan, seed)
+        write(target, packed)
+        print(f"{len(rows)} problems -> {len(packed)} prompts, by {plan.by}: {plan}\npacks: {target}")
+    elif settings is not None:
         print(f"{pack_parquet(rows, target, settings, seed, write)}\npacks: {target}")
 
 

@@ -31,6 +31,15 @@ ROLES: dict[str, tuple[str, ...]] = {
     "difficulty": ("difficulty", "extra_info.difficulty"),
     "weight": (),
 }
+TRUTHS = (
+    "answer",
+    "ground_truth",
+    "reward_model.ground_truth",
+    "gts",
+    "gold",
+    "target",
+    "label",
+)  # offered, never guessed
 OPTIONAL: dict[str, type] = {
     "weight": np.float64,
     "prompt_tokens": np.int64,
@@ -205,9 +214,13 @@ def find_columns(
                 if has_key(row, name):
                     _require_value(first, name, "files")
             what = {"correct": "correctness (0 to 1)"}.get(role, role)
-            close = next((hint for name in ROLES[role] if (hint := nearest(name, row))), ".")
+            unread = [name for name in row if name not in columns.values()]
+            close = next((hint for name in ROLES[role] if (hint := nearest(name, unread))), ".")
+            truth = next((name for name in TRUTHS if "--answer" in fix and has_key(row, name)), None)
+            example = f", for example --answer {truth}" if truth else ""
             raise SettingsError(
-                f"files: {path} has no column for the {what}{close} {fix}. Its columns: {', '.join(row)}"
+                f"files: {path} has no column for the {what}, such as {', '.join(ROLES[role])}{close} {fix}{example}. "
+                f"Its columns: {', '.join(row)}"
             )
     if value_at(row, "problems") not in (None, 1):
         raise SettingsError(

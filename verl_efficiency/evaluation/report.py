@@ -34,7 +34,7 @@ from verl_efficiency.evaluation.tables import (
     evaluation_table,
     new_table,
     number,
-    scaling_table,
+    scaling_tables,
     strategies_table,
 )
 from verl_efficiency.evaluation.training_log import TrainingLog
@@ -165,7 +165,9 @@ def scaling_section(results: Sequence[dict[str, Any]]) -> list[Section]:
         "Tokens over N": partial(scaling, results=results),
         "Accuracy over N": partial(scaling, results=results, name="accuracy"),
     }
-    return [Section("N problems in a prompt", panels, [scaling_table(result) for result in results])]
+    return [
+        Section("N problems in a prompt", panels, [table for result in results for table in scaling_tables(result)])
+    ]
 
 
 def strategies_section(results: Sequence[dict[str, Any]]) -> Section:

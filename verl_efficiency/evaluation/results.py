@@ -62,7 +62,10 @@ def load_evaluation(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{wrong} ({str(error).removeprefix('results: ')})") from None
     result = rows[0]
     if len(rows) > 1 or {"key", "acc", "tokens"} <= result.keys():
-        raise SettingsError(f"{wrong} --out; it looks like the rows of --rows")
+        raise SettingsError(
+            f"{wrong} --out; it looks like responses, one in each row. --rows takes those of `evaluate --rows`, and "
+            "`evaluate offline` measures stored responses"
+        )
     missing = [path for path in NEEDED if not has_key(result, path)]
     if missing:
         raise SettingsError(f"{wrong}: it lacks {', '.join(missing)}")

@@ -169,7 +169,8 @@ def _read_file_logger(source: Source, lines: Iterable[str], log: RunLog) -> None
             log.add(int(entry["step"]), entry["data"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SettingsError(
-                f"RUN: {source.path} line {source.line} is not of verl's file logger ({error!r})"
+                f"RUN: {source.path} line {source.line} is not of verl's file logger ({error!r}); logs of a training are "
+                "read here, and stored responses by `verl-efficiency evaluate offline`"
             ) from None
 
 

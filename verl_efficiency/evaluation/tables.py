@@ -121,11 +121,6 @@ def scaling_table(result: Result) -> Group:
     if law is not None:
         notes.append(f"Fitted: tokens per problem = {law['a']:.1f} · N^{-law['b']:.2f}")
         notes.append(f"Fitted: each further problem changes accuracy by {law['points_per_problem']:+.2f} points.")
-    if auto := result.get("auto"):
-        loss, share = 100 * auto["max_loss"], 100 * auto["tokens_ratio"]
-        notes.append(
-            f"Best: N = {auto['problems']} loses at most {loss:g} points and takes {share:.0f} % of the tokens."
-        )
     names = ("accuracy, %", "tokens per problem", "finished, %", "accuracy by place in the prompt, %")
     table = new_table("problems N", *names, title=result["label"])
     for point in result["points"]:
@@ -136,6 +131,61 @@ def scaling_table(result: Result) -> Group:
             number(point["finished"], scale=100),
             " ".join(f"{100 * value:.0f}" for value in point["by_slot"]),
         )
+    return explained(table, *notes)
+
+
+def scaling_tables(result: Result) -> list[Group]:
+    """The table of a result of task-scaling, or the two of ``--problems auto``."""
+    if "auto" in result:
+        return [chosen_table(result["auto"]), held_out_table(result)]
+    return [scaling_table(result)]
+
+
+def chosen_table(auto: Result) -> Group:
+    """What each band of expected length was chosen by: the loss of accuracy for every N that was asked."""
+    sizes = sorted({size["problems"] for band in auto["bands"] for size in band["sizes"]})
+    by = auto["plan"]["by"]
+    names = ("problems", "tokens alone", *(f"loss at N = {size}, points" for size in sizes), "chosen N")
+    table = new_table(f"{by}, up to", *names, title="Choose: the first half of the problems")
+    for band, chosen in zip(auto["bands"], auto["plan"]["bands"], strict=True):
+        losses = {
+            size["problems"]: f"{100 * size['loss']:+.1f} (≤ {100 * size['at_most']:.1f})" for size in band["sizes"]
+        }
+        cells = [losses.get(size, "") for size in sizes]
+        table.add_row(
+            f"{band['up_to']:g}", str(band["problems"]), _tokens(band["tokens"]), *cells, str(chosen["problems"])
+        )
+    return explained(
+        table,
+        f"(≤ x): the loss is at most x points, with 95 % confidence. N rises while x is at most {100 * auto['max_loss']:g}.",
+        "tokens alone: mean tokens of an answer at N = 1.",
+    )
+
+
+def held_out_table(result: Result) -> Group:
+    """The plan beside fixed N, on the problems that it was not chosen by."""
+    auto = result["auto"]
+    single, held_out = result["points"][0], auto["held_out"]
+    names = ("accuracy, %", "loss, points", "tokens per problem", "prompts per problem", "finished, %")
+    table = new_table("N", *names, title=f"Check: the other half ({held_out['problems']} problems)")
+    for name, point in [*((str(point["problems"]), point) for point in result["points"]), ("auto", held_out)]:
+        table.add_row(
+            name,
+            number(point["accuracy"], point["accuracy_se"], scale=100),
+            "" if point is single else number(point["loss"], point["loss_se"], scale=100, sign="+"),
+            number(point["tokens_per_problem"], point["tokens_per_problem_se"]),
+            number(point["prompts_per_problem"], digits=2),
+            number(point["finished"], scale=100),
+        )
+    notes = [
+        STANDARD_ERROR,
+        "loss: accuracy of N = 1 minus this, paired by problem.",
+        "auto: the chosen N of each band.",
+    ]
+    if max(band["problems"] for band in auto["plan"]["bands"]) == 1:
+        notes.append("No N passes: ask each problem alone, give more problems or --samples, or a larger --max-loss.")
+    elif held_out["tokens_per_problem"] > single["tokens_per_problem"]:
+        notes.append("This model writes more tokens per problem in packs: packing saves prompts here, not tokens.")
     return explained(table, *notes)
 
 
@@ -159,7 +209,9 @@ def strategies_table(results: Sequence[Result]) -> Group:
         accuracy = number(row["accuracy"], row["accuracy_se"], scale=100)
         table.add_row(row["strategy"], str(row["k"]), accuracy, number(row["tokens"]), "*" if row["pareto"] else "")
     used = [text for name, text in STRATEGIES.items() if any(row["strategy"].startswith(name) for row in results)]
-    notes = ("tokens: per problem, of all its samples.", "*: no cheaper strategy is as accurate.")
+    notes = ["tokens: per problem, of all its samples.", "*: no cheaper strategy is as accurate."]
+    if max(row["k"] for row in results) == 1:
+        notes.append("Strategies of several samples are not here: they need two or more for each problem.")
     return explained(table, STANDARD_ERROR, *notes, *used)
 
 

@@ -6,11 +6,10 @@ problems share its prompt. Two lines are fitted to the measured points::
     tokens per problem = a · N^(−b)      least squares in logarithms; b = 0: packing saves nothing
     accuracy = c + d · N                 least squares; d in points for each further problem
 
-N = 1 is the prompt of the data set, graded by ``accuracy``. Packs are made as by ``verl-efficiency pack`` and graded by
-``batched_accuracy``. Problems left over after the last full pack are not asked.
+N = 1 is the prompt of the data set. Packs are made as by ``verl-efficiency pack``. ``batched_accuracy`` grades both, and single
+problems as ``accuracy`` does. Problems left over after the last full pack are not asked.
 """
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from verl_efficiency.data.columns import Row
+from verl_efficiency.data.files import iter_json
 from verl_efficiency.data.packing import pack_rows
 from verl_efficiency.data.parquet import load_verl_rows, write_rows
 from verl_efficiency.data.settings import PackingSettings
@@ -26,7 +27,6 @@ from verl_efficiency.evaluation.evaluate import evaluate
 from verl_efficiency.settings import build_settings, require
 
 SIZES = (1, 2, 3, 4, 6)  # N by default
-ROUNDING = 1e-9
 
 
 def task_scaling(
@@ -40,13 +40,12 @@ def task_scaling(
     limit: int | None = None,
     chat_template: dict[str, Any] | None = None,
     label: str,
-    max_loss: float | None = None,
 ) -> dict[str, Any]:
     """Evaluate the same problems in packs of every size.
 
     Args:
         engine: answers the prompts.
-        data: single problems, parquet in verl's form.
+        data: single problems, a file in verl's form.
         sizes: the N to try, each at least 1; by default those of :data:`SIZES` for which there are enough problems.
         settings: of :class:`PackingSettings`, without ``problems``.
         sampling: how responses are drawn; the token limit is that of a response, whatever N.
@@ -54,18 +53,17 @@ def task_scaling(
         limit: only the first so many problems.
         chat_template: further arguments of the chat template.
         label: the name in reports.
-        max_loss: stop after the first N that loses more accuracy than this against the first N, in [0, 1); ``None``: ask all.
 
     Returns:
         ``points``, one for each N: ``problems`` (N), ``accuracy``, ``tokens_per_problem`` (both with ``_se``), ``finished``
         (share of responses that were not cut off), ``by_slot`` (accuracy of the first … last problem of a pack); and
-        ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N. With ``max_loss`` also ``auto``: the ``problems``
-        to pack (the largest N before one that lost too much) and their ``tokens_ratio`` to the first N.
+        ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N.
 
     Raises:
         SettingsError: N exceeds the number of problems, or :func:`evaluate` refuses the data.
     """
     require(limit is None or limit >= 1, "--limit", limit, "at least 1")
+    require("problems" not in settings, "--set problems", settings.get("problems"), "left out; use --problems")
     rows = load_verl_rows(data)[:limit]
     if sizes is None:
         sizes = [size for size in SIZES if size <= len(rows)]
@@ -73,34 +71,18 @@ def task_scaling(
     fine = 0 < max(sizes) <= len(rows)
     require(fine, "--problems", max(sizes), f"at most {len(rows)}, the number of problems{limited}")
     points = []
-    with tempfile.TemporaryDirectory() as folder:
-        for size in sizes:
-            file, responses = Path(folder, f"{size}.parquet"), Path(folder, f"{size}.jsonl")
-            packing = build_settings(PackingSettings, dict(settings) | {"problems": size}, "--set")
-            write_rows(file, rows if size == 1 else pack_rows(rows, packing, sampling.seed))
-            result = evaluate(
-                engine.model,
-                file,
-                sampling=sampling,
-                reward="accuracy" if size == 1 else "batched_accuracy",
-                samples=samples,
-                chat_template=chat_template,
-                rows_file=responses,
-                engine=engine,
-            )
-            names = ("accuracy", "accuracy_se", "tokens_per_problem", "tokens_per_problem_se")
-            summary = result["summary"]
-            slots = [json.loads(line)["by_slot"] or "" for line in responses.read_text(encoding="utf-8").splitlines()]
-            by_slot = (
-                [float(np.mean([slot[place] == "1" for slot in slots])) for place in range(size)] if size > 1 else []
-            )
-            points.append(
-                {"problems": size}
-                | {name: summary[name] for name in names}
-                | {"finished": 1 - summary["truncated_share"], "by_slot": by_slot or [summary["accuracy"]]}
-            )
-            if max_loss is not None and points[0]["accuracy"] - points[-1]["accuracy"] > max_loss + ROUNDING:
-                break
+    for size in sizes:
+        packing = build_settings(PackingSettings, dict(settings) | {"problems": size}, "--set")
+        packed = rows if size == 1 else pack_rows(rows, packing, sampling.seed)
+        summary, responses = ask(engine, packed, sampling, samples=samples, chat_template=chat_template)
+        names = ("accuracy", "accuracy_se", "tokens_per_problem", "tokens_per_problem_se")
+        marks = [row["by_slot"] for row in responses]  # a smaller pack has fewer places
+        by_slot = [float(np.mean([mark[place] == "1" for mark in marks if place < len(mark)])) for place in range(size)]
+        points.append(
+            {"problems": size}
+            | {name: summary[name] for name in names}
+            | {"finished": 1 - summary["truncated_share"], "by_slot": by_slot}
+        )
     return {
         "label": label,
         "model": engine.model,
@@ -109,24 +91,32 @@ def task_scaling(
         "samples": samples,
         "points": points,
         "law": fit_law(points),
-        **({} if max_loss is None else {"auto": best_size(points, max_loss)}),
     } | engine.facts
 
 
-def best_size(points: Sequence[Mapping[str, Any]], max_loss: float) -> dict[str, float]:
-    """The largest measured N that loses at most ``max_loss`` of accuracy against the first, if no smaller N loses more.
-
-    >>> points = [{"problems": n, "tokens_per_problem": 80 / n, "accuracy": 1 - 0.01 * n} for n in (1, 2, 4)]
-    >>> best_size(points, 0.01)
-    {'max_loss': 0.01, 'problems': 2, 'tokens_ratio': 0.5}
-    """
-    best = points[0]
-    for point in points:
-        if points[0]["accuracy"] - point["accuracy"] > max_loss + ROUNDING:
-            break
-        best = point
-    ratio = best["tokens_per_problem"] / points[0]["tokens_per_problem"]
-    return {"max_loss": max_loss, "problems": best["problems"], "tokens_ratio": ratio}
+def ask(
+    engine: Engine,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    *,
+    samples: int,
+    chat_template: dict[str, Any] | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ask and grade packs and single problems: the summary of :func:`evaluate`, and its row for each response."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, responses = Path(folder, "prompts.parquet"), Path(folder, "responses.jsonl")
+        write_rows(file, rows)
+        result = evaluate(
+            engine.model,
+            file,
+            sampling=sampling,
+            reward="batched_accuracy",
+            samples=samples,
+            chat_template=chat_template,
+            rows_file=responses,
+            engine=engine,
+        )
+        return result["summary"], [row for _, row in iter_json(responses, "responses")]
 
 
 def fit_law(points: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:

@@ -40,7 +40,7 @@ def watch(run: list[Path], steps: int | None = None, pid: int | None = None, onc
     """
     log = RunLog()
     sources: dict[Path, Source] = {}
-    shown = 0
+    shown, told = 0, False
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, disable=once or not Console().is_terminal) as progress:
         bar = progress.add_task("starting", total=steps)
@@ -60,6 +60,11 @@ def watch(run: list[Path], steps: int | None = None, pid: int | None = None, onc
                     progress.console.print(f"step {step}{f' of {steps}' if steps else ''}: {text}", highlight=False)
             if last or (steps is not None and shown >= steps):
                 return log
+            if not told:
+                missing = [str(path) for path in run if not path.exists()]
+                until = f"{', '.join(missing)} to appear" if missing else "more steps"
+                progress.console.print(f"waiting for {until} (Ctrl-C ends, --once does not wait)", markup=False)
+                told = True
             time.sleep(POLL_SECONDS)
 
 
