@@ -51,7 +51,7 @@ class Stage:
     steps: int
     rate: float  # the highest learning rate
     pack_shares: dict[int, float]  # share of the batches by the number of problems in a prompt
-    trace: Callable[[Sequence[Any], random.Random], str]  # writes a correct response to a pack
+    trace: Callable[[Sequence[Any], random.Random], str]  # writes a response to a pack
     tokens_per_problem: int  # approximate length of these responses; sets the batch size
     drills_only: int = 0
     drills_until: int = 0
