@@ -243,6 +243,7 @@ def test_watch_waits_for_the_last_step(tmp_path):
     outcome = run("watch", file, "--steps", 2)
     training.join()
     assert "step 2 of 2: 2 tokens" in outcome.output
+    assert f"waiting for {file} to appear" in outcome.output.replace("\n", "")
 
 
 def test_watch_ends_with_its_process(tmp_path):

@@ -255,6 +255,8 @@ def test_the_picture_and_a_table_of_two_files(tmp_path):
         ([{"problem": "p", "correct": 1, "n": None, "tokens": 3}], ["--tokens", "n"], "--tokens: 'n' is empty (null)"),
         ([{"problem": "p", "correct": 1, "n": {}, "tokens": 3}], ["--tokens", "n.m"], "unknown column 'n.m'"),
         ([{"problem": "p", "output": "x", "gold": "4", "tokens": 3}], ["--answer", "god"], "did you mean 'gold'"),
+        ([{"problem": "p", "output": "x", "gold": "4", "tokens": 3}], [], "for example --answer gold"),
+        ([{"problem": "p", "response": "x", "acc": 1}], [], "completion_tokens. Give --tokens"),
         ([{"problem": "p", "tokens": 3}], [], "correctness (0 to 1)"),
         ([{"key": "p", "acc": 0.5, "tokens": 3, "problems": 2}], [], "problems"),
         ([{"problem": "p", "correct": 1, "tokens": 3}], ["--marker", "####"], "--answer"),
@@ -312,6 +314,13 @@ def test_the_help_writes_a_box_as_latex_does(command):
 def test_evaluate_without_a_subcommand_is_that_of_a_model():
     outcome = CliRunner().invoke(app, ["evaluate", "no-such-model", "no-such-file.parquet"])
     assert "no-such-file.parquet" in str(outcome.exception) + outcome.output
+
+
+@pytest.mark.parametrize("words", [["a.jsonl"], ["answers/b.parquet", "--limit", "3"]])
+def test_a_file_in_the_place_of_the_model_is_for_offline(words):
+    outcome = CliRunner().invoke(app, ["evaluate", *words])
+    assert isinstance(outcome.exception, SettingsError)
+    assert f"evaluate offline {words[0]}" in str(outcome.exception)
 
 
 @pytest.mark.parametrize(

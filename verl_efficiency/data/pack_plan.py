@@ -24,7 +24,7 @@ import numpy as np
 
 from verl_efficiency.data.columns import Row, column
 from verl_efficiency.data.files import require_file
-from verl_efficiency.data.packing import packed_row
+from verl_efficiency.data.packing import packed_rows
 from verl_efficiency.data.problems import ProblemSet, read_problems
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.settings import SettingsError, build_settings, require
@@ -123,21 +123,7 @@ def pack_rows_by_plan(rows: Sequence[Row], plan: PackPlan, seed: int | Sequence[
     """
     problem_set = read_problems(rows, plan.packing)
     packs = packs_by_plan(expected_lengths(rows, problem_set, plan.by), plan, seed, problem_set.keys)
-    return rows_of(rows, problem_set, packs, plan.packing)
-
-
-def rows_of(
-    rows: Sequence[Row], problem_set: ProblemSet, packs: Sequence[Sequence[int]], packing: PackingSettings
-) -> list[dict[str, Any]]:
-    """The rows of these packs; a pack of one problem is a single problem, with the prompt that it had."""
-    packed = [packed_row(problem_set, pack, number, packing) for number, pack in enumerate(packs)]
-    for row, pack in zip(packed, packs, strict=True):
-        if len(pack) == 1:
-            row["prompt"] = rows[pack[0]]["prompt"]
-            row["reward_model"]["ground_truth"] = problem_set.problems[pack[0]].answer
-            row["extra_info"].pop("n", None)
-            row["extra_info"].pop("answer_template", None)
-    return packed
+    return packed_rows(problem_set, packs, plan.packing)
 
 
 def expected_lengths(rows: Sequence[Row], problem_set: ProblemSet, by: str) -> np.ndarray:

@@ -46,7 +46,7 @@ def pack_rows(rows: Sequence[Row], settings: PackingSettings, seed: int | Sequen
     """
     problem_set = read_problems(rows, settings)
     packs = plan(problem_set, settings, seed)
-    return [packed_row(problem_set, pack, number, settings) for number, pack in enumerate(packs)]
+    return packed_rows(problem_set, packs, settings)
 
 
 def plan(problem_set: ProblemSet, settings: PackingSettings, seed: int | Sequence[int]) -> list[list[int]]:
@@ -56,13 +56,20 @@ def plan(problem_set: ProblemSet, settings: PackingSettings, seed: int | Sequenc
     return plan_packs(difficulties, settings, seed, keys=problem_set.keys, count=len(problems))  # type: ignore[arg-type]
 
 
+def packed_rows(
+    problem_set: ProblemSet, packs: Sequence[Sequence[int]], settings: PackingSettings
+) -> list[dict[str, Any]]:
+    """The rows of these packs; see :func:`packed_row`."""
+    return [packed_row(problem_set, pack, number, settings) for number, pack in enumerate(packs)]
+
+
 def packed_row(problem_set: ProblemSet, pack: Sequence[int], number: int, settings: PackingSettings) -> dict[str, Any]:
     """The row of one pack; ``number`` becomes its ``extra_info.index``.
 
-    With ``settings.singles``, a problem that is alone keeps its own prompt and its answer as a text, without ``n``.
+    A problem that is alone among packs of several keeps its own prompt, and its answer as a text, without ``n``.
     """
     problems = [problem_set.problems[place] for place in pack]
-    alone = len(problems) == 1 and settings.singles > 0
+    alone = len(problems) == 1 and settings.problems > 1
     if alone:
         prompt = [dict(message) for message in problems[0].prompt]
     else:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from verl_efficiency.data.columns import Row, column, row_place
 from verl_efficiency.data.files import place_of, read_rows, replacing, require_ending
 from verl_efficiency.data.messages import to_messages
-from verl_efficiency.data.packing import packed_row, plan
+from verl_efficiency.data.packing import packed_rows, plan
 from verl_efficiency.data.problems import read_problems
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.grading import extract_answer
@@ -232,7 +232,7 @@ def pack_parquet(
     rows = load_verl_rows(source) if isinstance(source, str | Path) else source
     problem_set = read_problems(rows, settings)
     packs = plan(problem_set, settings, seed)
-    packed = [packed_row(problem_set, pack, number, settings) for number, pack in enumerate(packs)]
+    packed = packed_rows(problem_set, packs, settings)
     write(target, packed)
     characters = [sum(len(message["content"]) for message in row["prompt"]) for row in packed]
     difficulties = [problem.difficulty for problem in problem_set.problems if problem.difficulty is not None]

@@ -22,7 +22,7 @@ class Problem:
     ability: str
     difficulty: float | None
     shortest_tokens: int | None
-    prompt: tuple[dict[str, Any], ...] = ()
+    prompt: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
             ability=str(row.get("ability") or ""),
             difficulty=None if difficulty is None else _number(difficulty, settings.difficulty, identity),
             shortest_tokens=None if tokens is None else int(tokens),
-            prompt=_own_prompt(row, question) if settings.singles else (),
+            prompt=_own_prompt(row, question),
         )
         for row, identity, question, answer, difficulty, tokens in zip(
             rows, identities, questions, answers, difficulties, shortest, strict=True

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-from verl_efficiency.data.columns import Row
 from verl_efficiency.data.pack_plan import (
     Band,
     PackPlan,
@@ -35,8 +34,8 @@ from verl_efficiency.data.pack_plan import (
     expected_lengths,
     packs_by_plan,
     plan_to_json,
-    rows_of,
 )
+from verl_efficiency.data.packing import packed_rows
 from verl_efficiency.data.parquet import load_verl_rows
 from verl_efficiency.data.problems import ProblemSet, read_problems
 from verl_efficiency.data.settings import PackingSettings
@@ -121,7 +120,6 @@ def choose_plan(
     asked = partial(
         replies,
         engine,
-        rows,
         problem_set,
         packing,
         sampling=sampling,
@@ -197,7 +195,6 @@ def split(members: np.ndarray, questions: Sequence[str], rng: np.random.Generato
 
 def replies(
     engine: Engine,
-    rows: Sequence[Row],
     problem_set: ProblemSet,
     packing: PackingSettings,
     packs: Packs,
@@ -213,7 +210,7 @@ def replies(
     found: dict[int, Reply] = {}
     if asked:
         responses = ask(
-            engine, rows_of(rows, problem_set, asked, packing), sampling, samples=samples, chat_template=chat_template
+            engine, packed_rows(problem_set, asked, packing), sampling, samples=samples, chat_template=chat_template
         )[1]
         for number, pack in enumerate(asked):
             own = responses[number * samples : (number + 1) * samples]

@@ -61,10 +61,11 @@ def load_evaluation(path: Path) -> dict[str, Any]:
     except SettingsError as error:
         raise SettingsError(f"{wrong} ({str(error).removeprefix('results: ')})") from None
     result = rows[0]
-    if len(rows) > 1 or {"key", "acc", "tokens"} <= result.keys():
+    if {"key", "acc", "tokens"} <= result.keys():
+        raise SettingsError(f"{wrong} --out; it looks like the rows of --rows")
+    if len(rows) > 1:
         raise SettingsError(
-            f"{wrong} --out; it looks like responses, one in each row. --rows takes those of `evaluate --rows`, and "
-            "`evaluate offline` measures stored responses"
+            f"{wrong} --out; it looks like stored responses, which `verl-efficiency evaluate offline` measures"
         )
     missing = [path for path in NEEDED if not has_key(result, path)]
     if missing:
