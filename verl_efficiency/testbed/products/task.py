@@ -1,6 +1,5 @@
 """The task ``products``: a number of several digits times one digit, in steps with carries. One slip spoils the answer."""
 
-import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,7 +107,7 @@ def write(problem: Problem, slips: Sequence[int] = ()) -> str:
     """
     *operands, multiplier = problem.operands_by_label
     carry, working, answer = 0, "", ""
-    for operand, slip in itertools.zip_longest(reversed(operands), slips, fillvalue=0):
+    for operand, slip in zip(reversed(operands), slips or [0] * len(operands), strict=True):
         next_carry, digit = divmod(int(operand[1]) * problem.multiplier + carry, 10)
         digit = (digit + slip) % 10
         working += f"{operand}{multiplier}+{carry}={next_carry}{digit}"
