@@ -6,8 +6,8 @@
     python benchmarks/compare.py agree                              the same runs in one process and by main_ppo
 
 A question is a table of arms, ``benchmarks/questions/NAME.yaml``. A run is done if ``results/compare.jsonl`` has a line with
-exactly its settings. The task is the testbed's ``notes``, where short answers are often wrong. Its frontier is the best that a
-policy can reach.
+exactly its settings. A table names its task of the testbed. Most take ``notes``, where short answers are often wrong, and whose
+frontier is the best that a policy can reach.
 """
 
 import importlib

@@ -274,6 +274,14 @@ class InProcess(PPOTrainerSync):
         self.checkpoint_manager = Weights(self.actor_rollout_wg, self.agent_loop_manager)
         self._load_checkpoint()
 
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """Log the share of the response tokens that have a gradient: their advantage is not 0."""
+        batch = super()._compute_advantage(batch, metrics)
+        rows = self.queue.rows[batch.partition_id]
+        advantages_N = torch.cat([rows[key]["advantages"] for key in batch.keys])
+        metrics["advantages/tokens_with_gradient"] = float((advantages_N != 0).double().mean())
+        return batch
+
     def _reissue_inflight_prompts(self, partition_id: str = "train") -> int:
         return 0
 

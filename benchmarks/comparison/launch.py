@@ -26,8 +26,8 @@ from benchmarks.comparison.table import Run
 from tests.e2e.run_tree import run_tree
 from verl_efficiency.evaluation.diagnose import diagnose
 from verl_efficiency.evaluation.run_log import RunLog, read_run
-from verl_efficiency.testbed.notes.task import LEVELS
 from verl_efficiency.testbed.packs import PROBLEM_TEMPLATE, SEPARATOR
+from verl_efficiency.testbed.tasks import Task, task_named
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("verl-efficiency", "verl", "torch", "transformers", "ray")
@@ -67,6 +67,7 @@ def launch(
         why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
         end = "\n".join(done.log.splitlines()[-15:])
         raise RunFailed(f"{run.name}: {why}; the log is {log}, its end:\n{end}")
+    task = task_named(run.task)
     metrics = read_metrics(folder / "run" / "metrics.jsonl")
     step_seconds = [data["timing_s/step"] for step, data in metrics.items() if step > 1 and "timing_s/step" in data]
     line = {
@@ -75,7 +76,7 @@ def launch(
         "started": started.isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "validation": [
-            {"step": int(file.stem)} | validation_scores(file)
+            {"step": int(file.stem)} | validation_scores(file, task)
             for file in sorted((folder / "validation").glob("*.jsonl"), key=lambda file: int(file.stem))
         ],
         "training": training_curves(metrics),
@@ -92,13 +93,13 @@ def launch(
     if run.kind != "trial":
         begin = time.monotonic()
         with _one_test:
-            line["test"] = test(folder / "run", data / "test.parquet", run.seed)
+            line["test"] = test(task, folder / "run", data / "test.parquet", run.seed)
         line["seconds"]["test"] = round(time.monotonic() - begin, 1)
     if run.task_scaling:
         with _one_test:
             models = {"before": model_of(run, data), "after": folder / "run"}
             line["task_scaling"] = {
-                when: scaling(model, data / "test.parquet", run.seed) for when, model in models.items()
+                when: scaling(task, model, data / "test.parquet", run.seed) for when, model in models.items()
             }
     return line
 
@@ -187,7 +188,7 @@ def read_metrics(file: Path) -> dict[int, dict[str, Any]]:
 
 
 def training_curves(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Curves over the steps: score, response length, and what our trainer logs of the update, if it trains.
+    """Curves over the steps: score, response length, and what our trainers log of the update.
 
     >>> training_curves({0: {}, 1: {"critic/score/mean": 0.5, "response_length/mean": 9.0, "kimi/unsolved_share": 0.25}})
     {'score': [0.5], 'response_tokens': [9.0], 'unsolved_share': [0.25]}
@@ -197,6 +198,7 @@ def training_curves(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, list[
         ("score", "critic/score/mean"),
         ("response_tokens", "response_length/mean"),
         ("unsolved_share", "/unsolved_share"),
+        ("tokens_with_gradient", "/tokens_with_gradient"),
     ):
         values = [value for data in metrics.values() for key, value in data.items() if key.endswith(end)]
         if values:
@@ -204,15 +206,15 @@ def training_curves(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, list[
     return curves
 
 
-def validation_scores(file: Path) -> dict[str, Any]:
+def validation_scores(file: Path, task: Task) -> dict[str, Any]:
     """Scores of one validation, from verl's dump. The prompt's text gives the level."""
     rows = [json.loads(line) for line in file.read_text().splitlines()]
-    levels = [sum(character in "123456789" for character in row["input"]) - 1 for row in rows]
+    levels = [task.level_of_text(row["input"]) for row in rows]
     tokens = [row["tokens"] if "tokens" in row else row["tokens_per_problem"] for row in rows]  # of a reward for packs
     return scores(levels, [row["acc"] for row in rows], tokens)
 
 
-def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
+def test(task: Task, model: Path, data: Path, seed: int) -> dict[str, Any]:
     """Scores at temperature 1, one response to each problem of ``data``."""
     import torch
 
@@ -225,11 +227,11 @@ def test(model: Path, data: Path, seed: int) -> dict[str, Any]:
         sampling = Sampling(max_new_tokens=80, batch_size=240, seed=seed)
         evaluate(model, data, sampling=sampling, rows_file=rows_file, device="cpu")
         rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
-    levels = [round(row["difficulty"] * (LEVELS - 1)) for row in rows]
+    levels = [task.level_at(row["difficulty"]) for row in rows]
     return scores(levels, [row["acc"] for row in rows], [row["tokens"] for row in rows])
 
 
-def scaling(model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
+def scaling(task: Task, model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
     """Accuracy and tokens per problem of packs of 1 to 6 problems, at temperature 1.
 
     Labels tell the problems of a pack apart, so its levels differ. That takes equally many problems of each level.
@@ -243,7 +245,7 @@ def scaling(model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
 
     torch.set_num_threads(1)
     rows = load_verl_rows(data)
-    of_level = [[row for row in rows if row["extra_info"]["level"] == level] for level in range(LEVELS)]
+    of_level = [[row for row in rows if row["extra_info"]["level"] == level] for level in task.levels]
     form = {"instruction": "", "problem_template": PROBLEM_TEMPLATE, "separator": SEPARATOR}
     with tempfile.TemporaryDirectory() as folder:
         chosen = Path(folder) / "chosen.parquet"
@@ -251,9 +253,9 @@ def scaling(model: Path, data: Path, seed: int) -> list[dict[str, Any]]:
         measured = task_scaling(
             transformers_engine(model, "cpu"),
             chosen,
-            range(1, LEVELS + 1),
+            range(1, task.largest_pack + 1),
             form | {"distinct_by": "extra_info.level"},
-            sampling=Sampling(max_new_tokens=80 * LEVELS, batch_size=240, seed=seed),
+            sampling=Sampling(max_new_tokens=80 * task.largest_pack, batch_size=240, seed=seed),
             label=model.name,
         )
     return [

@@ -281,7 +281,7 @@ def test_validation_scores_by_hand(tmp_path):
     dumped = [("a0b7c0d0e0f0.\n", 1.0, 16.0), ("a0b8c0d0e0f0.\n", 0.0, 23.0), ("E3F9G2H4I3J8.\n", 1.0, 58.0)]
     lines = [json.dumps({"input": text, "acc": acc, "tokens": tokens}) for text, acc, tokens in dumped]
     (tmp_path / "25.jsonl").write_text("\n".join(lines))
-    assert validation_scores(tmp_path / "25.jsonl") == {
+    assert validation_scores(tmp_path / "25.jsonl", task_named("notes")) == {
         "problems": 3,
         "accuracy": 0.6667,
         "tokens": 32.333,

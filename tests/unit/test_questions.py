@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import compare
 from benchmarks.comparison import by_arm, launch
-from benchmarks.questions import bcr, collapse, difficulty
+from benchmarks.questions import bcr, collapse, difficulty, few_tokens
 from verl_efficiency.evaluation.run_log import RunLog
 
 STEPS = 20
@@ -140,7 +140,28 @@ def test_difficulty_by_hand():
     assert found["group"]["fit_before"] == {"easiest": 46.0, "slope": 0.0, "r2": 0.0}
 
 
-@pytest.mark.parametrize("module", [bcr, collapse, difficulty], ids=lambda module: module.__name__)
+def test_few_tokens_by_hand():
+    scores = {"grpo": [(0.8, 40.0), (0.9, 40.0), (0.7, 40.0)], "t_spmo": [(0.85, 40.0), (0.7, 40.0), (0.9, 40.0)]}
+    table, lines = lines_of("few_tokens", {**scores, "t_spmo.lora": (0.95, 40.0)})
+    shares = {"grpo": [1.0, 0.6], "t_spmo": [0.02, 0.04], "t_spmo.lora": [0.5, 0.1]}
+    for line in lines:
+        line["training"] = {"tokens_with_gradient": shares[line["run"]["arm"]]}
+    del lines[0]  # grpo's first seed is not there yet
+    grpo, full, lora = few_tokens.rows(table, lines)
+    assert [(row["method"], row["lora"], row["seeds"]) for row in (grpo, full, lora)] == [
+        *(("grpo", False, 2), ("t_spmo", False, 3), ("t_spmo", True, 3))
+    ]
+    assert [row["tokens_with_gradient"] for row in (grpo, full, lora)] == [0.8, 0.03, 0.3]
+    assert full["tokens_with_gradient_by_step"] == [0.02, 0.04]
+    assert (grpo["accuracy"], grpo["before"], grpo["after"], grpo["gain"]) == (0.8, 0.9, 0.8, -0.1)
+    assert grpo["accuracy_by_step"] == [0.9, 0.8]
+    assert grpo["against_grpo"] == 0.0
+    assert full["against_grpo"] == 0.0  # of the seeds that both have: −.2 and +.2
+    assert full["against_grpo_interval"] == pytest.approx(12.71 * 0.2, abs=0.001)  # t · s / √n, s = .2 √2
+    assert (lora["against_grpo"], lora["against_grpo_interval"]) == (None, None)  # grpo has no run with LoRA
+
+
+@pytest.mark.parametrize("module", [bcr, collapse, difficulty, few_tokens], ids=lambda module: module.__name__)
 def test_a_report_writes_json_and_a_picture(module, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     question = module.__name__.rpartition(".")[2]
@@ -151,6 +172,7 @@ def test_a_report_writes_json_and_a_picture(module, tmp_path, capsys):
     point = {"problems": 1, "accuracy": 0.9, "tokens_per_problem": 60.0, "finished": 1.0}
     for line in lines:
         line["diagnosis"] = {}
+        line["training"] = {"tokens_with_gradient": [0.5]}
         line["task_scaling"] = {"before": [point, {**point, "problems": 2}], "after": [point, {**point, "problems": 2}]}
     module.write_report(table, lines, tmp_path / question)
     written = json.loads((tmp_path / f"{question}.json").read_text())

@@ -20,14 +20,20 @@ class Score(TypedDict, total=False):
 
 
 def evaluate(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase, task: Task, size: int, samples: int, seed: int
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    size: int,
+    samples: int,
+    seed: int,
+    split: str = "test",
 ) -> Score:
-    """Sample one response to each of ``samples`` prompts of ``size`` problems of the test split.
+    """Sample one response to each of ``samples`` prompts of ``size`` problems of a split.
 
     ``times_shortest`` needs a task whose shortest response is known.
     """
     rng = random.Random(seed)
-    drawn = [task.sample_pack(rng, size, "test") for _ in range(samples)]
+    drawn = [task.sample_pack(rng, size, split) for _ in range(samples)]
     chats = [[{"role": "user", "content": prompt(pack)}] for pack in drawn]
     batch: Any = tokenizer.apply_chat_template(
         chats, add_generation_prompt=True, padding=True, return_dict=True, return_tensors="pt"

@@ -1,6 +1,7 @@
-"""The form of prompts and responses in both tasks, and the count of right answers."""
+"""What the tasks share: the form of prompts and responses, the splits, and the count of right answers."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 PROBLEM_TEMPLATE = "### Problem {index}:{problem}"
@@ -18,7 +19,7 @@ class Problem(Protocol):
 
     @property
     def answer(self) -> int:
-        """The right answer, one digit."""
+        """The right answer."""
 
     @property
     def operands_by_label(self) -> list[str]:
@@ -59,3 +60,13 @@ def count_correct(problems: Sequence[Problem], response: str) -> int:
     """Number of problems whose answer is in the response, in the form of a single answer or of a pack."""
     template = SINGLE_ANSWER if len(problems) == 1 else PACKED_ANSWER
     return sum(template.format(index=i, answer=p.answer) in response for i, p in enumerate(problems, start=1))
+
+
+def split(text: str, shares: Mapping[str, int]) -> str:
+    """The split of a problem, a fixed property of its text. ``shares`` are the splits and their shares of 256."""
+    place = hashlib.sha256(text.encode()).digest()[0]
+    for name, share in shares.items():
+        if place < share:
+            return name
+        place -= share
+    raise AssertionError("the shares add up to 256")

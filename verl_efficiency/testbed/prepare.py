@@ -20,7 +20,7 @@ def problems(task: Task, split: str, count: int, seed: int) -> list[Problem]:
     """Draw ``count`` problems of one split, balanced over the levels and shuffled.
 
     A text repeats only if its level has too few: the test split of ``checks`` has about 25 texts of depth 1, that of ``notes``
-    8 of level 0.
+    8 of level 0, that of ``products`` about 70 of two digits.
     """
     require(split in task.splits, "split", split, f"one of {', '.join(task.splits)}")
     rng = random.Random(f"{split} {seed}")
@@ -66,7 +66,7 @@ def main(
     task: Annotated[str, typer.Option(help=f"one of {', '.join(task.name for task in TASKS)}")] = TASKS[0].name,
     seed: Annotated[int, typer.Option(help="seed of the problems")] = 0,
     train: Annotated[int, typer.Option(help="training problems")] = 2048,
-    test: Annotated[int, typer.Option(help="test problems; a multiple of 6 balances the levels")] = 960,
+    test: Annotated[int, typer.Option(help="test problems; a multiple of the number of levels balances them")] = 960,
     validation: Annotated[int, typer.Option(help="validation problems, if the task has such a split")] = 240,
 ) -> None:
     """Write a task's model and data."""

@@ -1,8 +1,9 @@
 """Trains a warm start from a seed: ``python -m verl_efficiency.testbed.train_warm_start --task notes --seed 0 --out DIR``.
 
-Either task takes about 16 minutes on one idle core. The result depends only on the task and the seed: training uses one thread,
-and each stage has its own random stream. A second call continues after the last finished stage. The numbers of two seeds of
-``checks`` are in ``benchmarks/results/warm_start.json``. ``warm_start/`` in a task's folder is one of its warm starts.
+On one idle core ``checks`` and ``notes`` take about 16 minutes, ``products`` about 3. The result depends only on the task and
+the seed: training uses one thread, and each stage has its own random stream. A second call continues after the last finished
+stage. ``benchmarks/results/warm_start.json`` has the numbers of two seeds of ``checks``. The folder ``warm_start/`` of a task
+is one of its warm starts.
 """
 
 import functools
@@ -26,7 +27,8 @@ from verl_efficiency.testbed.evaluate import evaluate
 from verl_efficiency.testbed.notes import task as notes
 from verl_efficiency.testbed.notes.styles import answer_in_style
 from verl_efficiency.testbed.packs import Problem, prompt
-from verl_efficiency.testbed.tasks import Task, task_named
+from verl_efficiency.testbed.products import task as products
+from verl_efficiency.testbed.tasks import TASKS, Task, task_named
 from verl_efficiency.testbed.tokenizer import build_tokenizer
 
 TOKENS = 1200  # approximate number of response tokens in a batch
@@ -49,7 +51,7 @@ class Stage:
     steps: int
     rate: float  # the highest learning rate
     pack_shares: dict[int, float]  # share of the batches by the number of problems in a prompt
-    trace: Callable[[Sequence[Any], random.Random], str]  # writes a correct response to a pack
+    trace: Callable[[Sequence[Any], random.Random], str]  # writes a response to a pack
     tokens_per_problem: int  # approximate length of these responses; sets the batch size
     drills_only: int = 0
     drills_until: int = 0
@@ -81,8 +83,17 @@ def knows_new_problems(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBa
     return scores["train"] >= 0.9 and scores["train"] >= scores["warm_start"] - 0.03
 
 
+def right_as_traces(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the model is right on new products as often as the traces it learns from, within two standard errors."""
+    score = evaluate(model, tokenizer, task_named("products"), 1, 240, seed=5, split="validation")
+    traces_right = [(1 - products.SLIPS) ** level for level in products.LEVELS]
+    print(json.dumps(score), flush=True)
+    return score["accuracy"] >= sum(traces_right) / len(traces_right) - 0.06
+
+
 _checks = functools.partial(Stage, trace=checks.trace, tokens_per_problem=58)
 _notes = functools.partial(Stage, digit_weight=3.0, pack_shares={1: 0.4, 2: 0.24, 3: 0.36})
+_products = functools.partial(Stage, rate=3e-3, pack_shares={1: 1.0}, trace=products.trace, tokens_per_problem=40)
 _practice = functools.partial(notes.trace, rates=notes.PRACTICE)
 _verbose = functools.partial(notes.trace, rates=notes.VERBOSE)
 _easy_habit = functools.partial(notes.trace, rates=notes.WASTE_ON_EASY)
@@ -98,6 +109,11 @@ STAGES: dict[str, tuple[Stage, ...]] = {
         _notes(5000, 3e-3, trace=_practice, tokens_per_problem=33, drills_only=700, drills_until=2500),
         _notes(500, 7e-4, trace=_practice, tokens_per_problem=33, repeats=6, enough=knows_new_problems),
         _notes(800, 7e-4, trace=_verbose, tokens_per_problem=46),
+    ),
+    # The steps are learned long before the answer, which collects a digit of each.
+    "products": (
+        _products(800, drills_only=100, drills_until=400),
+        _products(200, repeats=10, enough=right_as_traces),
     ),
 }
 # Other warm starts of the same task. They share its first stages, so the folder `stages` of one may be copied to another.
@@ -130,7 +146,7 @@ def build_model(tokenizer: PreTrainedTokenizerBase, seed: int) -> Qwen2ForCausal
 
 def drill(task: Task, tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> list[Example]:
     """Drills: the labels of a pack with their operands, in random order."""
-    size = rng.randint(*DRILL_PROBLEMS)
+    size = rng.randint(*(min(most, task.largest_pack) for most in DRILL_PROBLEMS))
     examples = []
     for _ in range(max(4, TOKENS // (7 * size))):
         pack = task.sample_pack(rng, size, task.warm_start_split)
@@ -231,7 +247,7 @@ def train_all(
 
 def main(
     out: Annotated[Path, typer.Option(help="folder of the model")],
-    task: Annotated[str, typer.Option(help="checks or notes")] = "checks",
+    task: Annotated[str, typer.Option(help=f"one of {', '.join(task.name for task in TASKS)}")] = "checks",
     variant: Annotated[str, typer.Option(help="another warm start of notes: early or easy_habit")] = "",
     seed: Annotated[int, typer.Option(help="initial weights and problems")] = 0,
     samples: Annotated[int, typer.Option(help="held-out prompts for each of N = 1, 2, 3")] = 400,
@@ -248,7 +264,8 @@ def main(
     model.generation_config.do_sample = True
     model.eval().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    scores = {str(size): evaluate(model, tokenizer, chosen, size, samples, seed=77) for size in (1, 2, 3)}
+    sizes = [size for size in (1, 2, 3) if size <= chosen.largest_pack]
+    scores = {str(size): evaluate(model, tokenizer, chosen, size, samples, seed=77) for size in sizes}
     record = {"name": name, "seed": seed, **trained, "held_out_at_temperature_1_by_pack_size": scores}
     if task == "notes":
         record["three_digits_in_the_head"] = in_head(model, tokenizer)
