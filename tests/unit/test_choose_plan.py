@@ -23,7 +23,7 @@ from verl_efficiency.data import (
     write_rows,
 )
 from verl_efficiency.evaluation import generate
-from verl_efficiency.evaluation.choose_plan import choose_plan, loss_at_most
+from verl_efficiency.evaluation.choose_plan import Reply, by_band, choose_plan, loss_at_most
 from verl_efficiency.evaluation.engines import Answer, Engine, Sampling
 from verl_efficiency.evaluation.results import load_scaling
 from verl_efficiency.settings import SettingsError
@@ -120,6 +120,7 @@ def test_each_band_gets_the_largest_size_that_it_holds(tmp_path):
     # 40 problems of each level: 10 packs of 4, 20 of 2, 40 alone; 10 tokens a prompt and 5 a problem
     assert held_out["prompts_per_problem"] == pytest.approx(70 / 120)
     assert held_out["tokens_per_problem"] == pytest.approx(5 + 10 * 70 / 120)
+    assert held_out["loss_by_band"] == [0.0, 0.0, 0.0]
     assert [point["problems"] for point in result["points"]] == [1, 2, 3, 4]
     assert result["points"][0]["accuracy"] == 1.0
     assert result["points"][3]["accuracy"] < 0.3 < result["points"][3]["loss"]
@@ -172,6 +173,13 @@ def test_the_number_in_the_error_is_enough(tmp_path):
         chosen(tmp_path, rows=ROWS[:12], max_loss=0.2)
     needed = int(re.search(r"about (\d+)", str(error.value))[1])
     chosen(tmp_path, rows=ROWS[:needed], max_loss=0.2)
+
+
+def test_the_loss_of_each_band_by_hand():
+    alone = [Reply([number], np.array([2]), 0, 0) for number in range(4)]  # 2 samples, both correct
+    own = [Reply([3, 0], np.array([0, 1]), 0, 0), Reply([1, 2], np.array([2, 1]), 0, 0)]
+    bands = np.array([0, 0, 1, 1])
+    assert by_band(own, alone, bands, samples=2) == {"loss_by_band": [0.25, 0.75]}  # 1 of 4 lost, 3 of 4 lost
 
 
 # --- the plan

@@ -12,7 +12,7 @@ interval over P packs::
 
 N² and 2N add one response that loses all its N answers and one that gains N. Agresti and Min (2005) do the same for paired
 proportions. Without them, two packs without an error would prove that no pack ever has one. N stops at the first that fails, so
-trying several N needs no correction.
+trying several N needs no correction. The confidence is that of one band.
 
 The second halves check. They measure the plan beside fixed N. They must be other problems: a number that was chosen as the best
 of several looks too good on the problems that it was chosen by.
@@ -41,7 +41,7 @@ from verl_efficiency.data.problems import ProblemSet, read_problems
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.evaluation.engines import Engine, Sampling
 from verl_efficiency.evaluation.summary import ratio
-from verl_efficiency.evaluation.task_scaling import SIZES, ask, fit_law
+from verl_efficiency.evaluation.task_scaling import SIZES, ask, result_of
 from verl_efficiency.settings import SettingsError, build_settings, require
 
 Z = 1.645  # 95 % of a normal distribution are below
@@ -91,7 +91,8 @@ def choose_plan(
 
     Returns:
         As :func:`task_scaling`, whose ``points`` (fixed N) are those of the second half, up to the largest N of the plan. Each
-        has also ``loss`` (accuracy of N = 1 minus its own, paired by problem, with ``loss_se``) and ``prompts_per_problem``.
+        has also ``loss`` (accuracy of N = 1 minus its own, paired by problem, with ``loss_se``), ``prompts_per_problem`` and,
+        above N = 1, ``loss_by_band``.
         ``auto`` holds ``max_loss``, ``plan`` (see :func:`load_plan`), ``bands`` (what each was chosen by) and ``held_out``
         (the plan's point).
 
@@ -143,16 +144,11 @@ def choose_plan(
     single = asked([[problem] for problem in second.tolist()])
     points = [{"problems": 1} | point(single, single, samples)]
     for size in (size for size in sizes if 1 < size <= max(chosen)):
-        fixed = PackPlan(by, (Band(math.inf, size),), packing)
-        points.append({"problems": size} | point(asked(held_out(fixed), single), single, samples))
-    return {
-        "label": label,
-        "model": engine.model,
-        "data": str(data),
-        "max_new_tokens": sampling.max_new_tokens,
-        "samples": samples,
-        "points": points,
-        "law": fit_law(points),
+        own = asked(held_out(PackPlan(by, (Band(math.inf, size),), packing)), single)
+        points.append({"problems": size} | point(own, single, samples) | by_band(own, single, band_n, samples))
+    own = asked(held_out(plan), single)
+    planned = {"problems": len(second)} | point(own, single, samples) | by_band(own, single, band_n, samples)
+    return result_of(points, engine, data, sampling, samples, label) | {
         "auto": {
             "max_loss": max_loss,
             "plan": plan_to_json(plan),
@@ -165,9 +161,9 @@ def choose_plan(
                 }
                 for end, (first, _), tried in zip(ends, halves, measured, strict=True)
             ],
-            "held_out": {"problems": len(second)} | point(asked(held_out(plan), single), single, samples),
+            "held_out": planned,
         },
-    } | engine.facts
+    }
 
 
 def band_ends(expected_n: np.ndarray, bands: int) -> list[float]:
@@ -299,6 +295,14 @@ def point(own: Sequence[Reply], alone: Sequence[Reply], samples: int) -> dict[st
         "prompts_per_problem": len(own) / sum(len(reply.pack) for reply in own),
         "by_slot": [float(np.mean(values)) for values in by_slot],
     }
+
+
+def by_band(own: Sequence[Reply], alone: Sequence[Reply], band_n: np.ndarray, samples: int) -> dict[str, Any]:
+    """``loss_by_band``: the loss of the problems of each band, whatever else was in their packs."""
+    single = {reply.pack[0]: int(reply.correct[0]) for reply in alone}
+    asked = np.array([problem for reply in own for problem in reply.pack])
+    lost = np.array([single[problem] for problem in asked]) - np.concatenate([reply.correct for reply in own])
+    return {"loss_by_band": [float(lost[band_n[asked] == band].mean()) / samples for band in np.unique(band_n[asked])]}
 
 
 def _check_enough(tries: Sequence[Mapping[int, Packs]], problems: int, max_loss: float, samples: int) -> None:

@@ -166,13 +166,14 @@ def held_out_table(result: Result) -> Group:
     """The plan beside fixed N, on the problems that it was not chosen by."""
     auto = result["auto"]
     single, held_out = result["points"][0], auto["held_out"]
-    names = ("accuracy, %", "loss, points", "tokens per problem", "prompts per problem", "finished, %")
+    names = ("accuracy, %", "loss, points", "of each band", "tokens per problem", "prompts per problem", "finished, %")
     table = new_table("N", *names, title=f"Check: the other half ({held_out['problems']} problems)")
     for name, point in [*((str(point["problems"]), point) for point in result["points"]), ("auto", held_out)]:
         table.add_row(
             name,
             number(point["accuracy"], point["accuracy_se"], scale=100),
             "" if point is single else number(point["loss"], point["loss_se"], scale=100, sign="+"),
+            "  ".join(number(loss, scale=100, sign="+") for loss in point.get("loss_by_band", [])),
             number(point["tokens_per_problem"], point["tokens_per_problem_se"]),
             number(point["prompts_per_problem"], digits=2),
             number(point["finished"], scale=100),
@@ -180,12 +181,23 @@ def held_out_table(result: Result) -> Group:
     notes = [
         STANDARD_ERROR,
         "loss: accuracy of N = 1 minus this, paired by problem.",
+        "of each band: the loss of its problems, the shortest band first.",
         "auto: the chosen N of each band.",
     ]
     if max(band["problems"] for band in auto["plan"]["bands"]) == 1:
         notes.append("No N passes: ask each problem alone, give more problems or --samples, or a larger --max-loss.")
     elif held_out["tokens_per_problem"] > single["tokens_per_problem"]:
         notes.append("This model writes more tokens per problem in packs: packing saves prompts here, not tokens.")
+    as_good = [
+        point["problems"]
+        for point in result["points"]
+        if point["prompts_per_problem"] < held_out["prompts_per_problem"]
+        and max(point["loss_by_band"]) <= max(held_out["loss_by_band"])
+    ]
+    if as_good:
+        notes.append(
+            f"Here N = {max(as_good)} for all loses no more in its worst band, with fewer prompts: `pack --problems {max(as_good)}`."
+        )
     return explained(table, *notes)
 
 

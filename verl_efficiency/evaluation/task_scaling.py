@@ -83,6 +83,13 @@ def task_scaling(
             | {name: summary[name] for name in names}
             | {"finished": 1 - summary["truncated_share"], "by_slot": by_slot}
         )
+    return result_of(points, engine, data, sampling, samples, label)
+
+
+def result_of(
+    points: Sequence[Mapping[str, Any]], engine: Engine, data: Path, sampling: Sampling, samples: int, label: str
+) -> dict[str, Any]:
+    """The result of these points, with their law and how they were measured."""
     return {
         "label": label,
         "model": engine.model,

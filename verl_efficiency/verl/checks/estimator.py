@@ -121,7 +121,12 @@ def advise_on_difficulty(config: Any) -> Iterator[str]:
     method = estimator_of(config)
     settings = settings_of(method, config) if method else None
     given, files = config.algorithm.get("efficiency") or {}, config.data.train_files
-    if getattr(settings, "difficulty", None) != "group" or "difficulty" in given or not any(local_files(files)):
+    if (
+        settings is None
+        or getattr(settings, "difficulty", None) != "group"
+        or "difficulty" in given
+        or not any(local_files(files))
+    ):
         return
     path, where = settings.difficulty_column, f"{SETTINGS}.difficulty_column"
     if config.trainer.get("use_v1", False) and not any(check_column(files, path, where)):
