@@ -126,8 +126,23 @@ def _unsolved(found: Row) -> str:
     )
 
 
+def _few_tokens(found: Row) -> str:
+    return table(
+        found["rows"],
+        {
+            "run": lambda row: f"`{row['arm']}`",
+            "accuracy before": lambda row: f"{100 * row['before']:.1f} %",
+            "after": lambda row: _percent(row, "accuracy"),
+            "tokens with a gradient": lambda row: f"{100 * row['tokens_with_gradient']:.1f} %",
+            "seeds": lambda row: str(row["seeds"]),
+        },
+    )
+
+
 QUESTIONS: dict[str, Callable[[Row], str]] = {
     "pareto": _pareto,
+    "token_budget": _pareto,
+    "few_tokens": _few_tokens,
     "bcr": _bcr,
     "difficulty": _difficulty,
     "collapse": _collapse,

@@ -195,8 +195,9 @@ def held_out_table(result: Result) -> Group:
         and max(point["loss_by_band"]) <= max(held_out["loss_by_band"])
     ]
     if as_good:
+        best = max(as_good)
         notes.append(
-            f"Here N = {max(as_good)} for all loses no more in its worst band, with fewer prompts: `pack --problems {max(as_good)}`."
+            f"Here N = {best} for all loses no more in its worst band, with fewer prompts: `pack --problems {best}`."
         )
     return explained(table, *notes)
 
