@@ -107,6 +107,14 @@ def test_the_default_sizes_are_those_that_fit(data, limit, sizes):
     assert [point["problems"] for point in measured(data, None, limit)["points"]] == sizes
 
 
+def test_raw_problems_are_refused_before_a_model_is_loaded(tmp_path):
+    file = tmp_path / "raw.jsonl"
+    file.write_text('{"question": "1+1?", "answer": "2"}\n')
+    outcome = CliRunner().invoke(app, ["evaluate", "task-scaling", "no/model", str(file)])
+    assert isinstance(outcome.exception, SettingsError)
+    assert f"pack {file} NEW.parquet --problems 1" in str(outcome.exception)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"label": 1}'])
 def test_a_baseline_of_another_kind_is_one_line(tmp_path, text):
     (tmp_path / "b.json").write_text(text)

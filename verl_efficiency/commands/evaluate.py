@@ -109,13 +109,14 @@ def task_scaling_command(
     from rich.console import Console
 
     from verl_efficiency.commands.pack import packing_settings
-    from verl_efficiency.data.files import require_ending, require_other_file
+    from verl_efficiency.data.files import read_sample, require_ending, require_other_file
+    from verl_efficiency.data.parquet import is_in_verls_form, load_verl_rows
     from verl_efficiency.evaluation.choose_plan import choose_plan
     from verl_efficiency.evaluation.plot import PICTURES, draw, save, scaling
     from verl_efficiency.evaluation.results import load_scaling, write_result
     from verl_efficiency.evaluation.tables import scaling_tables
     from verl_efficiency.evaluation.task_scaling import task_scaling
-    from verl_efficiency.settings import require
+    from verl_efficiency.settings import SettingsError, require
 
     auto = problems == "auto"
     for option, value in (("--max-loss", max_loss), ("--by", by), ("--bands", bands)):
@@ -129,6 +130,12 @@ def task_scaling_command(
     others = [] if baseline is None else [load_scaling(baseline)]
     settings = packing_settings(setting)
     template = generating.template()
+    if not is_in_verls_form(read_sample(data, "data", 1).rows):
+        raise SettingsError(
+            f"data: {data} is not in verl's form, with columns prompt and reward_model; `verl-efficiency pack {data} "
+            "NEW.parquet --problems 1` writes raw problems so"
+        )
+    load_verl_rows(data)  # a wrong row is refused before a model is loaded
     with generating.engine(model, out) as engine:
         if engine is None:
             from verl_efficiency.evaluation.generate import transformers_engine
