@@ -191,7 +191,8 @@ def held_out_table(result: Result) -> Group:
     as_good = [
         point["problems"]
         for point in result["points"]
-        if point["prompts_per_problem"] < held_out["prompts_per_problem"]
+        if "loss_by_band" in point
+        and point["prompts_per_problem"] < held_out["prompts_per_problem"]
         and max(point["loss_by_band"]) <= max(held_out["loss_by_band"])
     ]
     if as_good:
