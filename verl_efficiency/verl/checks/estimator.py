@@ -119,10 +119,8 @@ def advise_on_budget(config: Any) -> Iterator[str]:
 def advise_on_difficulty(config: Any) -> Iterator[str]:
     """A line if the data set has a difficulty for every prompt, and the method would guess it from the group by default."""
     method = estimator_of(config)
-    if method is None:
-        return
-    settings, given = settings_of(method, config), config.algorithm.get("efficiency") or {}
-    files = config.data.train_files
+    settings = settings_of(method, config) if method else None
+    given, files = config.algorithm.get("efficiency") or {}, config.data.train_files
     if getattr(settings, "difficulty", None) != "group" or "difficulty" in given or not any(local_files(files)):
         return
     path, where = settings.difficulty_column, f"{SETTINGS}.difficulty_column"
