@@ -498,23 +498,6 @@ def test_prompts_that_do_not_ask_for_the_form_are_a_warning(launch, train, caplo
         assert "--problems 1 --ending" in caplog.text
 
 
-def test_a_difficulty_that_would_help_is_said(launch, train, caplog):  # noqa: F811
-    def advised(rows, *settings, method="token_budget"):
-        caplog.clear()
-        launch(f"algorithm.adv_estimator={method}", *ACCURACY, *settings, train(rows))
-        return [message for message in caplog.messages if message.startswith("algorithm.efficiency.difficulty:")]
-
-    graded = [row(number=number, difficulty=number / 4) for number in range(5)]
-    (line,) = advised(graded)
-    assert "extra_info.difficulty" in line
-    assert "difficulty=data" in line
-    for chosen in ("data", "group"):
-        assert advised(graded, f"+algorithm.efficiency.difficulty={chosen}") == []
-    assert advised(graded, "+algorithm.efficiency.difficulty_column=extra_info.index") == []  # not in [0, 1]
-    assert advised(graded, method="kimi") == []
-    assert advised(same("4")) == []
-
-
 def test_the_sentence_that_is_advised_is_enough(launch, train, tmp_path, caplog):  # noqa: F811
     marker = f"+{REWARD}.reward_kwargs.marker='####'"
     for settings in ((), (marker,)):

@@ -21,7 +21,6 @@ from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import (
     advise_on_budget,
-    advise_on_difficulty,
     advise_on_loop,
     advise_on_staleness,
     check_estimator,
@@ -98,7 +97,6 @@ def advice(config: Any) -> list[str]:
         *advise(config, estimator_of(config)),
         *advise_to_declare(config),
         *advise_on_budget(config),
-        *advise_on_difficulty(config),
         *advise_on_loop(config),
         *advise_on_staleness(config),
     ]

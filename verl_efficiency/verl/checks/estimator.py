@@ -9,7 +9,6 @@ from verl_efficiency.methods.own import all_estimators
 from verl_efficiency.settings import SettingsError, misspelt, unknown
 from verl_efficiency.verl.checks.columns import check_column
 from verl_efficiency.verl.checks.concern import ALIAS
-from verl_efficiency.verl.checks.files import local_files
 from verl_efficiency.verl.checks.reward import FUNCTION, KWARGS, reward_of
 from verl_efficiency.verl.checks.trainer import check_trainer
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
@@ -114,19 +113,6 @@ def advise_on_budget(config: Any) -> Iterator[str]:
         found.append((KWARGS, reward.settings))
     for where, settings in found:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
-
-
-def advise_on_difficulty(config: Any) -> Iterator[str]:
-    """A line if the data set has a difficulty for every prompt, and the method would guess it from the group by default."""
-    method = estimator_of(config)
-    settings = settings_of(method, config) if method else None
-    given, files = config.algorithm.get("efficiency") or {}, config.data.train_files
-    if getattr(settings, "difficulty", None) != "group" or "difficulty" in given or not any(local_files(files)):
-        return
-    path, where = settings.difficulty_column, f"{SETTINGS}.difficulty_column"
-    if config.trainer.get("use_v1", False) and not any(check_column(files, path, where)):
-        yield (f"{SETTINGS}.difficulty: the training data has {path} in every row. difficulty=data uses it; in our comparison "
-               "it kept the accuracy of GRPO, and the default, group, lost about a point")  # fmt: skip
 
 
 def advise_on_staleness(config: Any) -> Iterator[str]:
