@@ -24,7 +24,7 @@ class PackingSettings:
             the harder half.
         difficulty: column path of the difficulty (any real number; larger is harder). ``random`` does not need it.
         singles: the share of the problems, in [0, 1), that come alone: in their own prompt, graded by their own answer. The
-            seed and the epoch decide which. A small model that sees packs only can forget how it answers a single problem.
+            seed and the epoch decide which. What a small model learns in packs may not carry over to single problems.
             0, as in the paper: all are packed.
         distinct_by: column path whose values must differ within a pack, or ``None``.
         question: column path of the problem's text; ``None``: the last user message of ``prompt``.
