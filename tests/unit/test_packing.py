@@ -334,6 +334,7 @@ def test_bad_rows_are_refused():
         ({"problems": 0}, "data.efficiency.problems: must be a whole number of at least 1, got 0"),
         ({"grouping": "stratfied"}, "did you mean 'stratified'"),
         ({"singles": 1}, "data.efficiency.singles: must be in [0, 1): a share of the problems, got 1"),
+        ({"singles": 0.3, "problems": 1}, "data.efficiency.singles: must be 0 with problems=1"),
         ({"remainder": "keep"}, "unknown value 'keep'"),
         ({"dificulty": "x"}, "did you mean 'difficulty'"),
         ({"problem_template": "### {problem}"}, "a text with {index} and {problem}"),

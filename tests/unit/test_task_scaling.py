@@ -134,7 +134,13 @@ def test_the_command(data, tmp_path, monkeypatch):
     assert [point["problems"] for point in result["points"]] == [1, 2]
     assert load_scaling(out) == result
     for wrong in (
-        *(["--problems", "0"], ["--problems", "1,x"], ["--set", "grouping=rnadom"], ["--set", "problems=2"]),
+        *(
+            ["--problems", "0"],
+            ["--problems", "1,x"],
+            ["--set", "grouping=rnadom"],
+            ["--set", "problems=2"],
+            ["--set", "singles=0.3"],
+        ),
         *(["--max-loss", "0.1"], ["--by", "characters"], ["--bands", "2"]),  # of --problems auto only
     ):
         outcome = CliRunner().invoke(app, [str(word) for word in [*words, *wrong]])

@@ -95,7 +95,7 @@ def _own_prompt(row: Row, question: str) -> tuple[dict[str, Any], ...]:
     """The row's messages; with a column of questions, prompts may have any form."""
     if prompt_problem(row.get("prompt")):
         return ({"role": "user", "content": question},)
-    return tuple(dict(message) for message in row["prompt"])
+    return tuple(row["prompt"])
 
 
 def _difficulties(rows: Sequence[Row], settings: PackingSettings) -> list[Any]:

@@ -57,6 +57,9 @@ class PackingSettings:
     def __post_init__(self) -> None:
         require(self.problems >= 1, "problems", self.problems, "a whole number of at least 1")
         require(0 <= self.singles < 1, "singles", self.singles, "in [0, 1): a share of the problems")
+        require(
+            not self.singles or self.problems > 1, "singles", self.singles, "0 with problems=1, where all come alone"
+        )
         filled = _fill("problem_template", self.problem_template, index=7, problem="<text>")
         require(
             "7" in filled and "<text>" in filled,

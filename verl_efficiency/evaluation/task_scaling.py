@@ -64,6 +64,7 @@ def task_scaling(
     """
     require(limit is None or limit >= 1, "--limit", limit, "at least 1")
     require("problems" not in settings, "--set problems", settings.get("problems"), "left out; use --problems")
+    require("singles" not in settings, "--set singles", settings.get("singles"), "left out: all packs hold N problems")
     rows = load_verl_rows(data)[:limit]
     if sizes is None:
         sizes = [size for size in SIZES if size <= len(rows)]
