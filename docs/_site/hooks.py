@@ -10,7 +10,6 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import generate  # noqa: E402
-import measured  # noqa: E402
 
 MARKS = {  # after the language of a code block; tests/unit/test_docs.py says what each one promises
     "gpu": "needs GPUs",
@@ -64,7 +63,6 @@ def on_page_markdown(markdown, page, config, files):
         kind = "tree" if (ROOT / inside).is_dir() else "blob"
         return f"]({config.repo_url}/{kind}/main/{inside}{'#' + anchor if anchor else ''})"
 
-    markdown = measured.fill(markdown)
     code = re.split(r"(^```.*?^```$)", markdown, flags=re.MULTILINE | re.DOTALL)
     prose = [re.sub(r"\]\((?![a-z]+:|#|/)([^)\s]+)\)", link, part) for part in code[::2]]
     blocks = [re.sub(r"^```(\w+) ([\w=./]+)$", fence, part, count=1, flags=re.MULTILINE) for part in code[1::2]]

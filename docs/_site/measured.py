@@ -1,4 +1,7 @@
-"""Tables of what the comparison found, made of the results files of ``benchmarks/compare.py report QUESTION``."""
+"""Tables of what the comparison found, made of the results files of ``benchmarks/compare.py report QUESTION``.
+
+``python docs/_site/measured.py`` writes them into the pages again.
+"""
 
 import json
 import re
@@ -8,15 +11,21 @@ from typing import Any
 
 from verl_efficiency.methods.catalog import METHODS, Method
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+DOCS = Path(__file__).parents[1]
+RESULTS = DOCS.parent / "benchmarks" / "results"
 PARETO = RESULTS / "pareto.json"
+PAGES = ("choose.md", "measured.md")
 Row = Mapping[str, Any]
-MARK = re.compile(r"<!-- measured (\w+) -->")
+MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 
 
 def fill(markdown: str, results: Path = RESULTS) -> str:
-    """``markdown`` with a table in the place of each ``<!-- measured QUESTION -->``."""
-    return MARK.sub(lambda found: QUESTIONS[found[1]](json.loads((results / f"{found[1]}.json").read_text())), markdown)
+    """``markdown`` with the table of today's results between each ``<!-- measured QUESTION -->`` and ``<!-- /measured -->``."""
+
+    def made(found: re.Match) -> str:
+        return f"{found[1]}{QUESTIONS[found[2]](json.loads((results / f'{found[2]}.json').read_text()))}\n{found[3]}"
+
+    return MARKED.sub(made, markdown)
 
 
 def table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
@@ -212,3 +221,8 @@ _SCORES: dict[str, Callable[[Row], str]] = {
     "tokens": lambda row: _tokens(row, "tokens"),
     "seeds": lambda row: str(row["seeds"]),
 }
+
+
+if __name__ == "__main__":
+    for name in PAGES:
+        (DOCS / name).write_text(fill((DOCS / name).read_text()))

@@ -162,6 +162,13 @@ def test_every_setting_and_paper_is_in_the_reference(generated):
             assert f"https://arxiv.org/abs/{number}" in pages["reference/papers.md"]
 
 
+def test_the_tables_on_the_pages_are_those_of_the_results_files(generated):
+    for name in generated.measured.PAGES:
+        text = (ROOT / "docs" / name).read_text()
+        assert "<!-- measured" in text
+        assert generated.measured.fill(text) == text, "run: python docs/_site/measured.py"
+
+
 def test_what_was_measured_by_hand(generated, tmp_path):
     def row(arm, accuracy, tokens, **more):
         base = {
@@ -182,7 +189,7 @@ def test_what_was_measured_by_hand(generated, tmp_path):
     ]
     file = tmp_path / "pareto.json"
     file.write_text(json.dumps({"steps": 100, "rows": rows}))
-    table = generated.measured.fill("<!-- measured pareto -->", tmp_path).splitlines()
+    table = generated.measured.fill("<!-- measured pareto -->\nold\n<!-- /measured -->", tmp_path).splitlines()[1:-1]
     assert table[2] == "| `grpo` | 98.5 % | 50 % | 52.5 | 32.5 | 1 |"
     assert table[3] == "| `kimi` | 90.0 % ↓ | 50 % | 23.0 | 3.0 | 1 |"
     assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
@@ -202,7 +209,8 @@ def test_what_was_measured_by_hand(generated, tmp_path):
 def test_tables_of_the_other_questions_by_hand(generated, tmp_path):
     def answer(question, **content):
         (tmp_path / f"{question}.json").write_text(json.dumps(content))
-        return generated.measured.fill(f"<!-- measured {question} -->", tmp_path).splitlines()
+        marked = f"<!-- measured {question} -->\n<!-- /measured -->"
+        return generated.measured.fill(marked, tmp_path).splitlines()[1:-1]
 
     scored = {"accuracy": 0.95, "accuracy_interval": None, "tokens": 27.04, "tokens_interval": None, "seeds": 2}
     packed = scored | {"arm": "bcr_2", "problems": 2, "limit_per_problem": 33.0, "binds": True}
