@@ -96,9 +96,10 @@ if [[ $GPUS == 0 ]]; then
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(((($(nproc) - 1) / JOBS) + 1))}
   settings+=(
     actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16 # recipes/verl/_cpu.sh has added the key
+    actor_rollout_ref.model.override_config.attn_implementation=eager # in bf16 on a CPU, faster than PyTorch's own kernel
     actor_rollout_ref.actor.use_dynamic_bsz=False
-    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=8
-    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=8
+    actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=4
+    actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=4
     +actor_rollout_ref.rollout.engine_kwargs.hf.threads="$OMP_NUM_THREADS"
   )
 else

@@ -3,9 +3,11 @@
 # ruff: noqa: E402  what needs verl is imported after it is known to be there
 
 import asyncio
+import functools
 import os
 import subprocess
 import sys
+import types
 from types import ModuleType
 
 import pytest
@@ -16,12 +18,12 @@ verl = pytest.importorskip("verl", minversion="0.9")
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from verl.trainer import main_ppo
-from verl.workers.config import RolloutConfig
+from verl.workers.config import HFModelConfig, RolloutConfig
 
 from tests.contract.conftest import LAUNCH
 from verl_efficiency.evaluation.sampling import Completion, Draw, generate
 from verl_efficiency.settings import SettingsError
-from verl_efficiency.verl.cpu import patches
+from verl_efficiency.verl.cpu import hf_rollout, patches
 from verl_efficiency.verl.cpu.hf_server import HFServer, check_complete, load_weights, read_sampling_params
 from verl_efficiency.verl.cpu_switch import SWITCH, cpu_mode
 
@@ -482,6 +484,37 @@ def test_the_server_answers_many_calls_with_one_batch(server, monkeypatch):
         assert output.stop_reason == ("completed" if output.token_ids[-1] == EOS else "length")
         assert len(output.log_probs) == len(output.token_ids) <= 12
     assert {output.stop_reason for output in outputs} == {"completed", "length"}
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_the_server_has_the_attention_of_the_trainer(model_dir, monkeypatch, attention):
+    started = []
+
+    class Started:
+        """What ``ray.remote`` gives: here the server itself, whose calls are awaited at once."""
+
+        def __init__(self, cls):
+            self.cls = cls
+
+        def options(self, **_):
+            return self
+
+        def remote(self, *arguments):
+            started.append(self.cls(*arguments))
+            return types.SimpleNamespace(ready=types.SimpleNamespace(remote=started[0].ready))
+
+    monkeypatch.setattr(hf_rollout.ray, "remote", Started)
+    replica = types.SimpleNamespace(
+        is_reward_model=False,
+        is_teacher_model=False,
+        model_config=HFModelConfig(path=str(model_dir), override_config={"attn_implementation": attention}),
+        config=RolloutConfig(name="hf", prompt_length=16, response_length=12, dtype="float32"),
+        replica_rank=0,
+        max_concurrency=8,
+    )
+    replica._beside_the_trainer = functools.partial(hf_rollout.HFReplica._beside_the_trainer, replica)
+    asyncio.run(hf_rollout.HFReplica.launch_servers(replica))
+    assert started[0].model.config._attn_implementation == attention
 
 
 def test_the_samples_of_a_prompt_are_the_same_in_every_run(model_dir):

@@ -73,11 +73,24 @@ def test_scores_of_1_and_minus_1_by_hand():
 def test_a_correct_one_stays_above_the_best_wrong_one_by_hand():
     rows = [Row(1.0, 520, "a"), Row(0.6, 520, "a"), Row(0.45, 5, "a"), Row(0.0, 5, "a")]
     # penalty 2 · 2 = 4 and more: both would be negative; held at 0.45 + 0.1 = 0.55; mean (0.55 + 0.55 + 0.45) / 4
-    held = advantages(rows, dataclasses.replace(SHAPED, penalty=2.0, margin=0.1))
+    steep = dataclasses.replace(SHAPED, penalty=2.0, budget_floor="none")
+    held = advantages(rows, dataclasses.replace(steep, margin=0.1))
     assert held == pytest.approx([0.55 - 0.3875, 0.55 - 0.3875, 0.45 - 0.3875, -0.3875])
     # the second one leads by 0.15 only: a wider margin does not lift it
-    held = advantages(rows, dataclasses.replace(SHAPED, penalty=2.0, margin=0.3))
+    held = advantages(rows, dataclasses.replace(steep, margin=0.3))
     assert held == pytest.approx([0.75 - 0.45, 0.6 - 0.45, 0.0, -0.45])
+
+
+def test_a_budget_is_never_below_the_shortest_correct_rollout_by_hand():
+    """Both are over 100 + 100 · ⅙ tokens. The budget is 500: the shorter one pays nothing, the other for 100 over 500."""
+    rows = [Row(1.0, 500, "a"), Row(1.0, 600, "a")]
+    # penalties 0 and 0.3 · 0.2 = 0.06; mean of the shaped scores 0.97
+    assert advantages(rows, SHAPED) == pytest.approx([0.03, -0.03])
+    # overruns 3.29 and 4.14, both held at 2: without the floor they pay the same, so nobody gains by being shorter
+    assert advantages(rows, dataclasses.replace(SHAPED, budget_floor="none")) == pytest.approx([0, 0])
+    # a shorter wrong answer is no proof that fewer tokens would do
+    wrong = Row(0.0, 5, "a")
+    assert run([*rows, wrong], SHAPED).metrics["penalty"] == pytest.approx(0.06 / 3)
 
 
 def test_decoupled_by_hand():
@@ -262,6 +275,7 @@ def random_settings(rng):
         blend_weight=rng.random(),
         b_min=rng.choice([None, b_min]),
         b_max=rng.choice([None, b_max]),
+        budget_floor=rng.choice(["shortest", "none"]),
         budget_decay=rng.choice([0.0, 0.9]),
         penalty=rng.choice([0.0, 0.3, 3.0]),
         overrun_max=rng.choice([0.0, 0.5, 2.0]),
@@ -330,6 +344,7 @@ def settings_with_fixed_budget(draw, **given_ones):
     options = {
         "b_min": b_min,
         "b_max": b_min + draw(st.floats(0, 150)),
+        "budget_floor": draw(st.sampled_from(["shortest", "none"])),
         "penalty": draw(st.floats(0, 3)),
         "overrun_max": draw(st.floats(0, 4)),
         "margin": draw(st.floats(0, 0.5)),
@@ -416,6 +431,22 @@ def test_more_tokens_never_pay_when_wrong_answers_are_shaped_too(rows, chosen, d
 def test_at_or_under_budget_nothing_changes(rows, chosen):
     rows = [dataclasses.replace(row, length=min(row.length, math.floor(chosen.b_min))) for row in rows]
     assert advantages(rows, chosen) == pytest.approx(unshaped(rows, chosen.advantage), abs=TINY)
+
+
+@checked
+@given(
+    batches(),
+    settings_with_fixed_budget(
+        combine="shaped_reward", advantage="dr_grpo", budget_floor="shortest", gate_solve_rate=0.0
+    ),
+)
+def test_the_shortest_correct_answer_of_a_group_never_pays(rows, chosen):
+    """So its distance to the wrong ones, which do not pay either, stays that of the scores."""
+    shaped = advantages(rows, chosen)
+    for right, wrong in pairs(rows):
+        siblings = [row for row in rows if row.real and row.group == rows[right].group and row.correct(0.5)]
+        if rows[right].length == min(row.length for row in siblings):
+            assert shaped[right] - shaped[wrong] == pytest.approx(rows[right].score - rows[wrong].score)
 
 
 @checked

@@ -1,8 +1,10 @@
 """Token budget: each group has a budget between ``b_min`` and ``b_max``, by its difficulty. Tokens over it cost score.
 
+A budget is never below the shortest correct rollout of the group, because nothing shows that fewer tokens would do.
+
 With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]``::
 
-    b(d)  = b_min + (b_max − b_min) · d                budget, tokens
+    b     = max(b_min + (b_max − b_min) · d, L_short)  budget, tokens
     o     = max(0, L − b) / b                          overrun, relative
     r     = max(s − λ · min(o, o_max), floor)          shaped score, correct only
     floor = min(s, highest wrong score of the group, or 0, + margin)
@@ -32,7 +34,7 @@ Guarantees, with and without the guard:
 * With ``shaped_reward`` a correct answer scores above every wrong one of its group by ``margin``, or by its original lead if
   that is smaller. With ``decoupled`` the advantage of a wrong rollout is never above that of a correct one.
 * The shaped score never rises with length.
-* At or under its budget, a score does not change.
+* At or under its budget, a score does not change. The shortest correct rollout of a group never pays.
 * A higher difficulty never means a larger penalty.
 * A group without a correct answer is not shaped.
 
@@ -75,6 +77,7 @@ class TokenBudgetSettings(ShapingSettings):
         blend_weight: see ``difficulty``, in [0, 1].
         b_min, b_max: budget in tokens at d = 0 and d = 1; null: exponential averages of the 10th and 90th percentile of the
             lengths of correct rollouts. ``verl-efficiency calibrate`` fits fixed budgets to stored rollouts.
+        budget_floor: ``shortest``: L_short is the length of the group's shortest correct rollout. ``none``: it is 0.
         budget_decay: weight of the past in the averages of b_min and b_max, in [0, 1).
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the largest overrun that counts.
@@ -95,6 +98,7 @@ class TokenBudgetSettings(ShapingSettings):
     blend_weight: float = 0.5
     b_min: float | None = None
     b_max: float | None = None
+    budget_floor: Literal["shortest", "none"] = "shortest"
     budget_decay: float = 0.9
     penalty: float = 0.3
     overrun_max: float = 2.0
@@ -184,7 +188,11 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     else:
         if low > high:  # one is set, and the other, which follows the run, has crossed it
             low, high = (low, low) if settings.b_min is not None else (high, high)
-        budget_B = (low + (high - low) * difficulty_G)[rollouts.groups_B]
+        budget_G = low + (high - low) * difficulty_G
+        if settings.budget_floor == "shortest":
+            shortest_G = rollouts.smallest(rollouts.lengths_B, rollouts.correct_B)
+            budget_G = torch.maximum(budget_G, torch.where(shortest_G.isfinite(), shortest_G, 0.0))
+        budget_B = budget_G[rollouts.groups_B]
         overrun_B = (rollouts.lengths_B - budget_B).clamp_min(0) / budget_B
         penalty_B = settings.penalty * overrun_B.clamp_max(settings.overrun_max)
 

@@ -1,7 +1,8 @@
 """The rollout ``hf``: Hugging Face transformers generates responses for verl's agent loop. It is meant for small models.
 
-It starts in a second and needs only transformers. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``, see
-:class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. All three V1 trainer modes work with it.
+It starts in a second and needs only transformers. Its attention is that of the trainer
+(``model.override_config.attn_implementation``). Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``,
+see :class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. All three V1 trainer modes work with it.
 """
 
 import os
@@ -39,11 +40,12 @@ class HFReplica(RolloutReplica):
         if self.is_reward_model or self.is_teacher_model:
             raise NotImplementedError("rollout 'hf' serves the policy only; a reward or teacher model needs vllm")
         path = copy_to_local(self.model_config.path)
+        attention = (self.model_config.get("override_config") or {}).get("attn_implementation")
         options = {"num_cpus": 0, "max_concurrency": self.max_concurrency, **await self._beside_the_trainer()}
         server: Any = (
             ray.remote(HFServer)
             .options(name=server_name(self.replica_rank), **options)
-            .remote(path, self.model_config.get("trust_remote_code", False), self.config, self.replica_rank)
+            .remote(path, self.model_config.get("trust_remote_code", False), self.config, self.replica_rank, attention)
         )
         await server.ready.remote()
         self.servers = [server]

@@ -39,7 +39,14 @@ class HFRolloutSettings:
 class HFServer:
     """Generates for verl's agent loop; its methods are what verl calls on a rollout server."""
 
-    def __init__(self, model_path: str, trust_remote_code: bool, config: RolloutConfig, replica_rank: int) -> None:
+    def __init__(
+        self,
+        model_path: str,
+        trust_remote_code: bool,
+        config: RolloutConfig,
+        replica_rank: int,
+        attention: str | None = None,
+    ) -> None:
         self.config = config
         self.settings = build_settings(
             HFRolloutSettings, config.engine_kwargs.get("hf"), "actor_rollout_ref.rollout.engine_kwargs.hf"
@@ -47,7 +54,7 @@ class HFServer:
         torch.set_num_threads(self.settings.threads)
         tokenizer = AutoTokenizer.from_pretrained(model_path, trust_remote_code=trust_remote_code)
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=config.dtype, trust_remote_code=trust_remote_code
+            model_path, dtype=config.dtype, trust_remote_code=trust_remote_code, attn_implementation=attention
         ).eval()
         self.model.to(get_device_name())
         self.eos_ids = read_eos_ids(self.model.generation_config.eos_token_id, tokenizer.eos_token_id)
