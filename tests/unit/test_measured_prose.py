@@ -1,0 +1,114 @@
+"""What the pages say of the comparison in words stands in the results files. (Their tables are made of them: test_docs.py.)"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = {name: " ".join((ROOT / "docs" / name).read_text().split()) for name in ("choose.md", "measured.md")}
+
+
+def results(question):
+    return json.loads((ROOT / "benchmarks" / "results" / f"{question}.json").read_text())
+
+
+def by_arm(question):
+    return {row["arm"]: row for row in results(question)["rows"]}
+
+
+def said(page, pattern):
+    """What the groups of ``pattern`` matched on the page; line breaks count as blanks."""
+    found = re.search(pattern, PAGES[page])
+    assert found, f"{page} does not say: {pattern}"
+    return found.groups()
+
+
+def names(text):
+    return re.findall(r"`(\w+)`", text)
+
+
+def saved(row, plain):
+    return 100 * (1 - row["tokens"] / plain["tokens"])
+
+
+def lost(row, plain):
+    """Points of accuracy."""
+    return 100 * (plain["accuracy"] - row["accuracy"])
+
+
+@pytest.fixture(scope="module")
+def pareto():
+    return by_arm("pareto")
+
+
+def test_the_methods_that_keep_the_accuracy(pareto):
+    of_whom, least, most = said(
+        "choose.md", r"- ([^.]*?) stay within a point of GRPO's accuracy, and save (\d+) to (\d+) %"
+    )
+    rows = [pareto[name] for name in names(of_whom)]
+    assert len(rows) >= 5
+    assert max(lost(row, pareto["grpo"]) for row in rows) <= 1
+    shares = [saved(row, pareto["grpo"]) for row in rows]
+    assert (f"{min(shares):.0f}", f"{max(shares):.0f}") == (least, most)
+
+
+def test_the_methods_that_trade_it(pareto):
+    of_whom, least, most = said(
+        "choose.md", r"- ([^.]*?) end near the frontier, .*?more than half of the tokens and lose (\d+) to (\d+) points"
+    )
+    rows = [pareto[name] for name in names(of_whom)]
+    assert len(rows) >= 11
+    assert min(saved(row, pareto["grpo"]) for row in rows) > 50
+    points = [lost(row, pareto["grpo"]) for row in rows]
+    assert (f"{min(points):.0f}", f"{max(points):.0f}") == (least, most)
+    assert pareto["cap"]["accuracy"] > max(row["accuracy"] for row in rows)
+
+
+def test_plain_grpo_and_the_frontier(pareto):
+    (tokens,) = said("choose.md", r"Plain GRPO is accurate and wasteful: (\d+) tokens above the frontier")
+    assert f"{pareto['grpo']['above_frontier']:.0f}" == tokens
+
+
+def test_flat_budgets_and_those_that_follow_difficulty():
+    rows = by_arm("difficulty")
+    flat, follows = rows["flat_30"], rows["token_budget_data"]
+    said("measured.md", r"A flat budget of 30 tokens, .*? saves as much as budgets that follow difficulty")
+    assert abs(saved(flat, rows["grpo"]) - saved(follows, rows["grpo"])) < 2
+    assert abs(lost(flat, follows)) < 0.5
+
+
+def test_the_form_and_the_method():
+    form, method = said("measured.md", r"the form explains (\d+) % of the variance of the accuracy, the method (\d+) %")
+    explained = results("normalisation")["explained"]["accuracy"]
+    assert (f"{100 * explained['form']:.0f}", f"{100 * explained['method']:.0f}") == (form, method)
+
+
+def test_the_collapse_and_who_said_so():
+    (steps,) = said("measured.md", r"`diagnose` names the collapse (\d+) steps after the first levels are lost")
+    row = by_arm("collapse")["penalty_4"]
+    first = min(step for step in row["lost_at"] if step is not None)
+    told = min(step for steps in row["told"].values() for step in steps if step is not None)
+    assert told - first == int(steps)
+    assert None not in row["lost_at"]  # all levels are lost
+
+
+def test_the_tokens_that_teach():
+    (one_in,) = said("measured.md", r"`t_spmo` learns as much as `grpo` from one token in (\d+)")
+    rows = by_arm("few_tokens")
+    assert 1 / rows["t_spmo"]["tokens_with_gradient"] == pytest.approx(int(one_in), rel=0.15)
+    assert lost(rows["t_spmo"], rows["grpo"]) < 1
+
+
+def test_the_teacher_that_does_not_know_better():
+    without, given = said("measured.md", r"right in (\d+) % of the cases without it and in (\d+) % with it")
+    model = results("routing_teacher")["models"][0]
+    shown = (f"{100 * model[who]:.0f}" for who in ("student's accuracy", "teacher's accuracy"))
+    assert tuple(shown) == (without, given)
+
+
+def test_what_a_step_costs():
+    (share,) = said("measured.md", r"as long as with GRPO, within ([\d.]+) %")
+    ratios = [row["ratio"][1] for row in results("step_overhead")["rows"]]
+    assert max(abs(ratio - 1) for ratio in ratios) <= float(share) / 100
