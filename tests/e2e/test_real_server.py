@@ -74,8 +74,19 @@ def requests_at(log):
     return log.read_text().count("POST /v1/chat/completions")
 
 
+def kill_after(process, store, responses):
+    """Kill a command as soon as its store has so many responses."""
+    until = time.monotonic() + 120
+    while not store.exists() or store.read_text().count("\n") < 1 + responses:
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+
+
 def words(folder, url, out, *arguments, what=()):
-    model = folder / "endless" if what else folder / "model"
+    model = folder / "endless" if "live" in what else folder / "model"
     said = [*what, model, folder / "test.parquet", "--server", url, "--concurrency", CONCURRENCY, "--out", folder / out]
     return ["evaluate", *map(str, (*said, *arguments))]
 
@@ -98,18 +109,31 @@ def test_killed_and_resumed_gives_the_same_table_and_asks_nothing_twice(folder, 
 
     store = folder / "parts.responses.jsonl"
     killed = subprocess.Popen([sys.executable, "-m", "verl_efficiency.cli", *words(folder, url, "parts.json", *greedy)])
-    until = time.monotonic() + 120
-    while not store.exists() or store.read_text().count("\n") < 1 + PROBLEMS // 3:
-        assert killed.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    killed.kill()
-    killed.wait()
+    kill_after(killed, store, PROBLEMS // 3)
     assert PROBLEMS // 3 <= store.read_text().count("\n") - 1 < PROBLEMS
     run(folder, url, "parts.json", *greedy)
     assert table(folder, "parts.json") == table(folder, "whole.json")
     # Those that the killed run was waiting for are asked again, because their answers were lost.
     assert 2 * PROBLEMS <= requests_at(log) <= 2 * PROBLEMS + CONCURRENCY
+
+
+def test_a_plan_that_was_killed_goes_on_and_is_the_same(folder, server):
+    """``--problems auto``: one size after the other, each prompt once."""
+    url, _, log = server
+    choice = ("--problems", "auto", "--by", "characters", "--bands", 1, "--max-loss", 0.9)
+    greedy = ("--temperature", 0, "--max-new-tokens", 8, "--limit", 8, *choice)
+    before = requests_at(log)
+    run(folder, url, "whole_plan.json", *greedy, what=("task-scaling",))
+    asked = requests_at(log) - before
+
+    store = folder / "plan.responses.jsonl"
+    command = words(folder, url, "plan.json", *greedy, what=("task-scaling",))
+    killed = subprocess.Popen([sys.executable, "-m", "verl_efficiency.cli", *command])
+    kill_after(killed, store, asked // 3)
+    run(folder, url, "plan.json", *greedy, what=("task-scaling",))
+    whole, parts = (json.loads((folder / name).read_text()) for name in ("whole_plan.json", "plan.json"))
+    assert parts == whole
+    assert 2 * asked <= requests_at(log) - before <= 2 * asked + CONCURRENCY
 
 
 def test_cancelled_requests_stop_on_the_server(folder, server):

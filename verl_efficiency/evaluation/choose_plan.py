@@ -313,9 +313,10 @@ def _check_enough(tries: Sequence[Mapping[int, Packs]], problems: int, max_loss:
         for packs in tries
     ]
     if min(no_loss) > max_loss:
+        bands = f"{len(tries)} band{'s' * (len(tries) > 1)} of two halves"
         needed = 2 * len(tries) * size * max(2, math.ceil((Z / max_loss - 2) / samples))
         raise SettingsError(
             f"--max-loss {max_loss:g}: {problems} problems are too few to show such a small loss, even if no answer is lost. "
-            f"It takes about {needed:,} ({len(tries)} bands of two halves, {samples} samples): give more problems or more "
+            f"It takes about {needed:,} ({bands}, samples per problem: {samples}): give more problems or more "
             "--samples, fewer --bands, or a larger --max-loss"
         )
