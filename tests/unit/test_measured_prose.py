@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from verl_efficiency.methods.shaping import token_budget
+
 ROOT = Path(__file__).parents[2]
 PAGES = {name: " ".join((ROOT / "docs" / name).read_text().split()) for name in ("choose.md", "measured.md")}
 
@@ -69,6 +71,23 @@ def test_the_methods_that_trade_it(pareto):
 def test_plain_grpo_and_the_frontier(pareto):
     (tokens,) = said("choose.md", r"Plain GRPO is accurate and wasteful: (\d+) tokens above the frontier")
     assert f"{pareto['grpo']['above_frontier']:.0f}" == tokens
+
+
+def test_the_settings_of_token_budget():
+    rows = by_arm("token_budget")
+    plain = rows["grpo"]
+    share, points = said(
+        "measured.md", r"defaults, `token_budget` saves (\d+) % of GRPO's tokens and costs ([\d.]+) points"
+    )
+    assert (f"{saved(rows['token_budget'], plain):.0f}", f"{lost(rows['token_budget'], plain):.1f}") == (share, points)
+    (without,) = said("measured.md", r"Without that \(`no_floor`\) the loss is ([\d.]+) points")
+    assert f"{lost(rows['no_floor'], plain):.1f}" == without
+    assert abs(saved(rows["token_budget_data"], plain) - float(share)) < 2
+    assert lost(rows["token_budget_data"], plain) < 0.1
+    page = " ".join(token_budget.__doc__.split())
+    assert f"lost {points} points of accuracy against GRPO, {without} without the floor" in page
+    for name in ("no_guard", "guard_2", "weight_1", "gate"):
+        assert lost(rows[name], plain) > lost(rows["no_floor"], plain)
 
 
 def test_flat_budgets_and_those_that_follow_difficulty():
