@@ -129,6 +129,8 @@ launch() {
   export PROMPT_TOKENS=96 RESPONSE_TOKENS=96 PROBLEMS=2
   case $1 in
     grpo) (source recipes/verl/_common.sh && train algorithm.adv_estimator=grpo "${@:2}") ;;
+    # The default divides neither term by its deviation. That is gentle, and too slow for 30 steps.
+    token_budget) bash recipes/verl/train.sh token_budget +algorithm.efficiency.advantage=grpo "${@:2}" ;;
     batched_accuracy) PROMPT_TOKENS=256 RESPONSE_TOKENS=90 bash recipes/verl/batched_accuracy.sh "${@:2}" ;;
     *) bash recipes/verl/train.sh "$@" ;;
   esac

@@ -143,8 +143,9 @@ def expected_advantages(
     for members in groups_of(rows, count_tokens):
         solved = sum(s for s, _ in members)
         difficulty = 1 - (solved + 0.5) / (len(members) + 1)
-        shortest = min((length for s, length in members if s == 1), default=0)
-        budget = max(low + (high - low) * difficulty, shortest)
+        right = sorted(length for s, length in members if s == 1)
+        floor = right[math.floor(0.25 * (len(right) - 1))] if right else 0
+        budget = max(low + (high - low) * difficulty, floor)
         penalties = [0.3 * min(max(0, length - budget) / budget, 2.0) for _, length in members]
         of_correct = [penalty for penalty, (s, _) in zip(penalties, members, strict=True) if s == 1]
         for penalty, (s, length) in zip(penalties, members, strict=True):

@@ -178,8 +178,9 @@ def token_budget(
         if not right or solve_rate < settings.gate_solve_rate or b_min is None or b_max is None:
             continue
         budget = b_min + (b_max - b_min) * difficulty
-        if settings.budget_floor == "shortest":
-            budget = max([budget, min(rows[number].length for number in right)])
+        if settings.budget_floor is not None:
+            lengths = sorted(rows[number].length for number in right)
+            budget = max(budget, lengths[math.floor(settings.budget_floor * (len(lengths) - 1))])
         floor = max([rows[number].score for number in wrong], default=0.0) + settings.margin
         for number in members if settings.apply_to == "all" else right:
             row = rows[number]

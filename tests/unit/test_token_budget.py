@@ -55,7 +55,7 @@ def test_shaped_reward_by_hand():
     assert outcome.advantages_B.tolist() == pytest.approx([0.4075, 0.3775, -0.1925, -0.5925])
     assert outcome.metrics == pytest.approx(
         {
-            **{"b_min": 100, "b_max": 200, "difficulty": 0.3, "over_budget": 0.5, "penalty": 0.63 / 4},
+            **{"b_min": 100, "b_max": 200, "budget": 130, "difficulty": 0.3, "over_budget": 0.5, "penalty": 0.63 / 4},
             **{"solve_rate": 0.75, "length_term": -0.63 / 4, "unsolved_share": 0},
             # one group has no spread: its accuracy is as uncertain as can be, ½, and nothing is surely reached
             **{"length_share": 1, "running_accuracy": 0.75, "best_accuracy": 0},
@@ -73,7 +73,7 @@ def test_scores_of_1_and_minus_1_by_hand():
 def test_a_correct_one_stays_above_the_best_wrong_one_by_hand():
     rows = [Row(1.0, 520, "a"), Row(0.6, 520, "a"), Row(0.45, 5, "a"), Row(0.0, 5, "a")]
     # penalty 2 · 2 = 4 and more: both would be negative; held at 0.45 + 0.1 = 0.55; mean (0.55 + 0.55 + 0.45) / 4
-    steep = dataclasses.replace(SHAPED, penalty=2.0, budget_floor="none")
+    steep = dataclasses.replace(SHAPED, penalty=2.0, budget_floor=None)
     held = advantages(rows, dataclasses.replace(steep, margin=0.1))
     assert held == pytest.approx([0.55 - 0.3875, 0.55 - 0.3875, 0.45 - 0.3875, -0.3875])
     # the second one leads by 0.15 only: a wider margin does not lift it
@@ -81,16 +81,21 @@ def test_a_correct_one_stays_above_the_best_wrong_one_by_hand():
     assert held == pytest.approx([0.75 - 0.45, 0.6 - 0.45, 0.0, -0.45])
 
 
-def test_a_budget_is_never_below_the_shortest_correct_rollout_by_hand():
-    """Both are over 100 + 100 · ⅙ tokens. The budget is 500: the shorter one pays nothing, the other for 100 over 500."""
+def test_a_budget_is_never_below_the_floor_by_hand():
+    """All are over 100 + 100 · ⅙ tokens. Of two, number ⌊¼ · 1⌋ = 0 is the floor: 500. The other one pays for 100 over 500."""
     rows = [Row(1.0, 500, "a"), Row(1.0, 600, "a")]
     # penalties 0 and 0.3 · 0.2 = 0.06; mean of the shaped scores 0.97
     assert advantages(rows, SHAPED) == pytest.approx([0.03, -0.03])
     # overruns 3.29 and 4.14, both held at 2: without the floor they pay the same, so nobody gains by being shorter
-    assert advantages(rows, dataclasses.replace(SHAPED, budget_floor="none")) == pytest.approx([0, 0])
+    assert advantages(rows, dataclasses.replace(SHAPED, budget_floor=None)) == pytest.approx([0, 0])
     # a shorter wrong answer is no proof that fewer tokens would do
-    wrong = Row(0.0, 5, "a")
-    assert run([*rows, wrong], SHAPED).metrics["penalty"] == pytest.approx(0.06 / 3)
+    outcome = run([*rows, Row(0.0, 5, "a")], SHAPED)
+    assert (outcome.metrics["penalty"], outcome.metrics["budget"]) == pytest.approx((0.06 / 3, 500))
+    # of five, number ⌊¼ · 4⌋ = 1: a single short one, perhaps a guess, does not set the budget of the others
+    rows = [Row(1.0, length, "a") for length in (600, 250, 1000, 500, 500)]
+    assert run(rows, SHAPED).metrics["budget"] == 500
+    assert run(rows, dataclasses.replace(SHAPED, budget_floor=0.0)).metrics["budget"] == 250
+    assert run(rows, dataclasses.replace(SHAPED, budget_floor=1.0)).metrics["budget"] == 1000
 
 
 def test_decoupled_by_hand():
@@ -139,6 +144,7 @@ def test_a_budget_that_follows_the_run_by_hand():
     outcome = run(wrong, chosen, state)
     assert (state.low, state.high) == (None, None)
     assert math.isnan(outcome.metrics["b_min"])
+    assert math.isnan(outcome.metrics["budget"])
     # 10, 20, 30: the 10th percentile lies 0.2 of the way from 10 to 20, the 90th 0.8 of the way from 20 to 30
     outcome = run([Row(1.0, 30, "a"), Row(1.0, 10, "b"), Row(1.0, 20, "b"), *wrong], chosen, state)
     assert (outcome.metrics["b_min"], outcome.metrics["b_max"]) == pytest.approx((12, 28))
@@ -275,7 +281,7 @@ def random_settings(rng):
         blend_weight=rng.random(),
         b_min=rng.choice([None, b_min]),
         b_max=rng.choice([None, b_max]),
-        budget_floor=rng.choice(["shortest", "none"]),
+        budget_floor=rng.choice([None, 0.0, 0.25, 0.7, 1.0]),
         budget_decay=rng.choice([0.0, 0.9]),
         penalty=rng.choice([0.0, 0.3, 3.0]),
         overrun_max=rng.choice([0.0, 0.5, 2.0]),
@@ -344,7 +350,7 @@ def settings_with_fixed_budget(draw, **given_ones):
     options = {
         "b_min": b_min,
         "b_max": b_min + draw(st.floats(0, 150)),
-        "budget_floor": draw(st.sampled_from(["shortest", "none"])),
+        "budget_floor": draw(st.sampled_from([None, 0.0, 0.25, 1.0])),
         "penalty": draw(st.floats(0, 3)),
         "overrun_max": draw(st.floats(0, 4)),
         "margin": draw(st.floats(0, 0.5)),
@@ -434,15 +440,10 @@ def test_at_or_under_budget_nothing_changes(rows, chosen):
 
 
 @checked
-@given(
-    batches(),
-    settings_with_fixed_budget(
-        combine="shaped_reward", advantage="dr_grpo", budget_floor="shortest", gate_solve_rate=0.0
-    ),
-)
-def test_the_shortest_correct_answer_of_a_group_never_pays(rows, chosen):
+@given(batches(), settings_with_fixed_budget(combine="shaped_reward", advantage="dr_grpo"), st.floats(0, 1))
+def test_the_shortest_correct_answer_of_a_group_never_pays(rows, chosen, floor):
     """So its distance to the wrong ones, which do not pay either, stays that of the scores."""
-    shaped = advantages(rows, chosen)
+    shaped = advantages(rows, dataclasses.replace(chosen, budget_floor=floor))
     for right, wrong in pairs(rows):
         siblings = [row for row in rows if row.real and row.group == rows[right].group and row.correct(0.5)]
         if rows[right].length == min(row.length for row in siblings):

@@ -1,10 +1,10 @@
 """Token budget: each group has a budget between ``b_min`` and ``b_max``, by its difficulty. Tokens over it cost score.
 
-A budget is never below the shortest correct rollout of the group, because nothing shows that fewer tokens would do.
+A budget is never below what the shortest quarter of the group's correct rollouts needed: less has not been shown to do.
 
 With score ``s``, length ``L`` (generated tokens) and difficulty ``d ∈ [0, 1]``::
 
-    b     = max(b_min + (b_max − b_min) · d, L_short)  budget, tokens
+    b     = max(b_min + (b_max − b_min) · d, L_floor)  budget, tokens
     o     = max(0, L − b) / b                          overrun, relative
     r     = max(s − λ · min(o, o_max), floor)          shaped score, correct only
     floor = min(s, highest wrong score of the group, or 0, + margin)
@@ -78,7 +78,9 @@ class TokenBudgetSettings(ShapingSettings):
         blend_weight: see ``difficulty``, in [0, 1].
         b_min, b_max: budget in tokens at d = 0 and d = 1; null: exponential averages of the 10th and 90th percentile of the
             lengths of correct rollouts. ``verl-efficiency calibrate`` fits fixed budgets to stored rollouts.
-        budget_floor: ``shortest``: L_short is the length of the group's shortest correct rollout. ``none``: it is 0.
+        budget_floor: L_floor is this quantile of the lengths of the group's correct rollouts, in [0, 1]: of n sorted lengths
+            number ⌊budget_floor · (n − 1)⌋, counted from 0. 0: the shortest one; null: no floor. A single short rollout may
+            be a lucky guess, so a quantile above 0 is safer.
         budget_decay: weight of the past in the averages of b_min and b_max, in [0, 1).
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the largest overrun that counts.
@@ -99,7 +101,7 @@ class TokenBudgetSettings(ShapingSettings):
     blend_weight: float = 0.5
     b_min: float | None = None
     b_max: float | None = None
-    budget_floor: Literal["shortest", "none"] = "shortest"
+    budget_floor: float | None = 0.25
     budget_decay: float = 0.9
     penalty: float = 0.3
     overrun_max: float = 2.0
@@ -118,6 +120,8 @@ class TokenBudgetSettings(ShapingSettings):
         for name in ("b_min", "b_max"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "a number of tokens above 0, or null to follow the run")
+        floor = self.budget_floor
+        require(floor is None or 0 <= floor <= 1, "budget_floor", floor, "a quantile in [0, 1], or null for no floor")
         guard = self.accuracy_guard
         require(guard is None or 0 < guard <= 1, "accuracy_guard", guard, "in (0, 1], or null for no guard")
         if self.b_min is not None and self.b_max is not None and self.b_min > self.b_max:
@@ -185,14 +189,14 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     high = settings.b_max if settings.b_max is not None else state.high
     if low is None or high is None:  # no correct rollout yet in this run: nothing to shape
         penalty_B = torch.zeros_like(rollouts.scores_B)
+        budget_B = torch.full_like(rollouts.scores_B, torch.nan)
         low = high = float("nan")
     else:
         if low > high:  # one is set, and the other, which follows the run, has crossed it
             low, high = (low, low) if settings.b_min is not None else (high, high)
         budget_G = low + (high - low) * difficulty_G
-        if settings.budget_floor == "shortest":
-            shortest_G = rollouts.smallest(rollouts.lengths_B, rollouts.correct_B)
-            budget_G = torch.maximum(budget_G, torch.where(shortest_G.isfinite(), shortest_G, 0.0))
+        if settings.budget_floor is not None:
+            budget_G = torch.maximum(budget_G, _length_of_correct(rollouts, settings.budget_floor))
         budget_B = budget_G[rollouts.groups_B]
         overrun_B = (rollouts.lengths_B - budget_B).clamp_min(0) / budget_B
         penalty_B = settings.penalty * overrun_B.clamp_max(settings.overrun_max)
@@ -215,6 +219,7 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     metrics = {
         "b_min": low,
         "b_max": high,
+        "budget": rollouts.average(budget_B),
         "difficulty": rollouts.average(difficulty_G[rollouts.groups_B]),
         "over_budget": rollouts.average(penalty_B > 0),
         "penalty": rollouts.average(penalty_B),
@@ -223,6 +228,14 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     if settings.accuracy_guard is not None and state.accuracy is not None:
         metrics |= {"running_accuracy": state.accuracy, "best_accuracy": state.best_accuracy}
     return shaped_outcome(rollouts, shaped_B, settings, guarded, **metrics)
+
+
+def _length_of_correct(rollouts: Rollouts, quantile: float) -> Tensor:
+    """(G,) float64: this quantile of the lengths of each group's correct rollouts, tokens; 0 if there is none."""
+    right_B = rollouts.correct_B
+    place_B = rollouts.places([(~right_B).long(), rollouts.lengths_B])  # the correct ones come first, by length
+    wanted_G = (quantile * (rollouts.count(right_B) - 1)).floor()
+    return rollouts.total(rollouts.lengths_B, right_B & (place_B == wanted_G[rollouts.groups_B]))
 
 
 def _above_the_wrong(rollouts: Rollouts, shaped_B: Tensor, settings: TokenBudgetSettings) -> Tensor:
