@@ -16,7 +16,7 @@ export MODEL=$RUNS/data/wide TRAIN=$RUNS/data/train.jsonl VAL=$RUNS/data/test.pa
 export NAME=token_budget STEPS=34 GPUS=0 BATCH=16 GROUP=8 MICRO=128 LR=5e-4 PROMPT_TOKENS=24 RESPONSE_TOKENS=190
 training=(
   bash recipes/openrlhf/train.sh token_budget --train.seed "$((SEED + 42))" --actor.lr_warmup_ratio 0.1
-  --efficiency.difficulty data --efficiency.b_min 11 --efficiency.b_max 41
+  --efficiency.difficulty data --efficiency.b_min 11 --efficiency.b_max 41 --efficiency.budget_floor null
 )
 [[ -z ${DRY_RUN:-} ]] || exec "${training[@]}"
 [[ ${FRESH:-0} == 1 ]] && rm -rf "$RUNS"
