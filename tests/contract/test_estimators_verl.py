@@ -341,8 +341,8 @@ def test_one_line_per_step_says_what_is_in_force(capsys):
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[token_budget]")]
     # one of two right: d = 1 − 1.5/3 = 0.5
     assert line == (
-        "[token_budget] b_min=20 b_max=100 budget=60 difficulty=0.5 over_budget=0 penalty=0 length_share=1 running_accuracy=0.5 "
-        "best_accuracy=0 solve_rate=0.5 length_term=0 unsolved_share=0"
+        "[token_budget] b_min=20 b_max=100 budget=60 difficulty=0.5 over_budget=0 penalty=0 length_share=1 "
+        "running_accuracy=0.5 best_accuracy=0 solve_rate=0.5 length_term=0 unsolved_share=0"
     )
 
 

@@ -130,6 +130,7 @@ def test_a_plan_that_was_killed_goes_on_and_is_the_same(folder, server):
     command = words(folder, url, "plan.json", *greedy, what=("task-scaling",))
     killed = subprocess.Popen([sys.executable, "-m", "verl_efficiency.cli", *command])
     kill_after(killed, store, asked // 3)
+    assert asked // 3 <= store.read_text().count("\n") - 1 < asked
     run(folder, url, "plan.json", *greedy, what=("task-scaling",))
     whole, parts = (json.loads((folder / name).read_text()) for name in ("whole_plan.json", "plan.json"))
     assert parts == whole

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compare import read_lines, table_of
+from benchmarks.comparison.report import rows
 from verl_efficiency.methods.shaping import token_budget
+from verl_efficiency.testbed.notes import frontier
 
 ROOT = Path(__file__).parents[2]
 PAGES = {name: " ".join((ROOT / "docs" / name).read_text().split()) for name in ("choose.md", "measured.md")}
@@ -76,18 +79,37 @@ def test_plain_grpo_and_the_frontier(pareto):
 def test_the_settings_of_token_budget():
     rows = by_arm("token_budget")
     plain = rows["grpo"]
-    share, points = said(
-        "measured.md", r"defaults, `token_budget` saves (\d+) % of GRPO's tokens and costs ([\d.]+) points"
+    share, gained, share_0, lost_0, share_no, lost_no = said(
+        "measured.md",
+        r"`token_budget` saves (\d+) % of GRPO's tokens and loses no accuracy.*? accuracy rises by ([\d.]+) points\. "
+        r"With 0 \(`floor_0`\).*? saves (\d+) % and loses ([\d.]+) points\. "
+        r".*?`no_floor`\) it saves (\d+) % and loses ([\d.]+) points",
     )
-    assert (f"{saved(rows['token_budget'], plain):.0f}", f"{lost(rows['token_budget'], plain):.1f}") == (share, points)
-    (without,) = said("measured.md", r"Without that \(`no_floor`\) the loss is ([\d.]+) points")
-    assert f"{lost(rows['no_floor'], plain):.1f}" == without
-    assert abs(saved(rows["token_budget_data"], plain) - float(share)) < 2
-    assert lost(rows["token_budget_data"], plain) < 0.1
+    of_arms = {"token_budget": (share, f"-{gained}"), "floor_0": (share_0, lost_0), "no_floor": (share_no, lost_no)}
+    for name, (tokens, points) in of_arms.items():
+        assert rows[name]["seeds"] >= 5
+        assert (f"{saved(rows[name], plain):.0f}", f"{lost(rows[name], plain):.1f}") == (tokens, points)
+    above = [rows[name]["above_frontier"] for name in of_arms]
+    assert max(above) - min(above) < 1  # "equally far"
     page = " ".join(token_budget.__doc__.split())
-    assert f"lost {points} points of accuracy against GRPO, {without} without the floor" in page
+    for figures in (
+        f"by {share} % and its accuracy rose by {gained}",
+        f"by {share_0} % at −{lost_0}",
+        f"by {share_no} % at −{lost_no}",
+    ):
+        assert figures in page
+    (of_data,) = said("measured.md", r"`token_budget_data` has budgets .*? saves (\d+) % and loses nothing")
+    assert f"{saved(rows['token_budget_data'], plain):.0f}" == of_data
+    assert lost(rows["token_budget_data"], plain) < 0.1
     for name in ("no_guard", "guard_2", "weight_1", "gate"):
         assert lost(rows[name], plain) > lost(rows["no_floor"], plain)
+
+
+@pytest.mark.parametrize("question", ["pareto", "token_budget"])
+def test_the_rows_are_those_of_the_stored_runs(question):
+    """A run of settings that are no longer the table's has no row."""
+    lines = read_lines(ROOT / "benchmarks" / "results" / "compare.jsonl")
+    assert json.loads(json.dumps(rows(table_of(question), lines, frontier.load()))) == results(question)["rows"]
 
 
 def test_flat_budgets_and_those_that_follow_difficulty():

@@ -1,6 +1,7 @@
 """token_budget: numbers by hand, equality with the plain loops of ``reference``, and every promise of its docstring."""
 
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -442,12 +443,14 @@ def test_at_or_under_budget_nothing_changes(rows, chosen):
 @checked
 @given(batches(), settings_with_fixed_budget(combine="shaped_reward", advantage="dr_grpo"), st.floats(0, 1))
 def test_the_shortest_correct_answer_of_a_group_never_pays(rows, chosen, floor):
-    """So its distance to the wrong ones, which do not pay either, stays that of the scores."""
+    """So its distance to others that do not pay, the wrong ones too, stays that of the scores."""
     shaped = advantages(rows, dataclasses.replace(chosen, budget_floor=floor))
-    for right, wrong in pairs(rows):
-        siblings = [row for row in rows if row.real and row.group == rows[right].group and row.correct(0.5)]
-        if rows[right].length == min(row.length for row in siblings):
-            assert shaped[right] - shaped[wrong] == pytest.approx(rows[right].score - rows[wrong].score)
+    for members in reference.groups_of(rows).values():
+        right = [n for n in members if rows[n].correct(0.5)]
+        least = min((rows[n].length for n in right), default=0)
+        free = [n for n in members if n not in right or rows[n].length == least]
+        for one, other in itertools.combinations(free, 2):
+            assert shaped[one] - shaped[other] == pytest.approx(rows[one].score - rows[other].score)
 
 
 @checked

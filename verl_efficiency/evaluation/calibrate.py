@@ -306,10 +306,10 @@ def _table(answers: CorrectAnswers, fitted: CorrectAnswers, quantile: float) -> 
         table.add_row(name, number(b_min), number(b_max), *shares)
     return explained(
         table,
-        "over: correct rollouts above budget, which lose reward.",
+        "over: correct rollouts above budget. They lose reward, unless budget_floor raises the budget.",
         "lost: solved groups whose correct rollouts are all above budget.",
         "saved: tokens above budget, as a share of all tokens of correct rollouts.",
-        "if unset: what token_budget uses without b_min and b_max, the 10th and 90th percentile of the correct lengths.",
+        "if unset: what token_budget starts from without b_min and b_max, the 10th and 90th percentile of the correct lengths.",
     )
 
 
@@ -323,5 +323,8 @@ def _print_settings(
     print("overrides for token_budget: " + " ".join(f"+algorithm.efficiency.{k}={v}" for k, v in settings.items()))
     yaml = [f"    {name}: {value}" for name, value in settings.items()]
     print("the same as YAML:", "algorithm:", "  adv_estimator: token_budget", "  efficiency:", *yaml, sep="\n")
+    print(
+        "token_budget raises a budget that few of a group's correct rollouts meet; budget_floor=null takes these as they are"
+    )
     flat = float(np.quantile(fitted.lengths_C, quantile))
     print(f"for laser and leash, one target for all problems: +algorithm.efficiency.target_length={flat:.0f}")

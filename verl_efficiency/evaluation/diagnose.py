@@ -287,7 +287,7 @@ RULES = (
         "idle budget",
         idle_budget,
         "Lower +algorithm.efficiency.b_max and b_min, or unset both so that they follow the run. `verl-efficiency calibrate` "
-        "fits them to stored rollouts.",
+        "fits them to stored rollouts. If the metric budget is above b_max, budget_floor sets the budget: lower that.",
     ),
 )
 

@@ -85,7 +85,7 @@ METHODS: tuple[Method, ...] = (
     Reward("composition", "",
            "A weighted sum of other rewards and your own functions; each term is reported."),
     Reward("token_budget", "ours; after arXiv 2604.02322, 2503.04472, 2505.15612",
-           "The estimator's formula for one response at a time; the difficulty is a column of the data set."),
+           "The estimator's formula without its floor, for one response at a time; the difficulty is a column of the data."),
     Reward("cosine", "Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373",
            "The longer a correct answer, the less it scores; the longer a wrong one, the less it is punished."),
     Reward("repetition", "Demystifying Long Chain-of-Thought Reasoning in LLMs, arXiv 2502.03373",

@@ -6,8 +6,9 @@ With response length ``L`` (tokens) and difficulty ``d ∈ [0, 1]`` from the dat
     o     = max(0, L − b) / b                                 overrun, relative
     score = max(1 − λ · min(o, o_max), margin) if correct, else 0
 
-Formula and names are those of the estimator (:mod:`verl_efficiency.methods.shaping.token_budget`, which names the papers; the
-combination is ours). A wrong answer scores 0 at any length. Tokens of tools count here; the estimator leaves them out.
+Formula and names are those of the estimator with ``budget_floor=null``: a reward does not see the correct rollouts of a group.
+:mod:`verl_efficiency.methods.shaping.token_budget` names the papers; the combination is ours. A wrong answer scores 0 at any
+length. Tokens of tools count here; the estimator leaves them out.
 
 The reward form takes its difficulty from the data set only. verl hands a reward one response at a time, on a reward worker
 drawn at random. Each worker would see only a part of a group's solve rate (``difficulty=group``), of its running average

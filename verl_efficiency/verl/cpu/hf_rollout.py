@@ -1,8 +1,8 @@
 """The rollout ``hf``: Hugging Face transformers generates responses for verl's agent loop. It is meant for small models.
 
-It starts in a second and needs only transformers. Its attention is that of the trainer
-(``model.override_config.attn_implementation``). Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``,
-see :class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. All three V1 trainer modes work with it.
+It starts in a second and needs only transformers. If ``model.override_config.attn_implementation`` is set, the rollout takes
+this attention too. Settings: ``+actor_rollout_ref.rollout.engine_kwargs.hf.<name>``, see
+:class:`~verl_efficiency.verl.cpu.hf_server.HFRolloutSettings`. All three V1 trainer modes work with it.
 """
 
 import os
