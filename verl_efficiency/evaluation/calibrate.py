@@ -320,11 +320,11 @@ def _print_settings(
     settings = {"difficulty": answers.source, "b_min": f"{fit[0]:.1f}", "b_max": f"{fit[1]:.1f}"}
     if threshold != 0.5:
         settings["correct_threshold"] = f"{threshold:g}"
+    print(
+        "note: token_budget raises a budget that few correct rollouts of a group meet; budget_floor=null turns this off"
+    )
     print("overrides for token_budget: " + " ".join(f"+algorithm.efficiency.{k}={v}" for k, v in settings.items()))
     yaml = [f"    {name}: {value}" for name, value in settings.items()]
     print("the same as YAML:", "algorithm:", "  adv_estimator: token_budget", "  efficiency:", *yaml, sep="\n")
-    print(
-        "token_budget raises a budget that few of a group's correct rollouts meet; budget_floor=null takes these as they are"
-    )
     flat = float(np.quantile(fitted.lengths_C, quantile))
     print(f"for laser and leash, one target for all problems: +algorithm.efficiency.target_length={flat:.0f}")
