@@ -66,7 +66,8 @@ def _bcr(found: Row) -> str:
         {"model": lambda row: f"`{row['model']}`"}
         | {f"N = {size}": (lambda row, place=place: _point(row["points"][place])) for place, size in enumerate(sizes)},
     )
-    return f"{single}\n\nThe same models asked in packs of N, accuracy at tokens per problem:\n\n{packs}"
+    said = "The same models asked in packs of N, on fewer problems, accuracy at tokens per problem. N = 1 is a pack of one:"
+    return f"{single}\n\n{said}\n\n{packs}"
 
 
 def _difficulty(found: Row) -> str:
