@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from verl_efficiency.methods.catalog import METHODS, Method
@@ -16,6 +17,7 @@ RESULTS = DOCS.parent / "benchmarks" / "results"
 PARETO = RESULTS / "pareto.json"
 PAGES = ("choose.md", "measured.md")
 Row = Mapping[str, Any]
+Z = 1.96  # standard errors of a 95 % interval
 MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 
 
@@ -149,6 +151,34 @@ def _few_tokens(found: Row) -> str:
     )
 
 
+def _smollm2(found: Row) -> str:
+    """The warm start, then plain GRPO, then the other arms, each compared with GRPO problem by problem."""
+    compared, changes = found["compared_with"], {change["label"]: change for change in found["changes"]}
+
+    def against(arm: str, name: str, change: Callable[[Row], float]) -> str:
+        if arm not in changes:
+            return "–"
+        error = 100 * changes[arm][f"{name}_se"]
+        return f"{change(changes[arm]):+.1f} ± {Z * error:.1f}".replace("-", "−")
+
+    arms = sorted(found["summaries"], key=lambda arm: (arm != "warm_start", arm != compared))
+    return table(
+        [{"arm": arm, "by_seed": list(found["summaries"][arm].values())} for arm in arms],
+        {
+            "model": lambda row: f"`{row['arm']}`",
+            "accuracy": lambda row: f"{100 * fmean(one['accuracy'] for one in row['by_seed']):.1f} %",
+            "tokens": lambda row: f"{fmean(one['tokens_per_problem'] for one in row['by_seed']):.1f}",
+            f"points against `{compared}`": lambda row: against(
+                row["arm"], "accuracy_change", lambda change: 100 * change["accuracy_change"]
+            ),
+            f"tokens against `{compared}`, %": lambda row: against(
+                row["arm"], "tokens_ratio", lambda change: 100 * (change["tokens_ratio"] - 1)
+            ),
+            "seeds": lambda row: "–" if row["arm"] == "warm_start" else str(len(row["by_seed"])),
+        },
+    )
+
+
 QUESTIONS: dict[str, Callable[[Row], str]] = {
     "pareto": _pareto,
     "token_budget": _pareto,
@@ -159,6 +189,7 @@ QUESTIONS: dict[str, Callable[[Row], str]] = {
     "normalisation": _normalisation,
     "unsolved": _unsolved,
     "routing": _routing,
+    "smollm2": _smollm2,
 }
 
 

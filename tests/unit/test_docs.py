@@ -240,6 +240,27 @@ def test_tables_of_the_other_questions_by_hand(generated, tmp_path):
     assert table[2:] == ["| `kimi` | 95.0 % @ 27.0 | 95.0 % @ 27.0 |", "| `alp` | 95.0 % @ 27.0 | – |"]
 
 
+def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
+    summary = {"accuracy": 0.9, "tokens_per_problem": 60.0}
+    change = {"accuracy_change": -0.005, "accuracy_change_se": 0.01, "tokens_ratio": 0.7, "tokens_ratio_se": 0.005}
+    found = {
+        "compared_with": "grpo",
+        "changes": [{"label": "token_budget", **change}, {"label": "warm_start", **change, "accuracy_change": -0.1}],
+        "summaries": {
+            "grpo": {"0": summary, "1": {"accuracy": 0.92, "tokens_per_problem": 61.0}},
+            "token_budget": {"0": {"accuracy": 0.905, "tokens_per_problem": 42.0}},
+            "warm_start": {"0": summary},
+        },
+    }
+    (tmp_path / "smollm2.json").write_text(json.dumps(found))
+    marked = "<!-- measured smollm2 -->\n<!-- /measured -->"
+    assert generated.measured.fill(marked, tmp_path).splitlines()[3:-1] == [
+        "| `warm_start` | 90.0 % | 60.0 | −10.0 ± 2.0 | −30.0 ± 1.0 | – |",
+        "| `grpo` | 91.0 % | 60.5 | – | – | 2 |",
+        "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.0 | −30.0 ± 1.0 | 1 |",
+    ]
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     pytest.importorskip("material", reason="the extra `docs`")
