@@ -28,9 +28,9 @@ def main(
     keys = sorted(answers[first], key=lambda key: answers[first][key]["tokens"])
     kinds = {f"Longest of {first}": keys[-each:], f"Shortest of {first}": keys[:each]}
     for label in others:
-        for title, was in (("Right before, wrong", 1.0), ("Wrong before, right", 0.0)):
-            flipped = [key for key in keys if answers[first][key]["acc"] == was != answers[label][key]["acc"]]
-            kinds[f"{title} with {label} ({len(flipped)} of {len(keys)})"] = flipped[:each]
+        for was, is_now, acc in (("Right", "wrong", 1.0), ("Wrong", "right", 0.0)):
+            flipped = [key for key in keys if answers[first][key]["acc"] == acc != answers[label][key]["acc"]]
+            kinds[f"{was} with {first}, {is_now} with {label} ({len(flipped)} of {len(keys)})"] = flipped[:each]
     text = "\n".join(section(title, chosen, questions, answers) for title, chosen in kinds.items() if chosen)
     if out is None:
         print(text)
