@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -12,7 +13,8 @@ from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
 
 ROOT = Path(__file__).parents[2]
-PAGES = {name: " ".join((ROOT / "docs" / name).read_text().split()) for name in ("choose.md", "measured.md")}
+FILES = {"README.md": ROOT / "README.md", **{name: ROOT / "docs" / name for name in ("choose.md", "measured.md")}}
+PAGES = {name: " ".join(file.read_text().split()) for name, file in FILES.items()}
 
 
 def results(question):
@@ -103,6 +105,26 @@ def test_the_settings_of_token_budget():
     assert lost(rows["token_budget_data"], plain) < 0.1
     for name in ("no_guard", "guard_2", "weight_1", "gate"):
         assert lost(rows[name], plain) > lost(rows["no_floor"], plain)
+
+
+@pytest.mark.parametrize("page", ["README.md", "measured.md"])
+def test_the_real_language_model(page):
+    found = results("smollm2")
+    (change,) = (one for one in found["changes"] if one["label"] == "token_budget")
+    accuracy = {arm: fmean(one["accuracy"] for one in by_seed.values()) for arm, by_seed in found["summaries"].items()}
+    fewer, points, gained = said(
+        page,
+        r"(\d+) % fewer tokens than (?:plain )?GRPO and (?:is )?([\d.]+) points less accura"
+        r".*? ([\d.]+) points (?:worse|more accurate)",
+    )
+    assert f"{100 * (1 - change['tokens_ratio']):.0f}" == fewer
+    assert f"{-100 * change['accuracy_change']:.1f}" == points
+    assert f"{100 * (accuracy['token_budget'] - accuracy['warm_start']):.1f}" == gained
+    assert len(found["summaries"]["grpo"]) == len(found["summaries"]["token_budget"]) == 1  # "one seed"
+    assert set(found["steps"]["grpo"].values()) == set(found["steps"]["token_budget"].values()) == {30}
+    if page == "README.md":
+        (interval,) = said(page, r"95 % interval ± ([\d.]+), one seed")
+        assert f"{196 * change['accuracy_change_se']:.1f}" == interval
 
 
 @pytest.mark.parametrize("question", ["pareto", "token_budget"])
