@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 
 import psutil
@@ -23,6 +24,9 @@ HANGS = r"t = (x+y)^{20000} + \int_0^1 y dy"
 def cluster():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
+    for thread in threading.enumerate():  # Ray ends this process if one of its threads still works after the shutdown
+        if "StreamingExecutor" in thread.name:
+            thread.join(timeout=60)
     ray.shutdown()
 
 

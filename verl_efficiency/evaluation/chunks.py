@@ -5,6 +5,7 @@ same error if several rows are wrong. Only results travel: a worker reads the ro
 """
 
 import codecs
+import contextlib
 import functools
 import logging
 import pickle
@@ -159,11 +160,13 @@ def _map_with_ray(work: Callable[[Rows], Result], path: Path, setting: str, piec
     dataset = ray.data.range(len(pieces), override_num_blocks=len(pieces)).map_batches(run, batch_size=None)
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
-    for row in dataset.iter_rows():
-        result = pickle.loads(row["result"])
-        if isinstance(result, Exception):
-            raise result
-        yield result
+    found: Any = iter(dataset.iter_rows())  # a generator
+    with contextlib.closing(found) as rows:  # an error ends Ray's work too
+        for row in rows:
+            result = pickle.loads(row["result"])
+            if isinstance(result, Exception):
+                raise result
+            yield result
 
 
 @functools.cache
