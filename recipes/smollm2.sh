@@ -14,7 +14,8 @@
 #   STEPS, BATCH, GROUP, LR    steps of an arm, prompts of a step, rollouts of a prompt, learning rate;
 #                     default: 30 steps of 8 × 6 on the CPU and of 32 × 8 on a GPU, 3e-5
 #   TEST=510          held-out problems         WARM=40        steps of the warm start
-#   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1
+#   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1. On the CPU an arm
+#                     needs 9 GB of memory.
 #   LIMIT=3600        seconds after which an arm is ended; its last saved step is evaluated, and the others go on
 #   SAVE=10           save every so many steps; an arm needs 0.5 GB each time
 #   UNTIL=500         seconds from the start after which no arm trains any more; what is there is still reported
