@@ -177,13 +177,14 @@ def token_budget(
         solve_rate = len(right) / len(members)
         if not right or solve_rate < settings.gate_solve_rate or b_min is None or b_max is None:
             continue
-        budget = b_min + (b_max - b_min) * difficulty
+        of_wrong = of_right = b_min + (b_max - b_min) * difficulty
         if settings.budget_floor is not None:
             lengths = sorted(rows[number].length for number in right)
-            budget = max(budget, lengths[math.floor(settings.budget_floor * (len(lengths) - 1))])
+            of_right = max(of_right, lengths[math.floor(settings.budget_floor * (len(lengths) - 1))])
         floor = max([rows[number].score for number in wrong], default=0.0) + settings.margin
         for number in members if settings.apply_to == "all" else right:
             row = rows[number]
+            budget = of_right if number in right else of_wrong
             overrun = max(0.0, row.length - budget) / budget
             penalties[number] = settings.penalty * min(overrun, settings.overrun_max)
             shaped[number] = row.score - penalties[number]

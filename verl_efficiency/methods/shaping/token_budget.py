@@ -81,7 +81,8 @@ class TokenBudgetSettings(ShapingSettings):
         b_min, b_max: budget in tokens at d = 0 and d = 1; null: exponential averages of the 10th and 90th percentile of the
             lengths of correct rollouts. ``verl-efficiency calibrate`` fits fixed budgets to stored rollouts.
         budget_floor: L_floor is this quantile, in [0, 1], of the lengths of the group's correct rollouts, rounded down to one
-            of them. 0: the shortest (0.25 too, with fewer than five correct ones); null: no floor.
+            of them. 0: the shortest (0.25 too, with fewer than five correct ones); null: no floor. It holds for correct
+            rollouts: with ``apply_to=all``, the budget of wrong ones has no floor.
         budget_decay: weight of the past in the averages of b_min and b_max, in [0, 1).
         penalty: λ, score lost at an overrun of 100 %.
         overrun_max: o_max, the largest overrun that counts.
@@ -195,11 +196,12 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     else:
         if low > high:  # one is set, and the other, which follows the run, has crossed it
             low, high = (low, low) if settings.b_min is not None else (high, high)
-        budget_G = low + (high - low) * difficulty_G
+        budget_B = wrong_B = (low + (high - low) * difficulty_G)[rollouts.groups_B]
         if settings.budget_floor is not None:
-            budget_G = torch.maximum(budget_G, _length_of_correct(rollouts, settings.budget_floor))
-        budget_B = budget_G[rollouts.groups_B]
-        overrun_B = (rollouts.lengths_B - budget_B).clamp_min(0) / budget_B
+            floor_G = _length_of_correct(rollouts, settings.budget_floor)
+            budget_B = torch.maximum(budget_B, floor_G[rollouts.groups_B])
+        own_B = torch.where(rollouts.correct_B, budget_B, wrong_B)  # the floor is for correct rollouts only
+        overrun_B = (rollouts.lengths_B - own_B).clamp_min(0) / own_B
         penalty_B = settings.penalty * overrun_B.clamp_max(settings.overrun_max)
 
     open_G = (rollouts.count(rollouts.correct_B) > 0) & (rollouts.solve_rate() >= settings.gate_solve_rate)
