@@ -130,7 +130,7 @@ launch() {
   export PROMPT_TOKENS=96 RESPONSE_TOKENS=96 PROBLEMS=2
   case $1 in
     grpo) (source recipes/verl/_common.sh && train algorithm.adv_estimator=grpo "${@:2}") ;;
-    # The default divides neither term by its deviation. That is gentle, and too slow for 30 steps.
+    # The default, dr_grpo, does not divide by the deviation of the group. Its length term is too weak to show in 30 steps.
     token_budget) bash recipes/verl/train.sh token_budget +algorithm.efficiency.advantage=grpo "${@:2}" ;;
     batched_accuracy) PROMPT_TOKENS=256 RESPONSE_TOKENS=90 bash recipes/verl/batched_accuracy.sh "${@:2}" ;;
     *) bash recipes/verl/train.sh "$@" ;;

@@ -7,8 +7,7 @@ import functools
 import os
 import subprocess
 import sys
-import types
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -501,10 +500,10 @@ def test_the_server_has_the_attention_of_the_trainer(model_dir, monkeypatch, att
 
         def remote(self, *arguments):
             started.append(self.cls(*arguments))
-            return types.SimpleNamespace(ready=types.SimpleNamespace(remote=started[0].ready))
+            return SimpleNamespace(ready=SimpleNamespace(remote=started[0].ready))
 
     monkeypatch.setattr(hf_rollout.ray, "remote", Started)
-    replica = types.SimpleNamespace(
+    replica = SimpleNamespace(
         is_reward_model=False,
         is_teacher_model=False,
         model_config=HFModelConfig(path=str(model_dir), override_config={"attn_implementation": attention}),

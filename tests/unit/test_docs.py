@@ -170,6 +170,12 @@ def test_the_tables_on_the_pages_are_those_of_the_results_files(generated):
         assert generated.measured.fill(text) == text, "run: python docs/_site/measured.py"
 
 
+def made_table(generated, question, folder):
+    """The lines that take the place of the old table."""
+    marked = f"<!-- measured {question} -->\nold\n<!-- /measured -->"
+    return generated.measured.fill(marked, folder).splitlines()[1:-1]
+
+
 def test_what_was_measured_by_hand(generated, tmp_path):
     def row(arm, accuracy, tokens, **more):
         base = {
@@ -190,7 +196,7 @@ def test_what_was_measured_by_hand(generated, tmp_path):
     ]
     file = tmp_path / "pareto.json"
     file.write_text(json.dumps({"steps": 100, "rows": rows}))
-    table = generated.measured.fill("<!-- measured pareto -->\nold\n<!-- /measured -->", tmp_path).splitlines()[1:-1]
+    table = made_table(generated, "pareto", tmp_path)
     assert table[2] == "| `grpo` | 98.5 % | 50 % | 52.5 | 32.5 | 1 |"
     assert table[3] == "| `kimi` | 90.0 % ↓ | 50 % | 23.0 | 3.0 | 1 |"
     assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
@@ -210,8 +216,7 @@ def test_what_was_measured_by_hand(generated, tmp_path):
 def test_tables_of_the_other_questions_by_hand(generated, tmp_path):
     def answer(question, **content):
         (tmp_path / f"{question}.json").write_text(json.dumps(content))
-        marked = f"<!-- measured {question} -->\n<!-- /measured -->"
-        return generated.measured.fill(marked, tmp_path).splitlines()[1:-1]
+        return made_table(generated, question, tmp_path)
 
     scored = {"accuracy": 0.95, "accuracy_interval": None, "tokens": 27.04, "tokens_interval": None, "seeds": 2}
     packed = scored | {"arm": "bcr_2", "problems": 2, "limit_per_problem": 33.0, "binds": True}
@@ -253,8 +258,7 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
         },
     }
     (tmp_path / "smollm2.json").write_text(json.dumps(found))
-    marked = "<!-- measured smollm2 -->\n<!-- /measured -->"
-    assert generated.measured.fill(marked, tmp_path).splitlines()[3:-1] == [
+    assert made_table(generated, "smollm2", tmp_path)[2:] == [
         "| `warm_start` | 90.0 % | 60.0 | −10.0 ± 2.0 | −30.0 ± 1.0 | – |",
         "| `grpo` | 91.0 % | 60.5 | – | – | 2 |",
         "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.0 | −30.0 ± 1.0 | 1 |",

@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from benchmarks.compare import read_lines, table_of
-from benchmarks.comparison.report import rows
+from benchmarks.comparison import report
 from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
 
@@ -131,7 +131,7 @@ def test_the_real_language_model(page):
 def test_the_rows_are_those_of_the_stored_runs(question):
     """A run of settings that are no longer the table's has no row."""
     lines = read_lines(ROOT / "benchmarks" / "results" / "compare.jsonl")
-    assert json.loads(json.dumps(rows(table_of(question), lines, frontier.load()))) == results(question)["rows"]
+    assert json.loads(json.dumps(report.rows(table_of(question), lines, frontier.load()))) == results(question)["rows"]
 
 
 def test_flat_budgets_and_those_that_follow_difficulty():

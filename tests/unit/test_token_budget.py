@@ -89,7 +89,7 @@ def test_a_budget_is_never_below_the_floor_by_hand():
     assert advantages(rows, SHAPED) == pytest.approx([0.03, -0.03])
     # overruns 3.29 and 4.14, both held at 2: without the floor they pay the same, so nobody gains by being shorter
     assert advantages(rows, dataclasses.replace(SHAPED, budget_floor=None)) == pytest.approx([0, 0])
-    # a shorter wrong answer is no proof that fewer tokens would do
+    # a wrong answer does not lower the floor, however short it is
     outcome = run([*rows, Row(0.0, 5, "a")], SHAPED)
     assert (outcome.metrics["penalty"], outcome.metrics["budget"]) == pytest.approx((0.06 / 3, 500))
     # of five, number ⌊¼ · 4⌋ = 1: a single short one, perhaps a guess, does not set the budget of the others

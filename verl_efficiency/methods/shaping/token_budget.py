@@ -196,11 +196,11 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
     else:
         if low > high:  # one is set, and the other, which follows the run, has crossed it
             low, high = (low, low) if settings.b_min is not None else (high, high)
-        budget_B = wrong_B = (low + (high - low) * difficulty_G)[rollouts.groups_B]
+        budget_B = unraised_B = (low + (high - low) * difficulty_G)[rollouts.groups_B]
         if settings.budget_floor is not None:
             floor_G = _length_of_correct(rollouts, settings.budget_floor)
             budget_B = torch.maximum(budget_B, floor_G[rollouts.groups_B])
-        own_B = torch.where(rollouts.correct_B, budget_B, wrong_B)  # the floor is for correct rollouts only
+        own_B = torch.where(rollouts.correct_B, budget_B, unraised_B)  # the floor is for correct rollouts only
         overrun_B = (rollouts.lengths_B - own_B).clamp_min(0) / own_B
         penalty_B = settings.penalty * overrun_B.clamp_max(settings.overrun_max)
 
@@ -236,7 +236,7 @@ def token_budget(rollouts: Rollouts, settings: TokenBudgetSettings, state: Token
 def _length_of_correct(rollouts: Rollouts, quantile: float) -> Tensor:
     """(G,) float64: this quantile of the lengths of each group's correct rollouts, tokens; 0 if there is none."""
     right_B = rollouts.correct_B
-    place_B = rollouts.places([(~right_B).long(), rollouts.lengths_B])  # the correct ones come first, by length
+    place_B = rollouts.places([torch.where(right_B, rollouts.lengths_B.double(), torch.inf)])  # the correct ones first
     wanted_G = (quantile * (rollouts.count(right_B) - 1)).floor()
     return rollouts.total(rollouts.lengths_B, right_B & (place_B == wanted_G[rollouts.groups_B]))
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +61,6 @@ class HFServer:
         self.pad_id = tokenizer.pad_token_id or 0
         self.replica_rank = replica_rank
         self.busy = asyncio.Lock()  # one batch at a time, and none while weights arrive
-        self.thread = ThreadPoolExecutor(1)  # the same one for all batches: every thread would keep memory of its own
         self.waiting: list[_Waiting] = []
         self.serving: asyncio.Task[None] | None = None
         self.open = asyncio.Event()  # cleared while new requests must wait
@@ -145,8 +143,7 @@ class HFServer:
             self.waiting = [one for one in self.waiting if one not in batch]
             async with self.busy:
                 try:
-                    loop = asyncio.get_running_loop()
-                    await loop.run_in_executor(self.thread, self._run, batch, loop)
+                    await asyncio.to_thread(self._run, batch, asyncio.get_running_loop())
                 except Exception as error:  # every call that is still open raises it
                     logger.exception("rollout 'hf' failed for a batch of %d requests", len(batch))
                     for one in batch:
