@@ -104,9 +104,13 @@ if [[ $GPUS == 0 ]]; then
     +actor_rollout_ref.rollout.engine_kwargs.hf.threads="$OMP_NUM_THREADS"
   )
 else
-  # The vocabulary is large and the model small: logits of 4,096 tokens take about 3 GB, all else of an arm about 5 GB. The
-  # other lines save start-up time and CPU cores, as recipes/verl/_cpu.sh does.
-  export OMP_NUM_THREADS=1 TOKENS_PER_GPU=${TOKENS_PER_GPU:-4096}
+  # The model is small and its vocabulary large. A micro-batch of 4,096 tokens takes up to 7 GB, all else of an arm about 5 GB.
+  # With larger ones the GPU waits less for the CPU.
+  tokens_per_gpu=$(python3 -c 'import sys, torch
+memory = torch.cuda.mem_get_info()[0] / 1e9 if torch.cuda.is_available() else 0
+print(4096 * max(1, min(4, int((memory / int(sys.argv[1]) - 5) / 7))))' "$JOBS")
+  export OMP_NUM_THREADS=1 TOKENS_PER_GPU=${TOKENS_PER_GPU:-$tokens_per_gpu}
+  # These lines save start-up time and CPU cores, as recipes/verl/_cpu.sh does.
   settings+=(
     +actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16
     +actor_rollout_ref.actor.fsdp_config.mixed_precision.reduce_dtype=fp32

@@ -15,10 +15,23 @@ from verl_efficiency.methods.catalog import METHODS, Method
 DOCS = Path(__file__).parents[1]
 RESULTS = DOCS.parent / "benchmarks" / "results"
 PARETO = RESULTS / "pareto.json"
-PAGES = ("choose.md", "measured.md")
+PAGES = ("choose.md", "measured.md", "guides/verl.md")
 Row = Mapping[str, Any]
 Z = 1.96  # standard errors of a 95 % interval
 MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
+
+
+def _gpu_training(found: Row) -> str:
+    """What each method learnt on the GPU and on the CPU; the checked figures are left out."""
+    learning = ": score, tokens, a step"
+    return table(
+        [row for row in found["rows"] if row["what"].endswith(learning)],
+        {
+            "testbed, 12 steps": lambda row: f"`{row['what'].removesuffix(learning)}`",
+            found["machine"]["device"]: lambda row: row["figure"],
+            "two CPU cores": lambda row: row["limit"].removeprefix("on the CPU: "),
+        },
+    )
 
 
 def fill(markdown: str, results: Path = RESULTS) -> str:
@@ -190,6 +203,7 @@ QUESTIONS: dict[str, Callable[[Row], str]] = {
     "unsolved": _unsolved,
     "routing": _routing,
     "smollm2": _smollm2,
+    "gpu_training_cuda": _gpu_training,
 }
 
 

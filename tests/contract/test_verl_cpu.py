@@ -4,6 +4,7 @@
 
 import asyncio
 import functools
+import importlib.util
 import os
 import subprocess
 import sys
@@ -166,6 +167,7 @@ def test_a_run_on_the_cpu_without_the_switch_is_refused(compose, monkeypatch):
         (patches.offload_without_pinning, "utils/fsdp_utils.py"),
         (patches.save_a_copy, "utils/fsdp_utils.py"),
         (patches.value_head_without_flash_attention, "utils/model.py"),
+        (patches.log_probs_in_blocks, "utils/torch_functional.py"),
         (patches.register_hf_adapter, "workers/rollout/base.py"),
         (patches.keep_linear_weights, "vllm/model_executor/layers/utils.py"),
     ],
@@ -173,6 +175,35 @@ def test_a_run_on_the_cpu_without_the_switch_is_refused(compose, monkeypatch):
 def test_a_patch_refuses_a_place_that_has_changed(patch, place):
     with pytest.raises(RuntimeError, match=rf"verl {verl.__version__}: .*{place}.* is not what the CPU patch expects"):
         patch(ModuleType("changed"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 7), (10, 7), (2, 5, 7)])
+def test_log_probabilities_in_blocks_have_verls_own_bits(dtype, shape, monkeypatch):
+    from verl.utils import torch_functional
+
+    # A second copy of the module, under another name, so that no import hook has changed it.
+    spec = importlib.util.spec_from_file_location("torch_functional_of_verl", torch_functional.__file__)
+    changed = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(changed)
+    own = changed.logprobs_from_logits_v2
+    patches.log_probs_in_blocks(changed)
+    assert changed.logprobs_from_logits_v2 is not own
+    monkeypatch.setattr(patches, "_LOGITS_OF_A_BLOCK", 3 * shape[-1])  # 3 tokens, so the last block is a shorter one
+
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(shape, generator=generator)).to(dtype)
+    labels = torch.randint(0, shape[-1], shape[:-1], generator=generator)
+    found = []
+    for function in (own, changed.logprobs_from_logits_v2):
+        given = logits.clone().requires_grad_()
+        log_probs = function(given, labels)
+        log_probs.square().sum().backward()
+        found.append((log_probs.detach(), given.grad))
+    for verls, ours in zip(*found, strict=True):
+        assert torch.equal(verls, ours)
+    exact = torch.log_softmax(logits.double(), -1).gather(-1, labels[..., None])[..., 0]
+    assert torch.allclose(found[1][0].double(), exact, atol=0.1 if dtype == torch.bfloat16 else 1e-5)
 
 
 @needs_cpu_machine

@@ -77,7 +77,7 @@ def weights_after(folder: Path, step: int, template: torch.nn.Module) -> dict[st
 def teacher_after(folder: Path, step: int, template: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The teacher's weights: the ranks' shards, concatenated along the first dimension."""
     files = sorted((folder / "run" / f"global_step_{step}" / "actor").glob("teacher_world_size_*_rank_*.pt"))
-    parts = [torch.load(file, weights_only=True) for file in files]
+    parts = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
     whole = {name: torch.cat([part[name] for part in parts]).double() for name in parts[0]}
     return {name.removeprefix("_orig_mod."): value for name, value in whole.items()}
 

@@ -4,12 +4,13 @@
 
 verl imports the modules of that variable in every process, and importing this one is enough. The recipes do it for
 ``ROLLOUT=hf``. The server lives on the GPU of its trainer rank, in ``rollout.dtype`` (bf16 by default), beside the trainer's
-weights. It has no sleep mode, so it is for small models. One H100 has run it with a toy model.
+weights. It has no sleep mode, so it is for small models. An H100 and an H200 have run it.
 """
 
 import wrapt
 
-from verl_efficiency.verl.cpu.patches import register_hf_adapter, register_hf_replica
+from verl_efficiency.verl.cpu.patches import log_probs_in_blocks, register_hf_adapter, register_hf_replica
 
 wrapt.register_post_import_hook(register_hf_adapter, "verl.workers.rollout.base")
 wrapt.register_post_import_hook(register_hf_replica, "verl.workers.rollout.replica")
+wrapt.register_post_import_hook(log_probs_in_blocks, "verl.utils.torch_functional")

@@ -27,6 +27,7 @@ def apply_all() -> None:
         "verl.utils.distributed": one_backend_for_gloo,
         "verl.utils.fsdp_utils": adapt_fsdp_utils,
         "verl.utils.model": value_head_without_flash_attention,
+        "verl.utils.torch_functional": log_probs_in_blocks,
         "verl.workers.rollout.base": register_hf_adapter,
         "verl.workers.rollout.replica": register_hf_replica,
     }.items():
@@ -157,6 +158,39 @@ def value_head_without_flash_attention(verl_model: ModuleType) -> None:
         )
 
     verl_model.load_valuehead_model = load_valuehead_model  # type: ignore[attr-defined]
+
+
+def log_probs_in_blocks(torch_functional: ModuleType) -> None:
+    """utils/torch_functional.py:173: without flash-attention, verl takes the log-probability of one token at a time.
+
+    Its loop goes over the first dimension, and the logits of a micro-batch are (tokens, V). Here a turn of the loop takes a
+    block of tokens. Each row is reduced as before, so values and gradients keep their bits. With a small vocabulary the loop
+    was a fourth of a step. Logits of other shapes go to verl's own function.
+    """
+    real: Any = getattr(torch_functional, "logprobs_from_logits_v2", lambda: None)
+    _expect(
+        list(inspect.signature(real).parameters) == ["logits", "labels"],
+        "utils/torch_functional.py logprobs_from_logits_v2(logits, labels)",
+    )
+
+    def logprobs_from_logits_v2(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if logits.dim() != 2 or logits.is_nested:
+            return real(logits, labels)
+        rows = max(1, _LOGITS_OF_A_BLOCK // logits.shape[1])
+        blocks = zip(logits.split(rows), labels.split(rows), strict=True)
+        return torch.cat([_log_probs(logits_LV, labels_L) for logits_LV, labels_L in blocks])
+
+    torch_functional.logprobs_from_logits_v2 = logprobs_from_logits_v2  # type: ignore[attr-defined]
+
+
+_LOGITS_OF_A_BLOCK = 2**24  # 64 MiB in float32
+
+
+def _log_probs(logits_LV: torch.Tensor, labels_L: torch.Tensor) -> torch.Tensor:
+    """As verl's loop: by logsumexp in float32 and float64, and by log_softmax in half precision."""
+    if logits_LV.dtype in (torch.float32, torch.float64):
+        return logits_LV.gather(1, labels_L[:, None])[:, 0] - logits_LV.logsumexp(dim=1)
+    return logits_LV.log_softmax(dim=1).gather(1, labels_L[:, None])[:, 0]
 
 
 def register_hf_adapter(rollout_base: ModuleType) -> None:
