@@ -11,16 +11,14 @@ package loads neither sympy nor torch.
 
 from verl_efficiency.grading.extract import (
     Box,
-    drop_thinking,
     extract_answer,
     extract_boxed,
-    opens_thinking,
     require_marker,
-    without_end_tokens,
 )
 from verl_efficiency.grading.grade import Status, Verdict, grade, grade_async, grade_batch
 from verl_efficiency.grading.pool import GradingError, PoolSettings, configure, shutdown
 from verl_efficiency.grading.quick import quick_equal
+from verl_efficiency.grading.turn import drop_thinking, opens_thinking, without_end_tokens
 
 __all__ = [
     "Box",

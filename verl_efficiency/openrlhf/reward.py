@@ -35,7 +35,7 @@ from verl_efficiency.adapter.rollouts import prompt_name
 from verl_efficiency.data.files import write_text
 from verl_efficiency.data.openrlhf import read_label
 from verl_efficiency.grading import opens_thinking, without_end_tokens
-from verl_efficiency.grading.extract import without_start_tokens
+from verl_efficiency.grading.turn import without_start_tokens
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError, unknown
 
