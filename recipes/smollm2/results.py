@@ -1,7 +1,7 @@
 """The results of ``recipes/smollm2.sh``, over all seeds that are there: ``python recipes/smollm2/results.py RUNS``.
 
-A problem counts once, with the mean over the seeds: so the intervals are paired by problem, and their width says how much other
-problems could change the figures. How much another seed changes them is shown by the lines per seed.
+A problem counts once, with the mean over the seeds that all arms have. So the intervals are paired by problem, and their width
+says how much other problems could change the figures. How much another seed changes them is shown by the lines per seed.
 
 Reads ``RUNS/warm_start.rows.jsonl`` and ``RUNS/seed*/ARM.{json,rows.jsonl}`` with ``RUNS/seed*/ARM/metrics.jsonl``. Writes
 ``results.json``, ``report.png`` and ``examples.md``.
@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,7 +24,7 @@ from verl_efficiency.evaluation.report import report
 from verl_efficiency.evaluation.summary import Row, per_prompt, summarise
 from verl_efficiency.evaluation.training_log import parse_training_log
 
-SETTINGS = ("STEPS", "BATCH", "GROUP", "LR", "GPUS", "ROLLOUT")
+SETTINGS = ("STEPS", "BATCH", "GROUP", "LR", "GPUS", "ROLLOUT", "TOKENS_PER_GPU")
 CURVES = {"score": "critic/score/mean", "tokens": "response_length/mean", "seconds": "timing_s/step"}
 PROBLEMS_PER_PROMPT = {"batched_accuracy": 2}
 
@@ -52,10 +52,13 @@ def main(
         arm: {seed: read(Path(f"{stem}.rows.jsonl")) for seed, stem in stems.items()} for arm, stems in files.items()
     }
 
+    shared = seeds_of_all({arm: files[arm] for arm in arms})
     temporary = runs / "pooled"
     temporary.mkdir(exist_ok=True)
     pooled = {}
     for arm, by_seed in rows.items():
+        if arm in arms:
+            by_seed = {seed: by_seed[seed] for seed in shared}
         pooled[arm] = temporary / f"{arm}.json"
         write_text(pooled[arm], json.dumps(pool(arm, list(by_seed.values()), str(runs / "data" / "test.parquet"))))
     logs = [
@@ -78,6 +81,7 @@ def main(
                 "machine": machine(),
                 "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
                 "compared_with": arms[0],
+                "compared_seeds": shared,
                 "changes": changes,
                 "summaries": summaries,
                 "steps": steps,
@@ -93,6 +97,27 @@ def main(
     script = Path(__file__).with_name("examples.py")
     data = runs / "data" / "test.parquet"
     subprocess.run([sys.executable, script, data, *examples, "--out", runs / "examples.md"], check=True)
+
+
+def seeds_of_all(arms: Mapping[str, Iterable[int]]) -> list[int]:
+    """The seeds that every arm has; what is left out is said.
+
+    Raises:
+        SystemExit: there is none.
+
+    >>> seeds_of_all({"grpo": [0, 2], "token_budget": [0, 1, 2]})
+    compared on seeds 0, 2; left out, because not every arm has them: 1
+    [0, 2]
+    """
+    by_arm = {arm: set(seeds) for arm, seeds in arms.items()}
+    shared = sorted(set.intersection(*by_arm.values()))
+    left_out = sorted(set.union(*by_arm.values()) - set(shared))
+    if not shared:
+        raise SystemExit(f"no seed has been trained with every arm: { {arm: sorted(by_arm[arm]) for arm in by_arm} }")
+    if left_out:
+        names = (", ".join(map(str, seeds)) for seeds in (shared, left_out))
+        print("compared on seeds {}; left out, because not every arm has them: {}".format(*names))
+    return shared
 
 
 def read(file: Path) -> list[Row]:

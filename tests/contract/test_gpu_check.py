@@ -148,3 +148,26 @@ def test_the_wheels_are_the_whole_closure_without_pytorch():
         "gguf",
     } <= set(found)
     assert not {name for name in found if name in ("torch", "triton", "verl-efficiency") or name.startswith("nvidia")}
+
+
+def test_a_training_run_that_is_missing_fails_the_table(tmp_path):
+    chosen = options(tmp_path)
+    save("training", chosen, [], planned=["grpo", "sample_routing"], runs={"grpo": RUN, "sample_routing": RUN})
+    assert table(chosen)[1]
+    save("training", chosen, [], planned=["grpo", "sample_routing"], runs={"grpo": RUN})
+    lines, well = table(chosen)
+    assert not well
+    assert any(line.startswith("FAIL") and "sample_routing: not run" in line for line in lines)
+
+
+def test_the_language_model_stands_in_the_table(tmp_path):
+    assert any("smollm2: not run" in line for line in table(options(tmp_path))[0])
+    folder = tmp_path / "smollm2_cpu"
+    folder.mkdir()
+    scored = {"accuracy": 0.75, "tokens_per_problem": 40.25}
+    found = {"summaries": {"warm_start": {"0": scored}, "grpo": {"0": scored}}, "steps": {"grpo": {"0": 3}}}
+    (folder / "results.json").write_text(json.dumps(found))
+    first, second = (line for line in table(options(tmp_path))[0] if "SmolLM2" in line)
+    assert "warm_start: accuracy" in first
+    assert "grpo, step 3: accuracy" in second
+    assert second.endswith("0.750, 40.2 tokens")

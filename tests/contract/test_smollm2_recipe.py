@@ -1,5 +1,6 @@
 """recipes/smollm2.sh: verl and our start-up check accept every arm, on the CPU and on a GPU; its problems are right."""
 
+import importlib.util
 import json
 import os
 import random
@@ -58,7 +59,7 @@ def test_verl_and_the_start_up_check_accept_every_arm(compose, settings, gpus, a
     assert (config.actor_rollout_ref.rollout.name, actor.strategy) == ("hf", "fsdp2")
     assert (actor.fsdp_config.model_dtype, actor.fsdp_config.mixed_precision.param_dtype) == ("float32", "bf16")
     steps, batch, group = (30, 8, 6) if gpus == "0" else (30, 32, 8)
-    assert (config.trainer.total_training_steps, config.trainer.save_freq) == (steps, 10)
+    assert (config.trainer.total_training_steps, config.trainer.save_freq) == (steps, 10 if gpus == "0" else 3)
     assert (config.data.train_batch_size, config.actor_rollout_ref.rollout.n) == (batch, group)
     assert config.trainer.n_gpus_per_node == 1
     assert actor.optim.lr == 3e-5
@@ -92,3 +93,50 @@ def test_the_written_answers_of_a_pack_are_right(words):
     truths = json.dumps([str(problem.answer) for problem in pack])
     text = words.packed_solution(pack)
     assert graded(batched_accuracy, text, truths)["correct_by_problem"] == "11"
+
+
+@pytest.fixture
+def gpu():
+    sys.path.insert(0, str(FOLDER / "smollm2"))
+    import gpu
+
+    yield gpu
+    sys.path.remove(str(FOLDER / "smollm2"))
+
+
+def test_micro_batches_follow_the_memory_of_the_card(gpu):
+    """5 GB for an arm and 7 GB for each 4,096 tokens."""
+    gigabytes = {(12, 1): 4096, (24, 1): 8192, (24, 2): 4096, (80, 4): 8192, (141, 1): 16384}
+    for (free, jobs), tokens in gigabytes.items():
+        assert gpu.tokens_per_gpu(free * 1e9, jobs) == tokens
+
+
+@pytest.mark.parametrize(("free", "jobs", "advice"), [(24, 4, "take JOBS=2"), (11, 1, "more free memory")])
+def test_arms_that_do_not_fit_are_refused(gpu, free, jobs, advice):
+    with pytest.raises(ValueError, match=f"JOBS={jobs}: .*{advice}"):
+        gpu.tokens_per_gpu(free * 1e9, jobs)
+
+
+def test_a_gpu_that_nobody_sees_is_named_before_anything_is_downloaded():
+    known = {"GPUS": "1", "RUNS": "/nowhere", "CUDA_VISIBLE_DEVICES": ""}
+    command = ["bash", str(FOLDER / "smollm2.sh")]
+    done = subprocess.run(command, env=os.environ | known, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "PyTorch sees no GPU" in done.stderr
+
+
+@pytest.fixture
+def results():
+    spec = importlib.util.spec_from_file_location("smollm2_results", FOLDER / "smollm2" / "results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_only_seeds_that_all_arms_have_are_compared(results, capsys):
+    assert results.seeds_of_all({"a": [0, 1, 2], "b": [2, 0]}) == [0, 2]
+    assert "left out, because not every arm has them: 1" in capsys.readouterr().out
+    assert results.seeds_of_all({"a": [0], "b": [0]}) == [0]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit, match="no seed has been trained with every arm"):
+        results.seeds_of_all({"a": [0], "b": [1]})

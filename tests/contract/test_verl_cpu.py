@@ -167,7 +167,6 @@ def test_a_run_on_the_cpu_without_the_switch_is_refused(compose, monkeypatch):
         (patches.offload_without_pinning, "utils/fsdp_utils.py"),
         (patches.save_a_copy, "utils/fsdp_utils.py"),
         (patches.value_head_without_flash_attention, "utils/model.py"),
-        (patches.log_probs_in_blocks, "utils/torch_functional.py"),
         (patches.register_hf_adapter, "workers/rollout/base.py"),
         (patches.keep_linear_weights, "vllm/model_executor/layers/utils.py"),
     ],
@@ -178,7 +177,7 @@ def test_a_patch_refuses_a_place_that_has_changed(patch, place):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("shape", [(1, 7), (10, 7), (2, 5, 7)])
+@pytest.mark.parametrize("shape", [(1, 7), (10, 7), (2, 5, 7), (7, 49_152)])
 def test_log_probabilities_in_blocks_have_verls_own_bits(dtype, shape, monkeypatch):
     from verl.utils import torch_functional
 
@@ -204,6 +203,14 @@ def test_log_probabilities_in_blocks_have_verls_own_bits(dtype, shape, monkeypat
         assert torch.equal(verls, ours)
     exact = torch.log_softmax(logits.double(), -1).gather(-1, labels[..., None])[..., 0]
     assert torch.allclose(found[1][0].double(), exact, atol=0.1 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_log_probabilities_of_a_verl_that_looks_different_stay(caplog):
+    other = ModuleType("changed")
+    other.logprobs_from_logits_v2 = own = lambda logits, labels, more: None
+    patches.log_probs_in_blocks(other)
+    assert other.logprobs_from_logits_v2 is own
+    assert "utils/torch_functional.py" in caplog.text
 
 
 @needs_cpu_machine

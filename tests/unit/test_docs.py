@@ -250,10 +250,15 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
     change = {"accuracy_change": -0.005, "accuracy_change_se": 0.01, "tokens_ratio": 0.7, "tokens_ratio_se": 0.005}
     found = {
         "compared_with": "grpo",
+        "compared_seeds": [1, 2],
         "changes": [{"label": "token_budget", **change}, {"label": "warm_start", **change, "accuracy_change": -0.1}],
         "summaries": {
-            "grpo": {"0": summary, "1": {"accuracy": 0.92, "tokens_per_problem": 61.0}},
-            "token_budget": {"0": {"accuracy": 0.905, "tokens_per_problem": 42.0}},
+            "grpo": {"1": summary, "2": {"accuracy": 0.92, "tokens_per_problem": 61.0}},
+            # Seed 0 is left out: grpo was not trained with it.
+            "token_budget": {
+                "0": {"accuracy": 0.1, "tokens_per_problem": 9.0},
+                **{seed: {"accuracy": 0.905, "tokens_per_problem": 42.0} for seed in ("1", "2")},
+            },
             "warm_start": {"0": summary},
         },
     }
@@ -261,7 +266,7 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
     assert made_table(generated, "smollm2", tmp_path)[2:] == [
         "| `warm_start` | 90.0 % | 60.0 | −10.0 ± 2.0 | −30.0 ± 1.0 | – |",
         "| `grpo` | 91.0 % | 60.5 | – | – | 2 |",
-        "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.0 | −30.0 ± 1.0 | 1 |",
+        "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.0 | −30.0 ± 1.0 | 2 |",
     ]
 
 

@@ -56,8 +56,18 @@ def test_what_the_guide_says_of_a_gpu_stands_in_its_results_files():
     mib = tuple(f"{passes[form]['bytes'] / 2**20:,.0f}" for form in ("ours", "shared"))
     assert said.groups() == (*mib, *(f"{passes[form]['seconds']:.2f}" for form in ("ours", "shared")))
 
-    rows = json.loads((results / "gpu_training_cuda.json").read_text())["rows"]
-    assert all(row["ok"] for row in rows)
+    found = json.loads((results / "gpu_estimators_cuda.json").read_text())
+    said = re.search(r"The (\d+) estimators of ours .* takes (\d+) ms .* `s_grpo`, (\d+) ms", text)
+    assert said
+    assert max(found["differences"].values()) == 0
+    times = (found["milliseconds"][name] for name in ("grpo_vectorized", "s_grpo"))
+    assert said.groups() == (f"{len(found['differences']) - 1}", *(f"{time:.0f}" for time in times))
+
+    found = json.loads((results / "gpu_training_cuda.json").read_text())
+    assert all(row["ok"] for row in found["rows"])
+    assert set(found["planned"]) - set(found["runs"]) == {"sample_routing"}
+    assert "`sample_routing` trained and resumed, but our check of it" in text
+    assert {name for name, run in found["runs"].items() if "loss_error" in run} == {"grpo", "self_distillation"}
     arms = json.loads((results / "gpu_smollm2_cuda_cut.json").read_text())["runs"]
     said = re.search(r"trains at (\d+) to (\d+) s a step.* after (\d+) to (\d+) of 30 steps", text)
     assert said

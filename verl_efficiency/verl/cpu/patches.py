@@ -1,4 +1,4 @@
-"""All patches of verl 0.9.1, torch and vLLM that a CPU run needs.
+"""All patches of verl 0.9.1, torch and vLLM that a CPU run needs; those for the rollout ``hf`` serve on a GPU too.
 
 Each function names the place (a path inside the ``verl`` package) and the reason, and first checks that the place looks as in
 0.9.1. Everything that needs no patch is configuration: ``recipes/verl/_cpu.sh``.
@@ -6,12 +6,15 @@ Each function names the place (a path inside the ``verl`` package) and the reaso
 
 import importlib.metadata
 import inspect
+import logging
 import os
 from types import ModuleType
 from typing import Any
 
 import torch
 import wrapt
+
+logger = logging.getLogger("verl_efficiency")
 
 
 def apply_all() -> None:
@@ -164,14 +167,17 @@ def log_probs_in_blocks(torch_functional: ModuleType) -> None:
     """utils/torch_functional.py:173: without flash-attention, verl takes the log-probability of one token at a time.
 
     Its loop goes over the first dimension, and the logits of a micro-batch are (tokens, V). Here a turn of the loop takes a
-    block of tokens. Each row is reduced as before, so values and gradients keep their bits. With a small vocabulary the loop
-    was a fourth of a step. Logits of other shapes go to verl's own function.
+    block of tokens. Each row is reduced as before, so on a CPU values and gradients keep their bits. Logits of other shapes go
+    to verl's own function. A verl that looks different keeps its loop, with a warning, because only time is lost.
     """
     real: Any = getattr(torch_functional, "logprobs_from_logits_v2", lambda: None)
-    _expect(
-        list(inspect.signature(real).parameters) == ["logits", "labels"],
-        "utils/torch_functional.py logprobs_from_logits_v2(logits, labels)",
-    )
+    if list(inspect.signature(real).parameters) != ["logits", "labels"]:
+        logger.warning(
+            "verl %s: utils/torch_functional.py has no logprobs_from_logits_v2(logits, labels); verl's own function stays, "
+            "and without flash-attention a step may take longer",
+            importlib.metadata.version("verl"),
+        )
+        return
 
     def logprobs_from_logits_v2(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if logits.dim() != 2 or logits.is_nested:
