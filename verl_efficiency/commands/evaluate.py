@@ -180,15 +180,19 @@ def live_command(
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
+    label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
 ) -> None:
     """Run test-time strategies on a server. A request is cancelled when its strategy has the answer; its cost counts."""
+    from dataclasses import asdict
+    from importlib.metadata import version
+
     from rich.console import Console
 
     from verl_efficiency.data.files import require_ending, require_other_file
     from verl_efficiency.evaluation.evaluate import grade_text
     from verl_efficiency.evaluation.live import parse_plan, run_live
     from verl_efficiency.evaluation.prompts import load_prompts
-    from verl_efficiency.evaluation.results import write_result
+    from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.tables import strategies_table
     from verl_efficiency.settings import require
 
@@ -200,12 +204,23 @@ def live_command(
     prompts = load_prompts(data, limit)
     for prompt in prompts:  # an empty response finds a bad ground truth before anything is asked
         grade_text(prompt, "")
+    sampling, template = generating.sampling(max_new_tokens), generating.template()
     with generating.server_for(model, out) as server:
-        results = run_live(
-            prompts, plans, generating.sampling(max_new_tokens), server, grade_text, generating.template()
-        )
+        results = run_live(prompts, plans, sampling, server, grade_text, template)
     Console().print(strategies_table(results))
-    write_result(out, results)
+    result = result_of_rows(
+        "evaluate live",
+        label or model,
+        results,
+        model=model,
+        data=str(data),
+        limit=limit,
+        sampling={name: value for name, value in asdict(sampling).items() if name != "batch_size"},
+        chat_template=template,
+        server=server.url,
+    )
+    result["versions"]["openai"] = version("openai")
+    write_result(out, result)
 
 
 def report_command(
