@@ -95,7 +95,12 @@ def task_scaling_command(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="A result of another model on the same data and N, to compare with; not with --problems auto."
+        ),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A packing setting, name=value; see `pack`. May be repeated.")
@@ -127,7 +132,9 @@ def task_scaling_command(
         require_ending(png, "--png", PICTURES)
     require_other_file(out, "--out", data, baseline)
     require_other_file(generating.store_file(out), "--store", data, out, baseline)
-    others = [] if baseline is None else [load_scaling(baseline)]
+    require(not auto or baseline is None, "--baseline", str(baseline), "left out with --problems auto")
+    before = None if baseline is None else load_scaling(baseline)
+    others = [] if before is None else [before]
     settings = packing_settings(setting)
     template = generating.template()
     if not is_in_verls_form(read_sample(data, "data", 1).rows):
@@ -159,7 +166,7 @@ def task_scaling_command(
                 **asking,
             )
         else:
-            result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, **asking)
+            result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, baseline=before, **asking)
     for one in (*others, result):
         Console().print(*scaling_tables(one))
     if png is not None:

@@ -48,7 +48,18 @@ TITLES: dict[Kind, str] = {
     "strategies": "Test-time strategies, replayed",
     "live": "Test-time strategies on a server",
 }
-NOT_SETTINGS = ("label", "rows", "summary", "by_difficulty", "per_prompt", "seconds", "points", "law", "auto")
+NOT_SETTINGS = (
+    "label",
+    "rows",
+    "summary",
+    "by_difficulty",
+    "per_prompt",
+    "seconds",
+    "points",
+    "law",
+    "auto",
+    "against",
+)
 
 
 def report(
