@@ -139,7 +139,7 @@ def scaling_tables(result: Result) -> list[Group]:
     """The table of a result of task-scaling, or the two of ``--problems auto``."""
     if "auto" in result:
         return [chosen_table(result["auto"]), held_out_table(result)]
-    return [scaling_table(result), *[change_table(result)] * ("against" in result)]
+    return [scaling_table(result), *([change_table(result)] if "against" in result else [])]
 
 
 def change_table(result: Result) -> Group:
