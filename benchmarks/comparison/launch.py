@@ -259,7 +259,8 @@ def scaling(task: Task, model: Path, data: Path, seed: int) -> list[dict[str, An
             label=model.name,
         )
     return [
-        {name: round(value, 4) for name, value in point.items() if name != "by_slot"} for point in measured["points"]
+        {name: round(value, 4) for name, value in point.items() if isinstance(value, int | float)}
+        for point in measured["points"]
     ]
 
 

@@ -142,7 +142,7 @@ def test_cancelled_requests_stop_on_the_server(folder, server):
     before = busy(process)
     arguments = ("--strategies", "first-finish@2", "--limit", 1, "--max-new-tokens", TOKENS)
     run(folder, url, "live.json", *arguments, what=("live",))
-    (row,) = json.loads((folder / "live.json").read_text())
+    (row,) = json.loads((folder / "live.json").read_text())["rows"]
     assert row["cancelled"] == 1
     assert TOKENS <= row["tokens"] < 2 * TOKENS
     answered = busy(process)

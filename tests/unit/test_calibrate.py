@@ -7,22 +7,30 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.evaluation.calibrate import (
+    DEFAULT_GRID,
     SMOOTHING,
     CorrectAnswers,
     bootstrap,
     correct_answers,
     fit_budget,
     read_rollouts,
+    settings_of,
     shortest,
     trade_off,
 )
 from verl_efficiency.methods.rollouts import Rollouts
+from verl_efficiency.methods.shaping.laser import LaserSettings
+from verl_efficiency.methods.shaping.laser_d import LaserDSettings
+from verl_efficiency.methods.shaping.laser_de import LaserDeSettings
+from verl_efficiency.methods.shaping.leash import LeashSettings
+from verl_efficiency.methods.shaping.toggle import ToggleSettings
 from verl_efficiency.methods.shaping.token_budget import TokenBudgetSettings
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.testbed.checks.task import CHARACTERS
@@ -65,6 +73,7 @@ def answers_of(lengths, difficulty, problems):
         np.array(problems),
         np.arange(len(lengths)),
         "data",
+        float(np.mean(difficulty)),
         (1, 1),
         len(lengths),
     )
@@ -349,6 +358,7 @@ def grouped():
         problems_C=np.array([0, 0, 1, 1]),
         groups_C=np.array([3, 3, 5, 5]),
         source="data",
+        mean_difficulty=0.5,
         group_sizes=(8, 8),
         rollouts=16,
     )
@@ -387,11 +397,69 @@ def test_a_verbose_habit_is_not_the_budget(tmp_path):
     assert "b_min=50.0 +algorithm.efficiency.b_max=50.0" in run(path, "--of", "all", "--out", tmp_path / "p.png").output
 
 
-def test_the_yaml_it_prints_is_accepted_by_the_method(tmp_path):
-    import yaml
+SETTINGS = {
+    "token_budget": TokenBudgetSettings,
+    "laser": LaserSettings,
+    "laser_d": LaserDSettings,
+    "laser_de": LaserDeSettings,
+    "leash": LeashSettings,
+    "toggle": ToggleSettings,
+}
 
-    output = run(write(tmp_path / "rows.jsonl", line_of_rows()), "--out", tmp_path / "p.png").output
-    text = output.split("as YAML:\n")[1].split("for laser")[0]
-    settings = yaml.safe_load(text)["algorithm"]["efficiency"]
-    built = TokenBudgetSettings(**settings)
-    assert (built.b_min, built.b_max, built.difficulty) == (10.0, 50.0, "data")
+
+def pasted(output):
+    """The settings of each method, built from the printed YAML."""
+    blocks = output.split("for one of these methods:\n")[1].split("picture:")[0].strip().split("\n\n")
+    algorithms = [yaml.safe_load(block)["algorithm"] for block in blocks]
+    assert [algorithm["adv_estimator"] for algorithm in algorithms] == list(SETTINGS)
+    return {a["adv_estimator"]: SETTINGS[a["adv_estimator"]](**a["efficiency"]) for a in algorithms}
+
+
+def test_the_yaml_it_prints_is_accepted_by_each_method(tmp_path):
+    """Correct answers of 9, 10, 11 tokens at difficulty 0 and 49, 50, 51 at 1, one each, and 20 wrong ones at 0.
+
+    The budget is 10 + 40 d. One target for all is the median of the six, (11 + 49) / 2. Over the 26 rollouts the mean
+    difficulty is 3 / 26 and the mean budget 10 + 120 / 26 = 14.6. Within their budget are 9, 10, 49 and 50, 4 of 6. The
+    easiest problem has a budget of 10, so the steps of laser_d's grid are 1 token: 512 for a limit of 512.
+    """
+    output = run(
+        write(tmp_path / "rows.jsonl", line_of_rows()), "--max-response-length", 512, "--out", tmp_path / "p.png"
+    ).output
+    built = pasted(output)
+    assert (built["token_budget"].b_min, built["token_budget"].b_max) == (10.0, 50.0)
+    assert built["token_budget"].difficulty == "data"
+    assert built["laser"].target_length == 30.0
+    assert built["leash"].target_length == 14.6
+    assert built["toggle"].percentile == 66.7
+    for name in ("laser_d", "laser_de"):
+        assert (built[name].min_target, built[name].grid_points) == (10, 512)
+    assert all(one.correct_threshold == 0.5 for one in built.values())
+
+
+def test_the_yaml_without_a_limit_and_with_a_threshold(tmp_path):
+    """Without the limit, the grid of laser_d stays as it is, and the output says what would set it."""
+    path = write(tmp_path / "rows.jsonl", line_of_rows())
+    output = run(path, "--threshold", 0.8, "--quantile", 0.9, "--out", tmp_path / "p.png").output
+    built = pasted(output)
+    assert output.count("give --max-response-length for grid_points") == 2
+    assert built["laser_d"].grid_points == LaserDSettings().grid_points == DEFAULT_GRID
+    assert all(one.correct_threshold == 0.8 for one in built.values())
+    # the longest at both ends: nothing is over 11 + 40 d, and the quantile 0.9 of 9, 10, 11, 49, 50, 51 is 50.5
+    assert built["laser_d"].min_target == 11
+    assert built["toggle"].percentile == 100.0
+    assert built["laser"].target_length == 50.5
+
+
+@pytest.mark.parametrize(("limit", "points"), [(100, 34), (20, 16), (8, 8)])
+def test_the_grid_of_laser_d_has_ten_steps_up_to_its_lowest_target(limit, points):
+    """``laser_d`` may target 30 tokens: steps of 3 for a limit of 100; never fewer than 16 steps, never steps below 1 token."""
+    answers = grouped()
+    _, settings = settings_of(answers, answers, (30.0, 60.0), 0.5, limit)["laser_d"]
+    assert settings == {"min_target": 30, "grid_points": points}
+
+
+def test_a_wrong_answer_needs_a_difficulty_too(tmp_path):
+    """token_budget reads the column of every row."""
+    rows = [evaluated("a", 1.0, 10, difficulty=0), evaluated("b", 0.0, 10, difficulty=4)]
+    with pytest.raises(SettingsError, match=r"in every row.* got 4 "):
+        correct_answers(read_rollouts(write(tmp_path / "r.jsonl", rows), 0.5, None, None), "data")

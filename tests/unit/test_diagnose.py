@@ -229,6 +229,30 @@ def test_watch_shows_each_step_once(tmp_path):
     assert lines == ["step 1: score 0.500, 80 tokens", "step 2: score 0.750, 60 tokens"]
 
 
+def test_watch_shows_the_validation_before_the_training(tmp_path):
+    steps = [
+        {"step": 0, "data": {"val-core/sums/reward/mean@1": 0.25}},
+        {"step": 1, "data": {"critic/score/mean": 0.5}},
+    ]
+    file = written(tmp_path / "metrics.jsonl", "".join(json.dumps(step) + "\n" for step in steps))
+    assert run("watch", "--once", file).output.splitlines() == ["step 0: score 0.250", "step 1: score 0.500"]
+
+
+def test_watch_shows_what_is_cut_off(tmp_path):
+    """verl logs the share of responses as long as the longest of the step. Only in step 2 that is the longest of all, 60."""
+    file = log_of(tmp_path, response_length__max=[50.0, 60.0, 55.0], response_length__clip_ratio=[0.5, 0.5, 0.25])
+    assert run("watch", "--once", file).output.splitlines() == [
+        *("step 1: 0% cut off", "step 2: 50% cut off", "step 3: 0% cut off"),
+    ]
+    written(tmp_path / "run.log", "{'data': {'max_response_length': 70}}\n")  # so even step 2 is below the limit
+    lines = run("watch", "--once", file, tmp_path / "run.log").output.splitlines()
+    assert lines == [f"step {step}: 0% cut off" for step in (1, 2, 3)]
+    file = log_of(tmp_path, reward__finished=[0.75], reward__reward_error=[0.05])
+    assert run("watch", "--once", file).output.splitlines() == ["step 1: 20% cut off"]
+    written(tmp_path / "openrlhf.log", OPENRLHF_CONSOLE)
+    assert run("watch", "--once", tmp_path / "openrlhf.log").output.splitlines() == ["step 7: score 0.250, 50% cut off"]
+
+
 def test_watch_waits_for_the_last_step(tmp_path):
     file = tmp_path / "metrics.jsonl"
 

@@ -418,6 +418,13 @@ def test_training_logs_of_both_loggers(tmp_path):
     assert read_metric(console) == [(1, 90.5), (2, 60.5)]
     with pytest.raises(SettingsError, match="did you mean 'response_length/mean'"):
         read_metric(jsonl, "response_lengths/mean")
+    console.write_text("INFO ppo_trainer.py:551] Global step 7: {'rollout/response_length_mean': 81.5, 'kl': nan}\n")
+    assert read_metric(console) == [(7, 81.5)]
+    console.write_text("Global step 7: {'kl': 0.5}\n")
+    with pytest.raises(SettingsError, match=r"response_length/mean \(verl\) or .*response_length_mean \(OpenRLHF\)"):
+        read_metric(console)
+    with pytest.raises(SettingsError, match=r"of verl \(.*\) or OpenRLHF \("):
+        read_metric(tmp_path / "absent.log")
     assert parse_training_log("a=b=c.jsonl:3") == TrainingLog("a", Path("b=c.jsonl"), 3)
     assert parse_training_log("a=c.jsonl") == TrainingLog("a", Path("c.jsonl"), 1)
     with pytest.raises(SettingsError, match="LABEL=FILE"):
@@ -453,7 +460,7 @@ def test_report_prints_changes_and_draws(tmp_path, capsys):
 
 def test_report_refuses_what_is_not_comparable(tmp_path):
     before, after = write_results(tmp_path)
-    with pytest.raises(SettingsError, match="different for each evaluation"):
+    with pytest.raises(SettingsError, match="different for each result of one command"):
         report([before, before])
     other = tmp_path / "other.json"
     other.write_text(json.dumps(result("other", [row(i, 1, 1) for i in range(9)])))

@@ -92,7 +92,7 @@ def run(server, file, strategies, *arguments):
 
 
 def rows_of(outcome, out):
-    return {(row["strategy"], row["k"]): row for row in result_of(outcome, out)}
+    return {(row["strategy"], row["k"]): row for row in result_of(outcome, out)["rows"]}
 
 
 def test_costs_and_accuracies_by_hand(server, data):  # noqa: F811

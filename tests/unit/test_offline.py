@@ -183,11 +183,13 @@ def test_responses_are_graded_and_words_counted(tmp_path):
     out = tmp_path / "out.json"
     outcome = run(read, "--answer", "gold", "--answer-after", "####", "--out", out)
     assert outcome.exit_code == 0, outcome.output
-    (result,) = json.loads(out.read_text())
+    written = json.loads(out.read_text())
+    (result,) = written["rows"]
     assert result["accuracy"] == 0.5
     assert (result["hedging_correct"], result["hedging_wrong"]) == (2.0, 1.0)
     assert (result["checking_correct"], result["checking_wrong"]) == (1.0, 0.0)
-    assert result["columns"]["problem"] == "question"
+    assert written["columns"]["a"]["problem"] == "question"
+    assert written["reading"] == {"answer_after": "####"}
 
 
 def test_special_tokens_at_the_end_do_not_belong_to_the_answer(tmp_path):
@@ -195,7 +197,7 @@ def test_special_tokens_at_the_end_do_not_belong_to_the_answer(tmp_path):
     out = tmp_path / "out.json"
     outcome = run(lines(tmp_path / "a.jsonl", rows), "--answer", "gold", "--marker", "####", "--out", out)
     assert outcome.exit_code == 0, outcome.output
-    assert json.loads(out.read_text())[0]["accuracy"] == 0.5
+    assert json.loads(out.read_text())["rows"][0]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("array", [False, True])
@@ -227,7 +229,7 @@ def test_parquet_and_nested_columns_give_the_same_numbers(tmp_path):
     out = tmp_path / "out.json"
     outcome = run(tmp_path / "a.parquet", "--correct", "mine.right", "--tokens", "mine.length", "--out", out)
     assert outcome.exit_code == 0, outcome.output
-    (result,) = json.loads(out.read_text())
+    (result,) = json.loads(out.read_text())["rows"]
     plain = measure(read_generations(small(tmp_path / "b.jsonl"), "b"), 40)
     for name in ("accuracy", "accuracy_se", "tokens", "tokens_se", "area", "pass_at"):
         assert result[name] == plain[name]

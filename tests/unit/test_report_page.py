@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,7 +12,9 @@ from tests.unit.browser import BROWSER, NAMES, WIDTHS, look_at
 from tests.unit.test_diagnose import log_of
 from tests.unit.test_evaluation import result, row
 from verl_efficiency.cli import app
+from verl_efficiency.evaluation.results import load_result
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.verl.tracking import by_label
 
 pytest.importorskip("matplotlib")
 
@@ -68,7 +71,7 @@ def files(tmp_path_factory):
         "a.json": before,
         "b.json": after,
         "d.json": {"label": "token_budget", "points": points, "law": law, "model": "m"},
-        "e.json": [strategy],
+        "e.json": {"command": "evaluate strategies", "label": "replay", "seed": 7, "rows": [strategy]},
     }
     for name, content in contents.items():
         (folder / name).write_text(json.dumps(content))
@@ -100,7 +103,12 @@ def test_every_part_is_there(page, files):
     assert parsed.open == []
     assert [tag for tag, _ in parsed.tags].count("svg") == 6
     sections = ["Before and after", "Training of token_budget, steps 1 to 8", "N problems in a prompt"]
-    sections += ["Test-time strategies", "Stored generations", "Answers side by side", "Settings and versions"]
+    sections += [
+        "Test-time strategies, replayed: replay",
+        "Stored generations: c",
+        "Answers side by side",
+        "Settings and versions",
+    ]
     assert [heading for heading in parsed.headings if heading in sections] == sections
     assert any(heading.startswith("Flipped from right to wrong (row 4 ") for heading in parsed.headings)
     assert any(heading.startswith("Flipped from wrong to right (row 3 ") for heading in parsed.headings)
@@ -125,7 +133,7 @@ def test_numbers_are_those_of_the_results(page, files):
     # 65 tokens before, 32.5 after; 9 of 10 correct in both
     assert cells[cells.index("warm <start>") + 1].startswith("90.0 ± ")
     assert any(cell.startswith("-50.0 ± ") for cell in cells)
-    (offline,) = json.loads((files / "c.json").read_text())
+    (offline,) = json.loads((files / "c.json").read_text())["rows"]
     assert offline["accuracy"] == 0.75
     assert f"{offline['ock_score']:.2f}" in cells
     assert {"87.6 ± 1.0", "321.4", "80.0 ± 1.0", "20.0 ± 1.0"} <= set(cells)
@@ -224,3 +232,104 @@ def test_results_go_to_verls_tracking(files, tmp_path, monkeypatch):
     assert json.loads(line) == {"step": 0, "data": pytest.approx(expected)}
     lines = (tmp_path / "p" / "token_budget.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 4]
+
+
+def test_a_log_of_openrlhf_is_drawn(files, tmp_path):
+    steps = [(1, 0.25, 90), (2, 0.5, 60)]
+    (tmp_path / "o.log").write_text(
+        "".join(
+            f"(PPOTrainer pid=1) [kimi] solve_rate={score} length_term=-0.1\n(PPOTrainer pid=1) INFO ppo_trainer.py:551] "
+            f"Global step {step}: {{'rollout/reward_mean': {score}, 'rollout/response_length_mean': {tokens}.0}}\n"
+            for step, score, tokens in steps
+        )
+    )
+    out = tmp_path / "page.html"
+    words = [f"{files / 'a.json'}", "--log", f"kimi={tmp_path / 'o.log'}", "--out", str(out), "--png", str(tmp_path)]
+    outcome = CliRunner().invoke(app, ["report", *words])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    parsed = Page(out.read_text())
+    assert "Training of kimi, steps 1 to 2" in parsed.headings
+    assert parsed.cells[parsed.cells.index("kimi/solve_rate") :][:3] == ["kimi/solve_rate", "0.25", "0.5"]
+    assert {file.stem for file in tmp_path.glob("*.png")} == {
+        *("accuracy_against_tokens", "tokens_in_training", "score_in_training"),
+    }
+
+
+def two_of_each(folder):
+    """Two results of each kind with rows, by the commands where they need no server. The labels differ by a sign only."""
+    rows = [
+        {"problem": p, "response": r"\boxed{1}", "gold": str(p), "tokens": 10 + i} for p in range(4) for i in range(2)
+    ]
+    (folder / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, option in (("a b", ("--budget", "20")), ("a-b", ("--budget", "40", "--price-out", "2"))):
+        words = [f"{name}={folder / 's.jsonl'}", "--answer", "gold", "--out", str(folder / f"{name}.json"), *option]
+        invoked = CliRunner().invoke(app, ["evaluate", "offline", *words, "--label", name])
+        assert invoked.exit_code == 0, (invoked.output, invoked.exception)
+        words = [f"{name}={folder / 's.jsonl'}", "--answer", "gold", "--out", str(folder / f"replay {name}.json")]
+        invoked = CliRunner().invoke(app, ["evaluate", "strategies", *words, "--seed", "7"])
+        assert invoked.exit_code == 0, (invoked.output, invoked.exception)
+        replay = json.loads((folder / f"replay {name}.json").read_text())
+        live = replay | {"command": "evaluate live", "server": f"http://{name}"}
+        (folder / f"live {name}.json").write_text(json.dumps(live))
+    return [str(folder / f"{kind}{name}.json") for kind in ("", "replay ", "live ") for name in ("a b", "a-b")]
+
+
+def test_results_with_rows_say_how_they_were_made(tmp_path):
+    offline, other, replay, *_ = (json.loads(Path(name).read_text()) for name in two_of_each(tmp_path))
+    data = str(tmp_path / "s.jsonl")
+    assert (offline["label"], offline["data"], offline["budget"]) == ("a b", {"a b": data}, 20)
+    assert offline["columns"] == {
+        "a b": {"problem": "problem", "response": "response", "answer": "gold"} | {"tokens": "tokens"}
+    }
+    assert (offline["prices"], other["prices"]) == ({"out": 0.0, "in": 0.0}, {"out": 2.0, "in": 0.0})
+    assert (replay["label"], replay["data"], replay["seed"]) == ("a b", data, 7)
+    for one in (offline, replay):
+        assert {"python", "verl-efficiency", "math-verify"} <= one["versions"].keys()
+
+
+def test_two_results_of_each_kind_stay_apart(tmp_path):
+    """Six results with pictures: six files, six parts of the page, no identifier twice, and no number of another result."""
+    names = two_of_each(tmp_path)
+    out = tmp_path / "page.html"
+    invoked = CliRunner().invoke(app, ["report", *names, "--out", str(out), "--png", str(tmp_path / "png")])
+    assert invoked.exit_code == 0, (invoked.output, invoked.exception)
+    parsed = Page(out.read_text())
+    kinds = ("Test-time strategies, replayed", "Test-time strategies on a server", "Stored generations")
+    titles = [f"{kind}: {name}" for kind in kinds for name in ("a b", "a-b")]
+    assert {heading for heading in parsed.headings if heading.endswith(("a b", "a-b"))} == set(titles)
+    assert all(title in invoked.output for title in titles)
+    assert len(list((tmp_path / "png").glob("*.png"))) == 6
+    identifiers = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers)) > 0
+    assert [tag for tag, _ in parsed.tags].count("svg") == 6
+    cells = parsed.cells
+    assert cells[cells.index("prices.out") :][:3] == ["prices.out", "0.0", "2.0"]
+    assert cells[cells.index("seed") :][:5] == ["seed", *"7777"]  # empty cells hold no text
+    assert cells[cells.index("server") :][:3] == ["server", "http://a b", "http://a-b"]
+    assert "math-verify" in "".join(cells)
+
+    steps = by_label([load_result(Path(name)) for name in names])
+    numbers = {label: set(of_label[0]) for label, of_label in steps.items()}
+    assert numbers.keys() == {"a b", "a-b"}
+    for label in numbers:
+        assert {f"offline/{label}/budget", "strategies/plain@1/tokens", "live/plain@1/tokens"} <= numbers[label]
+    assert [steps[label][0][f"offline/{label}/budget"] for label in ("a b", "a-b")] == [20, 40]
+
+
+@pytest.mark.parametrize("kind", ["", "replay ", "live "])
+def test_equal_labels_of_one_kind_are_refused(tmp_path, kind):
+    name = next(name for name in two_of_each(tmp_path) if name.endswith(f"/{kind}a b.json"))
+    outcome = CliRunner().invoke(app, ["report", name, name])
+    assert isinstance(outcome.exception, SettingsError)
+    assert "label: must be different" in str(outcome.exception)
+
+
+@pytest.mark.parametrize(
+    "row", [{"strategy": "plain", "k": 1, "pareto": True}, {"label": "a", "accuracy_at": [], "cap": 3.0}]
+)
+def test_a_result_of_an_earlier_version_is_one_line(tmp_path, row):
+    (tmp_path / "old.json").write_text(json.dumps([row]))
+    outcome = CliRunner().invoke(app, ["report", str(tmp_path / "old.json")])
+    assert isinstance(outcome.exception, SettingsError)
+    assert "old.json is of an earlier version" in str(outcome.exception)
+    assert "\n" not in str(outcome.exception)

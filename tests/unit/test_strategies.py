@@ -186,7 +186,7 @@ def test_the_command(tmp_path):
     out = tmp_path / "out.json"
     outcome = CliRunner().invoke(app, ["evaluate", "strategies", str(file), "--answer", "gold", "--out", str(out)])
     assert outcome.exit_code == 0, (outcome.output, outcome.exception)
-    found = {(row["strategy"], row["k"]): row for row in json.loads(out.read_text())}
+    found = {(row["strategy"], row["k"]): row for row in json.loads(out.read_text())["rows"]}
     assert found["plain", 1]["accuracy"] == 0.5
     assert found["majority", 4]["accuracy"] == 1.0  # 1/2 and 0.5 are one answer
 

@@ -145,3 +145,106 @@ def test_the_command(data, tmp_path, monkeypatch):
     ):
         outcome = CliRunner().invoke(app, [str(word) for word in [*words, *wrong]])
         assert isinstance(outcome.exception, SettingsError)
+
+
+def sparing(requests, sampling):
+    """As :func:`forgetful`, but with half of the tokens, and no answer to any pack."""
+    answers = forgetful(requests, sampling)
+    return [
+        Answer("" if "### Problem" in request.messages[-1]["content"] else one.text, one.tokens // 2, truncated=False)
+        for request, one in zip(requests, answers, strict=True)
+    ]
+
+
+def command(monkeypatch, answer, *words):
+    from verl_efficiency.evaluation import generate
+
+    asked = []
+
+    def counted(requests, sampling):
+        asked.extend(requests)
+        return answer(requests, sampling)
+
+    monkeypatch.setattr(generate, "transformers_engine", lambda *_: Engine("toy", {"device": "none"}, counted))
+    outcome = CliRunner().invoke(app, ["evaluate", "task-scaling", "toy", *map(str, words)])
+    return outcome, asked
+
+
+def test_a_baseline_is_compared_at_every_n(data, tmp_path, monkeypatch):
+    """N = 1: all right in both, 9 tokens for 18. N = 2: the half that was right is lost, and 12 tokens for 24.
+
+    All prompts agree, so the intervals have no width.
+    """
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    words = (data, "--problems", "1,2")
+    assert command(monkeypatch, forgetful, *words, "--label", "old", "--out", before)[0].exit_code == 0
+    outcome, _ = command(monkeypatch, sparing, *words, "--label", "new", "--out", after, "--baseline", before)
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    against = json.loads(after.read_text())["against"]
+    assert against["label"] == "old"
+    for point, change in zip(against["points"], (0.0, -0.5), strict=True):
+        assert (point["accuracy_change"], point["tokens_ratio"]) == (change, 0.5)
+        assert (point["accuracy_change_se"], point["tokens_ratio_se"]) == (0.0, 0.0)
+    for printed in (outcome.output, CliRunner().invoke(app, ["report", str(after)]).output):
+        assert "new against old" in printed
+        assert "-50.0 (-50.0 to -50.0)" in printed
+        assert printed.count("0.500 (0.500 to 0.500)") == 2
+
+
+def test_the_interval_of_a_change_is_paired(data, monkeypatch):
+    """12 single problems of 18 tokens; after it two of them are wrong and six take 9 tokens.
+
+    Change -2/12, residuals 2/12 (10 times) and -10/12 (twice), of squares 240/144: error sqrt(12/11 · 240/144) / 12 = 0.1124.
+    Ratio 162/216 = 0.75, residuals ±4.5 tokens, of squares 243: error sqrt(12/11 · 243) / 216 = 0.0754.
+    """
+
+    def partly(requests, sampling):
+        answers = forgetful(requests, sampling)
+        return [
+            Answer("" if i < 2 else one.text, 9 if i < 6 else one.tokens, truncated=False)
+            for i, one in enumerate(answers)
+        ]
+
+    before = measured(data, [1])
+    engine = Engine("toy", {}, partly)
+    after = task_scaling(engine, data, [1], {"grouping": "random"}, sampling=Sampling(), label="new", baseline=before)
+    (point,) = after["against"]["points"]
+    assert (point["accuracy_change"], point["accuracy_change_se"]) == pytest.approx((-2 / 12, 0.11237), abs=1e-5)
+    assert (point["tokens_ratio"], point["tokens_ratio_se"]) == pytest.approx((0.75, 0.07538), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--problems", "1,3"], "has other N than this run (1,3); give --problems 1,2"),
+        (["--samples", "2"], "with --samples 1, this run has 2"),
+        (["--max-new-tokens", "9"], "with --max-new-tokens 4096, this run has 9"),
+        (["--limit", "8"], "other problems or packs at N = 1; give both the same data, --limit"),
+        (["--seed", "5"], "other problems or packs at N = 2"),
+        (["--problems", "auto"], "left out with --problems auto"),
+    ],
+)
+def test_a_baseline_that_asked_something_else_is_refused_before_anything_is_asked(
+    data, tmp_path, monkeypatch, options, said
+):
+    before, words = tmp_path / "before.json", (data, "--problems", "1,2", "--out", tmp_path / "o.json")
+    assert command(monkeypatch, forgetful, *words[:-1], before)[0].exit_code == 0
+    outcome, asked = command(monkeypatch, forgetful, *words, "--baseline", before, *options)
+    assert isinstance(outcome.exception, SettingsError)
+    assert said in str(outcome.exception)
+    assert not asked
+
+
+def test_a_baseline_of_an_earlier_version_is_refused(data):
+    before = measured(data, [1])
+    del before["points"][0]["packs"]
+    with pytest.raises(SettingsError, match="does not say what it asked"):
+        task_scaling(
+            Engine("toy", {}, forgetful),
+            data,
+            [1],
+            {"grouping": "random"},
+            sampling=Sampling(),
+            label="n",
+            baseline=before,
+        )

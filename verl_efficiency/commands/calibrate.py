@@ -27,11 +27,14 @@ def calibrate_command(
         str | None, typer.Option(help="Model folder whose tokenizer counts the tokens of a dump, which has texts only.")
     ] = None,
     max_response_length: Annotated[
-        int | None, typer.Option(help="The limit of the dumped run: a response of that length has no EOS to count.")
+        int | None,
+        typer.Option(
+            help="Limit of a response: one of that length in a dump has no EOS to count. Also for laser_d's grid."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Picture (PNG) to draw; needs matplotlib.")] = Path("calibration.png"),
 ) -> None:
-    """Fit b_min and b_max of token_budget to stored rollouts, and show what tighter and looser budgets cost and save."""
+    """Fit a budget to stored rollouts, show what tighter and looser ones cost and save, and print settings to paste."""
     from verl_efficiency.evaluation.calibrate import calibrate
 
     calibrate(files, quantile, of, threshold, difficulty, tokenizer, max_response_length, out)

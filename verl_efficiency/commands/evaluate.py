@@ -95,7 +95,12 @@ def task_scaling_command(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("task_scaling.json"),
     png: Annotated[Path | None, typer.Option(help="Draw tokens and accuracy over N; needs matplotlib.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="A result of another model, to compare with.")] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            help="A result of another model on the same data and N, to compare with; not with --problems auto."
+        ),
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A packing setting, name=value; see `pack`. May be repeated.")
@@ -127,7 +132,9 @@ def task_scaling_command(
         require_ending(png, "--png", PICTURES)
     require_other_file(out, "--out", data, baseline)
     require_other_file(generating.store_file(out), "--store", data, out, baseline)
-    others = [] if baseline is None else [load_scaling(baseline)]
+    require(not auto or baseline is None, "--baseline", str(baseline), "left out with --problems auto")
+    before = None if baseline is None else load_scaling(baseline)
+    others = [] if before is None else [before]
     settings = packing_settings(setting)
     template = generating.template()
     if not is_in_verls_form(read_sample(data, "data", 1).rows):
@@ -159,7 +166,7 @@ def task_scaling_command(
                 **asking,
             )
         else:
-            result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, **asking)
+            result = task_scaling(engine, data, sizes, {"grouping": "random"} | settings, baseline=before, **asking)
     for one in (*others, result):
         Console().print(*scaling_tables(one))
     if png is not None:
@@ -180,15 +187,19 @@ def live_command(
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
+    label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
 ) -> None:
     """Run test-time strategies on a server. A request is cancelled when its strategy has the answer; its cost counts."""
+    from dataclasses import asdict
+    from importlib.metadata import version
+
     from rich.console import Console
 
     from verl_efficiency.data.files import require_ending, require_other_file
     from verl_efficiency.evaluation.evaluate import grade_text
     from verl_efficiency.evaluation.live import parse_plan, run_live
     from verl_efficiency.evaluation.prompts import load_prompts
-    from verl_efficiency.evaluation.results import write_result
+    from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.tables import strategies_table
     from verl_efficiency.settings import require
 
@@ -200,12 +211,23 @@ def live_command(
     prompts = load_prompts(data, limit)
     for prompt in prompts:  # an empty response finds a bad ground truth before anything is asked
         grade_text(prompt, "")
+    sampling, template = generating.sampling(max_new_tokens), generating.template()
     with generating.server_for(model, out) as server:
-        results = run_live(
-            prompts, plans, generating.sampling(max_new_tokens), server, grade_text, generating.template()
-        )
+        results = run_live(prompts, plans, sampling, server, grade_text, template)
     Console().print(strategies_table(results))
-    write_result(out, results)
+    result = result_of_rows(
+        "evaluate live",
+        label or model,
+        results,
+        model=model,
+        data=str(data),
+        limit=limit,
+        sampling={name: value for name, value in asdict(sampling).items() if name != "batch_size"},
+        chat_template=template,
+        server=server.url,
+    )
+    result["versions"]["openai"] = version("openai")
+    write_result(out, result)
 
 
 def report_command(

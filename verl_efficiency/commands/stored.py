@@ -32,6 +32,9 @@ def offline_command(
     price_out: Annotated[float, typer.Option(help="Money for a million tokens of the responses.")] = 0.0,
     price_in: Annotated[float, typer.Option(help="Money for a million tokens of the prompts.")] = 0.0,
     png: Annotated[Path | None, typer.Option(help="Draw accuracy over the token limit; needs matplotlib.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Name of the result in reports. Default: the name of --out, without .json.")
+    ] = None,
     ray: UseRay = False,
 ) -> None:
     """Measure stored generations: accuracy at a budget, what a cap would do, tokens and money per correct answer."""
@@ -40,12 +43,13 @@ def offline_command(
     from verl_efficiency.data.files import require_ending
     from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired
     from verl_efficiency.evaluation.plot import PICTURES, accuracy_at_budget, draw, save
-    from verl_efficiency.evaluation.results import write_result
+    from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.tables import efficiency_table
 
     prices = Prices(price_out, price_in)
     require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
     require(budget is None or budget >= 1, "--budget", budget, "at least 1 token")
+    require(label is None or stored.out is not None, "--label", label, "used with --out")
     if png is not None:
         require_ending(png, "--png", PICTURES)
     columns = {"prompt_tokens": prompt_tokens, "difficulty": difficulty}
@@ -55,12 +59,23 @@ def offline_command(
             raise SettingsError(f"--price-in: {generations.label} needs --prompt-tokens COLUMN")
     if budget is None:
         budget = max(1, *(int(generations.tokens_N.max()) for generations in read))
-    results = [measure(generations, budget, prices) | {"columns": generations.columns} for generations in read]
+    results = [measure(generations, budget, prices) for generations in read]
     for generations, result in zip(read[1:], results[1:], strict=True):
         result["against"] = against(results[0], result) | {"paired": paired(read[0], generations)}
     Console().print(efficiency_table(results))
     if stored.out is not None:
-        write_result(stored.out, results)
+        result = result_of_rows(
+            "evaluate offline",
+            label or stored.out.stem,
+            results,
+            data={name: str(path) for name, path in map(label_and_path, files)},
+            columns={generations.label: generations.columns for generations in read},
+            reading=how_read(stored),
+            budget=budget,
+            max_tokens=max_tokens,
+            prices={"out": price_out, "in": price_in},
+        )
+        write_result(stored.out, result)
     if png is not None:
         save(draw(partial(accuracy_at_budget, results=results), size=(6.5, 4.4)), png)
         print(f"picture: {png}")
@@ -68,7 +83,9 @@ def offline_command(
 
 @with_options
 def strategies_command(
-    file: Annotated[str, typer.Argument(help="FILE: .jsonl or .parquet, a row per response, several a problem.")],
+    file: Annotated[
+        str, typer.Argument(help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response, several a problem.")
+    ],
     stored: Stored,
     weight: Annotated[str | None, typer.Option(help="Column of a verifier's score, for the weighted vote.")] = None,
     samples: Annotated[
@@ -83,7 +100,7 @@ def strategies_command(
     """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
     from rich.console import Console
 
-    from verl_efficiency.evaluation.results import write_result
+    from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.strategies import replay
     from verl_efficiency.evaluation.tables import strategies_table
 
@@ -93,7 +110,18 @@ def strategies_command(
     results = replay(read, sizes, limits, seed)
     Console().print(strategies_table(results))
     if stored.out is not None:
-        write_result(stored.out, results)
+        result = result_of_rows(
+            "evaluate strategies",
+            read.label,
+            results,
+            data=str(label_and_path(file)[1]),
+            columns=read.columns,
+            reading=how_read(stored),
+            samples=sizes,
+            caps=limits,
+            seed=seed,
+        )
+        write_result(stored.out, result)
 
 
 def label_and_path(text: str) -> tuple[str, Path]:
@@ -107,6 +135,12 @@ def label_and_path(text: str) -> tuple[str, Path]:
         label, path = Path(text).stem, text
     require(bool(label and path), "files", text, "FILE or LABEL=FILE")
     return label, Path(path)
+
+
+def how_read(options: Stored) -> dict[str, Any]:
+    """The options that say how a response is read and graded, without those left at their default."""
+    named = ("answer_after", "answer_in_box", "marker", "strip_thinking", "tokenizer")
+    return {name: value for name in named if (value := getattr(options, name))}
 
 
 def read_files(

@@ -1,4 +1,4 @@
-"""Fit the budget of ``token_budget`` to stored rollouts, and show what budgets cost and save.
+"""Fit the budget of ``token_budget`` to stored rollouts, show what budgets cost and save, and print settings to paste.
 
 A correct rollout shows how many tokens solve a problem, and the shortest one of a group shows how many are needed. The lengths
 L of the shortest correct rollouts are regressed on the difficulty d of their problems, at one quantile q::
@@ -35,6 +35,8 @@ TOLERANCE = 1e-3  # tokens
 RESAMPLES = 200
 FITTED = ("shortest", "all")
 FIX = "Give rows of `evaluate --rows`, or a dump of trainer.rollout_data_dir"
+DEFAULT_GRID = 16  # grid_points of laser_d, see LaserDSettings
+GRID_STEPS = 10  # steps of laser_d's grid up to its lowest target
 SHOWN_QUANTILES = (0.1, 0.25, 0.5, 0.75, 0.9)
 UID_SUFFIX = re.compile(r"_\d+_\d+$")  # V1 writes "{uid}_{session}_{index}"; V0 no uid: one prompt, one group
 
@@ -74,7 +76,7 @@ def calibrate(
     plot_fit(answers, fit, fits_R2, quantile, out)
     _print_fit(answers, fitted, fit, fits_R2, quantile, of)
     Console().print(_table(answers, fitted, quantile))
-    _print_settings(answers, fitted, fit, quantile, threshold)
+    _print_settings(settings_of(answers, fitted, fit, quantile, limit), threshold)
     print(f"picture: {out}")
 
 
@@ -140,6 +142,7 @@ class CorrectAnswers:
     problems_C: np.ndarray  # number of the problem, the same for equal problems of different groups and files
     groups_C: np.ndarray  # number of the group that the rollout was drawn in
     source: str  # where the difficulty comes from, ``data`` or ``group``
+    mean_difficulty: float  # of all rollouts, correct and wrong
     group_sizes: tuple[int, int]  # smallest and largest number of rollouts in a group
     rollouts: int  # number of rollouts, with the wrong ones
 
@@ -164,22 +167,23 @@ def correct_answers(rollouts: Sequence[Rollout], source: str) -> CorrectAnswers:
     correct_B = np.array([rollout.tokens is not None for rollout in rollouts])
     size_G, solved_G = np.bincount(group_B), np.bincount(group_B, weights=correct_B)
     groups_C = group_B[correct_B]
-    difficulty_C = (1 - (solved_G + SMOOTHING / 2) / (size_G + SMOOTHING))[groups_C]
+    difficulty_B = (1 - (solved_G + SMOOTHING / 2) / (size_G + SMOOTHING))[group_B]
     if source == "data":
-        values = [rollout.difficulty for rollout in correct]
-        for rollout, value in zip(correct, values, strict=True):
+        values = [rollout.difficulty for rollout in rollouts]
+        for rollout, value in zip(rollouts, values, strict=True):
             if not (isinstance(value, int | float) and 0 <= value <= 1):
                 raise SettingsError(
                     f"--difficulty: must be a number in [0, 1] in every row, as token_budget needs it, got {value!r} in "
                     f"{rollout.group}; fix the column, or use --difficulty group"
                 )
-        difficulty_C = np.array(values, dtype=float)
+        difficulty_B = np.array(values, dtype=float)
     return CorrectAnswers(
         lengths_C=np.array([rollout.tokens for rollout in correct], dtype=float).clip(min=1),
-        difficulty_C=difficulty_C,
+        difficulty_C=difficulty_B[correct_B],
         problems_C=np.unique([rollout.problem for rollout in correct], return_inverse=True)[1],
         groups_C=groups_C,
         source=source,
+        mean_difficulty=float(difficulty_B.mean()),
         group_sizes=(int(size_G.min()), int(size_G.max())),
         rollouts=len(rollouts),
     )
@@ -313,18 +317,66 @@ def _table(answers: CorrectAnswers, fitted: CorrectAnswers, quantile: float) -> 
     )
 
 
-def _print_settings(
-    answers: CorrectAnswers, fitted: CorrectAnswers, fit: tuple[float, float], quantile: float, threshold: float
-) -> None:
-    """What to paste, for ``token_budget`` and for the methods that take one target for all problems."""
-    settings = {"difficulty": answers.source, "b_min": f"{fit[0]:.1f}", "b_max": f"{fit[1]:.1f}"}
-    if threshold != 0.5:
-        settings["correct_threshold"] = f"{threshold:g}"
-    print(
-        "note: token_budget raises a budget that few correct rollouts of a group meet; budget_floor=null turns this off"
-    )
-    print("overrides for token_budget: " + " ".join(f"+algorithm.efficiency.{k}={v}" for k, v in settings.items()))
-    yaml = [f"    {name}: {value}" for name, value in settings.items()]
-    print("the same as YAML:", "algorithm:", "  adv_estimator: token_budget", "  efficiency:", *yaml, sep="\n")
-    flat = float(np.quantile(fitted.lengths_C, quantile))
-    print(f"for laser and leash, one target for all problems: +algorithm.efficiency.target_length={flat:.0f}")
+def settings_of(
+    answers: CorrectAnswers,
+    fitted: CorrectAnswers,
+    fit: tuple[float, float],
+    quantile: float,
+    limit: int | None,
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """For each method that has a budget, what its figures mean and the settings that carry the budget.
+
+    With the budget b(d) = b_min + (b_max − b_min) · d of ``fit``:
+
+    * ``laser`` has one target for all problems, the quantile of the fitted lengths;
+    * ``laser_d`` and ``laser_de`` choose their targets themselves, from a grid. ``min_target`` keeps them at or above the
+      budget of the easiest problem fitted. With the limit known, a step of the grid is at most a tenth of that, since the
+      default grid, in steps of a sixteenth of the limit, may have no target as low as the budget;
+    * ``leash`` steers the mean length of all rollouts, wrong ones too. Its target is the mean of their budgets;
+    * ``toggle`` has a percentile of each problem's correct lengths. It gets the share of the correct rollouts within b(d), so
+      that about as many are over the one as over the other.
+    """
+    low, high = fit
+    one = float(np.quantile(fitted.lengths_C, quantile))
+    easiest = max(1, round(low + (high - low) * float(fitted.difficulty_C.min())))
+    grid: dict[str, Any] = {"min_target": easiest}
+    steps = "give --max-response-length for grid_points"
+    if limit is not None:
+        grid["grid_points"] = min(limit, max(DEFAULT_GRID, math.ceil(GRID_STEPS * limit / easiest)))
+        steps = f"grid_points is for a limit of {limit} tokens"
+    lowest = f"it chooses its targets; none is below the budget of the easiest problem here; {steps}"
+    within = 1 - trade_off(answers, low, high).over
+    return {
+        "token_budget": (
+            "budget of each problem by its difficulty, b_min at 0 and b_max at 1; budget_floor raises a budget that few "
+            "correct rollouts of a group meet (null: never)",
+            {"difficulty": answers.source, "b_min": round(low, 1), "b_max": round(high, 1)},
+        ),
+        "laser": (
+            "one target for all problems, the same quantile of the same lengths",
+            {"target_length": round(one, 1)},
+        ),
+        "laser_d": (lowest, grid),
+        "laser_de": (lowest, grid),
+        "leash": (
+            "mean length of all responses, wrong ones too: the mean of token_budget's budgets over all rollouts",
+            {"target_length": round(low + (high - low) * answers.mean_difficulty, 1)},
+        ),
+        "toggle": (
+            "percentile of the correct lengths of each problem: this share of the correct rollouts is within token_budget's "
+            "budgets; groups with a mean score below threshold have no budget",
+            {"percentile": round(100 * within, 1)},
+        ),
+    }
+
+
+def _print_settings(blocks: dict[str, tuple[str, dict[str, Any]]], threshold: float) -> None:
+    """What to paste, for each method."""
+    more = {} if threshold == 0.5 else {"correct_threshold": threshold}
+    overrides = blocks["token_budget"][1] | more
+    print("overrides for token_budget: " + " ".join(f"+algorithm.efficiency.{k}={v}" for k, v in overrides.items()))
+    print("YAML to paste, for one of these methods:")
+    for method, (meaning, settings) in blocks.items():
+        lines = [f"    {name}: {value}" for name, value in (settings | more).items()]
+        print(f"\n# {method}: {meaning}", "algorithm:", f"  adv_estimator: {method}", "  efficiency:", *lines, sep="\n")
+    print()

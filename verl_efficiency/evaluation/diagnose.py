@@ -17,7 +17,7 @@ LEAST_STEPS = 5  # for a rule that compares early with late
 SERIES = {
     "accuracy": (
         *(r"reward/acc", r"\w+/solve_rate", r"val-core/.*/acc/mean@\d+"),
-        *(r"critic/score/mean", r"rollout/reward_mean", r"reward"),
+        *(r"critic/score/mean", r"rollout/reward_mean", r"reward", r"val-core/.*/reward/mean@\d+"),
     ),
     "tokens": (r"response_length/mean", r"rollout/response_length_mean", r"response_length"),
     "entropy": (r"actor/entropy", r"entropy_loss"),
@@ -140,30 +140,33 @@ def explosion(log: RunLog) -> str | None:
 
 def truncation(log: RunLog) -> str | None:
     """A late share of responses at the limit of at least ``TRUNCATED``, or one that rose by ``TRUNCATED_MORE``."""
-    cut = change(_truncated(log))
+    shares = truncated(log)
+    if not shares:
+        raise NotLogged("response_length/clip_ratio and response_length/max, or rollout/truncated_rate")
+    cut = change(np.array([share for _, share in shares]))
     risen = cut.late - cut.early >= max(TRUNCATED_MORE, cut.noise)
     if cut.late >= TRUNCATED or risen:
         return f"{_percent(cut.early)} of the responses reach the token limit early, {_percent(cut.late)} late"
     return None
 
 
-def _truncated(log: RunLog) -> np.ndarray:
-    """(T,) the share of responses that reach the token limit.
+def truncated(log: RunLog) -> list[tuple[int, float]]:
+    """``[(step, share), …]`` of the responses that reach the token limit; empty if the run does not log it.
 
     verl's ``response_length/clip_ratio`` is the share of responses as long as the longest of the batch. So it counts only in
     steps whose longest response reaches the limit: the one that the console shows, else the longest of the run.
     """
     known = log.series("rollout/truncated_rate")
     if known:
-        return np.array([value for _, value in known])
+        return known
     finished, failed = log.series("reward/finished"), dict(log.series("reward/reward_error"))
     if finished:  # a reward that raised says neither
-        return np.array([1 - value - failed.get(step, 0.0) for step, value in finished])
-    clipped, longest = dict(log.series("response_length/clip_ratio")), dict(log.series("response_length/max"))
-    if not clipped or not longest:
-        raise NotLogged("response_length/clip_ratio and response_length/max, or rollout/truncated_rate")
+        return [(step, 1 - value - failed.get(step, 0.0)) for step, value in finished]
+    clipped, longest = log.series("response_length/clip_ratio"), dict(log.series("response_length/max"))
+    if not longest:
+        return []
     limit = log.limit or max(longest.values())
-    return np.array([share if longest.get(step, 0) >= limit else 0.0 for step, share in sorted(clipped.items())])
+    return [(step, share if longest.get(step, 0) >= limit else 0.0) for step, share in clipped]
 
 
 def equal_groups(log: RunLog) -> str | None:

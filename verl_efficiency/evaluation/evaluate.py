@@ -1,12 +1,10 @@
 """Evaluates a model on problems with known answers: accuracy, tokens per problem, tokens over the shortest."""
 
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from rich.progress import track
 from verl_efficiency.data.files import write_lines
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
+from verl_efficiency.evaluation.results import versions
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
 from verl_efficiency.rewards.accuracy import accuracy
 from verl_efficiency.rewards.batched_accuracy import batched_accuracy
@@ -111,9 +110,7 @@ def evaluate(
         "sampling": asdict(sampling),
         "chat_template": chat_template or {},
         **engine.facts,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("verl-efficiency", "math-verify")}
-        | engine.facts.get("versions", {}),
+        "versions": versions() | engine.facts.get("versions", {}),
         "seconds": {"generate": round(generated - start, 3), "grade": round(graded - generated, 3)},
         "summary": summarise(rows),
         "by_difficulty": {name: summarise(stratum) for name, stratum in strata(rows).items()},

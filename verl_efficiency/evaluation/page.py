@@ -5,6 +5,7 @@ the colours of the page, for light and dark.
 """
 
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,10 +76,11 @@ def write_page(out: Path, title: str, lead: Sequence[str], sections: Sequence[Se
         raise SettingsError(f"--out: {error.name} is missing; pip install 'verl-efficiency[evaluation]'") from None
     environment = Environment(autoescape=True, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+    number = itertools.count()  # which makes the identifiers of each picture its own, whatever its name
     parts = [
         {
             "title": section.title,
-            "figures": {name: Markup(svg(name, panel)) for name, panel in section.panels.items()},
+            "figures": {name: Markup(svg(str(next(number)), panel)) for name, panel in section.panels.items()},
             "tables": [html_table(table) for table in section.tables],
             "samples": section.samples,
             "faults": section.faults,
@@ -100,16 +102,16 @@ def html_table(table: Group | Table) -> HtmlTable:
     return HtmlTable(str(table.title or ""), header, [column.justify == "right" for column in columns], rows, notes)  # type: ignore[union-attr]
 
 
-def svg(name: str, panel: Panel) -> str:
+def svg(salt: str, panel: Panel) -> str:
     """A panel as an SVG element that takes its colours from the page.
 
-    ``name`` makes the identifiers inside different from those of other pictures on the page.
+    ``salt`` makes the identifiers inside different from those of other pictures on the page.
     """
     import matplotlib
 
     ink = dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), INK)
     clear = dict.fromkeys(("axes.facecolor", "savefig.facecolor", "figure.facecolor", "legend.facecolor"), "none")
-    settings: Any = ink | clear | {"svg.fonttype": "none", "svg.hashsalt": name, "font.size": 11, "axes.titlesize": 11}
+    settings: Any = ink | clear | {"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 11, "axes.titlesize": 11}
     with matplotlib.rc_context(settings):
         figure = draw(panel, size=(4.8, 3.6))
         style(figure)

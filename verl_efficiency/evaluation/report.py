@@ -1,13 +1,15 @@
 """``report``: results of ``evaluate`` compared with each other, as a table, a picture or a page."""
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from verl_efficiency.data.files import require_ending
 from verl_efficiency.evaluation.diagnose import SERIES, diagnose
@@ -41,7 +43,23 @@ from verl_efficiency.evaluation.training_log import TrainingLog
 from verl_efficiency.methods.catalog import METHODS
 from verl_efficiency.settings import require
 
-NOT_SETTINGS = ("label", "summary", "by_difficulty", "per_prompt", "seconds", "points", "law", "auto")
+TITLES: dict[Kind, str] = {
+    "offline": "Stored generations",
+    "strategies": "Test-time strategies, replayed",
+    "live": "Test-time strategies on a server",
+}
+NOT_SETTINGS = (
+    "label",
+    "rows",
+    "summary",
+    "by_difficulty",
+    "per_prompt",
+    "seconds",
+    "points",
+    "law",
+    "auto",
+    "against",
+)
 
 
 def report(
@@ -77,7 +95,10 @@ def report(
     loaded = [load_result(Path(path)) for path in results]
     evaluations = [result for kind, result in loaded if kind == "evaluation"]
     labels = [evaluation["label"] for evaluation in evaluations]
-    require(len(set(labels)) == len(labels), "label", labels, "different for each evaluation (evaluate --label)")
+    for kind in get_args(Kind):
+        same = [result["label"] for other, result in loaded if other == kind]
+        fix = "different for each result of one command (--label; `evaluate strategies`: LABEL=FILE)"
+        require(len(set(same)) == len(same), "label", same, fix)
     changes = [{"label": after["label"]} | compare(evaluations[0], after) for after in evaluations[1:]]
     if evaluations:
         Console().print(comparison_table(evaluations, changes))
@@ -98,28 +119,48 @@ def report(
         *comparison_section(evaluations, changes, training_logs, logs),
         *(training_section(label, log) for label, log in logs.items()),
         *scaling_section([result for kind, result in loaded if kind == "scaling"]),
-        *(strategies_section(result) for kind, result in loaded if kind == "strategies"),
+        *(strategies_section(kind, result) for kind, result in loaded if kind in ("strategies", "live")),
         *(offline_section(result) for kind, result in loaded if kind == "offline"),
         *answers_section(rows),
-        *settings_section([result for kind, result in loaded if kind in ("evaluation", "scaling")]),
+        *settings_section(loaded),
     ]
     title = ", ".join(labels) if labels else "verl-efficiency report"
     write_page(Path(out), title, [in_words(change, labels[0]) for change in changes], sections)
     print(f"page: {out}")
     if png is not None:
-        for section in sections:
-            for name, panel in section.panels.items():
-                picture = png / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.png"
-                save(draw(panel), picture)
-                print(f"picture: {picture}")
+        panels = [pair for section in sections for pair in section.panels.items()]
+        for stem, (_, panel) in zip(file_names([name for name, _ in panels]), panels, strict=True):
+            picture = png / f"{stem}.png"
+            save(draw(panel), picture)
+            print(f"picture: {picture}")
     return changes
 
 
-def tables_of(kind: Kind, result: Any) -> list[Group]:
-    """The tables of a result that is not an evaluation."""
+def file_names(names: Sequence[str]) -> list[str]:
+    """A file name without its ending for each of the names, all different.
+
+    >>> file_names(["Strategies: a b", "Strategies: a-b", "Tokens over N"])
+    ['strategies_a_b', 'strategies_a_b_2', 'tokens_over_n']
+    """
+    found: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+        numbered = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        found.append(next(one for one in numbered if one not in found))
+    return found
+
+
+def tables_of(kind: Kind, result: Mapping[str, Any]) -> list[Group | Text]:
+    """The tables of a result that is not an evaluation, after its title."""
     if kind == "scaling":
-        return scaling_tables(result)
-    return [strategies_table(result) if kind == "strategies" else efficiency_table(result)]
+        return [*scaling_tables(result)]
+    table = efficiency_table(result["rows"]) if kind == "offline" else strategies_table(result["rows"])
+    return [Text(title_of(kind, result)), table]
+
+
+def title_of(kind: Kind, result: Mapping[str, Any]) -> str:
+    """What a result of stored responses or strategies is, and its label."""
+    return f"{TITLES[kind]}: {result['label']}"
 
 
 def in_words(change: Mapping[str, Any], before: str) -> str:
@@ -181,27 +222,29 @@ def scaling_section(results: Sequence[dict[str, Any]]) -> list[Section]:
     ]
 
 
-def strategies_section(results: Sequence[dict[str, Any]]) -> Section:
+def strategies_section(kind: Kind, result: Mapping[str, Any]) -> Section:
     """Accuracy and tokens of every strategy."""
-    return Section(
-        "Test-time strategies", {"Strategies": partial(strategies, results=results)}, [strategies_table(results)]
-    )
+    title, rows = title_of(kind, result), result["rows"]
+    return Section(title, {title: partial(strategies, results=rows)}, [strategies_table(rows)])
 
 
-def offline_section(results: Sequence[dict[str, Any]]) -> Section:
-    """The numbers of stored generations."""
-    panels: dict[str, Panel] = {"Accuracy at a budget": partial(accuracy_at_budget, results=results)}
-    return Section("Stored generations", panels, [efficiency_table(results)])
+def offline_section(result: Mapping[str, Any]) -> Section:
+    """The numbers of stored generations, and what a token limit would leave of their accuracy."""
+    rows = result["rows"]
+    panels: dict[str, Panel] = {f"Accuracy at a budget: {result['label']}": partial(accuracy_at_budget, results=rows)}
+    return Section(title_of("offline", result), panels, [efficiency_table(rows)])
 
 
-def settings_section(results: Sequence[dict[str, Any]]) -> list[Section]:
+def settings_section(loaded: Sequence[tuple[Kind, Mapping[str, Any]]]) -> list[Section]:
     """How each result was made, and the versions of the packages."""
-    columns = [
-        dict(_flat({name: value for name, value in result.items() if name not in NOT_SETTINGS})) for result in results
-    ]
-    if not columns:
+    if not loaded:
         return []
-    table = new_table("setting", *(result["label"] for result in results))
+    commands: dict[Kind, str] = {"evaluation": "evaluate", "scaling": "evaluate task-scaling"}
+    table = new_table("setting", *(result["label"] for _, result in loaded))
+    columns = [
+        dict(_flat({"command": commands.get(kind)} | {k: v for k, v in result.items() if k not in NOT_SETTINGS}))
+        for kind, result in loaded
+    ]
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(column.get(name, "") for column in columns))
     return [Section("Settings and versions", tables=[table])]

@@ -1,6 +1,9 @@
 """Result files of ``verl-efficiency evaluate``: written, and read back by their kind."""
 
 import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,30 +18,48 @@ NEEDED = (
 )
 
 
-Kind = Literal["evaluation", "scaling", "offline", "strategies"]
-# Keys that only a result of this kind has, in the object or in each object of the list
-KINDS: dict[Kind, set[str]] = {
-    "scaling": {"label", "points", "law"},
-    "offline": {"label", "accuracy_at", "cap"},
-    "strategies": {"strategy", "k", "pareto"},
+Kind = Literal["evaluation", "scaling", "offline", "strategies", "live"]
+# The command that writes a result with ``rows``, see :func:`result_of_rows`
+KINDS: dict[str, Kind] = {
+    "evaluate offline": "offline",
+    "evaluate strategies": "strategies",
+    "evaluate live": "live",
 }
+SCALING = {"label", "points", "law"}
+WITHOUT_SETTINGS = ({"accuracy_at", "cap"}, {"strategy", "k", "pareto"})  # lists that earlier versions wrote
 
 
-def load_result(path: Path) -> tuple[Kind, Any]:
-    """A result of any ``evaluate`` command, and its kind: an object, or a list of them for ``offline`` and ``strategies``.
+def versions() -> dict[str, str]:
+    """Of Python, and of the packages that grade."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("verl-efficiency", "math-verify")}
+
+
+def result_of_rows(command: str, label: str, rows: Sequence[Any], **settings: Any) -> dict[str, Any]:
+    """The result of a command whose numbers are rows: the command, its label and settings, the versions, the rows."""
+    return {"command": command, "label": label, **settings, "versions": versions(), "rows": rows}
+
+
+def load_result(path: Path) -> tuple[Kind, dict[str, Any]]:
+    """A result of any ``evaluate`` command, and its kind.
 
     Raises:
-        SettingsError: it is another kind of file.
+        SettingsError: it is another kind of file, or a list of an earlier version, which has no settings.
     """
     require_file(path, "results", (".json", ".jsonl"))
     try:
         result = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError:  # load_evaluation says what is wrong
         return "evaluation", load_evaluation(path)
-    first = result[0] if isinstance(result, list) and result else result
-    for kind, keys in KINDS.items():
-        if isinstance(first, dict) and keys <= first.keys() and isinstance(result, list) == (kind != "scaling"):
-            return kind, result
+    first = result[0] if isinstance(result, list) and result else None
+    if isinstance(first, dict) and any(keys <= first.keys() for keys in WITHOUT_SETTINGS):
+        raise SettingsError(
+            f"results: {path} is of an earlier version, without label, data, settings and versions; write it again with the "
+            "same command (`evaluate live` asks nothing twice)"
+        )
+    if isinstance(result, dict) and result.keys() >= SCALING:
+        return "scaling", result
+    if isinstance(result, dict) and {"label", "rows"} <= result.keys() and result.get("command") in KINDS:
+        return KINDS[result["command"]], result
     return "evaluation", load_evaluation(path)
 
 
@@ -85,6 +106,6 @@ def load_scaling(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{wrong} ({error})") from None
-    if not (isinstance(result, dict) and KINDS["scaling"] <= result.keys()):
+    if not (isinstance(result, dict) and result.keys() >= SCALING):
         raise SettingsError(wrong)
     return result

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 Result = Mapping[str, Any]
+_Z = 1.96  # standard errors on each side of a 95 % interval
 
 
 def new_table(first: str, *others: str, title: str | None = None) -> Table:
@@ -138,7 +139,32 @@ def scaling_tables(result: Result) -> list[Group]:
     """The table of a result of task-scaling, or the two of ``--problems auto``."""
     if "auto" in result:
         return [chosen_table(result["auto"]), held_out_table(result)]
-    return [scaling_table(result)]
+    return [scaling_table(result), *([change_table(result)] if "against" in result else [])]
+
+
+def change_table(result: Result) -> Group:
+    """What changed against the baseline of task-scaling, for each number of problems in a prompt."""
+    against = result["against"]
+    title = f"{result['label']} against {against['label']}"
+    table = new_table("problems N", "change of accuracy, points", "ratio of tokens", title=title)
+    for point in against["points"]:
+        change = _interval(point["accuracy_change"], point["accuracy_change_se"], scale=100, digits=1, sign="+")
+        ratio = _interval(point["tokens_ratio"], point["tokens_ratio_se"], scale=1, digits=3)
+        table.add_row(str(point["problems"]), change, ratio)
+    return explained(table, "In parentheses: 95 % intervals, paired by prompt. ratio of tokens: below 1 is fewer.")
+
+
+def _interval(value: float, error: float | None, *, scale: float, digits: int, sign: str = "") -> str:
+    """``value (low to high)``, its 95 % interval; the value alone if its error is not known.
+
+    >>> _interval(0.5, 0.01, scale=100, digits=1, sign="+")
+    '+50.0 (+48.0 to +52.0)'
+    """
+
+    def text(value: float) -> str:
+        return number(value, scale=scale, digits=digits, sign=sign)
+
+    return text(value) if error is None else f"{text(value)} ({text(value - _Z * error)} to {text(value + _Z * error)})"
 
 
 def chosen_table(auto: Result) -> Group:

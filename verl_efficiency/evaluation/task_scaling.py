@@ -10,6 +10,8 @@ N = 1 is the prompt of the data set. Packs are made as by ``verl-efficiency pack
 problems as ``accuracy`` does. Problems left over after the last full pack are not asked.
 """
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,8 @@ from verl_efficiency.data.parquet import load_verl_rows, write_rows
 from verl_efficiency.data.settings import PackingSettings
 from verl_efficiency.evaluation.engines import Engine, Sampling
 from verl_efficiency.evaluation.evaluate import evaluate
-from verl_efficiency.settings import build_settings, require
+from verl_efficiency.evaluation.summary import compare
+from verl_efficiency.settings import SettingsError, build_settings, require
 
 SIZES = (1, 2, 3, 4, 6)  # N by default
 
@@ -40,6 +43,7 @@ def task_scaling(
     limit: int | None = None,
     chat_template: dict[str, Any] | None = None,
     label: str,
+    baseline: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Evaluate the same problems in packs of every size.
 
@@ -53,14 +57,18 @@ def task_scaling(
         limit: only the first so many problems.
         chat_template: further arguments of the chat template.
         label: the name in reports.
+        baseline: a result of another model on the same packs, to compare with.
 
     Returns:
         ``points``, one for each N: ``problems`` (N), ``accuracy``, ``tokens_per_problem`` (both with ``_se``), ``finished``
-        (share of responses that were not cut off), ``by_slot`` (accuracy of the first … last problem of a pack); and
-        ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N.
+        (share of responses that were not cut off), ``by_slot`` (accuracy of the first … last problem of a pack), ``packs``
+        (a digest of what was asked), ``per_prompt``; ``law`` (``a``, ``b``, ``points_per_problem``), None for a single N; and
+        with a baseline ``against`` (its ``label``, and in ``points`` for each N its ``problems`` and the numbers of
+        :func:`compare`).
 
     Raises:
-        SettingsError: N exceeds the number of problems, or :func:`evaluate` refuses the data.
+        SettingsError: N exceeds the number of problems, the baseline is not of the same packs, or :func:`evaluate` refuses the
+            data. All before the model is asked.
     """
     require(limit is None or limit >= 1, "--limit", limit, "at least 1")
     require("problems" not in settings, "--set problems", settings.get("problems"), "left out; use --problems")
@@ -71,20 +79,79 @@ def task_scaling(
     limited = "" if limit is None else f" (--limit {limit})"
     fine = 0 < max(sizes) <= len(rows)
     require(fine, "--problems", max(sizes), f"at most {len(rows)}, the number of problems{limited}")
-    points = []
+    packed: dict[int, Sequence[Row]] = {}
     for size in sizes:
         packing = build_settings(PackingSettings, dict(settings) | {"problems": size}, "--set")
-        packed = rows if size == 1 else pack_rows(rows, packing, sampling.seed)
-        summary, responses = ask(engine, packed, sampling, samples=samples, chat_template=chat_template)
+        packed[size] = rows if size == 1 else pack_rows(rows, packing, sampling.seed)
+    packs = {size: digest(packs) for size, packs in packed.items()}
+    if baseline is not None:
+        asking = {"samples": samples, "max_new_tokens": sampling.max_new_tokens}
+        require_same_packs(baseline, packs, asking)
+    points: list[dict[str, Any]] = []
+    for size in sizes:
+        result, responses = ask(engine, packed[size], sampling, samples=samples, chat_template=chat_template)
+        summary = result["summary"]
         names = ("accuracy", "accuracy_se", "tokens_per_problem", "tokens_per_problem_se")
         marks = [row["by_slot"] for row in responses]  # a smaller pack has fewer places
         by_slot = [float(np.mean([mark[place] == "1" for mark in marks if place < len(mark)])) for place in range(size)]
         points.append(
             {"problems": size}
             | {name: summary[name] for name in names}
-            | {"finished": 1 - summary["truncated_share"], "by_slot": by_slot}
+            | {"finished": 1 - summary["truncated_share"], "by_slot": by_slot, "packs": packs[size]}
+            | {"per_prompt": {name: result["per_prompt"][name] for name in ("key", "problems", "correct", "tokens")}}
         )
-    return result_of(points, engine, data, sampling, samples, label)
+    against = {} if baseline is None else {"against": changes(baseline, points, label)}
+    return result_of(points, engine, data, sampling, samples, label) | {"limit": limit} | against
+
+
+def digest(rows: Sequence[Row]) -> str:
+    """Names the prompts and right answers of ``rows``, in their order."""
+    content = json.dumps([[row["prompt"], row["reward_model"]] for row in rows], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def require_same_packs(baseline: Mapping[str, Any], packs: Mapping[int, str], asking: Mapping[str, int]) -> None:
+    """Refuse a baseline that did not ask the same.
+
+    Args:
+        baseline: a result of :func:`task_scaling`.
+        packs: the digest of the packs of each N.
+        asking: ``samples`` and ``max_new_tokens``.
+
+    Raises:
+        SettingsError: its N, packs or settings differ, or it does not say what it asked.
+    """
+    named = f"--baseline: {baseline['label']!r}"
+    own = {point["problems"]: point.get("packs") for point in baseline["points"]}
+    if None in own.values():
+        raise SettingsError(
+            f"{named} does not say what it asked, since it is of --problems auto or of an earlier version; measure it again "
+            "with the same --problems as this"
+        )
+    if own.keys() != packs.keys():
+        sizes = ",".join(map(str, own))
+        raise SettingsError(f"{named} has other N than this run ({','.join(map(str, packs))}); give --problems {sizes}")
+    for name, value in asking.items():
+        if baseline[name] != value:
+            option = f"--{name.replace('_', '-')}"
+            raise SettingsError(
+                f"{named} was measured with {option} {baseline[name]}, this run has {value}; give both the same"
+            )
+    for size in packs:
+        if own[size] != packs[size]:
+            raise SettingsError(
+                f"{named} asked other problems or packs at N = {size}; give both the same data, --limit, --seed and --set"
+            )
+
+
+def changes(baseline: Mapping[str, Any], points: Sequence[Mapping[str, Any]], label: str) -> dict[str, Any]:
+    """What changed against the baseline at each N, paired by prompt."""
+    pairs = zip(baseline["points"], points, strict=True)
+    compared = [
+        {"problems": after["problems"]} | compare({"label": baseline["label"], **before}, {"label": label, **after})
+        for before, after in pairs
+    ]
+    return {"label": baseline["label"], "points": compared}
 
 
 def result_of(
@@ -110,7 +177,7 @@ def ask(
     samples: int,
     chat_template: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ask and grade packs and single problems: the summary of :func:`evaluate`, and its row for each response."""
+    """Ask and grade packs and single problems: the result of :func:`evaluate`, and its row for each response."""
     with tempfile.TemporaryDirectory() as folder:
         file, responses = Path(folder, "prompts.parquet"), Path(folder, "responses.jsonl")
         write_rows(file, rows)
@@ -124,7 +191,7 @@ def ask(
             rows_file=responses,
             engine=engine,
         )
-        return result["summary"], [row for _, row in iter_json(responses, "responses")]
+        return result, [row for _, row in iter_json(responses, "responses")]
 
 
 def fit_law(points: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:

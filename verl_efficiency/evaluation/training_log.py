@@ -4,17 +4,17 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from verl_efficiency.evaluation.diagnose import SERIES
 from verl_efficiency.evaluation.run_log import read_run
 from verl_efficiency.settings import SettingsError, nearest, require
-
-RESPONSE_LENGTH = "response_length/mean"
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """The log of one phase of training: the file of verl's ``trainer.logger=[console,file]``, or saved console output.
+    """The log of one phase of training, of verl or OpenRLHF: any file or folder that ``diagnose`` reads.
 
-    verl writes the file to ``VERL_FILE_LOGGER_PATH``, or to ``$VERL_FILE_LOGGER_ROOT/<project>/<experiment>.jsonl``.
+    With ``trainer.logger=[console,file]`` verl writes the file ``VERL_FILE_LOGGER_PATH``, or else
+    ``$VERL_FILE_LOGGER_ROOT/<project>/<experiment>.jsonl``.
     """
 
     label: str  # the name in reports
@@ -38,18 +38,27 @@ def parse_training_log(text: str) -> TrainingLog:
     return TrainingLog(label, Path(path), int(count))
 
 
-def read_metric(path: Path, name: str = RESPONSE_LENGTH) -> list[tuple[int, float]]:
+def read_metric(path: Path, name: str | None = None) -> list[tuple[int, float]]:
     """``[(step, value), …]`` of a metric, from any log that :func:`~verl_efficiency.evaluation.run_log.read_run` reads.
 
-    If a step was logged twice (in a resumed run), its last value counts.
+    If a step was logged twice (in a resumed run), its last value counts. Without a ``name``, the metric is the mean length of
+    the responses, which verl and OpenRLHF call differently.
 
     Raises:
         SettingsError: there is no such file, or no step has the metric; the message gives the nearest name.
     """
-    require(path.exists(), "training log", str(path), "a file written by trainer.logger=[console,file]")
+    require(
+        path.exists(),
+        "training log",
+        str(path),
+        "a log of verl (trainer.logger=[console,file]) or OpenRLHF (its console output, or --logger.tensorboard_dir)",
+    )
     log = read_run([path])
-    values = log.series(re.escape(name))
+    values = log.series(*(SERIES["tokens"] if name is None else (re.escape(name),)))
     if not values:
         seen = {seen for metrics in log.steps.values() for seen in metrics}
-        raise SettingsError(f"training log: {path} has no step with {name}{nearest(name, seen) or '.'}")
+        named = name or " or ".join((f"{SERIES['tokens'][0]} (verl)", f"{SERIES['tokens'][1]} (OpenRLHF)"))
+        raise SettingsError(
+            f"training log: {path} has no step with {named}{nearest(name or SERIES['tokens'][0], seen) or '.'}"
+        )
     return values

@@ -7,18 +7,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from verl_efficiency.evaluation.diagnose import SERIES
+from verl_efficiency.evaluation.diagnose import SERIES, truncated
 from verl_efficiency.evaluation.run_log import RunLog, Source, find_sources
 from verl_efficiency.settings import SettingsError
 
 POLL_SECONDS = 0.5
-SHOWN = {"score": "{:.3f}", "tokens": "{:.0f} tokens", "truncated": "{:.0%} cut off", "entropy": "entropy {:.3g}"}
-NAMES = {
-    "score": SERIES["accuracy"],
-    "tokens": SERIES["tokens"],
-    "truncated": (r"rollout/truncated_rate",),
-    "entropy": SERIES["entropy"],
-}
+SHOWN = {"score": "score {:.3f}", "tokens": "{:.0f} tokens", "truncated": "{:.0%} cut off", "entropy": "entropy {:.3g}"}
+NAMES = {"score": "accuracy", "tokens": "tokens", "entropy": "entropy"}  # in SERIES
 
 
 def watch(run: list[Path], steps: int | None = None, pid: int | None = None, once: bool = False) -> RunLog:
@@ -40,7 +35,7 @@ def watch(run: list[Path], steps: int | None = None, pid: int | None = None, onc
     """
     log = RunLog()
     sources: dict[Path, Source] = {}
-    shown, told = 0, False
+    shown, told = -1, False  # step 0 is the validation before the training
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with Progress(*columns, disable=once or not Console().is_terminal) as progress:
         bar = progress.add_task("starting", total=steps)
@@ -52,9 +47,11 @@ def watch(run: list[Path], steps: int | None = None, pid: int | None = None, onc
                         sources.setdefault(source.path, source)
             for source in sources.values():
                 source.update(log, follow=not last)
-            for step in sorted(step for step in log.steps if step > shown):
+            new = sorted(step for step in log.steps if step > shown)
+            cut = dict(truncated(log)) if new else {}
+            for step in new:
                 shown = step
-                text = described(log, step)
+                text = described(log, step, cut.get(step))
                 if text:
                     progress.update(bar, completed=step, description=text)
                     progress.console.print(f"step {step}{f' of {steps}' if steps else ''}: {text}", highlight=False)
@@ -68,18 +65,19 @@ def watch(run: list[Path], steps: int | None = None, pid: int | None = None, onc
             time.sleep(POLL_SECONDS)
 
 
-def described(log: RunLog, step: int) -> str:
-    """The numbers of one step, as a text; empty if it has none of them.
+def described(log: RunLog, step: int, cut: float | None = None) -> str:
+    """The numbers of one step, as a text; empty if it has none of them. ``cut`` is the share of responses cut off, if known.
 
     >>> log = RunLog()
     >>> log.add(3, {"critic/score/mean": 0.5, "response_length/mean": 81.4})
-    >>> described(log, 3)
-    'score 0.500, 81 tokens'
+    >>> described(log, 3, 0.25)
+    'score 0.500, 81 tokens, 25% cut off'
     """
     one = RunLog(steps={step: log.steps[step]})
-    values = {name: found[0][1] for name, patterns in NAMES.items() if (found := one.series(*patterns))}
-    parts = [SHOWN[name].format(value) for name, value in values.items()]
-    return ", ".join(f"score {part}" if name == "score" else part for name, part in zip(values, parts, strict=True))
+    values = {name: found[0][1] for name, series in NAMES.items() if (found := one.series(*SERIES[series]))}
+    if cut is not None:
+        values["truncated"] = cut
+    return ", ".join(form.format(values[name]) for name, form in SHOWN.items() if name in values)
 
 
 def _sources(path: Path, strict: bool) -> list[Source]:

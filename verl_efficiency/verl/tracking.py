@@ -12,7 +12,8 @@ def track_results(backends: Sequence[str], project: str, results: Sequence[tuple
     Args:
         backends: names that verl knows.
         project: the project's name there.
-        results: what :func:`verl_efficiency.evaluation.results.load_result` returns. The steps of task scaling are N.
+        results: what :func:`verl_efficiency.evaluation.results.load_result` returns, with different labels for each kind. The
+            steps of task scaling are N.
 
     Raises:
         SettingsError: verl is not installed, does not know a backend, or the backend's package is missing.
@@ -54,10 +55,10 @@ def by_label(results: Sequence[tuple[str, Any]]) -> dict[str, dict[int, dict[str
             for point in result["points"]:
                 add(result["label"], point["problems"], "task_scaling", point)
         elif kind == "offline":
-            for one in result:
-                add(one["label"], 0, "offline", one)
+            for one in result["rows"]:
+                add(result["label"], 0, f"offline/{one['label']}", one)
         else:
-            for one in result:
-                name = f"strategies/{one['strategy']}@{one['k']}".replace(" ", "_")
-                add("strategies", 0, name, {key: one[key] for key in ("accuracy", "tokens")})
+            for one in result["rows"]:
+                name = f"{kind}/{one['strategy']}@{one['k']}".replace(" ", "_")
+                add(result["label"], 0, name, {key: one[key] for key in ("accuracy", "tokens")})
     return steps
