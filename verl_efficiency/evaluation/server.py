@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -28,6 +28,9 @@ from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.evaluation.reasoning import find_reasoning
 from verl_efficiency.settings import SettingsError, require, unknown
+
+if TYPE_CHECKING:
+    import openai
 
 T = TypeVar("T")
 ROWS_NAMED = 20  # refused rows in a message
@@ -155,7 +158,7 @@ def count_tokens(responses: Sequence[Stored], server: Server) -> list[Answer]:
             missing = sum(other.tokens is None for other in responses)
             raise SettingsError(
                 f"--server: {missing} of {len(responses)} responses have no usage; give --tokenizer MODEL to count their "
-                f"tokens. All are in {server.store}, and the next run requests none again"
+                f"tokens. All are in {server.store}, and the same command requests none again"
             )
         answers.append(Answer(one.text, tokens, one.truncated, reasoning_tokens if known else None, one.prompt_tokens))
     for what, found in differ.items():
@@ -204,7 +207,7 @@ def open_store(path: Path, header: dict[str, Any], entry: Callable[..., T]) -> l
     return entries
 
 
-def refusals() -> tuple[type[Exception], ...]:
+def refusals() -> "tuple[type[openai.APIStatusError], ...]":
     """Errors that another try cannot fix: a wrong name, a wrong key, a prompt that is too long."""
     import openai
 
@@ -295,8 +298,8 @@ async def _ask_all(
         await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
     if refuses_all:
         raise SettingsError(
-            f"--server: {server.url} refuses every request: {refuses_all[0]}. {len(stored)} responses are in {server.store}, "
-            "and the same command requests only the others"
+            f"--server: {server.url} refuses every request: {refuses_all[0]}. Responses in {server.store}: {len(stored)}; "
+            "the same command requests only the others"
         )
     not_sent = len(requests) - succeeded - len(trouble.failures) - len(trouble.refused)
     trouble.failures += ["not asked"] * not_sent
