@@ -227,7 +227,7 @@ def test_reasoning_tokens_by_usage(server, data):
     server.answer = lambda request, number: (200, with_reasoning_tokens(reply(r"\boxed{0}", tokens=20), 15))
     outcome, out = run(server, data)
     assert parts(result_of(outcome, out)) == (15, 5)
-    assert "reasoning" in outcome.output
+    assert "reasoning, answer: the two parts of the tokens per problem." in outcome.output
 
 
 def test_reasoning_tokens_by_the_usage_of_sglang(server, data):
@@ -261,7 +261,7 @@ def test_some_reason_some_do_not_and_some_are_cut_off_in_it(server, data, tokeni
     assert parts(result) == (pytest.approx(20 / 6), pytest.approx(100 / 6))
 
 
-def test_responses_without_reasoning(server, data):
+def test_responses_that_only_answer(server, data):
     outcome, out = run(server, data)
     assert parts(result_of(outcome, out)) == (0, 7)
     assert "reason" not in outcome.output
@@ -416,7 +416,7 @@ HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
             "Error code: 503 - {'error': {'message': 'loading",
         ),
         (after_two(429, {"error": {"message": "too many"}}), "Error code: 429 - {'error': {'message': 'too many'"),
-        (after_two(0, b""), "Connection error: Server disconnected"),
+        (after_two(0, b""), "Connection error"),
         (after_two(200, PART), "the reply is not whole JSON: Unterminated string"),
         (after_two(0, HEADER + PART), "Connection error: peer closed connection"),
         (after_two(200, reply("x") | {"choices": []}), "the reply has no choices"),
@@ -450,9 +450,12 @@ def test_the_command_ends_with_2_and_one_line(server, data, monkeypatch, capsys)
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
+    assert not out.exists()
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: --server: 4 of 6")]
     server.answer = lambda request, number: (200, reply("x"))
-    main()  # whole: it returns
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
     assert out.exists()
 
 

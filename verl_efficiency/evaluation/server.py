@@ -109,6 +109,7 @@ def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list
             responses are missing after all tries, or their tokens cannot be counted. All responses that arrived are in the
             store.
     """
+    count = None if server.tokenizer is None else token_counter(server.tokenizer)  # a wrong name asks nothing
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"model": server.model, "sampling": drawn, "chat_template": requests[0].chat_template}
     stored = {(entry.key, entry.sample): entry for entry in open_store(server.store, header, Stored)}
@@ -117,10 +118,12 @@ def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list
         trouble = asyncio.run(_ask_all(missing, sampling, server, stored))
         if trouble.failures or trouble.refused:
             raise SettingsError(_what_is_missing(trouble, len(requests), server))
-    return count_tokens([stored[request.key, request.sample] for request in requests], server)
+    return count_tokens([stored[request.key, request.sample] for request in requests], server, count)
 
 
-def count_tokens(responses: Sequence[Stored], server: Server) -> list[Answer]:
+def count_tokens(
+    responses: Sequence[Stored], server: Server, count: Callable[[list[str]], list[int]] | None
+) -> list[Answer]:
     """The answers in these responses, with their tokens: by the server's usage, else by the tokenizer.
 
     It prints a line where usage and tokenizer differ, and one where reasoning cannot be counted.
@@ -128,7 +131,6 @@ def count_tokens(responses: Sequence[Stored], server: Server) -> list[Answer]:
     Raises:
         SettingsError: there is neither a usage nor a tokenizer.
     """
-    count = None if server.tokenizer is None else token_counter(server.tokenizer)
     in_texts = find_reasoning([one.text for one in responses], [one.truncated for one in responses])
     differ: dict[str, list[str]] = {"tokens": [], "reasoning tokens": []}
 
@@ -145,9 +147,8 @@ def count_tokens(responses: Sequence[Stored], server: Server) -> list[Answer]:
         if count is not None:
             hidden = 0 if reasoning else reasoning_tokens  # reasoning that the server counts and does not show
             own_reasoning = sum(count([reasoning])) + hidden
-            own = (
-                sum(count([one.reasoning or "", one.text])) + hidden + (not one.truncated)
-            )  # the end-of-sequence token
+            ends = not one.truncated  # with the end-of-sequence token
+            own = sum(count([one.reasoning or "", one.text])) + hidden + ends
             check("tokens", tokens, own)
             tokens = own if tokens is None else tokens
             if known:
