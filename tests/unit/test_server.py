@@ -413,9 +413,9 @@ HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
         (after_two(500), "Error code: 500"),
         (
             after_two(503, {"error": {"message": "loading the model"}}),
-            "Error code: 503 - {'error': {'message': 'loading",
+            "Error code: 503 - loading the model",
         ),
-        (after_two(429, {"error": {"message": "too many"}}), "Error code: 429 - {'error': {'message': 'too many'"),
+        (after_two(429, {"error": {"message": "too many"}}), "Error code: 429 - too many"),
         (after_two(0, b""), "Connection error"),
         (after_two(200, PART), "the reply is not whole JSON: Unterminated string"),
         (after_two(0, HEADER + PART), "Connection error: peer closed connection"),
