@@ -1,5 +1,6 @@
 """Evaluation: the numbers against hand-computed ones, generation against a one-by-one loop, the table and the picture."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -9,17 +10,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.evaluation.checkpoint import resolve_model
-from verl_efficiency.evaluation.engines import Answer, Engine, Sampling
+from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.evaluate import evaluate
-from verl_efficiency.evaluation.generate import load_model, respond
+from verl_efficiency.evaluation.generate import LocalModel, answers, load_model, respond
 from verl_efficiency.evaluation.prompts import load_prompts
 from verl_efficiency.evaluation.report import report
+from verl_efficiency.evaluation.sampling import Completion
 from verl_efficiency.evaluation.summary import Row, compare, per_prompt, ratio, strata, summarise
+from verl_efficiency.evaluation.tables import evaluation_table
 from verl_efficiency.evaluation.training_log import TrainingLog, parse_training_log, read_metric
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.testbed.checks.task import CHARACTERS
@@ -231,7 +235,8 @@ def test_summary_by_hand():
             "tokens_per_problem_se": np.sqrt(500 / 3 / 4),  # deviations -15, 5, 15, -5
             "tokens_median": 25.0,
             "tokens_p90": 37.0,  # at 0.9 * 3 = 2.7 between 30 and 40
-            "reasoning_share": None,
+            "reasoning_tokens_per_problem": None,
+            "answer_tokens_per_problem": None,
             "truncated_share": 0.25,
             "shortest_tokens_per_problem": 12.5,
             "over_shortest": 2.0,
@@ -256,6 +261,28 @@ def test_equal_rows_are_one_prompt():
     samples = summarise([row(0, 1, 10), row(0, 1, 20), row(1, 0, 40), row(1, 1, 50)])
     assert (twice["prompts"], twice["problems"]) == (2, 4)
     assert twice == samples | {"problems": 4}
+
+
+def printed(table) -> str:
+    console = Console(width=100, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
+def test_reasoning_and_answer_tokens_by_hand():
+    rows = [
+        row(0, 1, 90, problems=3, reasoning_tokens=60),
+        row(1, 1, 30, reasoning_tokens=0),
+    ]
+    summary = summarise(rows)
+    assert (summary["reasoning_tokens_per_problem"], summary["answer_tokens_per_problem"]) == (15, 15)  # 60 and 60 of 4
+    table = printed(evaluation_table(result("a", rows)))
+    (line,) = [line for line in table.splitlines() if line.startswith("all")]
+    assert line.split()[-2:] == ["15.0", "15.0"]
+    assert "reasoning, answer: the two parts of the tokens per problem." in table
+    assert "reasoning" not in printed(evaluation_table(result("a", [row(0, 1, 90, reasoning_tokens=0)])))
+    unknown = summarise([*rows, row(2, 1, 10)])
+    assert (unknown["reasoning_tokens_per_problem"], unknown["answer_tokens_per_problem"]) == (None, None)
 
 
 def test_packed_prompts_count_each_problem():
@@ -347,6 +374,37 @@ def test_evaluate_counts_tokens_and_writes_rows(tiny_model, tmp_path):
     assert (written["dtype"], written["label"]) == ("float32", "tiny")
     again = evaluate(tiny_model, data, sampling=Sampling(0.7, 1.0, 16, 3, 0), samples=2)
     assert again["per_prompt"] == written["per_prompt"]
+
+
+def test_a_model_that_is_loaded_here_has_its_reasoning_counted(monkeypatch):
+    """With a tokenizer of one token for each character; its ids are their code points."""
+
+    class Characters:
+        chat_template = "any"
+
+        def __call__(self, text, add_special_tokens):
+            return {"input_ids": [ord(letter) for letter in text]}
+
+        def apply_chat_template(self, messages, **_):
+            return messages[-1]["content"]
+
+        def decode(self, ids, skip_special_tokens):
+            return "".join(map(chr, ids))
+
+    texts = {"a": "<think>123</think>45", "b": "45", "c": "<think>1234"}
+
+    def written(model, prompts, sampling):
+        said = [texts[chr(prompt[0])] for prompt in prompts]
+        return [
+            Completion([0], 99, (0,), tokens=[*map(ord, text)], stopped=not text.startswith("<think>1234"))
+            for text in said
+        ]
+
+    monkeypatch.setattr("verl_efficiency.evaluation.generate.respond", written)
+    requests = [Request(key, 0, [{"role": "user", "content": key}], row) for row, key in enumerate(texts)]
+    found = answers(LocalModel(None, Characters(), frozenset(), 0), requests, Sampling())
+    assert [one.reasoning_tokens for one in found] == [3, 0, 4]
+    assert [one.tokens for one in found] == [20, 2, 11]
 
 
 def test_evaluate_grades_packed_problems_one_by_one(tmp_path):

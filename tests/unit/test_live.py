@@ -168,6 +168,25 @@ def test_a_dead_server_is_not_asked_for_everything(server, data):  # noqa: F811
 
 
 @pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (r"\boxed{{7}} #### {}", ("--marker", "####")),
+        (r"\boxed{{{}}}<think>\boxed{{7}}", ("--strip-thinking",)),
+    ],
+)
+def test_answers_are_graded_and_voted_on_where_the_options_say(server, data, text, options):  # noqa: F811
+    # The first sample to finish is wrong, the other two agree on the right answer. In the last boxes all say 7.
+    server.plan = lambda number, sample: (text.format(number if sample else 99), 3 if sample == 0 else 20)
+    rows = rows_of(*run(server, data, "majority@3,early-stop@3"))
+    assert [row["accuracy"] for row in rows.values()] == [0.0, 0.0]
+    assert rows["early stop", 3]["tokens"] == 3 + 20  # two equal answers
+    assert "--store" in str(run(server, data, "majority@3", *options)[0].exception)  # it holds other votes
+    rows = rows_of(*run(server, data, "majority@3,early-stop@3", *options, "--store", data.parent / "other.jsonl"))
+    assert [row["accuracy"] for row in rows.values()] == [1.0, 1.0]
+    assert rows["early stop", 3]["tokens"] == 3 + 20 + 20
+
+
+@pytest.mark.parametrize(
     ("strategies", "said"),
     [("plain@2", "plain@2"), ("short-9@8", "short-9@8"), ("cap", "cap"), ("best-of@4", "best-of@4")],
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from verl_efficiency.commands.options import Generating, whole_numbers, with_options
+from verl_efficiency.commands.options import Generating, Marker, StripThinking, whole_numbers, with_options
 
 Model = Annotated[
     str, typer.Argument(help="Model folder, hub name, verl checkpoint or run folder; with --server its name there.")
@@ -28,6 +28,8 @@ def evaluate_command(
     rows: Annotated[Path | None, typer.Option(help="Also write every response, as JSON lines.")] = None,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
     reward: Annotated[str, typer.Option(help="accuracy, or batched_accuracy for packed prompts.")] = "accuracy",
+    marker: Marker = None,
+    strip_thinking: StripThinking = False,
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
 ) -> None:
@@ -60,6 +62,8 @@ def evaluate_command(
             label=label,
             rows_file=rows,
             engine=engine,
+            marker=marker,
+            strip_thinking=strip_thinking,
         )
     Console().print(evaluation_table(result))
     write_result(out, result)
@@ -185,6 +189,8 @@ def live_command(
         str, typer.Option(help="With commas: plain, cap@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K.")
     ] = "plain,first-finish@4,short-3@8,majority@8,early-stop@8",
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
+    marker: Marker = None,
+    strip_thinking: StripThinking = False,
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
     label: Annotated[str | None, typer.Option(help="Name in reports; by default the model as given.")] = None,
@@ -201,6 +207,7 @@ def live_command(
     from verl_efficiency.evaluation.prompts import load_prompts
     from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.tables import strategies_table
+    from verl_efficiency.grading import require_marker
     from verl_efficiency.settings import require
 
     require(generating.samples == 1, "--samples", generating.samples, "left out; each strategy says how many it takes")
@@ -208,12 +215,15 @@ def live_command(
     require_other_file(out, "--out", data)
     require_other_file(generating.store_file(out), "--store", data, out)
     plans = [parse_plan(text) for text in strategies.split(",")]
+    require_marker(marker, "--marker")
+    grading: dict[str, Any] = {"marker": marker, "strip_thinking": strip_thinking}
+    grade = partial(grade_text, **grading)
     prompts = load_prompts(data, limit)
     for prompt in prompts:  # an empty response finds a bad ground truth before anything is asked
-        grade_text(prompt, "")
+        grade(prompt, "")
     sampling, template = generating.sampling(max_new_tokens), generating.template()
     with generating.server_for(model, out) as server:
-        results = run_live(prompts, plans, sampling, server, grade_text, template)
+        results = run_live(prompts, plans, sampling, server, grade, template, **grading)
     Console().print(strategies_table(results))
     result = result_of_rows(
         "evaluate live",
@@ -225,6 +235,7 @@ def live_command(
         sampling={name: value for name, value in asdict(sampling).items() if name != "batch_size"},
         chat_template=template,
         server=server.url,
+        **grading,
     )
     result["versions"]["openai"] = version("openai")
     write_result(out, result)

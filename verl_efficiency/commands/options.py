@@ -23,6 +23,11 @@ AnswerAfter = Annotated[str | None, Option(help="The answer is what follows this
 AnswerInBox = Annotated[
     bool, Option("--answer-in-box", help=r"The answer is what the last \boxed{} of its column holds (MATH).")
 ]
+Marker = Annotated[
+    str | None,
+    Option(help="A response's answer follows the last such text on its line, not in \\boxed{}; or <a>…</a>."),
+]
+StripThinking = Annotated[bool, Option("--strip-thinking", help="Read answers outside <think> blocks only.")]
 UseRay = Annotated[
     bool, Option("--ray", help="Read the file in the workers of Ray Data: all cores, or the cluster of RAY_ADDRESS.")
 ]
@@ -86,7 +91,10 @@ class Generating:
     timeout: Annotated[float, Option(help="Seconds for one response of the server.")] = 1800.0
     tokenizer: Annotated[
         str | None,
-        Option(help="Model whose tokenizer checks the server's token counts, or counts if the server gives none."),
+        Option(
+            help="Model whose tokenizer checks the server's token counts, or counts if the server gives none. Default with "
+            "--engine vllm: MODEL, if it is a folder with a tokenizer."
+        ),
     ] = None
 
     def sampling(self, max_new_tokens: int) -> "Sampling":
@@ -112,6 +120,7 @@ class Generating:
     @contextlib.contextmanager
     def server_for(self, model: str, out: Path) -> "Iterator[Server]":
         """The server of ``--server``, or one that ``--engine vllm`` starts and stops."""
+        from verl_efficiency.evaluation.checkpoint import resolve_model
         from verl_efficiency.evaluation.local_server import vllm_server
         from verl_efficiency.evaluation.server import Server
 
@@ -128,7 +137,9 @@ class Generating:
             yield Server(self.server, model, store, *limits, key, self.tokenizer)
             return
         with vllm_server(model, self.engine_args or "", store.with_suffix(".vllm.log")) as url:
-            yield Server(url, model, store, *limits, key, self.tokenizer)
+            folder = resolve_model(model)
+            own = folder if Path(folder, "tokenizer_config.json").is_file() else None
+            yield Server(url, model, store, *limits, key, self.tokenizer or own)
 
     @contextlib.contextmanager
     def engine(self, model: str, out: Path) -> "Iterator[Engine | None]":
@@ -160,12 +171,8 @@ class Stored:
     answer_in_box: Annotated[
         bool, Option("--answer-in-box", help=r"The right answer is the content of the last \boxed{} in its column.")
     ] = False
-    marker: Annotated[
-        str | None, Option(help="A response's answer follows the last occurrence of this text, instead of \\boxed{}.")
-    ] = None
-    strip_thinking: Annotated[bool, Option("--strip-thinking", help="Read answers outside <think> blocks only.")] = (
-        False
-    )
+    marker: Marker = None
+    strip_thinking: StripThinking = False
     tokens: Annotated[str | None, Option(help="Column of the response's tokens.")] = None
     tokenizer: Annotated[str | None, Option(help="Model whose tokenizer counts the response's tokens.")] = None
     out: Annotated[Path | None, Option(help="Write all numbers, as JSON.")] = None

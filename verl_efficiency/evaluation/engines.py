@@ -32,6 +32,7 @@ class Request:
     key: str  # names the content of the prompt
     sample: int  # number of the response among those to the same prompt
     messages: list[dict[str, Any]]  # the chat
+    row: int  # number of its row in the data, for errors
     chat_template: dict[str, Any] = field(default_factory=dict)  # further arguments of the chat template
 
 
@@ -42,7 +43,7 @@ class Answer:
     text: str  # what is graded, without special tokens
     tokens: int  # number of generated tokens, with the reasoning and the end-of-sequence token
     truncated: bool  # whether the token limit cut the response off
-    reasoning_tokens: int | None = None  # number of tokens of the reasoning; None if the engine does not know it
+    reasoning_tokens: int | None = None  # those of `tokens` that are reasoning, 0 without any; None if not known
     prompt_tokens: int | None = None  # number of tokens of the prompt; None if the engine does not know it
 
 

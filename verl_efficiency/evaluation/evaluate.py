@@ -16,6 +16,7 @@ from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.prompts import Prompt, load_prompts
 from verl_efficiency.evaluation.results import versions
 from verl_efficiency.evaluation.summary import Row, per_prompt, strata, summarise
+from verl_efficiency.grading import require_marker
 from verl_efficiency.rewards.accuracy import accuracy
 from verl_efficiency.rewards.batched_accuracy import batched_accuracy
 from verl_efficiency.settings import SettingsError, nearest, require
@@ -40,6 +41,8 @@ def evaluate(
     label: str | None = None,
     rows_file: str | Path | None = None,
     engine: Engine | None = None,
+    marker: str | None = None,
+    strip_thinking: bool = False,
 ) -> dict[str, Any]:
     """Generate ``samples`` responses to every prompt, grade them and sum up.
 
@@ -57,6 +60,8 @@ def evaluate(
         label: the name in reports; by default the model as given.
         rows_file: a file for one JSON line per response, with its text.
         engine: answers instead of ``model``.
+        marker: of the reward: the answer follows this text, instead of standing in a box.
+        strip_thinking: of the reward: an answer inside ``<think>…</think>`` does not count.
 
     Returns:
         Settings, versions and numbers, all of which JSON can hold.
@@ -68,10 +73,12 @@ def evaluate(
     require(samples >= 1, "samples", samples, "at least 1")
     if reward not in REWARDS:
         raise SettingsError(f"reward: unknown {reward!r}{nearest(reward, REWARDS) or '.'} Known: {', '.join(REWARDS)}")
+    require_marker(marker, "--marker")
+    grading = {"marker": marker, "strip_thinking": strip_thinking}
     prompts = load_prompts(data, limit)
     # Grading an empty response finds a bad ground truth before anything is generated.
     try:
-        problems = [int(_grade(reward, prompt, "", extra={}).get("problems", 1)) for prompt in prompts]
+        problems = [int(_grade(reward, grading, prompt, "", extra={}).get("problems", 1)) for prompt in prompts]
     except ValueError as error:
         raise SettingsError(f"data: {data}: {error}") from None
     label = str(model) if label is None else label
@@ -80,7 +87,7 @@ def evaluate(
     requests = []
     for index in drawn:
         key = prompts[index].key
-        requests.append(Request(key, repeats[key], prompts[index].messages, chat_template or {}))
+        requests.append(Request(key, repeats[key], prompts[index].messages, index, chat_template or {}))
         repeats[key] += 1
     if engine is None:
         from verl_efficiency.evaluation.generate import transformers_engine  # torch and transformers
@@ -91,7 +98,7 @@ def evaluate(
     generated = time.perf_counter()
     with ThreadPoolExecutor() as threads:  # which wait for the processes of the grading pool
         jobs = threads.map(
-            lambda index, response: _grade_row(reward, prompts[index], index, problems[index], response),
+            lambda index, response: _grade_row(reward, grading, prompts[index], index, problems[index], response),
             drawn,
             responses,
         )
@@ -105,6 +112,7 @@ def evaluate(
         "model": engine.model,
         "data": str(data),
         "reward": reward,
+        **grading,
         "samples": samples,
         "limit": limit,
         "sampling": asdict(sampling),
@@ -118,7 +126,7 @@ def evaluate(
     }
 
 
-def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dict[str, Any]:
+def _grade(reward: str, grading: dict[str, Any], prompt: Prompt, text: str, extra: dict[str, Any]) -> dict[str, Any]:
     count = prompt.extra_info.get("n") or 1
     if reward == "accuracy" and count > 1:
         raise SettingsError(f"reward: accuracy grades one answer, but a prompt packs {count}; use batched_accuracy")
@@ -127,21 +135,23 @@ def _grade(reward: str, prompt: Prompt, text: str, extra: dict[str, Any]) -> dic
         solution_str=text,
         ground_truth=prompt.ground_truth,
         extra_info=prompt.extra_info | extra,
+        **grading,
     )
 
 
-def grade_text(prompt: Prompt, text: str) -> float:
-    """Correctness of a response to a single problem, in [0, 1].
+def grade_text(prompt: Prompt, text: str, marker: str | None = None, strip_thinking: bool = False) -> float:
+    """Correctness of a response to a single problem, in [0, 1]; for ``marker`` and ``strip_thinking`` see :func:`evaluate`.
 
     Raises:
         SettingsError: the prompt packs several problems.
     """
-    return float(_grade("accuracy", prompt, text, extra={})["acc"])
+    grading = {"marker": marker, "strip_thinking": strip_thinking}
+    return float(_grade("accuracy", grading, prompt, text, extra={})["acc"])
 
 
-def _grade_row(reward: str, prompt: Prompt, index: int, problems: int, answer: Answer) -> Row:
+def _grade_row(reward: str, grading: dict[str, Any], prompt: Prompt, index: int, problems: int, answer: Answer) -> Row:
     extra = {"response_tokens": answer.tokens, "truncated": answer.truncated}
-    grade = _grade(reward, prompt, answer.text, extra=extra)
+    grade = _grade(reward, grading, prompt, answer.text, extra=extra)
     return Row(
         prompt=index,
         key=prompt.key,

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl_efficiency.evaluation.checkpoint import resolve_model
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
+from verl_efficiency.evaluation.reasoning import find_reasoning
 from verl_efficiency.evaluation.sampling import Completion, Draw, generate
 from verl_efficiency.settings import SettingsError, require
 
@@ -133,15 +134,22 @@ def answers(model: LocalModel, requests: Sequence[Request], sampling: Sampling) 
         if request.key not in prompts:
             prompts[request.key] = _encode(model.tokenizer, request)
     rows = respond(model, [prompts[request.key] for request in requests], sampling)
+    texts = [model.tokenizer.decode(row.tokens, skip_special_tokens=True) for row in rows]
+    reasoning = find_reasoning(texts, [not row.stopped for row in rows])
     return [
         Answer(
-            text=model.tokenizer.decode(row.tokens, skip_special_tokens=True),
+            text=text,
             tokens=len(row.tokens),
             truncated=not row.stopped,
+            reasoning_tokens=min(_count(model.tokenizer, thought), len(row.tokens)),
             prompt_tokens=len(row.prompt),
         )
-        for row in rows
+        for row, text, thought in zip(rows, texts, reasoning, strict=True)
     ]
+
+
+def _count(tokenizer: Any, text: str) -> int:
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
 
 
 def _encode(tokenizer: Any, request: Request) -> list[int]:

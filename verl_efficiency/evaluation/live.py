@@ -11,6 +11,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,9 @@ def run_live(
     server: Server,
     grade: Callable[[Prompt, str], float],
     chat_template: dict[str, Any],
+    *,
+    marker: str | None = None,
+    strip_thinking: bool = False,
 ) -> list[dict[str, Any]]:
     """Every strategy on every problem, at most ``server.concurrency`` samples at a time.
 
@@ -112,6 +116,8 @@ def run_live(
         server: where, and the file of outcomes, from which an interrupted run continues.
         grade: correctness of a response to a prompt, in [0, 1].
         chat_template: further arguments of the chat template.
+        marker: where the answers stand that are voted on, see :func:`~verl_efficiency.grading.extract_answer`.
+        strip_thinking: whether an answer inside ``<think>…</think>`` has no vote.
 
     Returns:
         Rows like those of :func:`~verl_efficiency.evaluation.strategies.replay`.
@@ -125,13 +131,15 @@ def run_live(
     )
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"strategies": server.model, "sampling": drawn, "chat_template": chat_template}
+    header |= {"marker": marker, "strip_thinking": strip_thinking}
+    extract = partial(extract_answer, marker=marker, strip_thinking=strip_thinking)
     outcomes = {(one.strategy, one.k, one.key): one for one in open_store(server.store, header, Outcome)}
     prompts = list({prompt.key: prompt for prompt in prompts}.values())
     missing = [
         (plan, prompt) for plan in plans for prompt in prompts if (plan.name, plan.k, prompt.key) not in outcomes
     ]
     if missing:
-        failures = asyncio.run(_run_all(missing, sampling, server, outcomes, chat_template))
+        failures = asyncio.run(_run_all(missing, sampling, server, outcomes, chat_template, extract))
         if failures:
             raise SettingsError(
                 f"--server: {len(failures)} of {len(plans) * len(prompts)} outcomes are missing ({failures[0]}). The others "
@@ -158,6 +166,7 @@ async def _run_all(
     server: Server,
     outcomes: dict[tuple[str, int, str], Outcome],
     chat_template: dict[str, Any],
+    extract: Callable[[str], str | None],
 ) -> list[str]:
     """Run all jobs; returns why some failed."""
     import httpx
@@ -180,7 +189,7 @@ async def _run_all(
                 if len(failures) >= GIVE_UP_AFTER and not succeeded:
                     failures.append("not asked")
                     return
-                outcome = await _run(client, plan, prompt, sampling, server, chat_template, count)
+                outcome = await _run(client, plan, prompt, sampling, server, chat_template, count, extract)
             except refusals() as error:
                 raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
             except (openai.APIError, httpx.HTTPError, json.JSONDecodeError, NoText) as error:
@@ -209,6 +218,7 @@ async def _run(
     server: Server,
     chat_template: dict[str, Any],
     count: Callable[[list[str]], list[int]] | None,
+    extract: Callable[[str], str | None],
 ) -> Outcome:
     """One strategy on one problem."""
     samples = [Sample() for _ in range(plan.k)]
@@ -234,7 +244,7 @@ async def _run(
     if plan.early_stop:
         for number in range(plan.k):
             finished.append(await fill(number))
-            if vote := _vote(finished[-1]):
+            if vote := _vote(finished[-1], extract):
                 votes[vote] = votes.get(vote, 0) + 1
             if decided(votes, plan.k - len(finished)):
                 break
@@ -250,7 +260,7 @@ async def _run(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     return Outcome(
-        *(plan.name, plan.k, prompt.key, elect(finished)),
+        *(plan.name, plan.k, prompt.key, elect(finished, extract)),
         tokens=sum(sample.tokens(count) for sample in samples),
         finished=len(finished),
         cancelled=0 if plan.early_stop else plan.k - len(finished),
@@ -276,14 +286,14 @@ async def _read(stream: Any, sample: Sample) -> None:
         raise NoText("the stream ended before the response did")
 
 
-def elect(finished: Sequence[Sample]) -> str:
+def elect(finished: Sequence[Sample], extract: Callable[[str], str | None]) -> str:
     """The text of the first sample with the most frequent answer; of the first sample if none has an answer."""
     votes: dict[str, list[str]] = {}
     for sample in finished:
-        if vote := _vote(sample):
+        if vote := _vote(sample, extract):
             votes.setdefault(vote, []).append("".join(sample.pieces))
     return max(votes.values(), key=len)[0] if votes else "".join(finished[0].pieces)
 
 
-def _vote(sample: Sample) -> str | None:
-    return answer_vote(extract_answer("".join(sample.pieces)))
+def _vote(sample: Sample, extract: Callable[[str], str | None]) -> str | None:
+    return answer_vote(extract("".join(sample.pieces)))

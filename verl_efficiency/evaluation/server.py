@@ -8,19 +8,37 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    track,
+)
 
 from verl_efficiency.evaluation.engines import Answer, Engine, Request, Sampling
 from verl_efficiency.evaluation.generations import token_counter
+from verl_efficiency.evaluation.reasoning import find_reasoning
 from verl_efficiency.settings import SettingsError, require, unknown
 
+if TYPE_CHECKING:
+    import openai
+
 T = TypeVar("T")
+ROWS_NAMED = 20  # refused rows in a message
+REFUSES_ALL = {  # statuses of a refusal that every request gets, and what to do
+    401: "set OPENAI_API_KEY to a key of this server",
+    403: "set OPENAI_API_KEY to a key that may use this model",
+    404: "check MODEL, and the address, which ends in /v1",
+}
 GIVE_UP_AFTER = 8  # failed requests before the first success: the server does not recover
 COUNTS_DIFFER = (
     0.02  # relative difference between the server's count of tokens and the tokenizer's that needs a warning
@@ -56,10 +74,20 @@ class Stored:
     sample: int
     text: str
     reasoning: str | None
-    tokens: int
+    tokens: int | None  # these three by the server's usage, None where it has no such number
     prompt_tokens: int | None
     reasoning_tokens: int | None
     truncated: bool
+
+
+@dataclass
+class Trouble:
+    """Why responses are missing."""
+
+    failures: list[str] = field(
+        default_factory=list
+    )  # reasons of requests that failed after all tries or were not sent
+    refused: list[tuple[Request, str]] = field(default_factory=list)  # with the server's reason
 
 
 def server_engine(server: Server) -> Engine:
@@ -77,23 +105,72 @@ def ask(requests: Sequence[Request], sampling: Sampling, server: Server) -> list
     The message's content is graded. Reasoning in a separate field (``reasoning_content``) is counted and stored.
 
     Raises:
-        SettingsError: nothing answers, the server has another model or refuses a request, the store has other settings, or
-            responses are missing after all tries. All responses that arrived are in the store.
+        SettingsError: nothing answers, the server has another model or refuses every request, the store has other settings,
+            responses are missing after all tries, or their tokens cannot be counted. All responses that arrived are in the
+            store.
     """
+    count = None if server.tokenizer is None else token_counter(server.tokenizer)  # a wrong name asks nothing
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"model": server.model, "sampling": drawn, "chat_template": requests[0].chat_template}
     stored = {(entry.key, entry.sample): entry for entry in open_store(server.store, header, Stored)}
     missing = [request for request in requests if (request.key, request.sample) not in stored]
     if missing:
-        count = None if server.tokenizer is None else token_counter(server.tokenizer)
-        failures = asyncio.run(_ask_all(missing, sampling, server, stored, count))
-        if failures:
+        trouble = asyncio.run(_ask_all(missing, sampling, server, stored))
+        if trouble.failures or trouble.refused:
+            raise SettingsError(_what_is_missing(trouble, len(requests), server))
+    return count_tokens([stored[request.key, request.sample] for request in requests], server, count)
+
+
+def count_tokens(
+    responses: Sequence[Stored], server: Server, count: Callable[[list[str]], list[int]] | None
+) -> list[Answer]:
+    """The answers in these responses, with their tokens: by the server's usage, else by the tokenizer.
+
+    It prints a line where usage and tokenizer differ, and one where reasoning cannot be counted.
+
+    Raises:
+        SettingsError: there is neither a usage nor a tokenizer.
+    """
+    in_texts = find_reasoning([one.text for one in responses], [one.truncated for one in responses])
+    differ: dict[str, list[str]] = {"tokens": [], "reasoning tokens": []}
+
+    def check(what: str, by_usage: int | None, own: int) -> None:
+        if by_usage is not None and abs(by_usage - own) > max(4, COUNTS_DIFFER * by_usage):
+            differ[what].append(f"{by_usage} and {own} {what}")
+
+    answers = []
+    shown = track(responses, "count", console=Console(stderr=True), disable=count is None)
+    for one, in_text in zip(shown, in_texts, strict=True):
+        reasoning = (one.reasoning or "").strip() or in_text
+        tokens, reasoning_tokens = one.tokens, one.reasoning_tokens or 0
+        known = not reasoning or reasoning_tokens > 0  # SGLang says 0 where it does not count
+        if count is not None:
+            hidden = 0 if reasoning else reasoning_tokens  # reasoning that the server counts and does not show
+            own_reasoning = sum(count([reasoning])) + hidden
+            ends = not one.truncated  # with the end-of-sequence token
+            own = sum(count([one.reasoning or "", one.text])) + hidden + ends
+            check("tokens", tokens, own)
+            tokens = own if tokens is None else tokens
+            if known:
+                check("reasoning tokens", reasoning_tokens, own_reasoning)
+            else:
+                reasoning_tokens, known = min(own_reasoning, tokens), True
+        if tokens is None:
+            missing = sum(other.tokens is None for other in responses)
             raise SettingsError(
-                f"--server: {len(failures)} of {len(requests)} responses are missing ({failures[0]}). The others are in "
-                f"{server.store}; run the same command again to request the missing ones only"
+                f"--server: {missing} of {len(responses)} responses have no usage; give --tokenizer MODEL to count their "
+                f"tokens. All are in {server.store}, and the same command requests none again"
             )
-    found = [stored[request.key, request.sample] for request in requests]
-    return [Answer(one.text, one.tokens, one.truncated, one.reasoning_tokens, one.prompt_tokens) for one in found]
+        answers.append(Answer(one.text, tokens, one.truncated, reasoning_tokens if known else None, one.prompt_tokens))
+    for what, found in differ.items():
+        if found:
+            print(f"warning: server and tokenizer {server.tokenizer} count the {what} of {len(found)} responses "
+                  f"differently: {found[0]}")  # fmt: skip
+    missing = sum(answer.reasoning_tokens is None for answer in answers)
+    if missing:
+        print(f"warning: {missing} of {len(answers)} responses reason, and the server does not count it; give --tokenizer "
+              "MODEL and run again, which requests nothing")  # fmt: skip
+    return answers
 
 
 def open_store(path: Path, header: dict[str, Any], entry: Callable[..., T]) -> list[T]:
@@ -131,7 +208,7 @@ def open_store(path: Path, header: dict[str, Any], entry: Callable[..., T]) -> l
     return entries
 
 
-def refusals() -> tuple[type[Exception], ...]:
+def refusals() -> "tuple[type[openai.APIStatusError], ...]":
     """Errors that another try cannot fix: a wrong name, a wrong key, a prompt that is too long."""
     import openai
 
@@ -173,18 +250,18 @@ async def asking(server: Server, total: int) -> AsyncIterator[tuple[Any, Callabl
 
 
 async def _ask_all(
-    requests: Sequence[Request],
-    sampling: Sampling,
-    server: Server,
-    stored: dict[tuple[str, int], Stored],
-    count: Callable[[list[str]], list[int]] | None,
-) -> list[str]:
-    """Send all requests, ``concurrency`` at a time; returns why requests failed after all tries."""
+    requests: Sequence[Request], sampling: Sampling, server: Server, stored: dict[tuple[str, int], Stored]
+) -> Trouble:
+    """Send all requests, ``concurrency`` at a time; returns what went wrong.
+
+    Raises:
+        SettingsError: the server refuses every request. Those in flight are finished and stored before.
+    """
     import openai
 
+    trouble = Trouble()
     refused = refusals()
-    failures: list[str] = []
-    differs: list[str] = []
+    refuses_all: list[str] = []
     succeeded = 0
     async with asking(server, len(requests)) as (client, keep):
         queue = iter(requests)
@@ -202,63 +279,76 @@ async def _ask_all(
                         seed=sampling.seed + request.sample,
                         extra_body={"chat_template_kwargs": request.chat_template} if request.chat_template else None,
                     )
-                    entry = _read(reply, request, count, differs)
+                    entry = _read(reply, request)
                 except refused as error:
-                    raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
-                except (openai.APIError, json.JSONDecodeError, NoAnswer) as error:
-                    failures.append(one_line(error))
-                    if not succeeded and len(failures) >= GIVE_UP_AFTER:
-                        return
-                    continue
-                succeeded += 1
-                stored[request.key, request.sample] = entry
-                keep(entry)
+                    if error.status_code in REFUSES_ALL:
+                        refuses_all.append(f"{one_line(error)}; {REFUSES_ALL[error.status_code]}")
+                    else:
+                        trouble.refused.append((request, one_line(error)))
+                except json.JSONDecodeError as error:
+                    trouble.failures.append(f"the reply is not whole JSON: {one_line(error)}")
+                except (openai.APIError, NoAnswer) as error:
+                    trouble.failures.append(one_line(error))
+                else:
+                    succeeded += 1
+                    stored[request.key, request.sample] = entry
+                    keep(entry)
+                if refuses_all or (not succeeded and len(trouble.failures) >= GIVE_UP_AFTER):
+                    return
 
         await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
-    if differs:
-        print(
-            f"warning: server and tokenizer {server.tokenizer} count {len(differs)} responses differently: {differs[0]}"
+    if refuses_all:
+        raise SettingsError(
+            f"--server: {server.url} refuses every request: {refuses_all[0]}. Responses in {server.store}: {len(stored)}; "
+            "the same command requests only the others"
         )
-    return failures + ["not asked"] * (len(requests) - succeeded - len(failures))
+    not_sent = len(requests) - succeeded - len(trouble.failures) - len(trouble.refused)
+    trouble.failures += ["not asked"] * not_sent
+    return trouble
+
+
+def _what_is_missing(trouble: Trouble, total: int, server: Server) -> str:
+    """The message about responses that did not come: why, and how to go on."""
+    refused = sorted(trouble.refused, key=lambda one: one[0].row)
+    missing = len(trouble.failures) + len(refused)
+    reasons = "; ".join(trouble.failures[:1] + [reason for _, reason in refused[:1]])
+    said = f"--server: {missing} of {total} responses are missing ({reasons}). "
+    if refused:
+        first = refused[0][0]
+        rows = list(dict.fromkeys(request.row for request, _ in refused))
+        more = f" and {len(rows) - ROWS_NAMED} more" * (len(rows) > ROWS_NAMED)
+        beginning = " ".join(str(first.messages[-1]["content"]).split())[:60]
+        said += (
+            f"The server refuses row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:ROWS_NAMED]))}{more} of the data (row "
+            f"{first.row} has the key {first.key}: {beginning!r}); if they are too long, leave them out or raise the "
+            "server's limit (vLLM: --max-model-len). "
+        )
+    return f"{said}The others are in {server.store}; run the same command again to request the missing ones only"
 
 
 class NoAnswer(Exception):
-    """The server's reply holds no response, or no way to count its tokens."""
+    """The server's reply holds no response."""
 
 
-def _read(reply: Any, request: Request, count: Callable[[list[str]], list[int]] | None, differs: list[str]) -> Stored:
-    """The line of the store for a reply; differing token counts are added to ``differs``."""
+def _read(reply: Any, request: Request) -> Stored:
+    """The line of the store for a reply."""
     choices = getattr(reply, "choices", None)  # the client returns a reply that is not JSON as a text
     if not choices or getattr(choices[0], "message", None) is None:
         raise NoAnswer("the reply has no choices")
-    message, finish = choices[0].message, choices[0].finish_reason
-    text = message.content or ""
-    reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-    usage = reply.usage
+    message, usage = choices[0].message, reply.usage
     details = getattr(usage, "completion_tokens_details", None)
     reasoning_tokens = getattr(details, "reasoning_tokens", None)
-    counted = None
-    if count is not None:
-        thought = reasoning or text.rpartition("</think>")[0]  # in a separate field, or in the text
-        if reasoning_tokens is None and thought:
-            (reasoning_tokens,) = count([thought])
-        counted = sum(count([reasoning or "", text])) + (finish == "stop")  # with the end-of-sequence token
-    tokens = getattr(usage, "completion_tokens", None)
-    if tokens is None:
-        if counted is None:
-            raise NoAnswer("the reply has no usage; give --tokenizer MODEL to count its tokens")
-        tokens = counted
-    elif counted is not None and abs(tokens - counted) > max(4, COUNTS_DIFFER * tokens):
-        differs.append(f"{tokens} and {counted} tokens")
+    if reasoning_tokens is None:
+        reasoning_tokens = getattr(usage, "reasoning_tokens", None)  # SGLang
     return Stored(
         key=request.key,
         sample=request.sample,
-        text=text,
-        reasoning=reasoning,
-        tokens=tokens,
+        text=message.content or "",
+        reasoning=getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None),
+        tokens=getattr(usage, "completion_tokens", None),
         prompt_tokens=getattr(usage, "prompt_tokens", None),
         reasoning_tokens=reasoning_tokens,
-        truncated=finish == "length",
+        truncated=choices[0].finish_reason == "length",
     )
 
 

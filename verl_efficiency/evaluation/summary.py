@@ -26,7 +26,7 @@ class Row:
     difficulty: float | str | None  # the stratum, if known
     response: str  # the text
     by_slot: str | None = None  # for a pack, a `1` or `0` for each problem in the order of the prompt
-    reasoning_tokens: int | None = None  # the part of `tokens` that is reasoning, if known
+    reasoning_tokens: int | None = None  # those of `tokens` that are reasoning, 0 without any, if known
     prompt_tokens: int | None = None  # tokens of the prompt, if known
 
 
@@ -72,9 +72,9 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
     """Accuracy, tokens and truncation; standard errors (``…_se``) treat the responses to a prompt as one draw.
 
     ``prompts`` is the number of different prompts. ``accuracy`` is per problem. Median and 90th percentile are over
-    responses, each divided by its number of problems. ``over_shortest`` (mean tokens / mean shortest tokens) and
-    ``reasoning_share`` (of the tokens) are None unless every row has the numbers. A standard error of 0 says only that all
-    prompts agree.
+    responses, each divided by its number of problems. ``tokens_per_problem`` is the sum of ``reasoning_tokens_per_problem`` and
+    ``answer_tokens_per_problem``. These two and ``over_shortest`` (mean tokens / mean shortest tokens) are None unless every
+    row has the numbers. A standard error of 0 says only that all prompts agree.
     """
     sums = {name: np.array(column) for name, column in per_prompt(rows).items()}
     accuracy, accuracy_se = ratio(sums["correct"], sums["problems"])
@@ -91,7 +91,8 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
         "tokens_per_problem_se": tokens_se,
         "tokens_median": float(np.median(lengths_B)),
         "tokens_p90": float(np.percentile(lengths_B, 90)),
-        "reasoning_share": _reasoning_share(rows),
+        "reasoning_tokens_per_problem": None,
+        "answer_tokens_per_problem": None,
         "truncated_share": float(np.mean([row.truncated for row in rows])),
         "shortest_tokens_per_problem": None,
         "over_shortest": None,
@@ -100,14 +101,11 @@ def summarise(rows: Sequence[Row]) -> dict[str, float | int | None]:
     if len(sums["shortest_tokens"]):
         summary["shortest_tokens_per_problem"] = ratio(sums["shortest_tokens"], sums["problems"])[0]
         summary["over_shortest"], summary["over_shortest_se"] = ratio(sums["tokens"], sums["shortest_tokens"])
+    reasoning = [row.reasoning_tokens for row in rows if row.reasoning_tokens is not None]
+    if len(reasoning) == len(rows):
+        thought = sum(reasoning) / float(sums["problems"].sum())
+        summary["reasoning_tokens_per_problem"], summary["answer_tokens_per_problem"] = thought, tokens - thought
     return summary
-
-
-def _reasoning_share(rows: Sequence[Row]) -> float | None:
-    known = [row.reasoning_tokens for row in rows if row.reasoning_tokens is not None]
-    if len(known) < len(rows) or not sum(known):
-        return None
-    return float(np.sum(known) / np.sum([row.tokens for row in rows]))
 
 
 def strata(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -73,9 +73,10 @@ def evaluation_table(evaluation: Result) -> Group:
     if all_summary["over_shortest"] is not None:
         cells["over the\nshortest"] = lambda summary: number(summary["over_shortest"], digits=2)
         notes.append(OVER_SHORTEST)
-    if all_summary.get("reasoning_share") is not None:
-        cells["reasoning\n%"] = lambda summary: number(summary["reasoning_share"], scale=100)
-        notes.append("reasoning: share of the tokens.")
+    if all_summary.get("reasoning_tokens_per_problem"):  # 0: no response reasoned
+        cells["reasoning"] = lambda summary: _tokens(summary["reasoning_tokens_per_problem"])
+        cells["answer"] = lambda summary: _tokens(summary["answer_tokens_per_problem"])
+        notes.append("reasoning, answer: the two parts of the tokens per problem.")
     title = f"{evaluation['label']} on {Path(evaluation['data']).name}"
     table = new_table("difficulty" if evaluation["by_difficulty"] else "", *cells, title=title)
     for name, summary in {**evaluation["by_difficulty"], "all": all_summary}.items():
