@@ -25,7 +25,12 @@ class Streaming(Handler):
 
     def do_POST(self):
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        number = int(request["messages"][-1]["content"].split()[-1])
+        number = next(int(m["content"].split()[-1]) for m in request["messages"] if m["role"] == "user")
+        if not request.get("stream"):
+            self.server.probes.append(request)
+            self.send(*self.server.probe(request))
+            return
+        self.request_body = request
         sample = request["seed"]
         text, pieces = self.server.plan(number, sample)
         pieces = min(pieces, request["max_tokens"])
@@ -68,6 +73,15 @@ class Streaming(Handler):
         self.wfile.flush()
 
 
+def continues(request, keeps=True, ends=5, usage=True):
+    """A server that goes on with an assistant's turn. Another one ends it: that has ``ends`` tokens."""
+    words = " ".join(m["content"] for m in request["messages"] if keeps or m["role"] == "user").split()
+    body = reply("x", usage=usage)
+    if usage:
+        body["usage"]["prompt_tokens"] = len(words) + (0 if request.get("continue_final_message") else ends)
+    return 200, body
+
+
 class StreamingStub(Stub):
     """Sample s of every problem has ``plan(problem, s)``: its answer and its number of pieces.
 
@@ -83,6 +97,7 @@ class StreamingStub(Stub):
         self.plan = lambda number, sample: (rf"\boxed{{{number}}}", 3)
         self.tick = lambda piece: time.sleep(0.005)
         self.trouble = lambda number, sample, request: None
+        self.probes, self.probe = [], continues
 
 
 @pytest.fixture
@@ -183,6 +198,133 @@ def test_a_dead_server_is_not_asked_for_everything(server, data):  # noqa: F811
     outcome, _ = run(server, data, "plain,cap@2,cap@3,cap@4,cap@5,cap@6,cap@7,cap@8", "--concurrency", 1)
     assert "48 of 48" in str(outcome.exception)
     assert len(server.asked) == 8
+
+
+# think@TOKENS
+
+
+def thinks(where="content", answer=("The ", "sum: ")):
+    """Thinks in eleven pieces, ends the thought in one, and answers in three; is right only after a closed thought."""
+
+    def handler(handler):
+        request = handler.request_body
+        number = request["messages"][-1]["content"].split()[-1]
+        answered = {"content": rf"\boxed{{{number}}}"}
+        if request["messages"][-1]["role"] == "assistant":
+            number = request["messages"][0]["content"].split()[-1]
+            pieces = [{"content": "so "}, {"content": rf"\boxed{{{number}}}"}]
+        elif where == "content":
+            pieces = (
+                [{"content": "<think>"}] + [{"content": f"{step} "} for step in range(10)] + [{"content": "</think>"}]
+            )
+            pieces += [{"content": word} for word in answer] + [answered]
+        else:
+            pieces = [{where: f"{step} "} for step in range(11)] + [{"content": word} for word in answer] + [answered]
+        sent = pieces[: request["max_tokens"]]
+        handler.begin()
+        for place, piece in enumerate(sent, start=1):
+            cut = "length" if place < len(pieces) else "stop"
+            handler.event(piece, cut if place == len(sent) else None)
+        handler.event(None, None, {"prompt_tokens": 3, "completion_tokens": len(sent), "total_tokens": 9})
+        handler.wfile.write(b"data: [DONE]\n\n")
+
+    return lambda number, sample, request: handler
+
+
+@pytest.mark.parametrize(
+    ("where", "budget", "turn"),
+    [
+        ("content", 4, "<think>\n0 1 2\n</think>\n\n"),
+        ("content", 12, "<think>\n0 1 2 3 4 5 6 7 8 9\n</think>\n\n"),
+        ("content", 14, "<think>\n0 1 2 3 4 5 6 7 8 9\n</think>\n\nThe sum: "),
+        ("reasoning_content", 4, "<think>\n0 1 2 3\n</think>\n\n"),
+        ("reasoning", 12, "<think>\n0 1 2 3 4 5 6 7 8 9 10\n</think>\n\nThe "),
+    ],
+)
+def test_a_thinking_budget_asks_for_the_answer(server, data, where, budget, turn):  # noqa: F811
+    server.trouble = thinks(where)
+    rows = rows_of(*run(server, data, f"cap@{budget},think@{budget}", "--max-new-tokens", 50, "--seed", 7))
+    assert (rows[f"cap {budget}", 1]["accuracy"], rows[f"cap {budget}", 1]["tokens"]) == (0.0, budget)
+    assert (rows[f"think {budget}", 1]["accuracy"], rows[f"think {budget}", 1]["tokens"]) == (1.0, budget + 2)
+    second = [request for request in server.asked if request["messages"][-1]["role"] == "assistant"]
+    assert len(server.asked) == 6 + 2 * 6
+    assert len(second) == 6
+    for request in second:
+        assert [message["role"] for message in request["messages"]] == ["user", "assistant"]
+        assert request["messages"][-1]["content"] == turn
+        assert (request["continue_final_message"], request["add_generation_prompt"]) == (True, False)
+        assert (request["max_tokens"], request["seed"]) == (50 - budget, 7)
+
+
+def test_a_thought_within_its_budget_is_one_request(server, data):  # noqa: F811
+    server.trouble = thinks()
+    row = rows_of(*run(server, data, "think@20", "--max-new-tokens", 50))["think 20", 1]
+    assert (row["accuracy"], row["tokens"], len(server.asked)) == (1.0, 15, 6)
+
+
+def test_a_thought_is_not_paid_for_twice(server, data):  # noqa: F811
+    server.trouble = lambda number, sample, request: thinks()(number, sample, request) if request < 12 else closed
+    outcome, _ = run(server, data, "think@4", "--max-new-tokens", 50)
+    assert "1 of 6" in str(outcome.exception)
+    server.trouble = thinks()
+    server.asked.clear()
+    row = rows_of(*run(server, data, "think@4", "--max-new-tokens", 50))["think 4", 1]
+    assert [request["messages"][-1]["role"] for request in server.asked] == ["assistant"]
+    assert (row["accuracy"], row["tokens"]) == (1.0, 4 + 2 + 2 / 6)
+
+
+@pytest.mark.parametrize(
+    ("probe", "said"),
+    [
+        (lambda request: continues(request, ends=0), "ignores this field"),
+        (lambda request: continues(request, keeps=False), "drops it"),
+        (lambda request: continues(request, usage=False), "no usage"),
+        (lambda request: (400, {"error": {"message": "the final message does not appear"}}), "does not appear"),
+        (lambda request: (422, {"error": {"message": "Unexpected fields"}}), "Unexpected fields"),
+        (lambda request: (500, {"error": {"message": "a bug"}}), "a bug"),
+    ],
+)
+def test_a_server_that_cannot_go_on_is_refused_before_it_is_asked(server, data, probe, said):  # noqa: F811
+    server.probe = probe
+    outcome, out = run(server, data, "plain,think@4")
+    assert isinstance(outcome.exception, SettingsError)
+    message = str(outcome.exception)
+    assert message.startswith("--strategies: think@TOKENS needs")
+    assert said in message
+    assert len(message.splitlines()) == 1
+    assert server.asked == []
+    assert not out.exists()
+
+
+def test_a_template_that_wants_the_users_turn_last_can_go_on(server, data):  # noqa: F811
+    refused = (400, {"error": {"message": "the last turn must be the user's"}})
+    server.probe = lambda request: continues(request) if request.get("continue_final_message") else refused
+    server.trouble = thinks()
+    assert rows_of(*run(server, data, "think@4"))["think 4", 1]["accuracy"] == 1.0
+
+
+def test_other_strategies_need_no_server_that_goes_on(server, data):  # noqa: F811
+    assert rows_of(*run(server, data, "plain"))["plain", 1]["accuracy"] == 1.0
+    assert server.probes == []
+
+
+def test_a_budget_for_a_model_that_does_not_think_is_warned_of(server, data):  # noqa: F811
+    def cut(handler):
+        handler.begin()
+        handler.event({"content": "The sum is"}, "length")
+        handler.event(None, None, {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7})
+
+    server.trouble = lambda number, sample, request: cut
+    outcome, out = run(server, data, "think@4")
+    assert "does not think" in outcome.output
+    assert result_of(outcome, out)[0]["tokens"] == 8
+    server.trouble = thinks()
+    assert "does not think" not in run(server, data, "think@5")[0].output
+
+
+def test_a_budget_without_room_for_an_answer_is_refused(server, data):  # noqa: F811
+    assert "think@50" in str(run(server, data, "think@50", "--max-new-tokens", 50)[0].exception)
+    assert server.probes == server.asked == []
 
 
 # bad servers: one line, what finished is kept, what failed counts
@@ -337,6 +479,7 @@ def test_more_samples_than_requests_at_a_time_are_refused(server, data):  # noqa
 def test_the_names_of_strategies():
     assert parse_plan("short-3@8") == Plan("short-3", 8, 3)
     assert parse_plan("majority@4") == Plan("majority", 4, 4)
+    assert parse_plan("think@1024") == Plan("think 1,024", think=1024)
     assert parse_plan("first-finish@4") == Plan("first finish", 4, 1)
 
 

@@ -6,6 +6,11 @@ Every token that arrived until then is paid for. *First to finish* is by time he
 A stream is a line of the store when it ends. An interrupted run resumes: samples that finished are not requested again. A
 stream that breaks is tried again ``server.retries`` times, and what broken ones cost counts too.
 
+``think@TOKENS`` is a thinking budget, where ``cap@TOKENS`` is a hard cut that loses the answer. A first request has this
+limit. If it is cut off, a second one goes on: with the thought closed, as a continuation of the assistant's turn
+(``continue_final_message``, as vLLM and SGLang take it). Thoughts are those between ``<think>`` and ``</think>``, or in
+``reasoning_content``. Both requests are paid for.
+
 Tokens of a finished sample are those of the server's usage, or of the tokenizer (``--tokenizer``) where there is none. Those
 of another stream are counted by the tokenizer, or else taken as one for each piece of text that the server sent.
 """
@@ -15,6 +20,7 @@ import importlib.util
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +34,9 @@ from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.grading import extract_answer
 from verl_efficiency.settings import SettingsError, require
 
-KINDS = "plain, cap@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K"
+KINDS = "plain, cap@TOKENS, think@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K"
+
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,7 @@ class Plan:
     k: int = 1
     first: int = 1
     cap: int | None = None  # token limit of a sample
+    think: int | None = None  # token limit after which the thought is closed and the answer asked for
     early_stop: bool = False
 
 
@@ -46,7 +55,7 @@ def parse_plan(text: str) -> Plan:
     """``short-3@8`` and its like.
 
     >>> parse_plan("short-3@8"), parse_plan("cap@512").cap
-    (Plan(name='short-3', k=8, first=3, cap=None, early_stop=False), 512)
+    (Plan(name='short-3', k=8, first=3, cap=None, think=None, early_stop=False), 512)
 
     Raises:
         SettingsError: it is another text.
@@ -57,6 +66,8 @@ def parse_plan(text: str) -> Plan:
         return Plan("plain")
     if name == "cap" and number >= 1:
         return Plan(f"cap {number:,}", cap=number)
+    if name == "think" and number >= 1:
+        return Plan(f"think {number:,}", think=number)
     if name == "first-finish" and number >= 2:
         return Plan("first finish", number)
     if name == "majority" and number >= 2:
@@ -98,10 +109,12 @@ class Stream:
     k: int
     key: str
     seed: int
-    ended: str  # finished; cancelled: its strategy had the answer; failed: it broke, or the run was interrupted
-    tokens: int | None  # None: finished, but the server gave no usage
-    text: str = ""  # of a finished one
-    reasoning: str = ""  # of a finished one whose server gives it apart
+    # finished; thought: cut off by a thinking budget, one more goes on; cancelled: its strategy had the answer; failed: it
+    # broke, or the run was interrupted
+    ended: str
+    tokens: int | None  # None: finished or thought, but the server gave no usage
+    text: str = ""  # of these two
+    reasoning: str = ""  # of these two, where the server gives it apart
     truncated: bool = False  # whether the token limit cut it off
 
 
@@ -129,8 +142,12 @@ def run_live(
         streams that broke.
 
     Raises:
-        SettingsError: nothing answers, the server refuses a request or gives no usage, or samples are missing after all tries.
+        SettingsError: nothing answers, the server refuses a request, gives no usage or cannot go on with a thought, or samples
+            are missing after all tries.
     """
+    for plan in plans:
+        fits = plan.think is None or plan.think < sampling.max_new_tokens
+        require(fits, "--strategies", f"think@{plan.think}", f"below --max-new-tokens, {sampling.max_new_tokens}")
     plans = list(dict.fromkeys(plans))
     prompts = list({prompt.key: prompt for prompt in prompts}.values())
     most = max(plan.k for plan in plans)
@@ -172,7 +189,18 @@ def run_live(
                 ),
             }
         )
+        if plan.think and cuts_without_thought([one for found in by_prompt for one in found]):
+            print(
+                f"warning: {plan.name}: no response shows a thought (<think>, or reasoning_content). If the model does not "
+                "think, this budget cut answers"
+            )
     return by_cost(rows)
+
+
+def cuts_without_thought(streams: Sequence[Stream]) -> bool:
+    """Whether the budget cut responses off, but no response has a thought."""
+    cut = any(one.ended == "thought" for one in streams)
+    return cut and not any(one.reasoning or "think>" in one.text for one in streams)
 
 
 def cost(streams: Sequence[Stream]) -> int:
@@ -182,8 +210,29 @@ def cost(streams: Sequence[Stream]) -> int:
 
 def finished(plan: Plan, streams: Sequence[Stream]) -> list[str]:
     """Texts of the samples that the strategy takes, the first to finish first."""
-    texts = [one.text for one in streams if one.ended == "finished"]
+    thoughts = {one.seed: one for one in streams if one.ended == "thought"}
+    texts = []
+    for one in streams:
+        if one.ended == "finished" and (thought := thoughts.get(one.seed)):
+            # What follows a closed thought is the answer, wherever the server puts it.
+            texts.append((thought.text if thought.reasoning else closed(thought)) + one.reasoning + one.text)
+        elif one.ended == "finished":
+            texts.append(one.text)
     return texts if plan.early_stop else texts[: plan.first]
+
+
+def closed(thought: Stream) -> str:
+    r"""The assistant's turn so far, with its thought closed. Blanks at its edges are as chat templates leave them.
+
+    >>> closed(Stream("think 3", 1, "key", 0, "thought", 3, text="<think>one two"))
+    '<think>\none two\n</think>\n\n'
+    """
+    if thought.reasoning:
+        inside, answer = thought.reasoning, thought.text
+    else:
+        inside, _, answer = thought.text.partition("</think>")
+    inside = inside.strip().removeprefix("<think>").strip()
+    return f"<think>\n{inside}\n</think>\n\n{answer.lstrip()}"
 
 
 def has_answer(plan: Plan, streams: Sequence[Stream]) -> bool:
@@ -221,45 +270,57 @@ async def _run_all(
     failures: list[str] = []
     succeeded = False
     async with asking(server, len(jobs)) as (client, keep):
+        if any(plan.think for plan, _, _ in jobs):
+            await _require_continuing(client, server, jobs[0][1], chat_template)
         free = asyncio.Semaphore(server.concurrency)
         taking = asyncio.Lock()  # one job takes all its places before the next takes any
 
-        async def start(prompt: Prompt, limit: int, seed: int) -> Any:
+        async def start(messages: list[dict[str, Any]], limit: int, seed: int, extra: dict[str, Any]) -> Any:
             request = {
                 "model": server.model,
-                "messages": prompt.messages,
+                "messages": messages,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
                 "max_tokens": limit,
                 "seed": seed,
                 "stream_options": {"include_usage": True},
             }
-            extra = {"chat_template_kwargs": chat_template} if chat_template else None
+            body = _template(chat_template) | extra
             try:
-                return await client.chat.completions.create(**request, stream=True, extra_body=extra)
+                return await client.chat.completions.create(**request, stream=True, extra_body=body)
             except refusals() as error:
                 raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
 
         async def work(plan: Plan, prompt: Prompt, streams: list[Stream]) -> None:
-            def add(seed: int, ended: str, tokens: int | None, **response: Any) -> None:
-                stream = Stream(plan.name, plan.k, prompt.key, seed, ended, tokens, **response)
+            def add(stream: Stream) -> None:
                 had_answer = has_answer(plan, streams)
                 streams.append(stream)
                 keep(stream, int(has_answer(plan, streams) and not had_answer))
                 streams[-1] = _counted(stream, count, server)
 
-            async def draw(seed: int) -> None:
+            async def ask(seed: int, messages: list[dict[str, Any]], limit: int, **extra: Any) -> Stream:
                 nonlocal succeeded
-                limit = min(sampling.max_new_tokens, plan.cap or sampling.max_new_tokens)
+                line = partial(Stream, plan.name, plan.k, prompt.key, seed)
 
                 def lost(sample: Sample) -> None:
-                    add(seed, "cancelled" if has_answer(plan, streams) else "failed", sample.tokens(count))
+                    add(line("cancelled" if has_answer(plan, streams) else "failed", sample.tokens(count)))
 
-                sample = await _whole(lambda: start(prompt, limit, seed), server.retries + 1, lost)
+                sample = await _whole(lambda: start(messages, limit, seed, extra), server.retries + 1, lost)
                 succeeded = True
-                text, reasoning = "".join(sample.pieces), "".join(sample.reasoning)
                 truncated = sample.finish == "length"
-                add(seed, "finished", sample.usage, text=text, reasoning=reasoning, truncated=truncated)
+                ended = "thought" if plan.think and truncated and not extra else "finished"
+                stream = line(ended, sample.usage, "".join(sample.pieces), "".join(sample.reasoning), truncated)
+                add(stream)
+                return stream
+
+            async def draw(seed: int) -> None:
+                stream = next((one for one in streams if one.seed == seed and one.ended == "thought"), None)
+                if stream is None:
+                    limit = plan.think or plan.cap or sampling.max_new_tokens
+                    stream = await ask(seed, prompt.messages, min(limit, sampling.max_new_tokens))
+                if plan.think and stream.ended == "thought":
+                    turn = {"role": "assistant", "content": closed(stream)}
+                    await ask(seed, [*prompt.messages, turn], sampling.max_new_tokens - plan.think, **CONTINUE)
 
             done = {one.seed for one in streams if one.ended == "finished"}
             seeds = [seed for seed in range(sampling.seed, sampling.seed + plan.k) if seed not in done]
@@ -280,6 +341,46 @@ async def _run_all(
 
         await _all([asyncio.create_task(work(*job)) for job in jobs])
     return failures
+
+
+def _template(chat_template: dict[str, Any]) -> dict[str, Any]:
+    return {"chat_template_kwargs": chat_template} if chat_template else {}
+
+
+async def _require_continuing(client: Any, server: Server, prompt: Prompt, chat_template: dict[str, Any]) -> None:
+    """Raise unless the server goes on with an assistant's turn, and its chat template keeps the thought in it.
+
+    A server may ignore a field that it does not know. So three requests, for one token each, compare the tokens of the prompt.
+    """
+    import openai
+
+    needs = "think@TOKENS needs a server that goes on with an assistant's turn (continue_final_message: vLLM, SGLang)"
+
+    async def prompt_tokens(words: int, extra: dict[str, Any]) -> int | None:
+        turn = {"role": "assistant", "content": f"<think>\n{'so ' * words}so\n</think>\n\n"}
+        messages = [*prompt.messages, turn]
+        body = _template(chat_template) | extra
+        reply = await client.chat.completions.create(
+            model=server.model, messages=messages, max_tokens=1, extra_body=body
+        )
+        return getattr(getattr(reply, "usage", None), "prompt_tokens", None)
+
+    try:
+        short, long = await prompt_tokens(0, CONTINUE), await prompt_tokens(100, CONTINUE)
+        try:
+            ended = await prompt_tokens(100, {})
+        except openai.BadRequestError:  # a template that wants the user's turn last, so the server knows the difference
+            ended = None
+    except (openai.APIError, ValueError) as error:
+        raise SettingsError(f"--strategies: {needs}; {server.url} refuses to: {one_line(error)}") from None
+    if short is None or long is None:
+        raise SettingsError(f"--strategies: {needs}; {server.url} gives no usage, so this cannot be checked")
+    if short == long:
+        raise SettingsError(
+            f"--strategies: {needs}, and a chat template that keeps its thought; that of {server.url} drops it"
+        )
+    if ended == long:
+        raise SettingsError(f"--strategies: {needs}; {server.url} ignores this field")
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
