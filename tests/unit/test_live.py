@@ -461,6 +461,13 @@ def test_first_finish_needs_no_sample_that_breaks(server, data):  # noqa: F811
     assert (row["accuracy"], row["tokens"], row["cancelled"]) == (1.0, 2 + 20, 0)
 
 
+def test_the_cheapest_for_an_accuracy(server, data):  # noqa: F811
+    outcome, out = run(server, data, "plain,majority@2", "--accuracy", 0.8)
+    assert [row["tokens_over_plain"] for row in result_of(outcome, out)] == [1.0, 2.0]
+    assert "at least 80 % is plain: accuracy 100.0 %" in " ".join(outcome.output.split())
+    assert "--accuracy" in str(run(server, data, "plain", "--accuracy", 80)[0].exception)
+
+
 @pytest.mark.parametrize(
     ("strategies", "said"),
     [("plain@2", "plain@2"), ("short-9@8", "short-9@8"), ("cap", "cap"), ("best-of@4", "best-of@4")],

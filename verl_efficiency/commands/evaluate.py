@@ -175,8 +175,15 @@ def live_command(
     data: Annotated[Path, typer.Argument(help="Single problems in verl's form: .parquet, .jsonl or .json.")],
     generating: Generating,
     strategies: Annotated[
-        str, typer.Option(help="With commas: plain, cap@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K.")
+        str,
+        typer.Option(
+            help="With commas: plain, cap@TOKENS (a hard cut), think@TOKENS (then the thought is closed and the answer asked "
+            "for), first-finish@K, short-M@K, majority@K, early-stop@K."
+        ),
     ] = "plain,first-finish@4,short-3@8,majority@8,early-stop@8",
+    accuracy: Annotated[
+        float | None, typer.Option(help="Name the cheapest strategy that reaches this accuracy, in (0, 1].")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
     limit: Annotated[int | None, typer.Option(help="Only the first so many prompts.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Limit of a response, in tokens.")] = 1024,
@@ -196,6 +203,7 @@ def live_command(
     require_ending(out, "--out", (".json",))
     require_other_file(out, "--out", data)
     require_other_file(generating.store_file(out), "--store", data, out)
+    require(accuracy is None or 0 < accuracy <= 1, "--accuracy", accuracy, "in (0, 1]")
     plans = [parse_plan(text) for text in strategies.split(",")]
     prompts = load_prompts(data, limit)
     for prompt in prompts:  # an empty response finds a bad ground truth before anything is asked
@@ -204,7 +212,7 @@ def live_command(
         results = run_live(
             prompts, plans, generating.sampling(max_new_tokens), server, grade_text, generating.template()
         )
-    Console().print(strategies_table(results))
+    Console().print(strategies_table(results, accuracy))
     write_result(out, results)
 
 

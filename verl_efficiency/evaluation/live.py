@@ -178,11 +178,12 @@ def run_live(
         by_prompt = [streams[plan.name, plan.k, prompt.key] for prompt in prompts]
         responses = [elect(finished(plan, found)) for found in by_prompt]
         correct_P = np.array([grade(prompt, text) for prompt, text in zip(prompts, responses, strict=True)])
-        accuracy, error = ratio(correct_P, np.ones(len(prompts)))
+        accuracy, accuracy_se = ratio(correct_P, np.ones(len(prompts)))
+        tokens, tokens_se = ratio(np.array([cost(found) for found in by_prompt]), np.ones(len(prompts)))
         rows.append(
             {
-                **{"strategy": plan.name, "k": plan.k, "accuracy": accuracy, "accuracy_se": error},
-                "tokens": float(np.mean([cost(found) for found in by_prompt])),
+                **{"strategy": plan.name, "k": plan.k, "accuracy": accuracy, "accuracy_se": accuracy_se},
+                **{"tokens": tokens, "tokens_se": tokens_se},
                 "cancelled": float(np.mean([sum(one.ended == "cancelled" for one in found) for found in by_prompt])),
                 "failed_tokens": float(
                     np.mean([cost([one for one in found if one.ended == "failed"]) for found in by_prompt])
