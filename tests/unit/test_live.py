@@ -276,8 +276,8 @@ def test_a_thought_is_not_paid_for_twice(server, data):  # noqa: F811
 @pytest.mark.parametrize(
     ("probe", "said"),
     [
-        (lambda request: continues(request, ends=0), "ignores this field"),
-        (lambda request: continues(request, keeps=False), "drops it"),
+        (lambda request: continues(request, ends=0), "ignores continue_final_message"),
+        (lambda request: continues(request, keeps=False), "drops the thought"),
         (lambda request: continues(request, usage=False), "no usage"),
         (lambda request: (400, {"error": {"message": "the final message does not appear"}}), "does not appear"),
         (lambda request: (422, {"error": {"message": "Unexpected fields"}}), "Unexpected fields"),

@@ -35,8 +35,7 @@ from verl_efficiency.grading import extract_answer
 from verl_efficiency.settings import SettingsError, require
 
 KINDS = "plain, cap@TOKENS, think@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K"
-
-CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}  # vLLM takes the first only with the second
 
 
 @dataclass(frozen=True)
@@ -355,7 +354,10 @@ async def _require_continuing(client: Any, server: Server, prompt: Prompt, chat_
     """
     import openai
 
-    needs = "think@TOKENS needs a server that goes on with an assistant's turn (continue_final_message: vLLM, SGLang)"
+    needs = (
+        "--strategies: think@TOKENS needs a server that goes on with an assistant's turn (continue_final_message: vLLM, SGLang) "
+        f"and a chat template that keeps the thought in it; {server.url}"
+    )
 
     async def prompt_tokens(words: int, extra: dict[str, Any]) -> int | None:
         turn = {"role": "assistant", "content": f"<think>\n{'so ' * words}so\n</think>\n\n"}
@@ -373,15 +375,13 @@ async def _require_continuing(client: Any, server: Server, prompt: Prompt, chat_
         except openai.BadRequestError:  # a template that wants the user's turn last, so the server knows the difference
             ended = None
     except (openai.APIError, ValueError) as error:
-        raise SettingsError(f"--strategies: {needs}; {server.url} refuses to: {one_line(error)}") from None
+        raise SettingsError(f"{needs} refuses a test of it: {one_line(error)}") from None
     if short is None or long is None:
-        raise SettingsError(f"--strategies: {needs}; {server.url} gives no usage, so this cannot be checked")
+        raise SettingsError(f"{needs} gives no usage, which would show it")
     if short == long:
-        raise SettingsError(
-            f"--strategies: {needs}, and a chat template that keeps its thought; that of {server.url} drops it"
-        )
+        raise SettingsError(f"{needs} drops the thought")
     if ended == long:
-        raise SettingsError(f"--strategies: {needs}; {server.url} ignores this field")
+        raise SettingsError(f"{needs} ignores continue_final_message")
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
