@@ -355,8 +355,8 @@ async def _require_continuing(client: Any, server: Server, prompt: Prompt, chat_
     import openai
 
     needs = (
-        "--strategies: think@TOKENS needs a server that goes on with an assistant's turn (continue_final_message: vLLM, SGLang) "
-        f"and a chat template that keeps the thought in it; {server.url}"
+        "--strategies: think@TOKENS needs a server that goes on with an assistant's turn (continue_final_message: vLLM, "
+        f"SGLang) and a chat template that keeps the thought in it; {server.url}"
     )
 
     async def prompt_tokens(words: int, extra: dict[str, Any]) -> int | None:
