@@ -1,11 +1,13 @@
 """Test-time strategies: by hand on three samples, against a brute force over every order, and at the command line."""
 
+import io
 import itertools
 import json
 from collections import Counter
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
@@ -13,6 +15,7 @@ from verl_efficiency.evaluation.generations import Generations
 from verl_efficiency.evaluation.strategies import (
     DRAWS,
     Samples,
+    by_cost,
     cap,
     draws,
     early_stop,
@@ -22,6 +25,7 @@ from verl_efficiency.evaluation.strategies import (
     short,
     weighted,
 )
+from verl_efficiency.evaluation.tables import strategies_table
 from verl_efficiency.settings import SettingsError
 
 # answer, correct, tokens, weight
@@ -154,6 +158,55 @@ def test_pareto_marks_what_nothing_cheaper_matches():
         assert row["pareto"] == all(other["accuracy"] < row["accuracy"] for other in cheaper)
 
 
+def test_tokens_against_plain_by_hand():
+    rows = {(row["strategy"], row["k"]): row for row in replay(two_problems(), [3], [20.0])}
+    plain_tokens = (20 + 95 / 3) / 2
+    assert rows["plain", 1]["tokens_over_plain"] == 1.0
+    assert rows["majority", 3]["tokens_over_plain"] == pytest.approx((60 + 95) / 2 / plain_tokens)
+    # Two problems at 60 and 95 tokens: standard deviation 35 / sqrt(2), of their mean 35 / 2
+    assert rows["majority", 3]["tokens_se"] == pytest.approx(35 / 2)
+    assert by_cost([{"strategy": "majority", "k": 2, "accuracy": 1.0, "tokens": 5}])[0]["tokens_over_plain"] is None
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "said"),
+    [
+        (
+            0.5,
+            "The cheapest strategy with an accuracy of at least 50 % is plain: accuracy 60.0 % (95 % interval 40.4 to 79.6), "
+            "100.0 ± 5.0 tokens.",
+        ),
+        (
+            0.6,
+            "The cheapest strategy with an accuracy of at least 60 % is plain: accuracy 60.0 % (95 % interval 40.4 to 79.6), "
+            "100.0 ± 5.0 tokens.",
+        ),
+        (
+            0.7,
+            "The cheapest strategy with an accuracy of at least 70 % is short-3 of 8 samples: accuracy 95.0 % (95 % interval "
+            "85.2 to 100.0), 700.0 ± 20.0 tokens.",
+        ),
+        (
+            0.99,
+            "No strategy reaches an accuracy of 99 %. The best one is majority of 8 samples: accuracy 96.0 %, 800.0 tokens.",
+        ),
+    ],
+)
+def test_the_cheapest_strategy_for_an_accuracy(accuracy, said):
+    columns = ("strategy", "k", "accuracy", "accuracy_se", "tokens", "tokens_se")
+    rows = [
+        ("majority", 8, 0.96, None, 800.0, None),
+        ("short-3", 8, 0.95, 0.05, 700.0, 20.0),
+        ("plain", 1, 0.6, 0.1, 100.0, 5.0),
+    ]
+    table = strategies_table(by_cost([dict(zip(columns, row, strict=True)) for row in rows]), accuracy)
+    console = Console(width=300, record=True, file=io.StringIO())
+    console.print(table)
+    text = console.export_text()
+    assert said in text
+    assert next(line for line in text.splitlines() if line.startswith("short-3 ")).split()[-2:] == ["7.00", "*"]
+
+
 def test_intervals_cover_the_truth():
     """1,000 replays of 60 problems with 2 samples each: solve rate 0.3 to 0.9; two in three right answers fit the cap."""
     rng = np.random.default_rng(5)
@@ -184,8 +237,12 @@ def test_the_command(tmp_path):
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "out.json"
-    outcome = CliRunner().invoke(app, ["evaluate", "strategies", str(file), "--answer", "gold", "--out", str(out)])
+    outcome = CliRunner().invoke(
+        app, ["evaluate", "strategies", str(file), "--answer", "gold", "--out", str(out), "--accuracy", "0.9"]
+    )
     assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    assert "at least 90 % is first finish of 4 samples: accuracy 100.0 %" in " ".join(outcome.output.split())
+    assert "think@TOKENS" in outcome.output
     found = {(row["strategy"], row["k"]): row for row in json.loads(out.read_text())["rows"]}
     assert found["plain", 1]["accuracy"] == 0.5
     assert found["majority", 4]["accuracy"] == 1.0  # 1/2 and 0.5 are one answer
@@ -195,6 +252,8 @@ def test_the_command(tmp_path):
     ("arguments", "named"),
     [
         (["--samples", "9"], "--samples"),
+        (["--accuracy", "1.5"], "--accuracy"),
+        (["--accuracy", "0"], "--accuracy"),
         (["--samples", "x"], "--samples"),
         (["--samples", ""], "--samples"),
         (["--samples", "²"], "--samples"),

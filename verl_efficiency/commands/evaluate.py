@@ -186,8 +186,15 @@ def live_command(
     data: Annotated[Path, typer.Argument(help="Single problems in verl's form: .parquet, .jsonl or .json.")],
     generating: Generating,
     strategies: Annotated[
-        str, typer.Option(help="With commas: plain, cap@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K.")
+        str,
+        typer.Option(
+            help="With commas: plain, cap@TOKENS (a hard cut), think@TOKENS (then the thought is closed and the answer asked "
+            "for), first-finish@K, short-M@K, majority@K, early-stop@K."
+        ),
     ] = "plain,first-finish@4,short-3@8,majority@8,early-stop@8",
+    accuracy: Annotated[
+        float | None, typer.Option(help="Name the cheapest strategy that reaches this accuracy, in (0, 1].")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where to write the result.")] = Path("strategies.json"),
     marker: Marker = None,
     strip_thinking: StripThinking = False,
@@ -214,6 +221,7 @@ def live_command(
     require_ending(out, "--out", (".json",))
     require_other_file(out, "--out", data)
     require_other_file(generating.store_file(out), "--store", data, out)
+    require(accuracy is None or 0 < accuracy <= 1, "--accuracy", accuracy, "in (0, 1]")
     plans = [parse_plan(text) for text in strategies.split(",")]
     require_marker(marker, "--marker")
     grading: dict[str, Any] = {"marker": marker, "strip_thinking": strip_thinking}
@@ -224,7 +232,7 @@ def live_command(
     sampling, template = generating.sampling(max_new_tokens), generating.template()
     with generating.server_for(model, out) as server:
         results = run_live(prompts, plans, sampling, server, grade, template, **grading)
-    Console().print(strategies_table(results))
+    Console().print(strategies_table(results, accuracy))
     result = result_of_rows(
         "evaluate live",
         label or model,

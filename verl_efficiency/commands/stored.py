@@ -93,22 +93,29 @@ def strategies_command(
         typer.Option(help="Samples to draw of a problem, numbers with commas. Default: those of 2,4,8 that there are."),
     ] = None,
     caps: Annotated[
-        str | None, typer.Option(help="Token limits to try; by default four quantiles of the lengths.")
+        str | None, typer.Option(help="Token limits to try, hard cuts; by default four quantiles of the lengths.")
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(help="Name the cheapest strategy that reaches this accuracy, in (0, 1].")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
 ) -> None:
-    """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop."""
+    """Replay test-time strategies on stored samples: caps, first finish, short-m@k, majority, early stop.
+
+    A thinking budget cannot be replayed, `evaluate live --strategies think@TOKENS` asks a server.
+    """
     from rich.console import Console
 
     from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.strategies import replay
     from verl_efficiency.evaluation.tables import strategies_table
 
+    require(accuracy is None or 0 < accuracy <= 1, "--accuracy", accuracy, "in (0, 1]")
     sizes = None if samples is None else whole_numbers(samples, "--samples")
     limits = None if caps is None else [float(limit) for limit in whole_numbers(caps, "--caps")]
     (read,) = read_files([file], stored, {"weight": weight}, votes=True)
     results = replay(read, sizes, limits, seed)
-    Console().print(strategies_table(results))
+    Console().print(strategies_table(results, accuracy))
     if stored.out is not None:
         result = result_of_rows(
             "evaluate strategies",

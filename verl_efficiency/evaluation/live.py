@@ -3,14 +3,23 @@
 Samples are streamed. When a strategy has its answer, the other streams are closed, and the server stops generating for them.
 Every token that arrived until then is paid for. *First to finish* is by time here, and by length in the replay.
 
-Tokens of a finished sample are those of the server's usage, if it gives it. Those of a cancelled one are counted by the
-tokenizer (``--tokenizer``), or else taken as one for each piece of text that the server sent.
+A stream is a line of the store when it ends. An interrupted run resumes: samples that finished are not requested again. A
+stream that breaks is tried again ``server.retries`` times, and what broken ones cost counts too.
+
+``think@TOKENS`` is a thinking budget, where ``cap@TOKENS`` is a hard cut that loses the answer. A first request has this
+limit. If it is cut off, a second one goes on: with the thought closed, as a continuation of the assistant's turn
+(``continue_final_message``, as vLLM and SGLang take it). Thoughts are those between ``<think>`` and ``</think>``, or in
+``reasoning_content``. Both requests are paid for.
+
+Tokens of a finished sample are those of the server's usage, or of the tokenizer (``--tokenizer``) where there is none. Those
+of another stream are counted by the tokenizer, or else taken as one for each piece of text that the server sent.
 """
 
 import asyncio
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+import importlib.util
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +34,8 @@ from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.grading import extract_answer
 from verl_efficiency.settings import SettingsError, require
 
-KINDS = "plain, cap@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K"
+KINDS = "plain, cap@TOKENS, think@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K"
+CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}  # vLLM takes the first only with the second
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Plan:
     k: int = 1
     first: int = 1
     cap: int | None = None  # token limit of a sample
+    think: int | None = None  # token limit after which the thought is closed and the answer asked for
     early_stop: bool = False
 
 
@@ -43,7 +54,7 @@ def parse_plan(text: str) -> Plan:
     """``short-3@8`` and its like.
 
     >>> parse_plan("short-3@8"), parse_plan("cap@512").cap
-    (Plan(name='short-3', k=8, first=3, cap=None, early_stop=False), 512)
+    (Plan(name='short-3', k=8, first=3, cap=None, think=None, early_stop=False), 512)
 
     Raises:
         SettingsError: it is another text.
@@ -54,6 +65,8 @@ def parse_plan(text: str) -> Plan:
         return Plan("plain")
     if name == "cap" and number >= 1:
         return Plan(f"cap {number:,}", cap=number)
+    if name == "think" and number >= 1:
+        return Plan(f"think {number:,}", think=number)
     if name == "first-finish" and number >= 2:
         return Plan("first finish", number)
     if name == "majority" and number >= 2:
@@ -66,6 +79,10 @@ def parse_plan(text: str) -> Plan:
     raise SettingsError(f"--strategies: must be of {KINDS} (K at least 2, M at most K), got {text!r}")
 
 
+Count = Callable[[list[str]], list[int]]  # tokens of texts
+Vote = Callable[[str], str | None]  # a response → its answer, or None without one
+
+
 @dataclass
 class Sample:
     """A response while it streams."""
@@ -73,8 +90,9 @@ class Sample:
     pieces: list[str] = field(default_factory=list)  # of the answer
     reasoning: list[str] = field(default_factory=list)
     usage: int | None = None
+    finish: str | None = None  # why the server ended it
 
-    def tokens(self, count: Callable[[list[str]], list[int]] | None) -> int:
+    def tokens(self, count: Count | None) -> int:
         """Tokens that arrived so far."""
         if self.usage is not None:
             return self.usage
@@ -84,16 +102,20 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One line of the store: what a strategy answered to a problem, and what it paid."""
+class Stream:
+    """One line of the store: a stream that ended, and what it cost."""
 
     strategy: str
     k: int
     key: str
-    text: str  # the response whose answer was chosen
-    tokens: int  # of all samples, cancelled ones until then
-    finished: int  # samples that ended by themselves
-    cancelled: int  # samples whose stream was closed
+    seed: int
+    # finished; thought: cut off by a thinking budget, one more goes on; cancelled: its strategy had the answer; failed: it
+    # broke, or the run was interrupted
+    ended: str
+    tokens: int | None  # None: finished or thought, but the server gave no usage
+    text: str = ""  # of these two
+    reasoning: str = ""  # of these two, where the server gives it apart
+    truncated: bool = False  # whether the token limit cut it off
 
 
 def run_live(
@@ -113,75 +135,205 @@ def run_live(
         prompts: single problems.
         plans: the strategies.
         sampling: how samples are drawn; sample i of a problem has the seed ``sampling.seed + i``, whatever the strategy.
-        server: where, and the file of outcomes, from which an interrupted run continues.
+        server: where, and the file of streams, from which an interrupted run continues.
         grade: correctness of a response to a prompt, in [0, 1].
         chat_template: further arguments of the chat template.
         marker: where the answers stand that are voted on, see :func:`~verl_efficiency.grading.extract_answer`.
         strip_thinking: whether an answer inside ``<think>…</think>`` has no vote.
 
     Returns:
-        Rows like those of :func:`~verl_efficiency.evaluation.strategies.replay`.
+        Rows like those of :func:`~verl_efficiency.evaluation.strategies.replay`. For each problem they also have
+        ``cancelled``, the number of streams that were closed, and ``failed_tokens``, the part of ``tokens`` that was spent on
+        streams that broke.
 
     Raises:
-        SettingsError: nothing answers, the server refuses a request, or outcomes are missing after all tries.
+        SettingsError: nothing answers, the server refuses a request, gives no usage or cannot go on with a thought, or samples
+            are missing after all tries.
     """
+    for plan in plans:
+        fits = plan.think is None or plan.think < sampling.max_new_tokens
+        require(fits, "--strategies", f"think@{plan.think}", f"below --max-new-tokens, {sampling.max_new_tokens}")
+    plans = list(dict.fromkeys(plans))
+    prompts = list({prompt.key: prompt for prompt in prompts}.values())
     most = max(plan.k for plan in plans)
     require(
         server.concurrency >= most, "--concurrency", server.concurrency, f"at least {most}, the most samples at once"
     )
+    count = None if server.tokenizer is None else token_counter(server.tokenizer)
+    vote = partial(_vote, marker=marker, strip_thinking=strip_thinking)
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"strategies": server.model, "sampling": drawn, "chat_template": chat_template}
-    header |= {"marker": marker, "strip_thinking": strip_thinking}
-    extract = partial(extract_answer, marker=marker, strip_thinking=strip_thinking)
-    outcomes = {(one.strategy, one.k, one.key): one for one in open_store(server.store, header, Outcome)}
-    prompts = list({prompt.key: prompt for prompt in prompts}.values())
-    missing = [
-        (plan, prompt) for plan in plans for prompt in prompts if (plan.name, plan.k, prompt.key) not in outcomes
-    ]
+    streams: dict[tuple[str, int, str], list[Stream]] = {}  # in the order in which they ended
+    for one in open_store(server.store, header, Stream):
+        streams.setdefault((one.strategy, one.k, one.key), []).append(_counted(one, count, server))
+    missing = []
+    for plan in plans:
+        for prompt in prompts:
+            its_streams = streams.setdefault((plan.name, plan.k, prompt.key), [])
+            if not has_answer(plan, its_streams, vote):
+                missing.append((plan, prompt, its_streams))
     if missing:
-        failures = asyncio.run(_run_all(missing, sampling, server, outcomes, chat_template, extract))
+        failures = asyncio.run(_run_all(missing, sampling, server, chat_template, count, vote))
         if failures:
             raise SettingsError(
-                f"--server: {len(failures)} of {len(plans) * len(prompts)} outcomes are missing ({failures[0]}). The others "
-                f"are in {server.store}; run the same command again to get the missing ones only"
+                f"--server: {len(failures)} of {len(plans) * len(prompts)} outcomes are missing ({failures[0]}). The samples "
+                f"that finished are in {server.store}; run the same command again to request the missing ones only"
             )
     rows = []
     for plan in plans:
-        found = [outcomes[plan.name, plan.k, prompt.key] for prompt in prompts]
-        correct_P = np.array([grade(prompt, one.text) for prompt, one in zip(prompts, found, strict=True)])
-        accuracy, error = ratio(correct_P, np.ones(len(prompts)))
+        by_prompt = [streams[plan.name, plan.k, prompt.key] for prompt in prompts]
+        responses = [elect(finished(plan, found), vote) for found in by_prompt]
+        correct_P = np.array([grade(prompt, text) for prompt, text in zip(prompts, responses, strict=True)])
+        accuracy, accuracy_se = ratio(correct_P, np.ones(len(prompts)))
+        tokens, tokens_se = ratio(np.array([cost(found) for found in by_prompt]), np.ones(len(prompts)))
         rows.append(
             {
-                **{"strategy": plan.name, "k": plan.k, "accuracy": accuracy, "accuracy_se": error},
-                "tokens": float(np.mean([one.tokens for one in found])),
-                "cancelled": float(np.mean([one.cancelled for one in found])),
+                **{"strategy": plan.name, "k": plan.k, "accuracy": accuracy, "accuracy_se": accuracy_se},
+                **{"tokens": tokens, "tokens_se": tokens_se},
+                "cancelled": float(np.mean([sum(one.ended == "cancelled" for one in found) for found in by_prompt])),
+                "failed_tokens": float(
+                    np.mean([cost([one for one in found if one.ended == "failed"]) for found in by_prompt])
+                ),
             }
         )
+        if plan.think and cuts_without_thought([one for found in by_prompt for one in found]):
+            print(
+                f"warning: {plan.name}: no response shows a thought (<think>, or reasoning_content). If the model does not "
+                "think, this budget cut answers"
+            )
     return by_cost(rows)
 
 
+def cuts_without_thought(streams: Sequence[Stream]) -> bool:
+    """Whether the budget cut responses off, but no response has a thought."""
+    cut = any(one.ended == "thought" for one in streams)
+    return cut and not any(one.reasoning or "think>" in one.text for one in streams)
+
+
+def cost(streams: Sequence[Stream]) -> int:
+    """Tokens of all streams."""
+    return sum(one.tokens or 0 for one in streams)
+
+
+def finished(plan: Plan, streams: Sequence[Stream]) -> list[str]:
+    """Texts of the samples that the strategy takes, the first to finish first."""
+    thoughts = {one.seed: one for one in streams if one.ended == "thought"}
+    texts = []
+    for one in streams:
+        if one.ended == "finished" and (thought := thoughts.get(one.seed)):
+            # What follows a closed thought is the answer, wherever the server puts it.
+            texts.append((thought.text if thought.reasoning else closed(thought)) + one.reasoning + one.text)
+        elif one.ended == "finished":
+            texts.append(one.text)
+    return texts if plan.early_stop else texts[: plan.first]
+
+
+def closed(thought: Stream) -> str:
+    r"""The assistant's turn so far, with its thought closed. Blanks at its edges are as chat templates leave them.
+
+    >>> closed(Stream("think 3", 1, "key", 0, "thought", 3, text="<think>one two"))
+    '<think>\none two\n</think>\n\n'
+    """
+    if thought.reasoning:
+        inside, answer = thought.reasoning, thought.text
+    else:
+        inside, _, answer = thought.text.partition("</think>")
+    inside = inside.strip().removeprefix("<think>").strip()
+    return f"<think>\n{inside}\n</think>\n\n{answer.lstrip()}"
+
+
+def has_answer(plan: Plan, streams: Sequence[Stream], vote: Vote) -> bool:
+    """Whether the strategy needs no further sample."""
+    texts = finished(plan, streams)
+    if not plan.early_stop:
+        return len(texts) == plan.first
+    votes = Counter(found for found in map(vote, texts) if found)
+    return len(texts) == plan.k or decided(votes, plan.k - len(texts))
+
+
+def _counted(stream: Stream, count: Count | None, server: Server) -> Stream:
+    """The stream with its tokens; the tokenizer counts those of a server without usage."""
+    if stream.tokens is not None:
+        return stream
+    if count is None:
+        raise SettingsError(
+            f"--server: {server.url} gives no usage; give --tokenizer MODEL to count its tokens. The samples that finished "
+            f"are in {server.store}"
+        )
+    end = 0 if stream.truncated else 1  # the end-of-sequence token
+    return replace(stream, tokens=sum(count([stream.reasoning, stream.text])) + end)
+
+
 async def _run_all(
-    jobs: Sequence[tuple[Plan, Prompt]],
+    jobs: Sequence[tuple[Plan, Prompt, list[Stream]]],
     sampling: Sampling,
     server: Server,
-    outcomes: dict[tuple[str, int, str], Outcome],
     chat_template: dict[str, Any],
-    extract: Callable[[str], str | None],
+    count: Count | None,
+    vote: Vote,
 ) -> list[str]:
-    """Run all jobs; returns why some failed."""
-    import httpx
+    """Run all jobs, each of which adds to its list of streams; returns why some failed."""
     import openai
 
-    count = None if server.tokenizer is None else token_counter(server.tokenizer)
     failures: list[str] = []
     succeeded = False
     async with asking(server, len(jobs)) as (client, keep):
+        if any(plan.think for plan, _, _ in jobs):
+            await _require_continuing(client, server, jobs[0][1], chat_template)
         free = asyncio.Semaphore(server.concurrency)
         taking = asyncio.Lock()  # one job takes all its places before the next takes any
 
-        async def work(plan: Plan, prompt: Prompt) -> None:
-            nonlocal succeeded
-            places = 1 if plan.early_stop else plan.k
+        async def start(messages: list[dict[str, Any]], limit: int, seed: int, extra: dict[str, Any]) -> Any:
+            request = {
+                "model": server.model,
+                "messages": messages,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "max_tokens": limit,
+                "seed": seed,
+                "stream_options": {"include_usage": True},
+            }
+            body = _template(chat_template) | extra
+            try:
+                return await client.chat.completions.create(**request, stream=True, extra_body=body)
+            except refusals() as error:
+                raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
+
+        async def work(plan: Plan, prompt: Prompt, streams: list[Stream]) -> None:
+            def add(stream: Stream) -> None:
+                had_answer = has_answer(plan, streams, vote)
+                streams.append(stream)
+                keep(stream, int(has_answer(plan, streams, vote) and not had_answer))
+                streams[-1] = _counted(stream, count, server)
+
+            async def ask(seed: int, messages: list[dict[str, Any]], limit: int, **extra: Any) -> Stream:
+                nonlocal succeeded
+                line = partial(Stream, plan.name, plan.k, prompt.key, seed)
+
+                def lost(sample: Sample) -> None:
+                    ended = "cancelled" if has_answer(plan, streams, vote) else "failed"
+                    add(line(ended, sample.tokens(count)))
+
+                sample = await _whole(lambda: start(messages, limit, seed, extra), server.retries + 1, lost)
+                succeeded = True
+                truncated = sample.finish == "length"
+                ended = "thought" if plan.think and truncated and not extra else "finished"
+                stream = line(ended, sample.usage, "".join(sample.pieces), "".join(sample.reasoning), truncated)
+                add(stream)
+                return stream
+
+            async def draw(seed: int) -> None:
+                stream = next((one for one in streams if one.seed == seed and one.ended == "thought"), None)
+                if stream is None:
+                    limit = plan.think or plan.cap or sampling.max_new_tokens
+                    stream = await ask(seed, prompt.messages, min(limit, sampling.max_new_tokens))
+                if plan.think and stream.ended == "thought":
+                    turn = {"role": "assistant", "content": closed(stream)}
+                    await ask(seed, [*prompt.messages, turn], sampling.max_new_tokens - plan.think, **CONTINUE)
+
+            done = {one.seed for one in streams if one.ended == "finished"}
+            seeds = [seed for seed in range(sampling.seed, sampling.seed + plan.k) if seed not in done]
+            places = 1 if plan.early_stop else len(seeds)
             async with taking:
                 for _ in range(places):
                     await free.acquire()
@@ -189,111 +341,179 @@ async def _run_all(
                 if len(failures) >= GIVE_UP_AFTER and not succeeded:
                     failures.append("not asked")
                     return
-                outcome = await _run(client, plan, prompt, sampling, server, chat_template, count, extract)
-            except refusals() as error:
-                raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
-            except (openai.APIError, httpx.HTTPError, json.JSONDecodeError, NoText) as error:
+                await _run(plan, streams, seeds, draw, vote)
+            except (openai.APIError, Broken) as error:
                 failures.append(one_line(error))
-                return
             finally:
                 for _ in range(places):
                     free.release()
-            succeeded = True
-            outcomes[plan.name, plan.k, prompt.key] = outcome
-            keep(outcome)
 
-        await asyncio.gather(*(work(plan, prompt) for plan, prompt in jobs))
+        await _all([asyncio.create_task(work(*job)) for job in jobs])
     return failures
 
 
-class NoText(Exception):
-    """The server's stream is not one of responses."""
+def _template(chat_template: dict[str, Any]) -> dict[str, Any]:
+    return {"chat_template_kwargs": chat_template} if chat_template else {}
+
+
+async def _require_continuing(client: Any, server: Server, prompt: Prompt, chat_template: dict[str, Any]) -> None:
+    """Raise unless the server goes on with an assistant's turn, and its chat template keeps the thought in it.
+
+    A server may ignore a field that it does not know. So three requests, for one token each, compare the tokens of the prompt.
+    """
+    import openai
+
+    needs = (
+        "--strategies: think@TOKENS needs a server that goes on with an assistant's turn (continue_final_message: vLLM, "
+        f"SGLang) and a chat template that keeps the thought in it; {server.url}"
+    )
+
+    async def prompt_tokens(words: int, extra: dict[str, Any]) -> int | None:
+        turn = {"role": "assistant", "content": f"<think>\n{'so ' * words}so\n</think>\n\n"}
+        messages = [*prompt.messages, turn]
+        body = _template(chat_template) | extra
+        reply = await client.chat.completions.create(
+            model=server.model, messages=messages, max_tokens=1, extra_body=body
+        )
+        return getattr(getattr(reply, "usage", None), "prompt_tokens", None)
+
+    try:
+        short, long = await prompt_tokens(0, CONTINUE), await prompt_tokens(100, CONTINUE)
+        try:
+            ended = await prompt_tokens(100, {})
+        except openai.BadRequestError:  # a template that wants the user's turn last, so the server knows the difference
+            ended = None
+    except (openai.APIError, ValueError) as error:
+        raise SettingsError(f"{needs} refuses a test of it: {one_line(error)}") from None
+    if short is None or long is None:
+        raise SettingsError(f"{needs} gives no usage, which would show it")
+    if short == long:
+        raise SettingsError(f"{needs} drops the thought")
+    if ended == long:
+        raise SettingsError(f"{needs} ignores continue_final_message")
+
+
+async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for all tasks. If one raises, or this one is cancelled, the others are cancelled and end before it goes on."""
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _run(
-    client: Any,
-    plan: Plan,
-    prompt: Prompt,
-    sampling: Sampling,
-    server: Server,
-    chat_template: dict[str, Any],
-    count: Callable[[list[str]], list[int]] | None,
-    extract: Callable[[str], str | None],
-) -> Outcome:
-    """One strategy on one problem."""
-    samples = [Sample() for _ in range(plan.k)]
+    plan: Plan, streams: Sequence[Stream], seeds: Sequence[int], draw: Callable[[int], Awaitable[None]], vote: Vote
+) -> None:
+    """Draw samples until the strategy has its answer. If one breaks, the others still end.
 
-    async def fill(number: int) -> Sample:
-        request = {
-            "model": server.model,
-            "messages": prompt.messages,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "max_tokens": min(sampling.max_new_tokens, plan.cap or sampling.max_new_tokens),
-            "seed": sampling.seed + number,
-            "stream_options": {"include_usage": True},
-        }
-        extra = {"chat_template_kwargs": chat_template} if chat_template else None
-        stream = await client.chat.completions.create(**request, stream=True, extra_body=extra)
-        async with stream:  # which closes the connection if this task is cancelled
-            await _read(stream, samples[number])
-        return samples[number]
+    Raises:
+        openai.APIError, Broken: a sample failed after all tries, and the strategy has no answer without it.
+    """
+    import openai
 
-    finished: list[Sample] = []
-    votes: dict[str, int] = {}
     if plan.early_stop:
-        for number in range(plan.k):
-            finished.append(await fill(number))
-            if vote := _vote(finished[-1], extract):
-                votes[vote] = votes.get(vote, 0) + 1
-            if decided(votes, plan.k - len(finished)):
-                break
-    else:
-        tasks = [asyncio.create_task(fill(number)) for number in range(plan.k)]
+        for seed in seeds:
+            if not has_answer(plan, streams, vote):
+                await draw(seed)
+        return
+    tasks = [asyncio.ensure_future(draw(seed)) for seed in seeds]
+    waiting = set(tasks)
+    failed: list[BaseException] = []
+    try:
+        while waiting and not has_answer(plan, streams, vote):
+            ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            failed += [error for task in ended if (error := task.exception())]
+            if stops := [error for error in failed if not isinstance(error, openai.APIError | Broken)]:
+                raise stops[0]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if not has_answer(plan, streams, vote):
+        raise failed[0]
+
+
+class Broken(Exception):
+    """A stream ended before its response did."""
+
+
+async def _whole(start: Callable[[], Awaitable[Any]], tries: int, lost: Callable[[Sample], None]) -> Sample:
+    """A sample whose stream came to its end, in at most ``tries`` tries. Those that do not are given to ``lost``.
+
+    Raises:
+        Broken: no try came to its end.
+        openai.APIError: no stream began. The client has tried that again itself.
+    """
+    failed = 0
+    while True:
+        sample = Sample()
         try:
-            for next_one in asyncio.as_completed(tasks):
-                finished.append(await next_one)
-                if len(finished) == plan.first:
-                    break
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    return Outcome(
-        *(plan.name, plan.k, prompt.key, elect(finished, extract)),
-        tokens=sum(sample.tokens(count) for sample in samples),
-        finished=len(finished),
-        cancelled=0 if plan.early_stop else plan.k - len(finished),
-    )
+            async with await start() as stream:  # which closes the connection if this task is cancelled
+                await _read(stream, sample)
+            return sample
+        except asyncio.CancelledError:
+            lost(sample)
+            raise
+        except Broken:
+            lost(sample)
+            failed += 1
+            if failed == tries:
+                raise
+        await asyncio.sleep(min(8.0, 0.25 * 2**failed))  # as long as the client waits
 
 
 async def _read(stream: Any, sample: Sample) -> None:
-    """Add what the stream brings to the sample."""
-    ended = False
-    async for chunk in stream:
-        usage = getattr(chunk, "usage", None)
-        if usage is not None and usage.completion_tokens:
-            sample.usage = usage.completion_tokens
-        for choice in getattr(chunk, "choices", None) or ():
-            delta = choice.delta
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            if thought:
-                sample.reasoning.append(thought)
-            if delta.content:
-                sample.pieces.append(delta.content)
-            ended |= choice.finish_reason is not None
-    if not ended:
-        raise NoText("the stream ended before the response did")
+    """Add what the stream brings to the sample.
+
+    Raises:
+        Broken: it ends before the response does.
+    """
+    has_choices = False
+    try:
+        async for chunk in stream:
+            usage = getattr(chunk, "usage", None)
+            if usage is not None and usage.completion_tokens:
+                sample.usage = usage.completion_tokens
+            for choice in getattr(chunk, "choices", None) or ():
+                has_choices = True
+                delta = getattr(choice, "delta", None)
+                thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+                if thought:
+                    sample.reasoning.append(thought)
+                if content := getattr(delta, "content", None):
+                    sample.pieces.append(content)
+                sample.finish = getattr(choice, "finish_reason", None) or sample.finish
+    except ValueError as error:  # not JSON, not UTF-8
+        raise Broken(f"the stream holds broken JSON: {error}") from None
+    except _stream_errors() as error:
+        raise Broken(f"the stream broke: {one_line(error)}") from None
+    if not has_choices:
+        raise Broken("the stream has no choices")
+    if sample.finish is None:
+        raise Broken("the stream ended before the response did")
 
 
-def elect(finished: Sequence[Sample], extract: Callable[[str], str | None]) -> str:
-    """The text of the first sample with the most frequent answer; of the first sample if none has an answer."""
+def _stream_errors() -> tuple[type[Exception], ...]:
+    """Errors of a stream. The client lets those of httpx through before its version 3, which does not install httpx."""
+    import openai
+
+    if importlib.util.find_spec("httpx") is None:
+        return (openai.APIError,)
+    import httpx
+
+    return (openai.APIError, httpx.HTTPError)
+
+
+def elect(texts: Sequence[str], vote: Vote) -> str:
+    """The first response with the most frequent answer; the first one if none has an answer."""
     votes: dict[str, list[str]] = {}
-    for sample in finished:
-        if vote := _vote(sample, extract):
-            votes.setdefault(vote, []).append("".join(sample.pieces))
-    return max(votes.values(), key=len)[0] if votes else "".join(finished[0].pieces)
+    for text in texts:
+        if answer := vote(text):
+            votes.setdefault(answer, []).append(text)
+    return max(votes.values(), key=len)[0] if votes else texts[0]
 
 
-def _vote(sample: Sample, extract: Callable[[str], str | None]) -> str | None:
-    return answer_vote(extract("".join(sample.pieces)))
+def _vote(text: str, marker: str | None, strip_thinking: bool) -> str | None:
+    return answer_vote(extract_answer(text, marker=marker, strip_thinking=strip_thinking))

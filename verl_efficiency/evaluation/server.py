@@ -222,8 +222,8 @@ def refusals() -> "tuple[type[openai.APIStatusError], ...]":
 
 
 @contextlib.asynccontextmanager
-async def asking(server: Server, total: int) -> AsyncIterator[tuple[Any, Callable[[Any], None]]]:
-    """A client of the server, and a function that stores an entry (a dataclass) and counts it in a bar up to ``total``.
+async def asking(server: Server, total: int) -> AsyncIterator[tuple[Any, Callable[..., None]]]:
+    """A client of the server, and a function that stores an entry (a dataclass) and moves a bar by ``steps`` of ``total``.
 
     Raises:
         SettingsError: nothing answers, or the server does not have the model.
@@ -237,10 +237,10 @@ async def asking(server: Server, total: int) -> AsyncIterator[tuple[Any, Callabl
     ):
         bar = progress.add_task("ask", total=total)
 
-        def keep(entry: Any) -> None:
+        def keep(entry: Any, steps: int = 1) -> None:
             store.write(json.dumps(asdict(entry), ensure_ascii=False) + "\n")
             store.flush()
-            progress.advance(bar)
+            progress.advance(bar, steps)
 
         async with openai.AsyncOpenAI(
             base_url=server.url, api_key=server.api_key, max_retries=server.retries, timeout=server.timeout

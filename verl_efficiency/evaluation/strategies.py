@@ -4,7 +4,7 @@ A draw is an ordered choice of k of a problem's n samples: all draws if there ar
 pays for the tokens generated until it stops. The k samples have lengths L, sorted L₁ ≤ … ≤ L_k::
 
     plain          one sample                                         L
-    cap b          one sample, cut off at b tokens                    min(L, b)
+    cap b          one sample, hard cut at b tokens                   min(L, b)
     first finish   the first of k parallel samples to finish          k · L₁                 FFS, arXiv 2505.18149
     short-m@k      majority of the m first to finish                  Σ min(Lᵢ, L_m)         arXiv 2505.17813
     majority       majority of k                                      Σ Lᵢ                   arXiv 2203.11171
@@ -12,18 +12,22 @@ pays for the tokens generated until it stops. The k samples have lengths L, sort
                    answer can reach the leader
     weighted       the answer with the largest sum of weights of k    Σ Lᵢ
 
+A thinking budget, after which the answer is asked for, cannot be computed from stored samples: no sample says what the answer
+would be. ``evaluate live --strategies think@TOKENS`` asks a server.
+
 A response without an answer does not vote. Of answers with equally many votes, the one that finished first wins.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from verl_efficiency.evaluation.generations import Generations
+from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.grading.quick import read_number
 from verl_efficiency.settings import SettingsError, require
 
@@ -147,7 +151,8 @@ def replay(
 
     Returns:
         A row for each strategy: ``strategy``, ``k``, ``accuracy``, ``accuracy_se``, ``tokens`` (for each problem),
-        ``pareto`` (no other strategy is at least as accurate for fewer tokens), sorted by tokens.
+        ``tokens_se``, ``tokens_over_plain`` (their ratio to those of ``plain``), ``pareto`` (no other strategy is at least as
+        accurate for fewer tokens), sorted by tokens.
 
     Raises:
         SettingsError: too few samples, or no answers to vote with.
@@ -187,27 +192,43 @@ def replay(
             for samples in problems
         ]
         accuracy_P, tokens_P = np.array(means).T
-        error = float(accuracy_P.std(ddof=1) / math.sqrt(len(accuracy_P))) if len(accuracy_P) > 1 else None
+        accuracy, accuracy_se = ratio(accuracy_P, np.ones(len(accuracy_P)))
+        tokens, tokens_se = ratio(tokens_P, np.ones(len(tokens_P)))
         results.append(
             {
                 "strategy": name,
                 "k": k,
-                "accuracy": float(accuracy_P.mean()),
-                "accuracy_se": error,
-                "tokens": float(tokens_P.mean()),
+                "accuracy": accuracy,
+                "accuracy_se": accuracy_se,
+                "tokens": tokens,
+                "tokens_se": tokens_se,
             }
         )
     return by_cost(results)
 
 
 def by_cost(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The results by tokens; ``pareto`` marks those that are more accurate than every cheaper one."""
+    """The results by tokens; ``pareto`` marks those that are more accurate than every cheaper one.
+
+    ``tokens_over_plain`` is None if ``plain`` is not among them.
+    """
     results.sort(key=lambda row: (row["tokens"], -row["accuracy"]))
+    plain_tokens = next((row["tokens"] for row in results if row["strategy"] == "plain"), None)
     best = -1.0
     for row in results:
+        row["tokens_over_plain"] = row["tokens"] / plain_tokens if plain_tokens else None
         row["pareto"] = row["accuracy"] > best
         best = max(best, float(row["accuracy"]))
     return results
+
+
+def cheapest(results: Sequence[Mapping[str, Any]], accuracy: float) -> Mapping[str, Any] | None:
+    """The row with the fewest tokens among those that reach an accuracy, None if none does.
+
+    >>> cheapest([{"accuracy": 0.7, "tokens": 5}, {"accuracy": 0.8, "tokens": 9}], 0.75)["tokens"]
+    9
+    """
+    return min((row for row in results if row["accuracy"] >= accuracy), key=lambda row: row["tokens"], default=None)
 
 
 def draws(n: int, k: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from verl_efficiency.evaluation.strategies import cheapest
+
 Result = Mapping[str, Any]
 _Z = 1.96  # standard errors on each side of a 95 % interval
 
@@ -234,7 +236,8 @@ def held_out_table(result: Result) -> Group:
 
 STRATEGIES = {
     "plain": "plain: one sample.",
-    "cap": "cap b: one sample, cut off at b tokens.",
+    "cap": "cap b: one sample, hard cut at b tokens: its answer is lost. `evaluate live` can ask for it (think@TOKENS).",
+    "think": "think b: one sample, its thought is closed after b tokens and the answer asked for; both requests count.",
     "first finish": "first finish: the first of k parallel samples to finish.",
     "short": "short-m: majority of the first m of k to finish.",
     "majority": "majority: of all k answers.",
@@ -243,17 +246,48 @@ STRATEGIES = {
 }
 
 
-def strategies_table(results: Sequence[Result]) -> Group:
-    """One row per strategy."""
-    table = new_table("strategy", "samples k", "accuracy, %", "tokens", "")
+def strategies_table(results: Sequence[Result], accuracy: float | None = None) -> Group:
+    """One row per strategy, and a line with the cheapest one that reaches ``accuracy``."""
+    table = new_table("strategy", "samples k", "accuracy, %", "tokens", "tokens /\nplain", "")
     for row in results:
-        accuracy = number(row["accuracy"], row["accuracy_se"], scale=100)
-        table.add_row(row["strategy"], str(row["k"]), accuracy, number(row["tokens"]), "*" if row["pareto"] else "")
+        table.add_row(
+            row["strategy"],
+            str(row["k"]),
+            number(row["accuracy"], row["accuracy_se"], scale=100),
+            number(row["tokens"], row.get("tokens_se")),
+            number(row.get("tokens_over_plain"), digits=2),
+            "*" if row["pareto"] else "",
+        )
     used = [text for name, text in STRATEGIES.items() if any(row["strategy"].startswith(name) for row in results)]
-    notes = ["tokens: per problem, of all its samples.", "*: no cheaper strategy is as accurate."]
+    notes = [
+        "tokens: per problem, generated for all its samples.",
+        "tokens / plain: rows with equal numbers cost the same compute.",
+        "*: no cheaper strategy is as accurate.",
+    ]
+    if failed := [f"{_strategy(row)} {number(row['failed_tokens'])}" for row in results if row.get("failed_tokens")]:
+        notes.append(f"tokens of streams that broke, included: {', '.join(failed)}.")
+    answer = [] if accuracy is None else [_least_cost(results, accuracy)]
     if max(row["k"] for row in results) == 1:
         notes.append("Strategies of several samples are not here: they need two or more for each problem.")
-    return explained(table, STANDARD_ERROR, *notes, *used)
+    return explained(table, *answer, STANDARD_ERROR, *notes, *used)
+
+
+def _least_cost(results: Sequence[Result], accuracy: float) -> str:
+    """Which strategy reaches an accuracy for the fewest tokens; the best one if none does."""
+    found = cheapest(results, accuracy)
+    row = found or max(results, key=lambda row: row["accuracy"])
+    interval = ""
+    if row["accuracy_se"] is not None:
+        ends = [row["accuracy"] + side * 1.96 * row["accuracy_se"] for side in (-1, 1)]
+        interval = f" (95 % interval {number(max(0, ends[0]), scale=100)} to {number(min(1, ends[1]), scale=100)})"
+    facts = f"accuracy {number(row['accuracy'], scale=100)} %{interval}, {number(row['tokens'], row.get('tokens_se'))} tokens"
+    if found is None:
+        return f"No strategy reaches an accuracy of {100 * accuracy:g} %. The best one is {_strategy(row)}: {facts}."
+    return f"The cheapest strategy with an accuracy of at least {100 * accuracy:g} % is {_strategy(row)}: {facts}."
+
+
+def _strategy(row: Result) -> str:
+    return row["strategy"] if row["k"] == 1 else f"{row['strategy']} of {row['k']} samples"
 
 
 # evaluate offline
