@@ -317,7 +317,7 @@ def test_a_budget_for_a_model_that_does_not_think_is_warned_of(server, data):  #
     server.trouble = lambda number, sample, request: cut
     outcome, out = run(server, data, "think@4")
     assert "does not think" in outcome.output
-    assert result_of(outcome, out)[0]["tokens"] == 8
+    assert rows_of(outcome, out)["think 4", 1]["tokens"] == 8
     server.trouble = thinks()
     assert "does not think" not in run(server, data, "think@5")[0].output
 
@@ -463,7 +463,7 @@ def test_first_finish_needs_no_sample_that_breaks(server, data):  # noqa: F811
 
 def test_the_cheapest_for_an_accuracy(server, data):  # noqa: F811
     outcome, out = run(server, data, "plain,majority@2", "--accuracy", 0.8)
-    assert [row["tokens_over_plain"] for row in result_of(outcome, out)] == [1.0, 2.0]
+    assert [row["tokens_over_plain"] for row in result_of(outcome, out)["rows"]] == [1.0, 2.0]
     assert "at least 80 % is plain: accuracy 100.0 %" in " ".join(outcome.output.split())
     assert "--accuracy" in str(run(server, data, "plain", "--accuracy", 80)[0].exception)
 
