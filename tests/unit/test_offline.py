@@ -106,12 +106,18 @@ def test_every_number_by_hand(tmp_path):
     assert {name: result["by_difficulty"][name] for name in line} == pytest.approx(line)
 
 
+def written(out: Path) -> list[dict]:
+    """The rows of a result of ``offline`` or ``strategies``."""
+    result = json.loads(out.read_text())
+    return result if isinstance(result, list) else result["rows"]
+
+
 def numbers_of(tmp_path: Path, rows: list[dict], *arguments) -> dict:
     """What ``evaluate offline`` writes about one file."""
     out = tmp_path / "out.json"
     outcome = run(lines(tmp_path / "a.jsonl", rows), *arguments, "--out", out)
     assert outcome.exit_code == 0, (outcome.output, outcome.exception)
-    return json.loads(out.read_text())[0]
+    return written(out)[0]
 
 
 def test_money_of_prompts_and_responses(tmp_path):
@@ -350,7 +356,7 @@ def test_a_verifiers_weight_decides_the_vote(tmp_path):
     for given, expected in ((["--weight", "trust"], {"majority": 0.0, "weighted": 1.0}), ([], {"majority": 0.0})):
         outcome = CliRunner().invoke(app, ["evaluate", "strategies", *map(str, [*arguments, *given])])
         assert outcome.exit_code == 0, (outcome.output, outcome.exception)
-        found = {row["strategy"]: row for row in json.loads(out.read_text())}
+        found = {row["strategy"]: row for row in written(out)}
         assert {name: found[name]["accuracy"] for name in ("majority", "weighted") if name in found} == expected
         assert {found[name]["tokens"] for name in expected} == {60.0}
 

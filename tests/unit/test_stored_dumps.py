@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.test_grading_agreement import DATA
+from tests.unit.test_offline import written
 from verl_efficiency.cli import app
 from verl_efficiency.evaluation.calibrate import find_files, read_rollouts
 from verl_efficiency.evaluation.generations import read_generations
@@ -79,7 +80,7 @@ def results(tmp_path, *arguments):
     out = tmp_path / "out.json"
     outcome = run("evaluate", *arguments, "--out", out)
     assert outcome.exit_code == 0, (outcome.output, outcome.exception)
-    return json.loads(out.read_text()), outcome.output
+    return written(out), outcome.output
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)
@@ -109,8 +110,8 @@ def test_a_folder_of_dumps_is_measured(tmp_path, tokenizer, trainer):
     assert result["accuracy"] == 3 / 6
     assert result["tokens"] == pytest.approx(sum(TOKENS) / 6)
     correct = "score" if trainer == "V1 rollouts" else "acc"
-    assert result["columns"] == {"problem": "input", "response": "output", "correct": correct}
-    assert "of 2 files" in output
+    said = f"rollouts: read problem from 'input', response from 'output', correct from '{correct}', of 2 files"
+    assert said in output.splitlines()
     (step,), output = results(tmp_path, "offline", f"first={folder / '1.jsonl'}", "--tokenizer", tokenizer)
     assert (step["label"], step["accuracy"], step["tokens"]) == ("first", 2 / 4, (9 + 4 + 3 + 9) / 4)
     assert "files" not in output
