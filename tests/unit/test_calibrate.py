@@ -152,17 +152,16 @@ def test_the_interval_takes_a_problem_with_all_its_answers():
     assert np.array_equal(once, bootstrap(answers_of(lengths, difficulty, np.arange(100)), 0.5))
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
-    """200 calibrations on 60 problems, each with the 95 % interval of 200 resamples, to within a token.
-
-    With 1,000 calibrations the assertion holds too, and the test takes 20 seconds.
+@pytest.mark.parametrize("runs", [200, pytest.param(1000, marks=pytest.mark.e2e)])
+def test_the_interval_covers_the_truth_as_often_as_it_says(monkeypatch, runs):
+    """Calibrations on 60 problems, each with the 95 % interval of 200 resamples, to within a token.
 
     L = (100 + 400 d)(½ + u), u uniform in [0, 1], has the median 100 + 400 d. The quantile 0.025 of 200 fits lies between the
     5th and the 6th smallest. So 6 fits on each side of the truth settle that the interval covers it, whatever comes after.
     """
     monkeypatch.setattr("verl_efficiency.evaluation.calibrate.TOLERANCE", 1.0)
     truth, covered = np.array([100.0, 500.0]), np.zeros(2)
-    for seed in range(200):
+    for seed in range(runs):
         rng = np.random.default_rng(seed)
         difficulty = rng.random(60)
         answers = answers_of((100 + 400 * difficulty) * (0.5 + rng.random(60)), difficulty, np.arange(60))
@@ -174,7 +173,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(monkeypatch):
                 break
         low, high = np.quantile(fits, [0.025, 0.975], 0)
         covered += safe | ((low <= truth) & (truth <= high))
-    assert ((covered >= 186) & (covered <= 194)).all(), covered
+    assert ((covered >= 0.93 * runs) & (covered <= 0.97 * runs)).all(), covered
 
 
 # difficulty

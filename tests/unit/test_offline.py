@@ -13,9 +13,23 @@ from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
 from verl_efficiency.evaluation import chunks
-from verl_efficiency.evaluation.efficiency import Prices, against, measure, paired, pass_at, smallest_cap
+from verl_efficiency.evaluation.efficiency import (
+    AES_GAIN,
+    AES_LENGTH,
+    AES_LOSS,
+    OCK_TOKENS,
+    OCK_WEIGHT,
+    Prices,
+    against,
+    measure,
+    paired,
+    pass_at,
+    smallest_cap,
+)
 from verl_efficiency.evaluation.generations import Generations, read_generations
 from verl_efficiency.settings import SettingsError
+from verl_efficiency.testbed.checks.task import CHARACTERS
+from verl_efficiency.testbed.tokenizer import build_tokenizer
 
 # problem, correct, tokens, truncated, difficulty
 ROWS = [
@@ -53,7 +67,7 @@ def run(*arguments: str):
 
 
 def test_every_number_by_hand(tmp_path):
-    read = read_generations(small(tmp_path / "a.jsonl"), "a")
+    read = read_generations([small(tmp_path / "a.jsonl")], "a")
     result = measure(read, 40, Prices(out=2.0))
     expected = {
         "problems": 2,
@@ -65,13 +79,22 @@ def test_every_number_by_hand(tmp_path):
         # Sums 40 and 60, residuals −10 and 10; sqrt(2 · 200) / 4
         "tokens_se": 5.0,
         "tokens_median": 25.0,
+        # Of 10, 20, 30, 40: place 0.9 · 3 = 2.7, between the third and the fourth
+        "tokens_p90": 30 + 0.7 * 10,
         "tokens_correct": 20.0,
         "tokens_wrong": 40.0,
         "truncated": 0.25,
         # Of 40: 1 − 10/40, 1 − 30/40, 0, 1 − 20/40
         "area": (0.75 + 0.25 + 0.5) / 4,
+        # Sums 1 and ½, residuals ¼ and −¼; sqrt(2 · (1/16 + 1/16)) / 4
+        "area_se": 0.125,
         "normalised_regret": 1 - 1.5 / 4,
+        # The three correct ones have 10, 20 and 30; one of 4 less is more than one point
+        "cap": 30.0,
+        "tokens_under_cap": (10 + 30 + 30 + 20) / 4,
         "tokens_per_correct": 100 / 3,
+        # Tokens 40 and 60, correct 2 and 1: residuals 40 − 200/3 and 60 − 100/3; sqrt(2 · 2 · (80/3)²) / 3
+        "tokens_per_correct_se": 160 / 9,
         "money_per_correct": 2.0 * 100 / 1e6 / 3,
         "ock_score": 75 - 10 * math.log10(1.0025),
     }
@@ -81,6 +104,63 @@ def test_every_number_by_hand(tmp_path):
     # Tokens 10, 30 at difficulty 0 and 40, 20 at 1: the means are 20 and 30, r² = 100 / 500
     line = {"easiest": 20.0, "hardest": 30.0, "slope": 10.0, "r2": 0.2}
     assert {name: result["by_difficulty"][name] for name in line} == pytest.approx(line)
+
+
+def written(out: Path) -> list[dict]:
+    """The rows of a result of ``offline`` or ``strategies``."""
+    result = json.loads(out.read_text())
+    return result["rows"]
+
+
+def numbers_of(tmp_path: Path, rows: list[dict], *arguments) -> dict:
+    """What ``evaluate offline`` writes about one file."""
+    out = tmp_path / "out.json"
+    outcome = run(lines(tmp_path / "a.jsonl", rows), *arguments, "--out", out)
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    return written(out)[0]
+
+
+def test_money_of_prompts_and_responses(tmp_path):
+    rows = [
+        {"problem": p, "correct": c, "tokens": t, "prompt_tokens": n}
+        for p, c, t, n in [("p", 1, 300, 40), ("q", 0, 500, 60)]
+    ]
+    result = numbers_of(tmp_path, rows, "--price-out", 2, "--price-in", 3)
+    assert result["money_per_correct"] == pytest.approx((2 * 800 + 3 * 100) / 1e6)
+    rows.append({"problem": "r", "correct": 1, "tokens": 200, "prompt_tokens": 100})
+    result = numbers_of(tmp_path, rows, "--price-in", 3)
+    assert result["money_per_correct"] == pytest.approx(3 * 200 / 1e6 / 2)
+
+
+def test_a_response_as_long_as_the_limit_was_cut_off(tmp_path):
+    rows = [{"problem": "p", "correct": 1, "tokens": tokens} for tokens in (7, 8, 8, 3)]
+    assert numbers_of(tmp_path, rows, "--max-tokens", 8)["truncated"] == 2 / 4
+    assert numbers_of(tmp_path, rows, "--max-tokens", 9)["truncated"] == 0
+    assert numbers_of(tmp_path, rows)["truncated"] is None
+    told = [row | {"truncated": row["tokens"] == 3} for row in rows]  # the column knows better than the length
+    assert numbers_of(tmp_path, told, "--max-tokens", 8)["truncated"] == 1 / 4
+
+
+def test_loops_by_hand(tmp_path):
+    """5 n-grams of 20 words in each text of 24. With a period of 3, three are distinct; with 4, four: a fifth, not more."""
+    texts = ["a b c " * 8, "a b c d " * 6, " ".join(f"w{number}" for number in range(24)), "short"]
+    rows = [{"problem": "p", "correct": 1, "tokens": 24, "response": text} for text in texts]
+    result = numbers_of(tmp_path, rows)
+    assert result["repeated"] == pytest.approx((2 / 5 + 1 / 5 + 0 + 0) / 4)
+    assert result["looping"] == 1 / 4
+
+
+def test_counted_tokens_have_an_end(tmp_path):
+    r"""One token per character and one for ``\boxed{``; then the end of sequence, unless the limit came first."""
+    build_tokenizer(CHARACTERS).save_pretrained(tmp_path / "tokenizer")
+    texts = [r"1+1=2\boxed{2}", "1+1=2222", r"1+1=2\boxed{22}", "1+1=222222", ""]  # 8, 8, 9, 10 and 0
+    texts.append("12<|im_end|>\n")  # its end is in the text, and counts once
+    rows = [{"problem": "p", "correct": 1, "output": text} for text in texts]
+    result = numbers_of(tmp_path, rows, "--tokenizer", tmp_path / "tokenizer")
+    assert result["tokens"] == pytest.approx((9 + 9 + 10 + 11 + 1 + 3) / 6)
+    result = numbers_of(tmp_path, rows, "--tokenizer", tmp_path / "tokenizer", "--max-tokens", 10)
+    assert result["tokens"] == pytest.approx((9 + 9 + 10 + 10 + 1 + 3) / 6)
+    assert result["truncated"] == 2 / 6
 
 
 def test_a_perfect_model_that_spends_nothing_has_no_regret():
@@ -106,8 +186,7 @@ def test_the_smallest_cap_by_brute_force():
     for _ in range(50):
         correct, tokens = rng.integers(0, 2, 60).astype(float), rng.integers(1, 100, 60)
         fine = [b for b in range(0, 101) if (correct * (tokens <= b)).mean() >= correct.mean() - 0.1 - 1e-9]
-        cap = smallest_cap(correct, tokens, loss=0.1)
-        assert (correct * (tokens <= cap)).sum() == (correct * (tokens <= min(fine))).sum()
+        assert smallest_cap(correct, tokens, loss=0.1) == min(fine)
 
 
 def test_against_the_published_rule():
@@ -133,7 +212,7 @@ def test_paired_by_problem_whatever_the_order(tmp_path):
         tmp_path / "b.jsonl",
         [{"problem": p, "correct": c, "tokens": t} for p, c, t in [("y", 1, 15), ("x", 1, 5), ("z", 0, 9)]],
     )
-    change = paired(read_generations(before, "a"), read_generations(after, "b"))
+    change = paired(read_generations([before], "a"), read_generations([after], "b"))
     assert change["problems"] == 2
     assert change["accuracy_change"] == pytest.approx(0.5)
     assert change["tokens_ratio"] == pytest.approx(0.5)
@@ -230,7 +309,7 @@ def test_parquet_and_nested_columns_give_the_same_numbers(tmp_path):
     outcome = run(tmp_path / "a.parquet", "--correct", "mine.right", "--tokens", "mine.length", "--out", out)
     assert outcome.exit_code == 0, outcome.output
     (result,) = json.loads(out.read_text())["rows"]
-    plain = measure(read_generations(small(tmp_path / "b.jsonl"), "b"), 40)
+    plain = measure(read_generations([small(tmp_path / "b.jsonl")], "b"), 40)
     for name in ("accuracy", "accuracy_se", "tokens", "tokens_se", "area", "pass_at"):
         assert result[name] == plain[name]
 
@@ -241,6 +320,47 @@ def test_the_picture_and_a_table_of_two_files(tmp_path):
     assert outcome.exit_code == 0, outcome.output
     assert (tmp_path / "p.png").stat().st_size > 5000
     assert all(word in outcome.output for word in ("before", "after", "AES", "OckScore"))
+
+
+@pytest.mark.parametrize(
+    ("correct", "aes"),
+    [
+        ((1, 1, 1), 1 - 50 / 80 + 3 * (1 / 0.5 - 1)),  # 50 tokens instead of 80, all correct instead of half
+        ((1, 0, 0), 1 - 50 / 80 - 5 * (1 - (1 / 3) / 0.5)),
+    ],
+)
+def test_aes_and_ock_score_are_printed_with_their_weights(tmp_path, correct, aes):
+    before = lines(tmp_path / "a.jsonl", [{"problem": c, "correct": c, "tokens": 80} for c in (0, 1)])
+    after = lines(tmp_path / "b.jsonl", [{"problem": i, "correct": c, "tokens": 50} for i, c in enumerate(correct)])
+    outcome = run(before, after)
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    printed = {line.split()[0]: line.split()[1:] for line in outcome.output.splitlines() if line.strip()}
+    assert printed["AES"] == [f"{aes:+.3f}"]
+    ock = [50 - 10 * math.log10(1.008), 100 * sum(correct) / 3 - 10 * math.log10(1.005)]
+    assert printed["OckScore"] == [f"{score:.2f}" for score in ock]
+    said = " ".join(outcome.output.split())
+    assert AES_LENGTH == 1
+    for weights in (
+        f"relative saving of tokens + {AES_GAIN:g} · relative gain (or - {AES_LOSS:g} · relative loss)",
+        f"100 · accuracy - {OCK_WEIGHT:g} · log10(tokens/{OCK_TOKENS:,} + 1)",
+    ):
+        assert weights in said
+
+
+def test_a_verifiers_weight_decides_the_vote(tmp_path):
+    """Two samples say 3, one says 4 and is right: its weight is 0.9, theirs together 0.5. All three are always drawn."""
+    rows = [
+        {"problem": "p", "response": rf"\boxed{{{answer}}}", "gold": "4", "tokens": tokens, "trust": trust}
+        for answer, tokens, trust in [(3, 10, 0.2), (3, 20, 0.3), (4, 30, 0.9)]
+    ]
+    out = tmp_path / "out.json"
+    arguments = [lines(tmp_path / "s.jsonl", rows), "--answer", "gold", "--samples", 3, "--out", out]
+    for given, expected in ((["--weight", "trust"], {"majority": 0.0, "weighted": 1.0}), ([], {"majority": 0.0})):
+        outcome = CliRunner().invoke(app, ["evaluate", "strategies", *map(str, [*arguments, *given])])
+        assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+        found = {row["strategy"]: row for row in written(out)}
+        assert {name: found[name]["accuracy"] for name in ("majority", "weighted") if name in found} == expected
+        assert {found[name]["tokens"] for name in expected} == {60.0}
 
 
 @pytest.mark.parametrize(

@@ -333,3 +333,201 @@ def test_a_result_of_an_earlier_version_is_one_line(tmp_path, row):
     assert isinstance(outcome.exception, SettingsError)
     assert "old.json is of an earlier version" in str(outcome.exception)
     assert "\n" not in str(outcome.exception)
+
+
+# Every number of the page against the results
+
+
+class Tables(HTMLParser):
+    """The tables of a page, each a list of rows of texts, with the header first."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.inside = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "table":
+            self.found.append([])
+        elif tag == "tr":
+            self.found[-1].append([])
+        elif tag in ("td", "th"):
+            self.found[-1][-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.found[-1][-1][-1] += data
+
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.(\d+))?")
+
+
+def assert_shows(text, *values):
+    """The numbers in ``text`` are ``values``, each rounded to as many digits as it shows."""
+    found = list(NUMBER.finditer(text))
+    assert len(found) == len(values), (text, values)
+    for number, value in zip(found, values, strict=True):
+        shown = float(number.group().replace(",", ""))
+        assert abs(shown - value) <= 0.5 * 10.0 ** -len(number[1] or "") + 1e-9, (text, values)
+
+
+def the_table(page, *header):
+    """The rows under the header that begins with these words."""
+    (found,) = (table for table in Tables(page).found if tuple(table[0][: len(header)]) == header)
+    return found[1:]
+
+
+def rows_of(file):
+    return json.loads(file.read_text())["rows"]
+
+
+def test_every_change_point_and_strategy_is_that_of_the_results(page, files):
+    before, after = (json.loads((files / f"{name}.json").read_text()) for name in "ab")
+    first, second = the_table(page, "model")
+    for cells, evaluation in ((first, before), (second, after)):
+        summary = evaluation["summary"]
+        assert cells[0] == evaluation["label"]
+        assert_shows(cells[1], 100 * summary["accuracy"], 100 * summary["accuracy_se"])
+        assert_shows(cells[3], summary["tokens_per_problem"], summary["tokens_per_problem_se"])
+        assert_shows(cells[5], summary["over_shortest"])
+    assert first[2] == first[4] == ""
+    # By hand, over 10 problems: row 3 becomes right and row 4 wrong, and each response is half as long.
+    error = 100 * (10 / 9 * 2) ** 0.5 / 10
+    assert_shows(second[2], 0.0, error)
+    assert_shows(second[4], -50.0, 0.0)
+    (lead,) = re.findall(r"<p>token_budget against warm &lt;start&gt;: (.*?)</p>", page)
+    assert_shows(lead, -50.0, 0.0, 0.0, error)
+
+    scaling = json.loads((files / "d.json").read_text())
+    for cells, point in zip(the_table(page, "problems N", "accuracy, %"), scaling["points"], strict=True):
+        assert cells[0] == str(point["problems"])
+        assert_shows(cells[1], 100 * point["accuracy"], 100 * point["accuracy_se"])
+        assert_shows(cells[2], point["tokens_per_problem"], point["tokens_per_problem_se"])
+        assert_shows(cells[3], 100 * point["finished"])
+        assert_shows(cells[4], *(100 * share for share in point["by_slot"]))
+    law = scaling["law"]
+    (fitted,) = re.findall(r"Fitted: tokens per problem = (.*)", page)
+    assert_shows(fitted, law["a"], -law["b"])
+    (slope,) = re.findall(r"Fitted: each further problem changes accuracy by (.*) points", page)
+    assert_shows(slope, law["points_per_problem"])
+
+    for cells, run in zip(the_table(page, "strategy"), rows_of(files / "e.json"), strict=True):
+        assert cells[:2] == [run["strategy"], str(run["k"])]
+        assert_shows(cells[2], 100 * run["accuracy"], 100 * run["accuracy_se"])
+        assert_shows(cells[3], run["tokens"])
+        assert cells[4] == "*" * run["pareto"]
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory):
+    """The page and the results of two files that have every column."""
+    folder = tmp_path_factory.mktemp("offline")
+    names = ("problem", "correct", "tokens", "truncated", "difficulty", "prompt_tokens", "response")
+    texts = ("Wait, let me verify.", "maybe, perhaps", "so so " * 20, "Hmm. Wait: I double-check and verify.")
+    before = [
+        ("p", 1, 10, False, 0.0, 5),
+        ("p", 0, 33, True, 0.0, 5),
+        ("q", 0, 45, True, 0.7, 9),
+        ("q", 1, 20, False, 0.7, 9),
+    ]
+    after = [
+        ("p", 1, 6, False, 0.0, 5),
+        ("p", 1, 21, False, 0.0, 5),
+        ("q", 0, 38, True, 0.7, 9),
+        ("q", 1, 11, False, 0.7, 9),
+    ]
+    for name, rows in (("before", before), ("after", after)):
+        lines = (dict(zip(names, (*row, text), strict=True)) for row, text in zip(rows, texts, strict=True))
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = [f"{name}={folder / name}.jsonl" for name in ("before", "after")]
+    words += ["--price-out", "2", "--price-in", "3", "--out", str(folder / "o.json")]
+    for command in (
+        ["evaluate", "offline", *words],
+        ["report", str(folder / "o.json"), "--out", str(folder / "o.html")],
+    ):
+        outcome = CliRunner().invoke(app, command)
+        assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    return (folder / "o.html").read_text(), rows_of(folder / "o.json")
+
+
+def paired_of(numbers, name):
+    paired = numbers.get("against", {}).get("paired")
+    return () if paired is None else (paired[name], paired[f"{name}_se"])
+
+
+PERCENT = 100
+# Line of the table → its numbers
+OFFLINE = {
+    "responses": lambda r: (r["responses"],),
+    "problems": lambda r: (r["problems"],),
+    "accuracy, %": lambda r: (PERCENT * r["accuracy"], PERCENT * r["accuracy_se"]),
+    "  change, points": lambda r: tuple(PERCENT * value for value in paired_of(r, "accuracy_change")),
+    "pass@k, %": lambda r: (2, PERCENT * r["pass_at"]["2"]),
+    "tokens per response": lambda r: (r["tokens"], r["tokens_se"]),
+    "  ratio": lambda r: paired_of(r, "tokens_ratio"),
+    "  median": lambda r: (r["tokens_median"],),
+    "  90th percentile": lambda r: (r["tokens_p90"],),
+    "  when correct": lambda r: (r["tokens_correct"],),
+    "  when wrong": lambda r: (r["tokens_wrong"],),
+    "  easiest to hardest": lambda r: tuple(r["by_difficulty"][name] for name in ("easiest", "hardest", "r2")),
+    "cut off, %": lambda r: (PERCENT * r["truncated"],),
+    "tokens per correct": lambda r: (r["tokens_per_correct"], r["tokens_per_correct_se"]),
+    "money per correct": lambda r: (r["money_per_correct"],),
+    "budget C, tokens": lambda r: (r["budget"],),
+    "accuracy, mean to C, %": lambda r: (PERCENT * r["area"], PERCENT * r["area_se"]),
+    "normalised regret": lambda r: (r["normalised_regret"],),
+    "cap for 1 point less": lambda r: (r["cap"],),
+    "  tokens under it": lambda r: (r["tokens_under_cap"],),
+    "AES": lambda r: (r["against"]["aes"],) if "against" in r else (),
+    "OckScore": lambda r: (r["ock_score"],),
+    "looping, %": lambda r: (PERCENT * r["looping"],),
+    "doubts when correct": lambda r: (r["hedging_correct"],),
+    "doubts when wrong": lambda r: (r["hedging_wrong"],),
+    "checks when correct": lambda r: (r["checking_correct"],),
+    "checks when wrong": lambda r: (r["checking_wrong"],),
+}
+
+
+def test_every_line_of_stored_generations_is_that_of_the_result(offline):
+    page, results = offline
+    rows = the_table(page, "", "before", "after")
+    assert [name for name, *_ in rows] == list(OFFLINE)
+    for name, *cells in rows:
+        for cell, numbers in zip(cells, results, strict=True):
+            assert_shows(cell, *OFFLINE[name](numbers))
+
+
+TICK = re.compile(
+    r'<use [^>]*x="([^"]+)" y="([^"]+)"[^>]*/>\s*</g>\s*</g>\s*<g>\s*<text[^>]*text-anchor: (middle|end)[^>]*>([\d.]+)<'
+)
+
+
+def scale_of(figure, end):
+    """Pixel → number, from the first and the last labelled tick of the axis whose labels are anchored so."""
+    pixels = [
+        (float(tick[2 if end == "end" else 1]), float(tick[4])) for tick in TICK.finditer(figure) if tick[3] == end
+    ]
+    (pixel, value), (other_pixel, other_value) = pixels[0], pixels[-1]
+    return lambda place: value + (place - pixel) * (other_value - value) / (other_pixel - pixel)
+
+
+def test_the_curves_of_a_picture_are_those_of_the_result(offline):
+    """Read from the SVG: each line, and the dot at its cap, in the numbers that stand at the ticks."""
+    page, results = offline
+    (figure,) = (part for part in page.split("<figure")[1:] if "limit on the tokens of a response" in part)
+    across, up = scale_of(figure, "middle"), scale_of(figure, "end")
+    curves = re.findall(
+        r'<path d="([^"]+)" clip-path="[^"]+" style="fill: none; stroke: [^;]+; stroke-width: 2;', figure
+    )
+    dots = re.findall(r'<g clip-path="[^"]+">\s*<use [^>]*x="([^"]+)" y="([^"]+)"', figure)
+    for curve, dot, numbers in zip(curves, dots, results, strict=True):
+        points = [(across(float(x)), up(float(y))) for x, y in re.findall(r"[ML] (\S+) (\S+)", curve)]
+        expected = [(0.0, 0.0), *((budget, 100 * accuracy) for budget, accuracy in numbers["accuracy_at"])]
+        assert len(points) == len(expected) == 41
+        assert sum(points, ()) == pytest.approx(sum(expected, ()), abs=1e-3)
+        place = (across(float(dot[0])), up(float(dot[1])))
+        assert place == pytest.approx((numbers["cap"], 100 * numbers["accuracy"] - 1), abs=1e-3)

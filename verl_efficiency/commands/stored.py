@@ -19,7 +19,8 @@ def offline_command(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response. The first is the base of AES."
+            help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response; or a folder of .jsonl files, read as one. The "
+            "first is the base of AES."
         ),
     ],
     stored: Stored,
@@ -47,7 +48,6 @@ def offline_command(
     from verl_efficiency.evaluation.tables import efficiency_table
 
     prices = Prices(price_out, price_in)
-    require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
     require(budget is None or budget >= 1, "--budget", budget, "at least 1 token")
     require(label is None or stored.out is not None, "--label", label, "used with --out")
     if png is not None:
@@ -84,7 +84,11 @@ def offline_command(
 @with_options
 def strategies_command(
     file: Annotated[
-        str, typer.Argument(help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response, several a problem.")
+        str,
+        typer.Argument(
+            help="FILE or LABEL=FILE: .jsonl or .parquet, a row per response, several a problem; or a folder of .jsonl files, "
+            "read as one."
+        ),
     ],
     stored: Stored,
     weight: Annotated[str | None, typer.Option(help="Column of a verifier's score, for the weighted vote.")] = None,
@@ -97,6 +101,9 @@ def strategies_command(
     ] = None,
     accuracy: Annotated[
         float | None, typer.Option(help="Name the cheapest strategy that reaches this accuracy, in (0, 1].")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Limit of the run: a response that long has no end token to count (--tokenizer).")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws.")] = 0,
 ) -> None:
@@ -113,7 +120,7 @@ def strategies_command(
     require(accuracy is None or 0 < accuracy <= 1, "--accuracy", accuracy, "in (0, 1]")
     sizes = None if samples is None else whole_numbers(samples, "--samples")
     limits = None if caps is None else [float(limit) for limit in whole_numbers(caps, "--caps")]
-    (read,) = read_files([file], stored, {"weight": weight}, votes=True)
+    (read,) = read_files([file], stored, {"weight": weight}, votes=True, max_tokens=max_tokens)
     results = replay(read, sizes, limits, seed)
     Console().print(strategies_table(results, accuracy))
     if stored.out is not None:
@@ -126,19 +133,20 @@ def strategies_command(
             reading=how_read(stored),
             samples=sizes,
             caps=limits,
+            max_tokens=max_tokens,
             seed=seed,
         )
         write_result(stored.out, result)
 
 
 def label_and_path(text: str) -> tuple[str, Path]:
-    """Parse ``FILE`` or ``LABEL=FILE``.
+    """Parse ``FILE`` or ``LABEL=FILE``; a folder counts as a file.
 
     >>> label_and_path("before=rollouts/0.jsonl")[0], label_and_path("rollouts/0.jsonl")[0]
     ('before', '0')
     """
     label, equals, path = text.partition("=")
-    if not equals or Path(text).is_file():
+    if not equals or Path(text).exists():
         label, path = Path(text).stem, text
     require(bool(label and path), "files", text, "FILE or LABEL=FILE")
     return label, Path(path)
@@ -162,7 +170,7 @@ def read_files(
     """Read every file with a line of progress; see :func:`read_generations`.
 
     Args:
-        files: each ``FILE`` or ``LABEL=FILE``.
+        files: each ``FILE`` or ``LABEL=FILE``; a folder stands for its JSON lines.
         options: which columns to read, and how to grade. ``options.out`` is checked before anything is read.
         columns: columns of further roles.
         votes: whether the responses' answers are needed.
@@ -177,11 +185,13 @@ def read_files(
 
     from verl_efficiency.data.files import require_ending, require_file, require_other_file
     from verl_efficiency.data.parquet import answer_texts
+    from verl_efficiency.evaluation.calibrate import find_files
     from verl_efficiency.evaluation.generations import read_generations
     from verl_efficiency.evaluation.strategies import answer_vote
     from verl_efficiency.grading import extract_answer, grade_batch, require_marker, without_end_tokens
 
-    named = [label_and_path(text) for text in files]
+    require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
+    named = [(label, find_files([path])) for label, path in map(label_and_path, files)]
     labels = [label for label, _ in named]
     require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
     graded = options.answer is not None
@@ -196,8 +206,8 @@ def read_files(
             raise SettingsError(f"--{other}: would be ignored, since --{option} is given; leave one of the two out")
     if options.out is not None:
         require_ending(options.out, "--out", (".json",))
-        require_other_file(options.out, "--out", *(path for _, path in named))
-    for _, path in named:
+        require_other_file(options.out, "--out", *(path for _, paths in named for path in paths))
+    for path in (path for _, paths in named for path in paths):
         require_file(path, "files")
     require_marker(options.marker, "--marker")
 
@@ -215,11 +225,11 @@ def read_files(
     shown = (TextColumn("{task.description}"), TextColumn("{task.completed:,} rows"), TimeElapsedColumn())
     read = []
     with Progress(*shown, console=Console(stderr=True)) as progress:
-        for label, path in named:
+        for label, paths in named:
             task = progress.add_task(label, total=None, visible=False)
             read.append(
                 read_generations(
-                    path,
+                    paths,
                     label,
                     chosen | dict(columns),
                     tokenizer=options.tokenizer,
@@ -230,7 +240,7 @@ def read_files(
                     progress=lambda rows, task=task: progress.update(task, advance=rows, visible=True),  # type: ignore[misc]
                 )
             )
-    for generations in read:
+    for generations, (_, paths) in zip(read, named, strict=True):
         found = ", ".join(f"{role} from {name!r}" for role, name in generations.columns.items())
-        print(f"{generations.label}: read {found}")
+        print(f"{generations.label}: read {found}{f', of {len(paths)} files' if len(paths) > 1 else ''}")
     return read

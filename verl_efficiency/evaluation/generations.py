@@ -1,9 +1,14 @@
 """Reads the stored responses of any tool into columns of numbers. Texts become counts and do not stay in memory.
 
+The tokens of a response include its end-of-sequence token, as those of ``evaluate`` and of a server's usage do. A text does not
+show that token. So a count of a text is raised by one, unless that exceeds the token limit of the run.
+
 Shapes: ``N`` responses, ``P`` different problems. A million responses take about 100 MB.
 """
 
 import functools
+import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +21,7 @@ import numpy as np
 from verl_efficiency.data.columns import has_key, value_at
 from verl_efficiency.data.files import require_file
 from verl_efficiency.evaluation.chunks import Rows, map_chunks, read
+from verl_efficiency.grading import without_end_tokens
 from verl_efficiency.rewards.repetition import repeated_share
 from verl_efficiency.settings import SettingsError, nearest, unknown
 
@@ -46,6 +52,10 @@ OPTIONAL: dict[str, type] = {
     "truncated": np.bool_,
     "difficulty": np.float64,
 }
+SAID = {
+    "correct": "correctness",
+    "prompt_tokens": "tokens of the prompt",
+}  # how errors name a role, if not by its own name
 FIXES = {
     "problem": "Give --problem COLUMN",
     "response": "Give --response COLUMN",
@@ -63,13 +73,13 @@ Grade = Callable[[list[str], list[Any], Callable[[int], str]], list[float]]
 
 @dataclass(frozen=True)
 class Generations:
-    """The responses of one file. A column that the file lacks is ``None``."""
+    """The responses of one file, or of several that count as one. A column that they lack is ``None``."""
 
     label: str  # the name in reports
     problem_N: np.ndarray  # int64, number of the problem
     keys_P: tuple[bytes, ...]  # a digest of each problem's text, so that problems of two files can be matched
     correct_N: np.ndarray  # float64 in [0, 1]
-    tokens_N: np.ndarray  # int64, tokens of the response
+    tokens_N: np.ndarray  # int64, tokens of the response with the end-of-sequence token
     columns: dict[str, str]  # the column that was read for each role
     prompt_tokens_N: np.ndarray | None = None  # int64, tokens of the prompt
     truncated_N: np.ndarray | None = None  # bool, whether the response was cut off
@@ -82,7 +92,7 @@ class Generations:
 
 
 def read_generations(
-    path: Path,
+    paths: Sequence[Path],
     label: str,
     chosen: Mapping[str, str | None] | None = None,
     *,
@@ -93,14 +103,15 @@ def read_generations(
     progress: Callable[[int], None] = lambda rows: None,
     ray: bool = False,
 ) -> Generations:
-    """Read a file of JSON lines or a parquet file, a chunk of rows at a time.
+    """Read files of JSON lines or parquet files as one, a chunk of rows at a time.
 
     Args:
-        path: the file.
+        paths: the files, such as those of a run's steps.
         label: the name in reports.
         chosen: the column for each role of :data:`ROLES` whose column has an unusual name; a dot reaches a nested field.
         tokenizer: a model whose tokenizer counts the tokens, instead of reading a column.
-        max_tokens: the token limit of the run. Without a column for truncation, a response of that length is truncated.
+        max_tokens: the token limit of the run. A count by ``tokenizer`` ends there. Without a column for truncation, a response
+            of that length is truncated.
         grade: a function of the responses, the right answers (role ``answer``), and how an error names a row. It returns 1
             or 0 for each response, instead of reading a column.
         votes: a function from responses to their answers, which gives equal answers the same spelling. Makes ``vote_N``.
@@ -108,20 +119,30 @@ def read_generations(
         ray: read in the workers of Ray Data, see :func:`map_chunks`.
 
     Raises:
-        SettingsError: a column is missing or has a wrong value; the message names file and row.
+        SettingsError: a column is missing or has a wrong value, and the message names file and row; or the files have
+            different columns.
     """
     instead = [role for role, given in (("correct", grade), ("tokens", tokenizer)) if given is not None]
     needed = [role for role in ("problem", "correct", "tokens") if role not in instead]
     needed += ["response"] * bool(instead or votes)
-    columns = find_columns(path, chosen or {}, {role: FIXES[role] for role in needed}, instead)
+    columns, *others = (
+        find_columns(path, chosen or {}, {role: FIXES[role] for role in needed}, instead) for path in paths
+    )
+    for path, other in zip(paths[1:], others, strict=True):
+        for role in (role for role in (*ROLES, "answer") if columns.get(role) != other.get(role)):
+            here, there = (repr(given[role]) if role in given else "no column" for given in (columns, other))
+            raise SettingsError(
+                f"files: {paths[0]} and {path} differ in the column of the {SAID.get(role, role)}: {here} and {there}. Name a "
+                "column that both have, or read the files one by one"
+            )
 
     def work(rows: Rows) -> dict[str, Any]:
-        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, grade, votes)
+        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, max_tokens, grade, votes)
 
     numbers: dict[bytes, int] = {}
     answers: dict[str | None, int] = {None: -1}
     parts: dict[str, list[np.ndarray]] = {}
-    for part in map_chunks(work, path, "files", ray=ray):
+    for part in itertools.chain.from_iterable(map_chunks(work, path, "files", ray=ray) for path in paths):
         part["problem"] = np.array([numbers.setdefault(key, len(numbers)) for key in part["problem"]], dtype=np.int64)
         if "vote" in part:
             part["vote"] = np.array([answers.setdefault(given, len(answers)) for given in part["vote"]], dtype=np.int64)
@@ -139,6 +160,7 @@ def read_generations(
 def numbers_of(
     chunk: "Chunk",
     tokenizer: str | None,
+    max_tokens: int | None,
     grade: Grade | None,
     votes: Callable[[list[str]], list[str | None]] | None,
 ) -> dict[str, Any]:
@@ -150,9 +172,15 @@ def numbers_of(
         found["repeated"] = np.array([repeated_share(text, REPEATED_PIECES) for text in texts])
         found["hedging"] = np.array([len(HEDGING.findall(text)) for text in texts], dtype=np.int64)
         found["checking"] = np.array([len(CHECKING.findall(text)) for text in texts], dtype=np.int64)
-    right = chunk.numbers("correct", 0.0, 1.0) if grade is None else grade(texts, chunk.column("answer"), chunk.place)
+    if grade is None:
+        right = chunk.numbers("correct", 0.0, 1.0, f". {FIXES['correct']}{_example_of_truth(chunk.rows[0])}")
+    else:
+        right = grade(texts, chunk.column("answer"), chunk.place)
     found["correct"] = np.array(right, dtype=np.float64)
-    spent = chunk.numbers("tokens", 0.0) if count is None else count(texts)
+    if count is None:
+        spent = chunk.numbers("tokens", 0.0)
+    else:
+        spent = [min(tokens + 1, max_tokens or math.inf) for tokens in count(texts)]
     found["tokens"] = np.array(spent, dtype=np.int64)
     if votes is not None:
         found["vote"] = votes(texts)
@@ -213,11 +241,10 @@ def find_columns(
             for name in ROLES[role]:
                 if has_key(row, name):
                     _require_value(first, name, "files")
-            what = {"correct": "correctness (0 to 1)"}.get(role, role)
+            what = SAID.get(role, role) + " (0 to 1)" * (role == "correct")
             unread = [name for name in row if name not in columns.values()]
             close = next((hint for name in ROLES[role] if (hint := nearest(name, unread))), ".")
-            truth = next((name for name in TRUTHS if "--answer" in fix and has_key(row, name)), None)
-            example = f", for example --answer {truth}" if truth else ""
+            example = _example_of_truth(row) if "--answer" in fix else ""
             raise SettingsError(
                 f"files: {path} has no column for the {what}, such as {', '.join(ROLES[role])}{close} {fix}{example}. "
                 f"Its columns: {', '.join(row)}"
@@ -227,6 +254,12 @@ def find_columns(
             f"files: {path} holds packed prompts (problems > 1); `verl-efficiency report` compares those"
         )
     return columns
+
+
+def _example_of_truth(row: Mapping[str, Any]) -> str:
+    """The end of an error that offers ``--answer``, if the row has a right answer."""
+    truth = next((name for name in TRUTHS if value_at(row, name) is not None), None)
+    return f", for example --answer {truth}" if truth else ""
 
 
 def _require_value(first: Rows, name: str, setting: str) -> None:
@@ -250,7 +283,9 @@ class Chunk(Rows):
         for number, (row, value) in enumerate(zip(self.rows, values, strict=True)):
             if value is None:
                 fault = "is empty (null)" if has_key(row, self.columns[role]) else "is missing"
-                raise SettingsError(f"files: {self.place(number)}: {self.columns[role]} (the {role}) {fault}")
+                raise SettingsError(
+                    f"files: {self.place(number)}: {self.columns[role]} (the {SAID.get(role, role)}) {fault}"
+                )
         return values
 
     def texts(self, role: str) -> list[str]:
@@ -261,21 +296,21 @@ class Chunk(Rows):
                 raise SettingsError(f"files: {self.place(number)}: {self.columns[role]} must be a text, got {value!r}")
         return values
 
-    def numbers(self, role: str, least: float = -np.inf, most: float = np.inf) -> list[float]:
-        """The values of a role. A value that is not a number from ``least`` to ``most`` is an error."""
+    def numbers(self, role: str, least: float = -np.inf, most: float = np.inf, fix: str = "") -> list[float]:
+        """The values of a role. A value that is not a number from ``least`` to ``most`` is an error, which ends in ``fix``."""
         values = self.column(role)
         wanted = f"a number in [{least:g}, {most:g}]" if most < np.inf else "a number"
         wanted += ", not a shaped score" * (role == "correct")
         for number, value in enumerate(values):
             if not (isinstance(value, int | float) and least <= value <= most):
-                name = f"{self.columns[role]} (the {role})"
-                raise SettingsError(f"files: {self.place(number)}: {name} must be {wanted}, got {value!r}")
+                name = f"{self.columns[role]} (the {SAID.get(role, role)})"
+                raise SettingsError(f"files: {self.place(number)}: {name} must be {wanted}, got {value!r}{fix}")
         return values
 
 
 @functools.cache
 def token_counter(tokenizer: str) -> Callable[[list[str]], list[int]]:
-    """A function that counts the tokens of texts, without special tokens.
+    """A function that counts the tokens of texts, without the special tokens at their ends.
 
     Raises:
         SettingsError: the tokenizer cannot be loaded.
@@ -286,4 +321,10 @@ def token_counter(tokenizer: str) -> Callable[[list[str]], list[int]]:
         encode = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
         raise SettingsError(f"--tokenizer: cannot load {tokenizer!r}: {str(error).splitlines()[0]}") from None
-    return lambda texts: [len(ids) for ids in encode(texts, add_special_tokens=False)["input_ids"]] if texts else []
+
+    def count(texts: list[str]) -> list[int]:
+        if not texts:
+            return []
+        return [len(ids) for ids in encode([*map(without_end_tokens, texts)], add_special_tokens=False)["input_ids"]]
+
+    return count
