@@ -133,8 +133,8 @@ def main() -> None:
         print("\n".join(dry_run(options.name, recipe, options.data, more)))
     elif options.doctor:
         doctor = shutil.which("verl-efficiency") or str(Path(sys.executable).with_name("verl-efficiency"))
-        arguments = dry_run(options.name, recipe, options.data, more)
-        raise SystemExit(subprocess.run([doctor, "doctor", *arguments], check=False).returncode)
+        command = [doctor, "doctor", *dry_run(options.name, recipe, options.data, more)]
+        raise SystemExit(subprocess.run(command, env={**os.environ, MODULES: modules()}, check=False).returncode)
     else:
         raise SystemExit(run(options.name, recipe, options.data, more).returncode)
 
