@@ -284,7 +284,7 @@ def test_every_mistake_is_named_at_once(refusal):  # noqa: F811
         (*SDPO, f"{ACTOR}.fsdp_config.model_dtype=float32"),
         (*SRPO, "trainer.device=cpu"),
         (*SRPO, "+algorithm.efficiency.router=verl_efficiency.methods.routing.self_distillation.route_all"),
-        (*SRPO, "actor_rollout_ref.model.lora_rank=8"),
+        (*SRPO, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.rollout.name=sglang"),
         (*SRPO, HF, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora.merge=True"),
         (*T_SPMO, "actor_rollout_ref.model.use_fused_kernels=True"),  # no logits needed
         (*T_SPMO, f"{ACTOR}.ulysses_sequence_parallel_size=2"),
