@@ -1,4 +1,5 @@
-"""Public data sets into verl's parquet form: streamed by ``datasets``, so that no set has to fit into memory.
+"""Public data sets into verl's parquet form. They are streamed: of a set, only question, answer and difficulty of the rows that
+are kept lie in memory, never its worked solutions. From the hub by ``datasets``; a copy of yours needs pyarrow alone.
 
     python -m recipes.cluster.data dapo aime25                          writes data/dapo.parquet and data/aime25.parquet
     python -m recipes.cluster.data gsm8k --file my_gsm8k_copy.jsonl     the same set from your own file, without a network
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from verl_efficiency.data.files import iter_json, open_parquet, require_file
 from verl_efficiency.data.length_prompts import ask
 from verl_efficiency.data.parquet import load_problems, write_rows
 from verl_efficiency.settings import SettingsError, unknown
@@ -82,21 +84,27 @@ SOURCES = {
 
 
 def stream(source: Source, file: Path | None) -> Iterator[Mapping[str, Any]]:
-    """The rows of a set as it is published, from the hub or from a copy of it in ``file`` (.jsonl, .json or .parquet)."""
-    if source.hub is None:
-        yield from products(source.split)
-        return
-    from datasets import load_dataset
+    """The rows of a set as it is published, from the hub or from a copy of it in ``file`` (.jsonl, .json or .parquet).
 
-    if file is None:
+    Raises:
+        SettingsError: no such file, one that cannot be read, a copy of a set that is generated here, or no ``datasets``.
+    """
+    if source.hub is None:
+        if file is not None:
+            raise SettingsError("--file: this set is generated here; leave --file out")
+        yield from products(source.split)
+    elif file is None:
+        try:
+            from datasets import load_dataset
+        except ModuleNotFoundError:
+            fix = "pip install datasets, or name a copy of the set with --file"
+            raise SettingsError(f"{source.hub} comes from the hub by datasets, which is not installed: {fix}") from None
         yield from load_dataset(source.hub, source.config, split=source.split, streaming=True)
-        return
-    if not file.is_file():
-        raise SettingsError(f"--file {file}: no such file")
-    kind = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}.get(file.suffix)
-    if kind is None:
-        raise SettingsError(f"--file {file}: must end with .jsonl, .json or .parquet")
-    yield from load_dataset(kind, data_files=str(file), split="train", streaming=True)
+    elif require_file(file, "--file").suffix == ".parquet":
+        for batch in open_parquet(file, "--file").iter_batches(1024):
+            yield from batch.to_pylist()
+    else:
+        yield from (row for _, row in iter_json(file, "--file"))
 
 
 def products(split: str) -> Iterator[dict[str, str]]:

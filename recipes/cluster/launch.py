@@ -6,7 +6,7 @@
     python -m recipes.cluster.launch NAME --dry-run         print the overrides that verl would get, one per line
     python -m recipes.cluster.launch NAME KEY=VALUE …       more settings of verl, which have the last word
 
-MODEL, TRAIN, VAL, GPUS, NODES, BATCH and the other variables of recipes/verl/_common.sh win over the table.
+MODEL, TRAIN, VAL, GPUS, NODES, BATCH, ROLLOUT and the other variables of recipes/verl/_common.sh win over the table.
 """
 
 import argparse
@@ -21,6 +21,21 @@ from recipes.cluster.table import MACHINES, MODELS, RECIPES, Recipe
 from verl_efficiency.settings import SettingsError, unknown
 
 ROOT = Path(__file__).parents[2]
+MODULES = "VERL_USE_EXTERNAL_MODULES"
+
+
+def rollout_name() -> str:
+    """The rollout that ``recipes/verl/_common.sh`` takes: vllm or hf."""
+    return os.environ.get("ROLLOUT") or ("hf" if os.environ.get("GPUS") == "0" else "vllm")
+
+
+def modules() -> str:
+    """What verl imports in every process, as ``recipes/verl/_common.sh`` exports it: the user's modules, then ours."""
+    named = [name.strip() for name in os.environ.get(MODULES, "").split(",") if name.strip()]
+    ours = ["verl_efficiency.verl.plugin"]
+    if rollout_name() == "hf" and os.environ.get("GPUS") != "0":  # CPU mode registers hf by itself
+        ours.append("verl_efficiency.verl.cpu.hf")
+    return ",".join(dict.fromkeys([*named, *ours]))
 
 
 def variables(name: str, recipe: Recipe, data: Path) -> dict[str, str]:
@@ -47,14 +62,14 @@ def variables(name: str, recipe: Recipe, data: Path) -> dict[str, str]:
 
 def overrides(name: str, recipe: Recipe) -> list[str]:
     """The settings that the table adds to those of the method's recipe."""
-    rollout = "actor_rollout_ref.rollout"
+    rollout, vllm = "actor_rollout_ref.rollout", rollout_name() == "vllm"
     # The workers of a Ray cluster that is running already do not inherit the environment of the launch.
     environment = "+ray_kwargs.ray_init.runtime_env.env_vars"
     metrics = Path(os.environ.get("RUNS") or "runs").resolve() / os.environ.get("NAME", name) / "metrics.jsonl"
     settings = [
-        f"{environment}.VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin",
+        f"{environment}.{MODULES}='{modules()}'",
         f"{environment}.VERL_FILE_LOGGER_PATH={metrics}",
-        f"{rollout}.tensor_model_parallel_size={recipe.tensor_parallel}",
+        f"{rollout}.tensor_model_parallel_size={recipe.tensor_parallel if vllm else 1}",
         f"{rollout}.gpu_memory_utilization={recipe.vllm_share}",
         f"{rollout}.max_model_len={recipe.prompt + recipe.response}",
         "trainer.save_freq=20",
@@ -64,9 +79,10 @@ def overrides(name: str, recipe: Recipe) -> list[str]:
         settings += [
             f"actor_rollout_ref.model.lora_rank={recipe.lora}",
             f"actor_rollout_ref.model.lora_alpha={2 * recipe.lora}",
-            f"{rollout}.load_format=safetensors",  # vLLM needs the base weights, which verl then never sends
-            f"{rollout}.layered_summon=True",
         ]
+    if recipe.lora and vllm:
+        # vLLM needs the base weights, which verl then never sends. hf gets weights with the adapter in them.
+        settings += [f"{rollout}.load_format=safetensors", f"{rollout}.layered_summon=True"]
     return [*settings, *recipe.overrides]
 
 
@@ -117,8 +133,8 @@ def main() -> None:
         print("\n".join(dry_run(options.name, recipe, options.data, more)))
     elif options.doctor:
         doctor = shutil.which("verl-efficiency") or str(Path(sys.executable).with_name("verl-efficiency"))
-        arguments = dry_run(options.name, recipe, options.data, more)
-        raise SystemExit(subprocess.run([doctor, "doctor", *arguments], check=False).returncode)
+        command = [doctor, "doctor", *dry_run(options.name, recipe, options.data, more)]
+        raise SystemExit(subprocess.run(command, env={**os.environ, MODULES: modules()}, check=False).returncode)
     else:
         raise SystemExit(run(options.name, recipe, options.data, more).returncode)
 

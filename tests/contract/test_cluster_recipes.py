@@ -1,6 +1,9 @@
 """Every recipe for real machines composes with verl, passes the start-up check, and fits its card by the formulas."""
 
 import dataclasses
+import importlib.util
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,12 +12,15 @@ pytest.importorskip("verl")
 
 from omegaconf import OmegaConf
 
+from recipes.cluster import launch
 from recipes.cluster.estimate import estimate
 from recipes.cluster.launch import dry_run, variables
 from recipes.cluster.table import MACHINES, MODELS, RECIPES, Machine, Model, Recipe
-from verl_efficiency.verl import start_up
+from verl_efficiency.verl import doctor, start_up
 
 every_recipe = pytest.mark.parametrize("name", RECIPES)
+HAS_V1 = importlib.util.find_spec("verl.trainer.ppo.v1") is not None
+NEED_V1 = ("srpo_qwen3_8b", "t_spmo_svamp", "t_spmo_multiplication")  # as recipes/cluster/README.md says
 
 
 @pytest.fixture
@@ -23,10 +29,12 @@ def launched(monkeypatch, data_file, tmp_path):
     monkeypatch.setenv("TRAIN", str(data_file))
     monkeypatch.setenv("VAL", str(data_file))
     monkeypatch.setenv("RUNS", str(tmp_path))
-    monkeypatch.delenv("VERL_PLATFORM", raising=False)
+    for variable in ("VERL_PLATFORM", "VERL_USE_EXTERNAL_MODULES", "ROLLOUT", "GPUS"):
+        monkeypatch.delenv(variable, raising=False)
     return lambda name, *more: dry_run(name, RECIPES[name], tmp_path, list(more))
 
 
+@pytest.mark.skipif(not HAS_V1, reason="the next test is for this verl")
 @every_recipe
 def test_verl_and_the_start_up_check_accept_it_and_doctor_finds_each_wrong_value(name, launched, compose, missed):
     recipe, machine = RECIPES[name], MACHINES[RECIPES[name].machine]
@@ -44,6 +52,65 @@ def test_verl_and_the_start_up_check_accept_it_and_doctor_finds_each_wrong_value
     if recipe.method == "batched_accuracy":
         assert config.data.efficiency.problems == 3
     assert missed(overrides) == []
+
+
+@pytest.mark.skipif(HAS_V1, reason="the test above is for this verl")
+@every_recipe
+def test_on_verl_080_doctor_accepts_it_or_names_the_trainer_that_is_missing(name, launched):
+    overrides = launched(name, "actor_rollout_ref.model.path=a/model")
+    failures = [finding.text for finding in doctor.examine_configuration(overrides) if finding.level == "fail"]
+    if name not in NEED_V1:
+        assert failures == []
+        return
+    (line,) = failures
+    wanted = "trainer.v1.trainer_mode: verl 0.8.0 has no V1 trainer; pip install 'verl>=0.9.1,<0.10'"
+    assert line == f"verl refuses the configuration: {wanted}"
+
+
+def test_the_readme_says_which_recipes_need_the_v1_trainer():
+    readme = (Path(__file__).parents[2] / "recipes" / "cluster" / "README.md").read_text()
+    (sentence,) = [line for line in readme.split("\n\n") if "verl 0.8.0" in line]
+    assert [name for name in RECIPES if f"`{name}`" in sentence] == list(NEED_V1)
+
+
+WITHOUT_GPU = [("hf", "1"), ("hf", None), (None, "0"), (None, None)]
+
+
+@pytest.mark.parametrize(("rollout", "gpus"), WITHOUT_GPU)
+@pytest.mark.parametrize("name", ["token_budget_qwen3_1.7b_lora", "token_budget_qwen3_14b_2nodes", "t_spmo_svamp"])
+@pytest.mark.skipif(not HAS_V1, reason="the rollout hf needs verl 0.9.1")
+def test_driver_and_workers_import_the_same_modules(monkeypatch, launched, compose, tmp_path, name, rollout, gpus):
+    """The environment in which bash would start verl, beside the one that verl gives the workers."""
+    shim = tmp_path / "bin" / "python3"
+    shim.parent.mkdir()
+    shim.write_text(
+        f'#!/bin/bash\n[[ "$*" == *verl_efficiency.methods.launch* ]] && exec {sys.executable} "$@"\n'
+        'printf %s "$VERL_USE_EXTERNAL_MODULES" > "$RECORD"\nprintf "%s\\n" "${@:3}" > "$RECORD.arguments"\n'
+    )
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    for variable, value in (("ROLLOUT", rollout), ("GPUS", gpus)):
+        if value:
+            monkeypatch.setenv(variable, value)
+    hf = ["verl_efficiency.verl.cpu.hf"] if rollout == "hf" else []
+    for own in ("", "my.module, verl_efficiency.verl.plugin", "my.module,other"):
+        monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", own)
+        assert launch.run(name, RECIPES[name], tmp_path, []).returncode == 0
+        config = compose(*(tmp_path / "record.arguments").read_text().splitlines())
+        named = own.replace(" ", "").split(",") if own else []
+        wanted = [*named, *(["verl_efficiency.verl.plugin"] if "plugin" not in own else []), *hf]
+        assert (tmp_path / "record").read_text().split(",") == wanted
+        assert config.ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES.split(",") == wanted
+    if gpus == "0":
+        monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    assert start_up.check(config) == []
+    actor = config.actor_rollout_ref
+    assert actor.rollout.name == (rollout or ("hf" if gpus == "0" else "vllm"))
+    own_copy = actor.rollout.name == "hf"
+    assert actor.model.lora.merge == own_copy
+    assert actor.rollout.tensor_model_parallel_size == (1 if own_copy else RECIPES[name].tensor_parallel)
+    assert actor.rollout.layered_summon == (RECIPES[name].lora > 0 and not own_copy)
 
 
 @every_recipe

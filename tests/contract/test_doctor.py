@@ -205,7 +205,10 @@ def test_versions(findings, monkeypatch, version, levels):
 
 # A launch: verl's own check runs too.
 LAUNCHED = ("data.train_batch_size=8", "actor_rollout_ref.rollout.n=8", "actor_rollout_ref.rollout.name=vllm",
-            "actor_rollout_ref.actor.use_dynamic_bsz=True", "actor_rollout_ref.actor.ppo_mini_batch_size=8")  # fmt: skip
+            "actor_rollout_ref.actor.use_dynamic_bsz=True", "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+            "trainer.n_gpus_per_node=8", "data.max_prompt_length=512", "data.max_response_length=1024")  # fmt: skip
+ROLLOUT = "actor_rollout_ref.rollout"
+WORKERS = "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +225,18 @@ LAUNCHED = ("data.train_batch_size=8", "actor_rollout_ref.rollout.n=8", "actor_r
             ["actor_rollout_ref.model.path: there is no folder /nowhere"],
         ),
         ("trainer.logger=[consol]", "fail", ["trainer.logger", "'consol'", "'console'"]),
+        ("data.train_batch_size=0", "fail", ["data.train_batch_size: must be a number of at least 1, got 0"]),
+        ("data.gen_batch_size=-8", "fail", ["data.gen_batch_size: must be a number of at least 1, got -8"]),
+        ("actor_rollout_ref.actor.optim.lr=-1e-6", "fail", ["optim.lr: must be a number of at least 0, got -1e-06"]),
+        ("actor_rollout_ref.model.lora_rank=-4", "fail", ["lora_rank: must be a number of at least 0, got -4"]),
+        (f"{ROLLOUT}.gpu_memory_utilization=4", "fail", ["above 0 and at most 1, got 4"]),
+        (f"{ROLLOUT}.gpu_memory_utilization=0", "fail", ["above 0 and at most 1, got 0"]),
+        (f"{ROLLOUT}.tensor_model_parallel_size=0", "fail", ["tensor_model_parallel_size: must be", "got 0"]),
+        (f"{ROLLOUT}.tensor_model_parallel_size=3", "fail", ["on 3 GPUs", "the 8 GPUs", "write 2, not 3"]),
+        (f"{ROLLOUT}.tensor_model_parallel_size=16", "fail", ["on 16 GPUs", "the 8 GPUs", "write 8, not 16"]),
+        (f"{ROLLOUT}.max_model_len=1535", "fail", ["max_model_len: 1535 tokens", "the 1536 of", "write 1536, or null"]),
+        ("trainer.save_freq=0", "warn", ["trainer.save_freq: 0 means never", "write -1"]),
+        (f"{WORKERS}='a_module'", "warn", ["there is no module 'a_module' on this machine"]),
         ("actor_rollout_ref.actor.loss_agg_mode=mean", "fail", ["verl refuses the configuration", "mean"]),
         ("actor_rollout_ref.rollout.name=vlm", "warn", ["actor_rollout_ref.rollout.name: 'vlm'", "'vllm'"]),
         ("actor_rollout_ref.actor.fsdp_config.model_dtype=bfp16", "warn", ["model_dtype", "'bfp16'"]),
@@ -318,3 +333,26 @@ def test_what_is_logged_at_start_up_is_a_finding(findings, tmp_path):
     reward = [f"reward.custom_reward_function.{x}" for x in ("path=pkg://verl_efficiency.rewards", "name=accuracy")]
     warned = [text for level, text in findings(*GOOD, *reward, *files) if level == "warn"]
     assert [line.split(":")[0] for line in warned if "--ending" in line] == ["data.train_files", "data.val_files"]
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        f"{ROLLOUT}.tensor_model_parallel_size=8",
+        f"{ROLLOUT}.max_model_len=1536",
+        f"{ROLLOUT}.gpu_memory_utilization=1",
+        "actor_rollout_ref.actor.optim.lr=0",
+        "trainer.save_freq=-1",
+        f"{WORKERS}='verl_efficiency.verl.plugin,json.decoder'",
+    ],
+)
+def test_the_last_right_value_is_no_finding(compose, tmp_path, right):
+    given = [*LAUNCHED, f"actor_rollout_ref.model.path={tmp_path}", right]
+    assert [finding for finding in doctor.examine_composed(compose(*given), given) if finding.level != "ok"] == []
+
+
+def test_a_pool_of_rollouts_holds_whole_copies_too(compose, tmp_path):
+    pool = [f"{ROLLOUT}.nnodes=1", f"{ROLLOUT}.n_gpus_per_node=2", f"{ROLLOUT}.tensor_model_parallel_size=4"]
+    given = [*LAUNCHED, f"actor_rollout_ref.model.path={tmp_path}", *pool]
+    (line,) = [finding.text for finding in doctor.examine_composed(compose(*given), given) if finding.level == "fail"]
+    assert f"the 2 GPUs of {ROLLOUT}.nnodes and {ROLLOUT}.n_gpus_per_node; write 2, not 4" in line

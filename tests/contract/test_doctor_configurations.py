@@ -1,4 +1,4 @@
-"""``verl-efficiency doctor`` on 79 configurations: silent on the good ones; for each mistake one line with place and fix.
+"""``verl-efficiency doctor`` on 80 configurations: silent on the good ones; for each mistake one line with place and fix.
 
 The fixes are written here by hand. With the fix applied, doctor is silent.
 """
@@ -30,7 +30,7 @@ PATH = "reward.custom_reward_function.path=pkg://verl_efficiency.rewards"
 NAME = "reward.custom_reward_function.name="
 KWARGS = "+reward.custom_reward_function.reward_kwargs."
 E = "+algorithm.efficiency."
-ACTOR, ROLLOUT = "actor_rollout_ref.actor.", "actor_rollout_ref.rollout."
+ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor.", "actor_rollout_ref.rollout.", "actor_rollout_ref.model."
 SYNC, FSDP2 = "trainer.v1.trainer_mode=efficiency_sync", ACTOR + "strategy=fsdp2"
 FIXED = (E + "b_min=100", E + "b_max=4000")
 ACCURACY = (PATH, NAME + "accuracy", MANAGER)
@@ -74,7 +74,7 @@ GOOD = {
     "on the V0 trainer": (BUDGET, *FIXED, *ACCURACY, "trainer.use_v1=False"),
     "srpo": (SRPO, SYNC, FSDP2, *ACCURACY),
     "sdpo": (SDPO, SYNC, FSDP2, *ACCURACY),
-    "srpo with LoRA": (SRPO, SYNC, FSDP2, "actor_rollout_ref.model.lora_rank=8", *ACCURACY),
+    "srpo with LoRA": (SRPO, SYNC, FSDP2, MODEL + "lora_rank=8", MODEL + "lora.merge=True", *ACCURACY),
     "t_spmo with fused kernels": (T_SPMO, SYNC, "actor_rollout_ref.model.use_fused_kernels=True", *ACCURACY),
     "our trainer, verl's estimator": (GRPO, SYNC, *ACCURACY),
     "packed problems": (GRPO, *PACKED, *BATCHED),
@@ -126,6 +126,10 @@ MISTAKES = {
     "value misspelt": Mistake(
         (BUDGET, *ACCURACY), (E + "difficulty=grup",), "algorithm.efficiency.difficulty:", "'group'",
         (E + "difficulty=group",),
+    ),
+    "an adapter that rollout hf does not take": Mistake(
+        (SRPO, SYNC, FSDP2, *ACCURACY), (MODEL + "lora_rank=8",), MODEL + "lora.merge:", f"write {MODEL}lora.merge=True",
+        (MODEL + "lora_rank=8", MODEL + "lora.merge=True"),
     ),
     "a text for a number": Mistake(
         (BUDGET, *ACCURACY), (E + "penalty=strong",), "algorithm.efficiency.penalty:", "must be float", (E + "penalty=0.3",)

@@ -102,7 +102,7 @@ def test_a_plugin_that_is_named_in_the_environment_and_fails_is_not_swallowed(fr
     not VERL_080, reason="VERL_EFFICIENCY_VERL080 names no folder with verl 0.8.0 (tests/run.sh makes one)"
 )
 @pytest.mark.skipif(Version(verl.__version__) < Version("0.9"), reason="this is verl 0.8")
-def test_estimators_rewards_and_start_up_check_on_verl_080(fresh):
+def test_estimators_rewards_recipes_and_start_up_check_on_verl_080(fresh):
     """The same tests again, in a process whose verl is 0.8.0 beside the dependencies of 0.9.1."""
     environment = {"PYTHONPATH": VERL_080, "VERL_USE_EXTERNAL_MODULES": "verl_efficiency.verl.plugin"}
     folder = os.path.dirname(__file__)
@@ -110,6 +110,7 @@ def test_estimators_rewards_and_start_up_check_on_verl_080(fresh):
         f"{folder}/test_estimators_verl.py",
         f"{folder}/test_reward_manager.py",
         f"{folder}/test_reward_extras.py",
+        f"{folder}/test_cluster_recipes.py",
         f"{folder}/test_start_up.py::test_one_line_with_the_place_and_the_fix",
     ]
     code = "import sys, pytest, verl; print(verl.__version__); sys.exit(pytest.main(sys.argv[1:]))"

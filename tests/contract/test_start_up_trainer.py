@@ -17,6 +17,7 @@ SRPO = ("algorithm.adv_estimator=sample_routing", SYNC, SHARDS)
 SDPO = ("algorithm.adv_estimator=self_distillation", SYNC, SHARDS)
 VARIANCE = ("algorithm.adv_estimator=variance_routing", SYNC, SHARDS, "+algorithm.efficiency.distil=True")
 T_SPMO = ("algorithm.adv_estimator=t_spmo", SYNC)
+HF = "actor_rollout_ref.rollout.name=hf"
 SAMPLED = ("+algorithm.efficiency.full_logit_distillation=False", "+algorithm.efficiency.alpha=1")
 
 
@@ -283,7 +284,8 @@ def test_every_mistake_is_named_at_once(refusal):  # noqa: F811
         (*SDPO, f"{ACTOR}.fsdp_config.model_dtype=float32"),
         (*SRPO, "trainer.device=cpu"),
         (*SRPO, "+algorithm.efficiency.router=verl_efficiency.methods.routing.self_distillation.route_all"),
-        (*SRPO, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.rollout.name=hf"),
+        (*SRPO, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.rollout.name=sglang"),
+        (*SRPO, HF, "actor_rollout_ref.model.lora_rank=8", "actor_rollout_ref.model.lora.merge=True"),
         (*T_SPMO, "actor_rollout_ref.model.use_fused_kernels=True"),  # no logits needed
         (*T_SPMO, f"{ACTOR}.ulysses_sequence_parallel_size=2"),
     ],
@@ -336,3 +338,19 @@ def test_a_real_launch_with_a_router_that_is_nowhere_ends_before_ray(fresh, tmp_
     assert "algorithm.efficiency.router: 'my_package.routers.mine' cannot be imported" in done.stderr
     assert "ray init kwargs" not in done.stdout + done.stderr
     assert done.stderr.count("Error: ") == 1
+
+
+@pytest.mark.parametrize("lora", ["lora_rank=8", "lora.rank=8"])
+def test_rollout_hf_takes_no_adapter(refusal, launch, lora):  # noqa: F811
+    given = (*SRPO, HF, f"actor_rollout_ref.model.{lora}")
+    (line,) = refusal(*given)
+    assert line.startswith("actor_rollout_ref.model.lora.merge: rollout hf takes no LoRA adapter")
+    assert line.endswith("write actor_rollout_ref.model.lora.merge=True")
+    launch(*given, "actor_rollout_ref.model.lora.merge=True")
+
+
+@pytest.mark.parametrize("split", ["tensor_model_parallel_size", "data_parallel_size"])
+def test_rollout_hf_splits_no_model(refusal, split):  # noqa: F811
+    (line,) = refusal("algorithm.adv_estimator=token_budget", HF, f"actor_rollout_ref.rollout.{split}=2")
+    assert line.startswith(f"actor_rollout_ref.rollout.{split}: rollout hf keeps a copy of the model on one device")
+    assert line.endswith(f"write actor_rollout_ref.rollout.{split}=1, not 2")

@@ -22,7 +22,7 @@ import pytest
 from tests.e2e.run_tree import run_tree
 from tests.e2e.training import ROOT, small_testbed, train
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
 # Ray asks for a token when a cluster is started by hand. This cluster runs on this machine only, for three minutes.
 OPEN = {"RAY_AUTH_MODE": "disabled"}
@@ -74,7 +74,7 @@ def raylet(name: str, folder: Path, python: Path, *options: str, source: bool) -
             *(f"--node-name={name}", f"--temp-dir={here}", "--num-cpus=8", "--num-gpus=1", "--disable-usage-stats"),
             *("--object-store-memory=134217728", f"--dashboard-agent-listen-port={free_port()}"),
         ]
-        known = {"timeout": 900, "log": here / "log.txt", "env": environment, "stop": stop, "grace": 1.0, "poll": 3.0}
+        known = {"timeout": 180, "log": here / "log.txt", "env": environment, "stop": stop, "grace": 1.0, "poll": 3.0}
         runner = threading.Thread(target=run_tree, args=(command,), kwargs=known)
         runner.start()
         if started(here / "log.txt", runner):
@@ -106,7 +106,7 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(request
     port = free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
 
-    def launch(name: str) -> object:
+    def launch(name: str, timeout: int) -> object:
         # From its own folder: Ray adds the driver's folder to the path of every worker.
         return train(
             "token_budget",
@@ -119,7 +119,7 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(request
             "+algorithm.efficiency.b_max=40",
             # Processes of a running cluster do not inherit the environment of the launch.
             f"+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH={folder / name / 'run' / 'metrics.jsonl'}",
-            timeout=400,
+            timeout=timeout,
             **(testbed | SIZES),
             RAY_ADDRESS=address,
             **OPEN,
@@ -132,14 +132,14 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(request
         raylet("first", folder / "a", Path(sys.executable), *head, source=True),
         raylet("second", folder / "b", second.python, f"--address={address}", source=False),
     ):
-        refused = launch("refused")
+        refused = launch("refused", 60)
         assert refused.run.returncode == 1, refused.run.log[-3000:]
         (line,) = refused.lines("not installed")
         assert "node second" in line
         assert refused.metrics == {}
 
         second.install()  # Ray starts new workers for a new job, so the node keeps running
-        trained = launch("trained")
+        trained = launch("trained", 120)
     assert trained.run.returncode == 0, trained.run.log[-5000:]
     assert sorted(trained.metrics) == [1]
     assert len(trained.rollouts[1]) == 8

@@ -1,16 +1,29 @@
 """The data sets of recipes/cluster: every column mapping, on small files in the form in which the sets are published."""
 
+import itertools
 import json
+import os
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("datasets")
-
+from recipes.cluster import data
 from recipes.cluster.data import ENDING, SOURCES, prepare, products, sampled
 from recipes.cluster.table import RECIPES
 from verl_efficiency.settings import SettingsError
+
+SHARED = Path(os.environ.get("VERL_EFFICIENCY_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+# Set, its real copy in SHARED, and how many rows that has by its README.
+REAL = [
+    ("gsm8k", "gsm8k_train", 7473),
+    ("gsm8k_test", "gsm8k_test", 1319),
+    ("svamp_test", "svamp_test", 1000),
+    ("math500", "math500_test", 500),
+    ("aime24", "aime24_test", 30),
+]
 
 # Set, a row as published, and what must come out: question, answer, difficulty.
 PUBLISHED = {
@@ -127,3 +140,62 @@ def test_every_recipe_trains_and_validates_on_a_set_that_is_there():
     for recipe in RECIPES.values():
         assert SOURCES[recipe.train].train
         assert not SOURCES[recipe.val].train
+
+
+@pytest.mark.parametrize(("name", "copy", "count"), REAL)
+def test_a_real_set_becomes_a_file_of_verl(tmp_path, name, copy, count):
+    file = SHARED / f"{copy}.jsonl"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    made = pq.read_table(prepare(name, tmp_path, file)).to_pylist()
+    assert len(made) == count
+    published = [json.loads(line) for line in file.read_text().splitlines()]
+    for row, original in zip(made, published, strict=True):
+        text, truth = row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]
+        assert (original.get("question") or original.get("problem") or original["Question"]).strip() in text
+        assert text.endswith(ENDING)
+        answer = str(original.get("answer", original.get("Answer")))
+        assert truth.replace(",", "") in answer.replace(",", "")
+    if name == "math500":
+        assert {row["extra_info"]["difficulty"] for row in made} == {0.0, 0.25, 0.5, 0.75, 1.0}  # levels 1 to 5
+
+
+def test_a_limit_of_a_real_form_draws_from_all_of_it(tmp_path):
+    file = tmp_path / "copy.jsonl"
+    file.write_text("".join(json.dumps({"problem": f"p{n}?", "answer": str(n)}) + "\n" for n in range(3000)))
+    made = pq.read_table(prepare("aime25", tmp_path, file, limit=300)).to_pylist()
+    drawn = [int(row["reward_model"]["ground_truth"]) for row in made]
+    assert len(drawn) == 300
+    assert drawn == sorted(set(drawn))
+    assert all(sum(low <= n < low + 1000 for n in drawn) > 60 for low in (0, 1000, 2000))  # 100 expected
+
+
+def test_a_parquet_copy_is_read_in_pieces_and_a_json_copy_line_by_line(tmp_path):
+    rows = [{"problem": f"p{n}?", "answer": str(n)} for n in range(2500)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "copy.parquet")
+    assert list(data.stream(SOURCES["aime25"], tmp_path / "copy.parquet")) == rows
+    (tmp_path / "copy.json").write_text(json.dumps(rows))
+    assert list(data.stream(SOURCES["aime25"], tmp_path / "copy.json")) == rows
+    (tmp_path / "copy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:9]) + "broken")
+    first = itertools.islice(data.stream(SOURCES["aime25"], tmp_path / "copy.jsonl"), 9)
+    assert list(first) == rows[:9]  # the broken line has not been read
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "words"),
+    [
+        ("aime25", "nowhere.jsonl", r"--file: there is no file .*nowhere\.jsonl"),
+        ("aime25", "copy.csv", r"--file: .*copy\.csv is not a \.parquet, \.jsonl or \.json file"),
+        ("multiplication", "copy.csv", "--file: this set is generated here"),
+    ],
+)
+def test_a_copy_that_cannot_be_read_is_named(tmp_path, name, file, words):
+    (tmp_path / "copy.csv").touch()
+    with pytest.raises(SettingsError, match=words):
+        prepare(name, tmp_path, tmp_path / file)
+
+
+def test_the_hub_without_datasets_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(SettingsError, match="pip install datasets, or name a copy of the set with --file"):
+        prepare("aime25", tmp_path)

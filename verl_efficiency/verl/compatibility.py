@@ -7,8 +7,10 @@ A version stands at a part only if its tests passed there: ``benchmarks/compatib
 from dataclasses import dataclass
 
 VERLS = ("0.8.0", "0.9.0", "0.9.1")
-# The package alone is tested with each Python, and these versions of verl with it. Python 3.12: the GPU check on an H100.
-PYTHONS = {"3.10": (), "3.11": VERLS, "3.12": ("0.9.1",)}
+# The package alone is tested with each Python, and these versions of verl with it.
+PYTHONS = {"3.10": (), "3.11": VERLS, "3.12": ()}
+# Where the plugin was loaded and trained, but no test ran: the GPU check, benchmarks/results/gpu_plugin_cuda.json.
+LOADED = {("0.9.1", "3.12"): "on one GPU machine (H200)"}
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,18 @@ def untested(verl: str, python: str) -> str:
 
     >>> untested("0.9.1", "3.11"), untested("1.0.0", "3.11"), untested("0.8.0", "3.12")
     ('', 'verl 1.0.0 is untested; tested are 0.8.0, 0.9.0, 0.9.1', 'verl 0.8.0 is untested with Python 3.12; tested is 3.11')
+    >>> untested("0.9.1", "3.12")
+    'verl 0.9.1 with Python 3.12 was loaded on one GPU machine (H200), not tested; tested is 3.11'
     """
     if verl not in VERLS:
         return f"verl {verl} is untested; tested are {', '.join(VERLS)}"
     tested = [name for name, versions in PYTHONS.items() if verl in versions]
     if python in tested:
         return ""
-    return (
-        f"verl {verl} is untested with Python {python}; tested {'are' if len(tested) > 1 else 'is'} {', '.join(tested)}"
-    )
+    others = f"tested {'are' if len(tested) > 1 else 'is'} {', '.join(tested)}"
+    if (verl, python) in LOADED:
+        return f"verl {verl} with Python {python} was loaded {LOADED[verl, python]}, not tested; {others}"
+    return f"verl {verl} is untested with Python {python}; {others}"
 
 
 def table() -> str:

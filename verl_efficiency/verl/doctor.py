@@ -64,7 +64,8 @@ def _versions(verl: str, python: str) -> Iterator[Finding]:
         yield Finding("warn", problem)
     if verl in VERLS:
         works, fails = lines(verl)
-        yield Finding("ok", f"works with verl {verl}: {works}")
+        where = " on Python 3.11" if problem else ""
+        yield Finding("ok", f"works with verl {verl}{where}: {works}")
         if fails:
             yield Finding("warn", f"does not work with verl {verl}: {fails}")
 

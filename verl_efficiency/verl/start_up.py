@@ -32,6 +32,7 @@ from verl_efficiency.verl.checks.extras import advise_to_declare
 from verl_efficiency.verl.checks.groups import advise, check_filter, hand_filter_to_sampler
 from verl_efficiency.verl.checks.moved import check_moved_keys, check_near_keys
 from verl_efficiency.verl.checks.reward import check_reward
+from verl_efficiency.verl.checks.rollout import check_hf
 from verl_efficiency.verl.cpu_switch import cpu_mode
 from verl_efficiency.verl.nodes import check_when_connected
 
@@ -87,6 +88,7 @@ def check(config: Any) -> list[str]:
         *check_moved_keys(config),
         *check_reward(config),
         *check_dataset(config),
+        *check_hf(config),
     ]
     return problems or list(check_filter(config))  # it reads the reward's settings, so they must be right
 

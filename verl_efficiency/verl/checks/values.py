@@ -1,6 +1,8 @@
 """Values of verl's own settings that verl would reject late, or never: text for a number, a folder that is not there."""
 
 import functools
+import importlib.util
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -10,16 +12,34 @@ from typing import Any
 from verl_efficiency.settings import unknown
 from verl_efficiency.verl.compose import verls_configuration
 
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+SPLITS = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
 # Where these are set, each is at least 1. Several are null by default.
 COUNTS = (
-    *("data.train_batch_size", "data.max_prompt_length", "data.max_response_length"),
-    *("trainer.nnodes", "trainer.n_gpus_per_node", "trainer.total_training_steps"),
-    *("actor_rollout_ref.actor.ppo_mini_batch_size", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"),
+    *(f"data.{name}" for name in ("train_batch_size", "gen_batch_size", "val_batch_size")),
+    *("data.max_prompt_length", "data.max_response_length"),
+    *("trainer.nnodes", "trainer.n_gpus_per_node", "trainer.total_training_steps", "trainer.total_epochs"),
+    *(f"{ACTOR}.ppo_{name}" for name in ("mini_batch_size", "micro_batch_size", "micro_batch_size_per_gpu")),
+    *(f"{ACTOR}.ppo_{name}" for name in ("max_token_len_per_gpu", "epochs")),
     *(
-        f"actor_rollout_ref.rollout.{name}"
-        for name in ("n", "max_model_len", "log_prob_micro_batch_size_per_gpu", "engine_kwargs.hf.threads")
+        f"actor_rollout_ref.{part}.log_prob_{name}"
+        for part in ("rollout", "ref")
+        for name in ("micro_batch_size", "micro_batch_size_per_gpu", "max_token_len_per_gpu")
     ),
+    *(f"{ROLLOUT}.{name}" for name in ("n", "max_model_len", "max_num_seqs", "max_num_batched_tokens", *SPLITS)),
+    *(f"{ROLLOUT}.{name}" for name in ("val_kwargs.n", "agent.num_workers", "engine_kwargs.hf.threads")),
+    f"{ROLLOUT}.checkpoint_engine.update_weights_bucket_megabytes",
+    *("reward.num_workers", "transfer_queue.backend.SimpleStorage.num_data_storage_units"),
+    "transfer_queue.backend.SimpleStorage.total_storage_size",
 )
+AMOUNTS = (  # at least 0
+    *(f"{ACTOR}.{name}" for name in ("optim.lr", "clip_ratio", "clip_ratio_low", "clip_ratio_high", "kl_loss_coef")),
+    *("actor_rollout_ref.model.lora_rank", "actor_rollout_ref.model.lora_alpha", "actor_rollout_ref.model.lora.rank"),
+    *(f"{ROLLOUT}.temperature", f"{ROLLOUT}.val_kwargs.temperature", "data.dataloader_num_workers"),
+    "algorithm.rollout_correction.rollout_is_threshold",
+)
+SHARES = tuple(f"{ROLLOUT}.{name}" for name in ("gpu_memory_utilization", "top_p", "val_kwargs.top_p"))  # in (0, 1]
+INTERVALS = ("trainer.save_freq", "trainer.test_freq")  # steps; -1 for never
 # The values that verl compares these with. A newer verl may know more, so another value is only worth a warning.
 STRATEGIES = ("fsdp", "fsdp2", "fsdp_turbo", "megatron", "veomni", "torchtitan", "automodel")
 CHOICES = {
@@ -36,6 +56,7 @@ DTYPES = ("fp16", "float16", "half", "bf16", "bfloat16", "fp32", "float32", "flo
 DTYPE_KEYS = ("dtype", "model_dtype", "param_dtype", "reduce_dtype")
 ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")  # or a kernel, owner/name
 MODEL, LOGGER = "actor_rollout_ref.model.path", "trainer.logger"
+MODULES = "ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"
 
 
 def check_types(config: Any) -> Iterator[str]:
@@ -75,13 +96,14 @@ def _other_types(given: Any, written: Any, default: Any, path: str) -> Iterator[
 
 
 def check_values(config: Any) -> Iterator[str]:
-    """Counts below one, a seed that is not a whole number, a missing model folder, a logger that verl does not have."""
+    """Numbers outside their range, a seed that is not a whole number, a missing model folder, an unknown logger."""
     from omegaconf import OmegaConf
 
-    for path in COUNTS:
-        value = OmegaConf.select(config, path)
-        if value is not None and not (isinstance(value, int | float) and value >= 1):
-            yield f"{path}: must be a number of at least 1, got {value!r}"
+    wrong = list(_out_of_range(config))
+    yield from wrong
+    if not wrong:  # these compute with the numbers
+        yield from _check_lengths(config.actor_rollout_ref.rollout)
+        yield from _check_split(config)
     seed = OmegaConf.select(config, "data.seed")
     if seed is not None and not isinstance(seed, int):
         yield f"data.seed: must be a whole number, got {seed!r}"
@@ -91,10 +113,57 @@ def check_values(config: Any) -> Iterator[str]:
     yield from _check_loggers(config.trainer.logger)
 
 
-def check_choices(config: Any) -> Iterator[str]:
-    """Words that verl does not know where it knows a few: strategies, devices, data types, forms of attention."""
+def _out_of_range(config: Any) -> Iterator[str]:
     from omegaconf import OmegaConf
 
+    for paths, right, text in (
+        (COUNTS, lambda value: value >= 1, "of at least 1"),
+        (AMOUNTS, lambda value: value >= 0, "of at least 0"),
+        (SHARES, lambda value: 0 < value <= 1, "above 0 and at most 1"),
+    ):
+        for path in paths:
+            value = OmegaConf.select(config, path)
+            if value is not None and not (isinstance(value, int | float) and right(value)):
+                yield f"{path}: must be a number {text}, got {value!r}"
+
+
+def _check_lengths(rollout: Any) -> Iterator[str]:
+    """The rollout takes a longest prompt with a longest response."""
+    limit, longest = rollout.get("max_model_len"), rollout.prompt_length + rollout.response_length
+    if limit is not None and limit < longest:
+        yield (f"{ROLLOUT}.max_model_len: {limit} tokens are fewer than the {longest} of data.max_prompt_length and "
+               f"data.max_response_length, so responses would be cut off earlier; write {longest}, or null")  # fmt: skip
+
+
+def _check_split(config: Any) -> Iterator[str]:
+    """The GPUs of every pool hold whole copies of the rollout model."""
+    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    if (rollout.get("disaggregation") or {}).get("enabled", False):  # copies of two sizes
+        return
+    sizes = [rollout.get(name, 1) for name in SPLITS]
+    pools = [("trainer", trainer.nnodes * trainer.n_gpus_per_node)]
+    if rollout.get("nnodes"):
+        pools.append((ROLLOUT, rollout.nnodes * rollout.n_gpus_per_node))
+    for where, gpus in pools:
+        copy = math.prod(sizes)
+        if gpus % copy:
+            fitting = [size for size in range(1, sizes[0] + 1) if gpus % (size * copy // sizes[0]) == 0]
+            yield (f"{ROLLOUT}.{SPLITS[0]}: copies of the model on {copy} GPUs each do not divide the {gpus} GPUs of "
+                   f"{where}.nnodes and {where}.n_gpus_per_node; write {max(fitting, default=1)}, not {sizes[0]}")  # fmt: skip
+
+
+def check_choices(config: Any) -> Iterator[str]:
+    """Words that verl does not know where it knows a few: strategies, devices, data types, forms of attention.
+
+    And what it takes without a word: an interval of 0 steps, a module for the workers that is not on this machine.
+    """
+    from omegaconf import OmegaConf
+
+    for path in INTERVALS:
+        value = OmegaConf.select(config, path)
+        if isinstance(value, int | float) and value != -1 and value < 1:
+            yield f"{path}: {value} means never to verl, as -1 does; write -1, or a number of steps of at least 1"
+    yield from _check_modules(OmegaConf.select(config, MODULES))
     for path, known in CHOICES.items():
         value = OmegaConf.select(config, path)
         for one in value if OmegaConf.is_list(value) else [value]:
@@ -104,6 +173,17 @@ def check_choices(config: Any) -> Iterator[str]:
     if attention is not None and attention not in ATTENTIONS and not re.fullmatch(r"[\w.-]+/\S+", str(attention)):
         yield f"actor_rollout_ref.model.override_config.attn_implementation: {unknown('form', attention, ATTENTIONS)}"
     yield from _unknown_dtypes(OmegaConf.to_container(config, resolve=False), "")
+
+
+def _check_modules(named: str | None) -> Iterator[str]:
+    """The modules that the workers of a launch import with verl."""
+    for name in named.split(",") if named else ():
+        try:
+            found = importlib.util.find_spec(name)
+        except (ImportError, ValueError):  # its package is missing, or it is no name of a module
+            found = None
+        if found is None:
+            yield f"{MODULES}: there is no module {name!r} on this machine; a worker without it cannot import verl"
 
 
 def _unknown_dtypes(node: Any, path: str) -> Iterator[str]:
