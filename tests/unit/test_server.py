@@ -42,6 +42,7 @@ class Stub(ThreadingHTTPServer):
     Status 0: the bytes are written without a header, and the connection is closed.
     """
 
+    request_queue_size = 128  # many clients connect at once
     daemon_threads = True
 
     def __init__(self):
