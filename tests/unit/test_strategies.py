@@ -204,7 +204,10 @@ def test_the_cheapest_strategy_for_an_accuracy(accuracy, said):
     console.print(table)
     text = console.export_text()
     assert said in text
-    assert next(line for line in text.splitlines() if line.lstrip().startswith("short-3 ")).split()[-2:] == ["7.00", "*"]
+    assert next(line for line in text.splitlines() if line.lstrip().startswith("short-3 ")).split()[-2:] == [
+        "7.00",
+        "*",
+    ]
 
 
 def test_intervals_cover_the_truth():

@@ -224,14 +224,15 @@ def live_command(
     require(accuracy is None or 0 < accuracy <= 1, "--accuracy", accuracy, "in (0, 1]")
     plans = [parse_plan(text) for text in strategies.split(",")]
     require_marker(marker, "--marker")
-    grading: dict[str, Any] = {"marker": marker, "strip_thinking": strip_thinking}
-    grade = partial(grade_text, **grading)
+    grade = partial(grade_text, marker=marker, strip_thinking=strip_thinking)
     prompts = load_prompts(data, limit)
     for prompt in prompts:  # an empty response finds a bad ground truth before anything is asked
         grade(prompt, "")
     sampling, template = generating.sampling(max_new_tokens), generating.template()
     with generating.server_for(model, out) as server:
-        results = run_live(prompts, plans, sampling, server, grade, template, **grading)
+        results = run_live(
+            prompts, plans, sampling, server, grade, template, marker=marker, strip_thinking=strip_thinking
+        )
     Console().print(strategies_table(results, accuracy))
     result = result_of_rows(
         "evaluate live",
@@ -243,7 +244,8 @@ def live_command(
         sampling={name: value for name, value in asdict(sampling).items() if name != "batch_size"},
         chat_template=template,
         server=server.url,
-        **grading,
+        marker=marker,
+        strip_thinking=strip_thinking,
     )
     result["versions"]["openai"] = version("openai")
     write_result(out, result)

@@ -128,8 +128,8 @@ def report(
     write_page(Path(out), title, [in_words(change, labels[0]) for change in changes], sections)
     print(f"page: {out}")
     if png is not None:
-        panels = [pair for section in sections for pair in section.panels.items()]
-        for stem, (_, panel) in zip(file_names([name for name, _ in panels]), panels, strict=True):
+        drawn = [pair for section in sections for pair in section.panels.items()]
+        for stem, (_, panel) in zip(file_names([name for name, _ in drawn]), drawn, strict=True):
             picture = png / f"{stem}.png"
             save(draw(panel), picture)
             print(f"picture: {picture}")
