@@ -111,7 +111,8 @@ def test_the_settings_of_token_budget():
 def test_the_real_language_model(page):
     found = results("smollm2")
     (change,) = (one for one in found["changes"] if one["label"] == "token_budget")
-    accuracy = {arm: fmean(one["accuracy"] for one in by_seed.values()) for arm, by_seed in found["summaries"].items()}
+    seeds = list(map(str, found["compared_seeds"]))
+    accuracy = fmean(found["summaries"]["token_budget"][seed]["accuracy"] for seed in seeds)
     fewer, points, gained = said(
         page,
         r"(\d+) % fewer tokens than (?:plain )?GRPO and (?:is )?([\d.]+) points less accura"
@@ -119,12 +120,23 @@ def test_the_real_language_model(page):
     )
     assert f"{100 * (1 - change['tokens_ratio']):.0f}" == fewer
     assert f"{-100 * change['accuracy_change']:.1f}" == points
-    assert f"{100 * (accuracy['token_budget'] - accuracy['warm_start']):.1f}" == gained
-    assert len(found["summaries"]["grpo"]) == len(found["summaries"]["token_budget"]) == 1  # "one seed"
+    assert f"{100 * (accuracy - found['summaries']['warm_start']['0']['accuracy']):.1f}" == gained
+    assert "two seeds" in PAGES[page]
+    assert len(seeds) == 2
     assert set(found["steps"]["grpo"].values()) == set(found["steps"]["token_budget"].values()) == {30}
     if page == "README.md":
-        (interval,) = said(page, r"95 % interval ± ([\d.]+), one seed")
+        (interval,) = said(page, r"95 % interval ± ([\d.]+), two seeds")
         assert f"{196 * change['accuracy_change_se']:.1f}" == interval
+        return
+    ends = said(
+        page,
+        r"`grpo` ends at ([\d.]+) % with ([\d.]+) tokens and at ([\d.]+) % with ([\d.]+), `token_budget` at ([\d.]+) % with "
+        r"([\d.]+) and at ([\d.]+) % with ([\d.]+)\. A third seed of `token_budget` ends at ([\d.]+) % with (\d+\.\d)",
+    )
+    arms = [("grpo", seed) for seed in seeds] + [("token_budget", seed) for seed in (*seeds, "1")]
+    ended = [found["summaries"][arm][seed] for arm, seed in arms]
+    shown = [(f"{100 * one['accuracy']:.1f}", f"{one['tokens_per_problem']:.1f}") for one in ended]
+    assert ends == tuple(text for pair in shown for text in pair)
 
 
 @pytest.mark.parametrize("question", ["pareto", "token_budget"])
