@@ -84,10 +84,10 @@ class Stored:
 class Trouble:
     """Why responses are missing."""
 
-    failures: list[str] = field(
-        default_factory=list
-    )  # reasons of requests that failed after all tries or were not sent
-    refused: list[tuple[Request, str]] = field(default_factory=list)  # with the server's reason
+    # Reasons of requests that failed after all tries or were not sent
+    failures: list[str] = field(default_factory=list)
+    # Requests that the server refused, with its reasons
+    refused: list[tuple[Request, str]] = field(default_factory=list)
 
 
 def server_engine(server: Server) -> Engine:
