@@ -28,7 +28,7 @@ SAMPLES = 8
 TALK = "so we add the next number and get then carry one wait let me check this again and write it down"
 COMMANDS = {
     "grade": ["grade", "--answer", "answer"],
-    "evaluate offline": ["evaluate", "offline", "--answer", "answer", "--difficulty", "difficulty"],
+    "evaluate offline": ["evaluate", "offline", "--label", "rows", "--answer", "answer", "--difficulty", "difficulty"],
 }
 
 

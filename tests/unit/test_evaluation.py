@@ -277,7 +277,7 @@ def test_reasoning_and_answer_tokens_by_hand():
     summary = summarise(rows)
     assert (summary["reasoning_tokens_per_problem"], summary["answer_tokens_per_problem"]) == (15, 15)  # 60 and 60 of 4
     table = printed(evaluation_table(result("a", rows)))
-    (line,) = [line for line in table.splitlines() if line.startswith("all")]
+    (line,) = [line for line in table.splitlines() if line.lstrip().startswith("all")]
     assert line.split()[-2:] == ["15.0", "15.0"]
     assert "reasoning, answer: the two parts of the tokens per problem." in table
     assert "reasoning" not in printed(evaluation_table(result("a", [row(0, 1, 90, reasoning_tokens=0)])))
