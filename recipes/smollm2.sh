@@ -63,6 +63,12 @@ if ! python3 -c 'import sys; from importlib.util import find_spec; sys.exit(not 
   environment "${VENV:-$PWD/.venv}" cpu,evaluation,smollm2
 fi
 
+if [[ $GPUS != 0 && -z ${TOKENS_PER_GPU:-} ]]; then
+  TOKENS_PER_GPU=4096
+  [[ -n ${DRY_RUN:-} ]] || TOKENS_PER_GPU=$(python3 recipes/smollm2/gpu.py "$JOBS")
+  export TOKENS_PER_GPU
+fi
+
 # Every process of an arm has the folder of its Ray in its environment. So each is found and ended by its id.
 temporary=$(mktemp -d /tmp/smollm2.XXXX)
 end_processes() { # end_processes FOLDER: those of one arm, or of all with the folder of all
@@ -112,11 +118,6 @@ if [[ $GPUS == 0 ]]; then
   )
 else
   export OMP_NUM_THREADS=1
-  if [[ -z ${TOKENS_PER_GPU:-} ]]; then
-    TOKENS_PER_GPU=4096
-    [[ -n ${DRY_RUN:-} ]] || TOKENS_PER_GPU=$(python3 recipes/smollm2/gpu.py "$JOBS")
-  fi
-  export TOKENS_PER_GPU
   # These lines save start-up time and CPU cores, as recipes/verl/_cpu.sh does.
   settings+=(
     +actor_rollout_ref.actor.fsdp_config.mixed_precision.param_dtype=bf16

@@ -15,10 +15,23 @@ from verl_efficiency.methods.catalog import METHODS, Method
 DOCS = Path(__file__).parents[1]
 RESULTS = DOCS.parent / "benchmarks" / "results"
 PARETO = RESULTS / "pareto.json"
-PAGES = ("choose.md", "measured.md", "guides/verl.md")
+PAGES = ("choose.md", "measured.md", "guides/verl.md", "guides/evaluation.md")
 Row = Mapping[str, Any]
 Z = 1.96  # standard errors of a 95 % interval
 MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
+
+
+def _large_files(found: Row) -> str:
+    return table(
+        found["runs"],
+        {
+            f"{found['rows']:,} rows, {found['file_mb']} MB": lambda row: (
+                f"`{row['command']}`{', `--ray`' * row['ray']}"
+            ),
+            "seconds": lambda row: f"{row['seconds']:.0f}",
+            "peak memory, MB": lambda row: f"{row['peak_memory_mb']:,}",
+        },
+    )
 
 
 def _gpu_training(found: Row) -> str:
@@ -208,6 +221,7 @@ QUESTIONS: dict[str, Callable[[Row], str]] = {
     "routing": _routing,
     "smollm2": _smollm2,
     "gpu_training_cuda": _gpu_training,
+    "large_files": _large_files,
 }
 
 

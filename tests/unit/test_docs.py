@@ -270,6 +270,18 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
     ]
 
 
+def test_the_table_of_large_files_by_hand(generated, tmp_path):
+    run = {"command": "grade", "seconds": 41.4, "peak_memory_mb": 1422}
+    found = {"rows": 1_000_000, "file_mb": 294, "runs": [run | {"ray": False}, run | {"ray": True}]}
+    (tmp_path / "large_files.json").write_text(json.dumps(found))
+    assert made_table(generated, "large_files", tmp_path) == [
+        "| 1,000,000 rows, 294 MB | seconds | peak memory, MB |",
+        "| --- | --- | --- |",
+        "| `grade` | 41 | 1,422 |",
+        "| `grade`, `--ray` | 41 | 1,422 |",
+    ]
+
+
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
     pytest.importorskip("material", reason="the extra `docs`")
