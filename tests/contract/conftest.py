@@ -97,6 +97,7 @@ FREE = (
 RIGHT_TOO = {
     "data.seed": "a seed may be any whole number",
     "actor_rollout_ref.actor.optim.lr_warmup_steps": "below 0 means the share that lr_warmup_steps_ratio gives",
+    "data.efficiency.problem_template": "any text with {problem} in it",
     "actor_rollout_ref.model.path": "a hub may have a model of any name",
 }
 

@@ -15,13 +15,15 @@ from recipes.cluster.table import RECIPES
 ROOT = Path(__file__).parents[2]
 STAND_IN = """#!/bin/bash
 line="$(basename "$0") $*"
+[[ $line == "ray start --block"* ]] && trap 'echo "ray ended" >> "$RECORD"; exit' TERM # before its line says that it runs
 printf '%s\\n' "${line//$'\\n'/ }" >> "$RECORD" # one write: the Ray nodes start at the same time
 case $line in
   scontrol*) printf 'one\\ntwo\\n' ;;
-  *ray.nodes*) until (($(grep -c ^srun "$RECORD") == ${SRUNS:-0})); do /bin/sleep 0.05; done; echo "${ALIVE:-2}" ;;
-  "ray start --block"*)
-    trap 'echo "ray ended" >> "$RECORD"; exit' TERM
-    while [[ -z ${SRUNS:-} ]]; do /bin/sleep 0.05; done ;;
+  *ray.nodes*)
+    starts="ray start" && [[ -n ${SRUNS:-} ]] && starts=srun
+    until (($(grep -c "^$starts" "$RECORD") >= ${SRUNS:-1})); do /bin/sleep 0.05; done
+    echo "${ALIVE:-2}" ;;
+  "ray start --block"*) while [[ -z ${SRUNS:-} ]]; do /bin/sleep 0.05; done ;;
   sleep*) exec /bin/sleep 0.02 ;;
 esac
 """

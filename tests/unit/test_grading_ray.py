@@ -107,7 +107,7 @@ def test_a_file_gives_the_same_results_with_ray(rows, tmp_path, form, command):
         right = [json.loads(line)["correct"] for line in written[1].splitlines()]
         assert right == [True, True, False, False, True, True] * 6
     else:
-        (result,) = json.loads(written[1])
+        (result,) = json.loads(written[1])["rows"]
         assert (result["responses"], result["problems"], result["accuracy"]) == (36, 9, 24 / 36)
 
 

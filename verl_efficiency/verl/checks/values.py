@@ -35,7 +35,8 @@ COUNTS = (
 AMOUNTS = (  # at least 0
     *(f"{ACTOR}.{name}" for name in ("optim.lr", "clip_ratio", "clip_ratio_low", "clip_ratio_high", "kl_loss_coef")),
     *("actor_rollout_ref.model.lora_rank", "actor_rollout_ref.model.lora_alpha", "actor_rollout_ref.model.lora.rank"),
-    *(f"{ROLLOUT}.temperature", f"{ROLLOUT}.val_kwargs.temperature", "data.dataloader_num_workers"),
+    *(f"{ROLLOUT}.{name}" for name in ("temperature", "val_kwargs.temperature", "seed")),
+    "data.dataloader_num_workers",
     "algorithm.rollout_correction.rollout_is_threshold",
 )
 SHARES = tuple(f"{ROLLOUT}.{name}" for name in ("gpu_memory_utilization", "top_p", "val_kwargs.top_p"))  # in (0, 1]
