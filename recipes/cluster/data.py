@@ -1,5 +1,5 @@
 """Public data sets into verl's parquet form. They are streamed: of a set, only question, answer and difficulty of the rows that
-are kept lie in memory, never its worked solutions. From the hub by ``datasets``; a copy of yours needs pyarrow alone.
+are kept lie in memory, never its worked solutions. ``datasets`` streams from the hub. Your own copy needs only pyarrow.
 
     python -m recipes.cluster.data dapo aime25                          writes data/dapo.parquet and data/aime25.parquet
     python -m recipes.cluster.data gsm8k --file my_gsm8k_copy.jsonl     the same set from your own file, without a network

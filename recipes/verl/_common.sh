@@ -14,7 +14,7 @@
 #   LR, STEPS        learning rate; training steps (empty: one epoch)
 #   TOKENS_PER_GPU   tokens of one micro-batch on one GPU
 #   DRY_RUN=1        print the overrides, one per line, and start nothing
-#   VERL_USE_EXTERNAL_MODULES   modules of yours that verl imports in every process; ours follow them
+#   VERL_USE_EXTERNAL_MODULES   your own modules, which verl imports in every process; ours are added to them
 
 recipes_verl=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$recipes_verl/../_train_method.sh"

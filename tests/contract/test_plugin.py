@@ -45,7 +45,7 @@ def test_the_plugin_is_light(fresh):
     seen = last_line(fresh(ADDED, VERL_USE_EXTERNAL_PLUGINS="none", VERL_USE_EXTERNAL_MODULES=""))
     print(f"the plugin adds {1000 * seen['cpu']:.0f} ms of CPU time, {1000 * seen['wall']:.0f} ms of wall time")
     assert seen["cpu"] < 0.25, "50 ms on an idle core; this bound is for a busy one"
-    of_verl = r"plugin|start_up|compose|nodes|modes|hdfs|cpu_switch|cpu(\.\w+)?|checks(\.\w+)?"
+    of_verl = r"plugin|start_up|nodes|modes|hdfs|cpu_switch|cpu(\.\w+)?|checks(\.\w+)?"
     ours = rf"settings|own_code|adapter(\.checks)?|methods(\.(catalog|row|own))?|verl(\.({of_verl}))?"
     light = rf"verl_efficiency(\.({ours}))?|wrapt(\..*)?"
     assert [name for name in seen["added"] if not re.fullmatch(light, name)] == []

@@ -185,8 +185,7 @@ def read_files(
 
     from verl_efficiency.data.files import require_ending, require_file, require_other_file
     from verl_efficiency.data.parquet import answer_texts
-    from verl_efficiency.evaluation.calibrate import find_files
-    from verl_efficiency.evaluation.generations import read_generations
+    from verl_efficiency.evaluation.generations import find_files, read_generations
     from verl_efficiency.evaluation.strategies import answer_vote
     from verl_efficiency.grading import extract_answer, grade_batch, require_marker, without_end_tokens
 

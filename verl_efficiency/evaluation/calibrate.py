@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console, Group
 
 from verl_efficiency.data.files import require_ending
-from verl_efficiency.evaluation.generations import read_chunks, token_counter
+from verl_efficiency.evaluation.generations import find_files, read_chunks, token_counter
 from verl_efficiency.evaluation.plot import PICTURES, plot_fit
 from verl_efficiency.evaluation.tables import explained, new_table, number
 from verl_efficiency.settings import SettingsError, require, unknown
@@ -87,17 +87,6 @@ class Rollout(NamedTuple):
     problem: str
     tokens: float | None
     difficulty: Any
-
-
-def find_files(files: Sequence[Path]) -> list[Path]:
-    """The named files, and the JSON lines in the named folders, each once."""
-    found: list[Path] = []
-    for path in files:
-        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
-        if not inside:
-            raise SettingsError(f"files: there is no .jsonl file in the folder {path}")
-        found += inside
-    return list(dict.fromkeys(found))
 
 
 def read_rollouts(

@@ -91,6 +91,17 @@ class Generations:
     weight_N: np.ndarray | None = None  # float64, a verifier's score
 
 
+def find_files(files: Sequence[Path]) -> list[Path]:
+    """The named files, and the JSON lines in the named folders, each once."""
+    found: list[Path] = []
+    for path in files:
+        inside = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+        if not inside:
+            raise SettingsError(f"files: there is no .jsonl file in the folder {path}")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
 def read_generations(
     paths: Sequence[Path],
     label: str,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from verl_efficiency.verl.checks.values import ROLLOUT, SPLITS
-
+ROLLOUT = "actor_rollout_ref.rollout"
+SPLITS = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
 LORA = "actor_rollout_ref.model.lora"
 
 

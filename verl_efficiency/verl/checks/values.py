@@ -10,10 +10,10 @@ from numbers import Real
 from typing import Any
 
 from verl_efficiency.settings import unknown
+from verl_efficiency.verl.checks.rollout import ROLLOUT, SPLITS
 from verl_efficiency.verl.compose import verls_configuration
 
-ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
-SPLITS = ("tensor_model_parallel_size", "data_parallel_size", "pipeline_model_parallel_size")
+ACTOR = "actor_rollout_ref.actor"
 # Where these are set, each is at least 1. Several are null by default.
 COUNTS = (
     *(f"data.{name}" for name in ("train_batch_size", "gen_batch_size", "val_batch_size")),
@@ -156,7 +156,7 @@ def _check_split(config: Any) -> Iterator[str]:
 def check_choices(config: Any) -> Iterator[str]:
     """Words that verl does not know where it knows a few: strategies, devices, data types, forms of attention.
 
-    And what it takes without a word: an interval of 0 steps, a module for the workers that is not on this machine.
+    Also two mistakes that verl accepts silently: an interval of 0 steps, and a module for the workers that is not here.
     """
     from omegaconf import OmegaConf
 
