@@ -31,10 +31,11 @@ sys.path.insert(0, f"{HERE.parent}")
 from benchmarks.comparison.launch import RunFailed, launch  # noqa: E402
 from benchmarks.comparison.report import write_report  # noqa: E402
 from benchmarks.comparison.table import Run, Table, missing_runs, read_table  # noqa: E402
+from verl_efficiency.data.parquet import write_rows  # noqa: E402
 from verl_efficiency.settings import SettingsError, unknown  # noqa: E402
 from verl_efficiency.testbed.notes import frontier  # noqa: E402
-from verl_efficiency.testbed.prepare import prepare  # noqa: E402
-from verl_efficiency.testbed.tasks import task_named  # noqa: E402
+from verl_efficiency.testbed.prepare import prepare, problems, row  # noqa: E402
+from verl_efficiency.testbed.tasks import Task, task_named  # noqa: E402
 
 QUESTIONS = HERE / "questions"
 RESULTS = HERE / "results" / "compare.jsonl"
@@ -80,7 +81,7 @@ def run(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # like an interrupt, which also ends the current runs
     plan, bound = table_of(question, steps), frontier.load()
     data = folder / "data" / plan.task
-    prepare(task_named(plan.task), data, seed=0, counts=COUNTS)
+    prepare_data(task_named(plan.task), data)
     failed: list[Run] = []
     while todo := [
         run
@@ -153,6 +154,17 @@ def answer_of(question: str) -> Callable[[Table, Sequence[dict[str, Any]], Path]
     if not (QUESTIONS / f"{question}.py").exists():
         return write_report
     return importlib.import_module(f"benchmarks.questions.{question}").write_report
+
+
+def prepare_data(task: Task, data: Path) -> None:
+    """Write the warm start and the problems of a task.
+
+    ``checks`` has no validation split: its validation problems are of the train split, and only show curves.
+    """
+    prepare(task, data, seed=0, counts={split: COUNTS[split] for split in task.splits})
+    if "validation" not in task.splits:
+        drawn = problems(task, "train", COUNTS["validation"], seed=1)
+        write_rows(data / "validation.parquet", [row(task, one, "train", at) for at, one in enumerate(drawn)])
 
 
 def run_all(

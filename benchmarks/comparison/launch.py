@@ -32,6 +32,7 @@ from verl_efficiency.testbed.tasks import Task, task_named
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("verl-efficiency", "verl", "torch", "transformers", "ray")
 SCALING_PER_LEVEL = 64  # problems of each level that are asked in packs
+SPARE = 14  # tokens that a response to one problem may have in a test, beyond the task's limit
 _one_test = threading.Lock()  # sampling uses torch's global random state
 
 
@@ -65,7 +66,7 @@ def launch(
         done = run_tree(started_by, timeout=timeout, log=log, env=environment, stop=stop)
     if done.returncode != 0:
         why = f"ended after {done.seconds:.0f} s" if done.timed_out else f"exit code {done.returncode}"
-        end = "\n".join(done.log.splitlines()[-15:])
+        end = "\n".join(line[:200] for line in done.log.splitlines()[-15:])  # verl prints a step's metrics in one line
         raise RunFailed(f"{run.name}: {why}; the log is {log}, its end:\n{end}")
     task = task_named(run.task)
     metrics = read_metrics(folder / "run" / "metrics.jsonl")
@@ -224,7 +225,7 @@ def test(task: Task, model: Path, data: Path, seed: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows_file = Path(folder) / "rows.jsonl"
-        sampling = Sampling(max_new_tokens=80, batch_size=240, seed=seed)
+        sampling = Sampling(max_new_tokens=task.max_new_tokens + SPARE, batch_size=240, seed=seed)
         evaluate(model, data, sampling=sampling, rows_file=rows_file, device="cpu")
         rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
     levels = [task.level_at(row["difficulty"]) for row in rows]
@@ -255,7 +256,9 @@ def scaling(task: Task, model: Path, data: Path, seed: int) -> list[dict[str, An
             chosen,
             range(1, task.largest_pack + 1),
             form | {"distinct_by": "extra_info.level"},
-            sampling=Sampling(max_new_tokens=80 * task.largest_pack, batch_size=240, seed=seed),
+            sampling=Sampling(
+                max_new_tokens=(task.max_new_tokens + SPARE) * task.largest_pack, batch_size=240, seed=seed
+            ),
             label=model.name,
         )
     return [

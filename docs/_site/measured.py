@@ -113,6 +113,27 @@ def _difficulty(found: Row) -> str:
     )
 
 
+def _checks(found: Row) -> str:
+    def gained(row: Row) -> str:
+        if "accuracy_gained" not in row:
+            return "–"
+        interval = row["accuracy_gained_interval"]
+        points = f"{100 * row['accuracy_gained']:+.1f}".replace("-", "−")
+        return points if interval is None else f"{points} ± {100 * interval:.1f}"
+
+    return table(
+        found["rows"],
+        {
+            "run": lambda row: f"`{row['arm']}`",
+            "accuracy": lambda row: _percent(row, "accuracy"),
+            "points against `grpo`": gained,
+            "tokens": lambda row: _tokens(row, "tokens"),
+            "over the shortest": lambda row: f"{row['over_shortest']:.2f} ×",
+            "seeds": lambda row: str(row["seeds"]),
+        },
+    )
+
+
 def _collapse(found: Row) -> str:
     def told(row: Row) -> str:
         first = {rule: [step for step in steps if step is not None] for rule, steps in row["told"].items()}
@@ -212,6 +233,8 @@ def _smollm2(found: Row) -> str:
 QUESTIONS: dict[str, Callable[[Row], str]] = {
     "pareto": _pareto,
     "token_budget": _pareto,
+    "longer": _pareto,
+    "checks": _checks,
     "few_tokens": _few_tokens,
     "bcr": _bcr,
     "difficulty": _difficulty,

@@ -3,11 +3,12 @@
 import doctest
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import compare
 from benchmarks.comparison import by_arm, launch
-from benchmarks.questions import bcr, collapse, difficulty, few_tokens
+from benchmarks.questions import bcr, checks, collapse, difficulty, few_tokens
 from verl_efficiency.evaluation.run_log import RunLog
 
 STEPS = 20
@@ -138,6 +139,32 @@ def test_difficulty_by_hand():
     assert found["token_budget"]["saved_against_flat"] is None  # less accurate than all
     assert found["group"]["fit"] == {"easiest": 18.0, "slope": 20.0, "r2": 1.0}
     assert found["group"]["fit_before"] == {"easiest": 46.0, "slope": 0.0, "r2": 0.0}
+
+
+def test_checks_by_hand():
+    scores = {
+        "grpo": [(0.98, 60.0), (0.96, 64.0), (0.97, 62.0)],
+        "token_budget": [(0.99, 26.0), (0.97, 26.0), (0.98, 39.0)],
+    }
+    grpo, budget = checks.rows(*lines_of("checks", scores))
+    assert checks.SHORTEST == 26  # 5 + 6 d tokens for d = 1 … 6
+    assert "accuracy_gained" not in grpo
+    assert (budget["accuracy_gained"], budget["accuracy_gained_interval"]) == (0.01, 0.0)
+    assert budget["over_shortest"] == pytest.approx((1 + 1 + 1.5) / 3, abs=1e-4)
+    assert budget["over_shortest_interval"] == pytest.approx(4.30 * 0.288675 / 3**0.5, abs=1e-4)
+    assert budget["validation"][0] == {"step": 0, "accuracy": 0.9, "tokens": 46.0}
+
+
+def test_checks_has_validation_problems_of_its_train_split(tmp_path):
+    task = compare.task_named("checks")
+    compare.prepare_data(task, tmp_path)
+    rows = {
+        split: pq.read_table(tmp_path / f"{split}.parquet").to_pylist() for split in ("train", "validation", "test")
+    }
+    assert {split: len(found) for split, found in rows.items()} == compare.COUNTS
+    tested = {row["extra_info"]["question"] for row in rows["test"]}
+    assert not tested & {row["extra_info"]["question"] for row in rows["validation"]}
+    assert sorted({row["extra_info"]["depth"] for row in rows["validation"]}) == [1, 2, 3, 4, 5, 6]
 
 
 def test_few_tokens_by_hand():
