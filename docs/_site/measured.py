@@ -5,6 +5,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -13,11 +14,13 @@ from typing import Any
 from verl_efficiency.methods.catalog import METHODS, Method
 
 DOCS = Path(__file__).parents[1]
+sys.path.insert(0, f"{DOCS.parent}")
+from benchmarks.comparison.by_arm import mean_and_interval  # noqa: E402
+
 RESULTS = DOCS.parent / "benchmarks" / "results"
 PARETO = RESULTS / "pareto.json"
 PAGES = ("choose.md", "measured.md", "guides/verl.md", "guides/evaluation.md")
 Row = Mapping[str, Any]
-Z = 1.96  # standard errors of a 95 % interval
 MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 
 
@@ -199,33 +202,32 @@ def _few_tokens(found: Row) -> str:
 
 
 def _smollm2(found: Row) -> str:
-    """The warm start, then plain GRPO, then the other arms, each compared with GRPO problem by problem."""
-    compared, changes = found["compared_with"], {change["label"]: change for change in found["changes"]}
-    seeds = set(map(str, found["compared_seeds"]))
+    """The warm start, then plain GRPO, then the other arms; changes against GRPO are of the same seeds."""
+    compared, summaries = found["compared_with"], found["summaries"]
+    seeds = list(map(str, found["compared_seeds"]))
 
-    def against(arm: str, name: str, change: Callable[[Row], float]) -> str:
-        if arm not in changes:
+    def against(arm: str, change: Callable[[Row, Row], float]) -> str:
+        if arm in (compared, "warm_start"):
             return "–"
-        error = 100 * changes[arm][f"{name}_se"]
-        return f"{change(changes[arm]):+.1f} ± {Z * error:.1f}".replace("-", "−")
+        mean, interval = mean_and_interval([change(summaries[arm][seed], summaries[compared][seed]) for seed in seeds])
+        return f"{mean:+.1f} ± {interval:.1f}".replace("-", "−") if len(seeds) > 2 else f"{mean:+.1f}".replace("-", "−")
 
-    def of_seeds(by_seed: Mapping[str, Row], arm: str) -> list[Row]:
-        return [one for seed, one in by_seed.items() if arm == "warm_start" or seed in seeds]
-
-    arms = sorted(found["summaries"], key=lambda arm: (arm != "warm_start", arm != compared))
+    arms = sorted(summaries, key=lambda arm: (arm != "warm_start", arm != compared))
     return table(
-        [{"arm": arm, "by_seed": of_seeds(found["summaries"][arm], arm)} for arm in arms],
+        [{"arm": arm, "of": [summaries[arm][seed] for seed in (["0"] if arm == "warm_start" else seeds)]} for arm in arms],
         {
             "model": lambda row: f"`{row['arm']}`",
-            "accuracy": lambda row: f"{100 * fmean(one['accuracy'] for one in row['by_seed']):.1f} %",
-            "tokens": lambda row: f"{fmean(one['tokens_per_problem'] for one in row['by_seed']):.1f}",
+            "accuracy": lambda row: f"{100 * fmean(one['accuracy'] for one in row['of']):.1f} %",
+            "tokens": lambda row: f"{fmean(one['tokens_per_problem'] for one in row['of']):.1f}",
             f"points against `{compared}`": lambda row: against(
-                row["arm"], "accuracy_change", lambda change: 100 * change["accuracy_change"]
+                row["arm"], lambda one, plain: 100 * (one["accuracy"] - plain["accuracy"])
             ),
             f"tokens against `{compared}`, %": lambda row: against(
-                row["arm"], "tokens_ratio", lambda change: 100 * (change["tokens_ratio"] - 1)
+                row["arm"], lambda one, plain: 100 * (one["tokens_per_problem"] / plain["tokens_per_problem"] - 1)
             ),
-            "seeds": lambda row: "–" if row["arm"] == "warm_start" else str(len(row["by_seed"])),
+            "accuracy @ tokens of each seed": lambda row: ", ".join(
+                f"{100 * one['accuracy']:.1f} % @ {one['tokens_per_problem']:.1f}" for one in row["of"]
+            ),
         },
     )
 

@@ -246,28 +246,32 @@ def test_tables_of_the_other_questions_by_hand(generated, tmp_path):
 
 
 def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
-    summary = {"accuracy": 0.9, "tokens_per_problem": 60.0}
-    change = {"accuracy_change": -0.005, "accuracy_change_se": 0.01, "tokens_ratio": 0.7, "tokens_ratio_se": 0.005}
+    def score(accuracy, tokens):
+        return {"accuracy": accuracy, "tokens_per_problem": tokens}
+
     found = {
         "compared_with": "grpo",
-        "compared_seeds": [1, 2],
-        "changes": [{"label": "token_budget", **change}, {"label": "warm_start", **change, "accuracy_change": -0.1}],
+        "compared_seeds": [1, 2, 3],
         "summaries": {
-            "grpo": {"1": summary, "2": {"accuracy": 0.92, "tokens_per_problem": 61.0}},
+            "grpo": {"1": score(0.9, 60.0), "2": score(0.92, 61.0), "3": score(0.91, 62.0)},
             # Seed 0 is left out: grpo was not trained with it.
-            "token_budget": {
-                "0": {"accuracy": 0.1, "tokens_per_problem": 9.0},
-                **{seed: {"accuracy": 0.905, "tokens_per_problem": 42.0} for seed in ("1", "2")},
-            },
-            "warm_start": {"0": summary},
+            "token_budget": {"0": score(0.1, 9.0), **{seed: score(0.905, 42.0) for seed in ("1", "2", "3")}},
+            "warm_start": {"0": score(0.9, 60.0)},
         },
     }
-    (tmp_path / "smollm2.json").write_text(json.dumps(found))
-    assert made_table(generated, "smollm2", tmp_path)[2:] == [
-        "| `warm_start` | 90.0 % | 60.0 | −10.0 ± 2.0 | −30.0 ± 1.0 | – |",
-        "| `grpo` | 91.0 % | 60.5 | – | – | 2 |",
-        "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.0 | −30.0 ± 1.0 | 2 |",
+
+    def made():
+        (tmp_path / "smollm2.json").write_text(json.dumps(found))
+        return made_table(generated, "smollm2", tmp_path)[2:]
+
+    # Points: +.5, −1.5, −.5. Tokens: −30.00, −31.15, −32.26 %. With three values the interval is 4.30 s / √3.
+    assert made() == [
+        "| `warm_start` | 90.0 % | 60.0 | – | – | 90.0 % @ 60.0 |",
+        "| `grpo` | 91.0 % | 61.0 | – | – | 90.0 % @ 60.0, 92.0 % @ 61.0, 91.0 % @ 62.0 |",
+        "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.5 | −31.1 ± 2.8 | 90.5 % @ 42.0, 90.5 % @ 42.0, 90.5 % @ 42.0 |",
     ]
+    found["compared_seeds"] = [1, 2]  # too few for an interval
+    assert made()[2].startswith("| `token_budget` | 90.5 % | 42.0 | −0.5 | −30.6 |")
 
 
 def test_the_table_of_large_files_by_hand(generated, tmp_path):

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
 
@@ -110,33 +110,32 @@ def test_the_settings_of_token_budget():
 @pytest.mark.parametrize("page", ["README.md", "measured.md"])
 def test_the_real_language_model(page):
     found = results("smollm2")
-    (change,) = (one for one in found["changes"] if one["label"] == "token_budget")
-    seeds = list(map(str, found["compared_seeds"]))
-    accuracy = fmean(found["summaries"]["token_budget"][seed]["accuracy"] for seed in seeds)
+    summaries = found["summaries"]
+    assert found["compared_seeds"] == [0, 1, 2]
+    assert set(found["steps"]["grpo"].values()) == set(found["steps"]["token_budget"].values()) == {30}
+    pairs = [(summaries["token_budget"][seed], summaries["grpo"][seed]) for seed in ("0", "1", "2")]
     fewer, points, gained = said(
         page,
-        r"(\d+) % fewer tokens than (?:plain )?GRPO and (?:is )?([\d.]+) points less accura"
-        r".*? ([\d.]+) points (?:worse|more accurate)",
+        r"(\d+) % fewer tokens than (?:plain )?GRPO and is ([\d.]+) points less accurate"
+        r".*? ([\d.]+) points more accurate",
     )
-    assert f"{100 * (1 - change['tokens_ratio']):.0f}" == fewer
-    assert f"{-100 * change['accuracy_change']:.1f}" == points
-    assert f"{100 * (accuracy - found['summaries']['warm_start']['0']['accuracy']):.1f}" == gained
-    assert "two seeds" in PAGES[page]
-    assert len(seeds) == 2
-    assert set(found["steps"]["grpo"].values()) == set(found["steps"]["token_budget"].values()) == {30}
+    ratio = fmean(budget["tokens_per_problem"] / plain["tokens_per_problem"] for budget, plain in pairs)
+    changes = [100 * (budget["accuracy"] - plain["accuracy"]) for budget, plain in pairs]
+    accuracy = fmean(budget["accuracy"] for budget, _ in pairs)
+    assert f"{100 * (1 - ratio):.0f}" == fewer
+    assert f"{-fmean(changes):.1f}" == points
+    assert f"{100 * (accuracy - summaries['warm_start']['0']['accuracy']):.1f}" == gained
     if page == "README.md":
-        (interval,) = said(page, r"95 % interval ± ([\d.]+), two seeds")
-        assert f"{196 * change['accuracy_change_se']:.1f}" == interval
+        (interval,) = said(page, r"three seeds, 95 % interval ± ([\d.]+)")
+        assert f"{4.30 * stdev(changes) / 3**0.5:.1f}" == interval
         return
-    ends = said(
-        page,
-        r"`grpo` ends at ([\d.]+) % with ([\d.]+) tokens and at ([\d.]+) % with ([\d.]+), `token_budget` at ([\d.]+) % with "
-        r"([\d.]+) and at ([\d.]+) % with ([\d.]+)\. A third seed of `token_budget` ends at ([\d.]+) % with (\d+\.\d)",
-    )
-    arms = [("grpo", seed) for seed in seeds] + [("token_budget", seed) for seed in (*seeds, "1")]
-    ended = [found["summaries"][arm][seed] for arm, seed in arms]
-    shown = [(f"{100 * one['accuracy']:.1f}", f"{one['tokens_per_problem']:.1f}") for one in ended]
-    assert ends == tuple(text for pair in shown for text in pair)
+    (change,) = (one for one in found["changes"] if one["label"] == "token_budget")
+    assert found["changes_seeds"] == [0, 2]
+    paired = said(page, r"problem by problem: −([\d.]+) ± ([\d.]+) points")
+    assert paired == (f"{-100 * change['accuracy_change']:.1f}", f"{196 * change['accuracy_change_se']:.1f}")
+    (minutes,) = said(page, r"arm trained for (\d+) minutes")
+    assert f"{sum(found['curves']['1']['grpo']['seconds']) / 60:.0f}" == minutes
+
 
 
 @pytest.mark.parametrize("question", ["pareto", "token_budget"])
