@@ -52,6 +52,10 @@ for arm in "${arms[@]}"; do
   esac
 done
 
+# Without GPUS nothing takes a GPU of this machine. The trainer needs no such word: VERL_PLATFORM=cpu says it.
+hidden=()
+[[ $GPUS != 0 ]] || hidden=(env CUDA_VISIBLE_DEVICES=)
+
 say() { printf '\n[%4d s] %s\n' "$SECONDS" "$*"; }
 
 say "environment"
@@ -90,7 +94,7 @@ export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d 
 say "model and problems"
 if [[ -z ${DRY_RUN:-} ]]; then
   mkdir -p "$RUNS"
-  python3 recipes/smollm2/prepare.py --out "$RUNS/data" --steps "${WARM:-40}" --test "${TEST:-510}"
+  "${hidden[@]}" python3 recipes/smollm2/prepare.py --out "$RUNS/data" --steps "${WARM:-40}" --test "${TEST:-510}"
 fi
 
 export MODEL=$RUNS/data/model TRAIN=$RUNS/data/train.parquet VAL=$RUNS/data/test.parquet
@@ -161,7 +165,7 @@ fi
 
 # evaluate MODEL LABEL FILE: write FILE.rows.jsonl and then FILE.json, which is there only when both are whole.
 evaluate() {
-  python3 -m verl_efficiency.cli evaluate "$1" "$VAL" --label "$2" --out "$3.part.json" --rows "$3.rows.jsonl" \
+  "${hidden[@]}" python3 -m verl_efficiency.cli evaluate "$1" "$VAL" --label "$2" --out "$3.part.json" --rows "$3.rows.jsonl" \
     --max-new-tokens 96 --batch-size "$((GPUS ? 256 : 64))" --temperature 0 --dtype bfloat16 && mv "$3.part.json" "$3.json"
 }
 
@@ -228,6 +232,6 @@ while ((running)); do
 done
 
 say "results on $(python3 -c 'import sys, pyarrow.parquet as pq; print(pq.read_metadata(sys.argv[1]).num_rows)' "$VAL") held-out problems, greedy; the first model is what the others are compared with"
-python3 recipes/smollm2/results.py "$RUNS" --compared "${arms[0]}" ${ADD:+--add "$ADD"}
+"${hidden[@]}" python3 recipes/smollm2/results.py "$RUNS" --compared "${arms[0]}" ${ADD:+--add "$ADD"}
 say "done: $RUNS/results.json, report.png, examples.md"
 exit "$failed"
