@@ -214,7 +214,10 @@ def _smollm2(found: Row) -> str:
 
     arms = sorted(summaries, key=lambda arm: (arm != "warm_start", arm != compared))
     return table(
-        [{"arm": arm, "of": [summaries[arm][seed] for seed in (["0"] if arm == "warm_start" else seeds)]} for arm in arms],
+        [
+            {"arm": arm, "of": [summaries[arm][seed] for seed in (["0"] if arm == "warm_start" else seeds)]}
+            for arm in arms
+        ],
         {
             "model": lambda row: f"`{row['arm']}`",
             "accuracy": lambda row: f"{100 * fmean(one['accuracy'] for one in row['of']):.1f} %",

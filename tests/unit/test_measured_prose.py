@@ -137,7 +137,6 @@ def test_the_real_language_model(page):
     assert f"{sum(found['curves']['1']['grpo']['seconds']) / 60:.0f}" == minutes
 
 
-
 @pytest.mark.parametrize("question", ["pareto", "token_budget"])
 def test_the_rows_are_those_of_the_stored_runs(question):
     """A run of settings that are no longer the table's has no row."""
