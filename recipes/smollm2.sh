@@ -52,6 +52,11 @@ for arm in "${arms[@]}"; do
   esac
 done
 
+if ! [[ $JOBS =~ ^[1-9][0-9]*$ ]]; then
+  echo "JOBS: must be a number of at least 1, got $JOBS" >&2
+  exit 2
+fi
+
 # Without GPUS nothing takes a GPU of this machine. The trainer needs no such word: VERL_PLATFORM=cpu says it.
 hidden=()
 [[ $GPUS != 0 ]] || hidden=(env CUDA_VISIBLE_DEVICES=)
