@@ -516,12 +516,12 @@ def scale_of(figure, end):
 
 
 def test_the_curves_of_a_picture_are_those_of_the_result(offline):
-    """Read from the SVG: each line, and the dot at its cap, in the numbers that stand at the ticks."""
+    """Read from the SVG: each line, and the mark at its cap, in the numbers that stand at the ticks."""
     page, results = offline
     (figure,) = (part for part in page.split("<figure")[1:] if "limit on the tokens of a response" in part)
     across, up = scale_of(figure, "middle"), scale_of(figure, "end")
     curves = re.findall(
-        r'<path d="([^"]+)" clip-path="[^"]+" style="fill: none; stroke: [^;]+; stroke-width: 2;', figure
+        r'<path d="([^"]+L[^"]+)" clip-path="[^"]+" style="fill: none; stroke: [^;]+; stroke-width: 2;', figure
     )
     dots = re.findall(r'<g clip-path="[^"]+">\s*<use [^>]*x="([^"]+)" y="([^"]+)"', figure)
     for curve, dot, numbers in zip(curves, dots, results, strict=True):

@@ -18,8 +18,8 @@ from verl_efficiency.evaluation.plot import (
     PICTURES,
     Panel,
     accuracy_at_budget,
-    colours_of,
     draw,
+    looks_of,
     report_panels,
     save,
     scaling,
@@ -118,13 +118,14 @@ def report(
     sections = [
         *comparison_section(evaluations, changes, training_logs, logs),
         *(training_section(label, log) for label, log in logs.items()),
-        *scaling_section([result for kind, result in loaded if kind == "scaling"]),
+        *scaling_section([result for kind, result in loaded if kind == "scaling"], looks_of(evaluations)),
         *(strategies_section(kind, result) for kind, result in loaded if kind in ("strategies", "live")),
         *(offline_section(result) for kind, result in loaded if kind == "offline"),
         *answers_section(rows),
         *settings_section(loaded),
     ]
-    title = ", ".join(labels) if labels else "verl-efficiency report"
+    named = labels if len(labels) <= 3 else [f"{labels[0]} and {len(labels) - 1} others"]
+    title = ", ".join(named) or "verl-efficiency report"
     write_page(Path(out), title, [in_words(change, labels[0]) for change in changes], sections)
     print(f"page: {out}")
     if png is not None:
@@ -188,7 +189,7 @@ def comparison_section(
     panels: dict[str, Panel] = dict(zip(names, report_panels(evaluations, changes, training_logs), strict=False))
     curves = [(label, points) for label, log in logs.items() if (points := log.series(*SERIES["accuracy"]))]
     if curves:
-        panels["Score in training"] = partial(scores, curves=curves, colours=colours_of(evaluations))
+        panels["Score in training"] = partial(scores, curves=curves, looks=looks_of(evaluations))
     by_difficulty = [evaluation_table(evaluation) for evaluation in evaluations if evaluation["by_difficulty"]]
     return [Section("Before and after", panels, [comparison_table(evaluations, changes), *by_difficulty])]
 
@@ -209,13 +210,13 @@ def training_section(label: str, log: RunLog) -> Section:
     return Section(title, tables=tables, faults=faults, text=text)
 
 
-def scaling_section(results: Sequence[dict[str, Any]]) -> list[Section]:
+def scaling_section(results: Sequence[dict[str, Any]], looks: Mapping[str, dict[str, Any]]) -> list[Section]:
     """Tokens and accuracy over the number of problems in a prompt."""
     if not results:
         return []
     panels: dict[str, Panel] = {
-        "Tokens over N": partial(scaling, results=results),
-        "Accuracy over N": partial(scaling, results=results, name="accuracy"),
+        "Tokens over N": partial(scaling, results=results, looks=looks),
+        "Accuracy over N": partial(scaling, results=results, name="accuracy", looks=looks),
     }
     return [
         Section("N problems in a prompt", panels, [table for result in results for table in scaling_tables(result)])
