@@ -2,8 +2,10 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -232,6 +234,23 @@ def test_results_go_to_verls_tracking(files, tmp_path, monkeypatch):
     assert json.loads(line) == {"step": 0, "data": pytest.approx(expected)}
     lines = (tmp_path / "p" / "token_budget.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 4]
+
+
+def test_the_settings_of_results_go_to_verls_tracking(files, monkeypatch):
+    """verl's Tracking is the real one; wandb is not installed, so what it would get is kept."""
+    tracking = pytest.importorskip("verl.utils.tracking")
+    given = []
+    functions = {"init": lambda **options: given.append(options), "log": lambda data, step: None}
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(**functions, finish=lambda exit_code: None))
+    words = [f"{files / name}.json" for name in "abd"]
+    outcome = CliRunner().invoke(app, ["report", *words, "--track", "wandb", "--project", "p"])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    first, second = given
+    assert (first["project"], first["name"], second["name"]) == ("p", "warm <start>", "token_budget")
+    assert first["config"]["evaluation"] == {"data": "held_out.parquet"}
+    assert second["config"]["scaling"] == {"model": "m"}
+    parameters = tracking._compute_mlflow_params_from_objects(second["config"])
+    assert parameters["evaluation/data"] == "held_out.parquet"
 
 
 def test_a_log_of_openrlhf_is_drawn(files, tmp_path):

@@ -26,7 +26,7 @@ from verl_efficiency.evaluation.plot import (
     scores,
     strategies,
 )
-from verl_efficiency.evaluation.results import Kind, load_result
+from verl_efficiency.evaluation.results import Kind, load_result, settings_of
 from verl_efficiency.evaluation.run_log import RunLog, read_run
 from verl_efficiency.evaluation.samples import answers_section
 from verl_efficiency.evaluation.summary import compare
@@ -48,18 +48,6 @@ TITLES: dict[Kind, str] = {
     "strategies": "Test-time strategies, replayed",
     "live": "Test-time strategies on a server",
 }
-NOT_SETTINGS = (
-    "label",
-    "rows",
-    "summary",
-    "by_difficulty",
-    "per_prompt",
-    "seconds",
-    "points",
-    "law",
-    "auto",
-    "against",
-)
 
 
 def report(
@@ -242,10 +230,7 @@ def settings_section(loaded: Sequence[tuple[Kind, Mapping[str, Any]]]) -> list[S
         return []
     commands: dict[Kind, str] = {"evaluation": "evaluate", "scaling": "evaluate task-scaling"}
     table = new_table("setting", *(result["label"] for _, result in loaded))
-    columns = [
-        dict(_flat({"command": commands.get(kind)} | {k: v for k, v in result.items() if k not in NOT_SETTINGS}))
-        for kind, result in loaded
-    ]
+    columns = [dict(_flat({"command": commands.get(kind)} | settings_of(result))) for kind, result in loaded]
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(column.get(name, "") for column in columns))
     return [Section("Settings and versions", tables=[table])]
