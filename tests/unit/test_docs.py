@@ -29,6 +29,37 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def inspect_log():
+    """A log as ``inspect log dump`` prints it, made by hand: two problems, two epochs.
+
+    Right and in one text; cut off; right and in parts, after its reasoning; and a sample without an output.
+    """
+
+    def sample(number, epoch, target, content, tokens, stop="stop"):
+        message = {"content": content, "source": "generate", "role": "assistant"}
+        usage = {"input_tokens": 9, "output_tokens": tokens, "total_tokens": 9 + tokens}
+        output = {"model": "m", "choices": [{"message": message, "stop_reason": stop}], "usage": usage}
+        score = {"match": {"value": "C", "answer": target}}
+        return {
+            "id": number,
+            "epoch": epoch,
+            "input": "?",
+            "target": target,
+            "messages": [message],
+            "output": output,
+        } | {"scores": score}
+
+    parts = [{"type": "reasoning", "reasoning": r"\boxed{1}"}, {"type": "text", "text": r"So \boxed{6}."}]
+    samples = [
+        sample(1, 1, "4", r"It is \boxed{4}.", 30),
+        sample(1, 2, "4", "It is", 100, "max_tokens"),
+        sample(2, 1, "6", parts, 50),
+        sample(2, 2, "6", "", 0),
+    ]
+    samples[-1]["output"] = {"model": "m", "choices": []}
+    return {"version": 2, "status": "success", "eval": {"task": "t", "model": "m"}, "samples": samples}
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """The files that the pages speak of: raw problems, a model with its problems, stored responses, a folder of rollouts."""
@@ -63,6 +94,7 @@ def small(tmp_path_factory):
     ]
     (folder / "rollouts").mkdir()
     (folder / "rollouts" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
+    (folder / "log.json").write_text(json.dumps(inspect_log()))
     solutions = [
         {
             "data_source": "mine",
@@ -112,6 +144,10 @@ def test_commands(page, small, tmp_path):
             [*command, block.text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{block.place}\n{block.text}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    if page.name == "evaluation.md":
+        (read,) = json.loads((tmp_path / "inspect.json").read_text())["rows"]
+        assert (read["responses"], read["problems"], read["accuracy"], read["tokens"]) == (3, 2, 2 / 3, 60)
+        assert read["truncated"] == 1 / 3
 
 
 @pytest.mark.parametrize("block", all_blocks("diff", "openrlhf"), ids=lambda block: block.place)
