@@ -306,6 +306,34 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
     ]
 
 
+def test_the_tables_of_the_pack_plan_by_hand(generated, tmp_path):
+    measured = {"accuracy": 0.975, "accuracy_se": 0.004, "loss": -0.012, "loss_se": 0.005, "tokens_per_problem": 61.25}
+    measured |= {"tokens_per_problem_se": 2.0, "prompts_per_problem": 0.5}
+    tried = [{"problems": 2, "loss": -0.001, "at_most": 0.012}, {"problems": 3, "loss": 0.2, "at_most": 0.25}]
+    bands = [{"problems": 30, "tokens": 28.6, "sizes": tried}, {"problems": 12, "tokens": 91.0, "sizes": tried[:1]}]
+    found = {
+        "points": [{"problems": 1, **measured}, {"problems": 2, **measured, "loss_by_band": [-0.02, 0.004]}],
+        "auto": {
+            "bands": bands,
+            "plan": {"bands": [{"problems": 2}, {"problems": 1}]},
+            "held_out": {"problems": 40, **measured, "loss_by_band": [0.01, 0.0]},
+        },
+    }
+    (tmp_path / "pack_plan.json").write_text(json.dumps(found))
+    lines = made_table(generated, "pack_plan", tmp_path)
+    assert [line for line in lines if line and "---" not in line] == [
+        "42 problems chose:",
+        "| answer alone | loss at N = 2, at most | loss at N = 3, at most | chosen |",
+        "| 29 tokens | −0.1, 1.2 | +20.0, 25.0 | 2 |",
+        "| 91 tokens | −0.1, 1.2 |  | 1 |",
+        "40 others checked:",
+        "| N | accuracy, % | loss, points | of each band | tokens per problem | prompts per problem |",
+        "| 1 | 97.5 ± 0.4 |  |  | 61.2 ± 2.0 | 0.50 |",
+        "| 2 | 97.5 ± 0.4 | −1.2 ± 0.5 | −2.0  +0.4 | 61.2 ± 2.0 | 0.50 |",
+        "| auto | 97.5 ± 0.4 | −1.2 ± 0.5 | +1.0  +0.0 | 61.2 ± 2.0 | 0.50 |",
+    ]
+
+
 def test_the_table_of_large_files_by_hand(generated, tmp_path):
     run = {"command": "grade", "seconds": 41.4, "peak_memory_mb": 1422}
     found = {"rows": 1_000_000, "file_mb": 294, "runs": [run | {"ray": False}, run | {"ray": True}]}

@@ -320,4 +320,4 @@ def _curve(axes: "Axes", points: Sequence[tuple[int, float]], of_this: dict[str,
     """A line with few markers, which tell it from others where colours do not."""
     every = max(1, len(points) // MARKS)
     axes.plot(*zip(*points, strict=True), **of_this, markevery=every, markersize=5, lw=2, label=label)
-    axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half step
+    axes.locator_params(axis="x", integer=True)  # there is no half step
