@@ -19,7 +19,7 @@ from benchmarks.comparison.by_arm import mean_and_interval  # noqa: E402
 
 RESULTS = DOCS.parent / "benchmarks" / "results"
 PARETO = RESULTS / "pareto.json"
-PAGES = ("choose.md", "measured.md", "guides/verl.md", "guides/evaluation.md")
+PAGES = ("choose.md", "measured.md", "guides/verl.md", "guides/evaluation.md", "guides/packed_data.md")
 Row = Mapping[str, Any]
 MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
 
@@ -35,6 +35,51 @@ def _large_files(found: Row) -> str:
             "peak memory, MB": lambda row: f"{row['peak_memory_mb']:,}",
         },
     )
+
+
+def _pack_plan(found: Row) -> str:
+    """What the bands of ``--problems auto`` were chosen by, and the plan beside fixed N on the other problems."""
+    auto = found["auto"]
+    bands = [
+        band | {"chosen": plan["problems"]} for band, plan in zip(auto["bands"], auto["plan"]["bands"], strict=True)
+    ]
+
+    def loss(band: Row, problems: int) -> str:
+        tried = [size for size in band["sizes"] if size["problems"] == problems]
+        return "".join(_signed(100 * size["loss"]) + f", {100 * size['at_most']:.1f}" for size in tried)
+
+    sizes = sorted({size["problems"] for band in bands for size in band["sizes"]})
+    columns = {f"loss at N = {n}, at most": (lambda band, n=n: loss(band, n)) for n in sizes}
+    chose = table(
+        bands,
+        {
+            "answer alone": lambda band: f"{band['tokens']:.0f} tokens",
+            **columns,
+            "chosen": lambda band: str(band["chosen"]),
+        },
+    )
+    plan = auto["held_out"]
+    check = table(
+        [{"name": str(point["problems"]), **point} for point in found["points"]] + [{"name": "auto", **plan}],
+        {
+            "N": lambda point: point["name"],
+            "accuracy, %": lambda point: f"{100 * point['accuracy']:.1f} ± {100 * point['accuracy_se']:.1f}",
+            "loss, points": lambda point: (
+                f"{_signed(100 * point['loss'])} ± {100 * point['loss_se']:.1f}" if point["name"] != "1" else ""
+            ),
+            "of each band": lambda point: "  ".join(_signed(100 * loss) for loss in point.get("loss_by_band", [])),
+            "tokens per problem": lambda point: (
+                f"{point['tokens_per_problem']:.1f} ± {point['tokens_per_problem_se']:.1f}"
+            ),
+            "prompts per problem": lambda point: f"{point['prompts_per_problem']:.2f}",
+        },
+    )
+    chosen_by = sum(band["problems"] for band in bands)
+    return f"{chosen_by} problems chose:\n\n{chose}\n\n{plan['problems']} others checked:\n\n{check}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.1f}".replace("-", "−")
 
 
 def _gpu_training(found: Row) -> str:
@@ -250,6 +295,7 @@ QUESTIONS: dict[str, Callable[[Row], str]] = {
     "smollm2": _smollm2,
     "gpu_training_cuda": _gpu_training,
     "large_files": _large_files,
+    "pack_plan": _pack_plan,
 }
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 
 import numpy as np
@@ -296,6 +297,24 @@ def test_the_same_file_twice_counts_once(tmp_path):
     assert "26, of which 6 are correct" in run(path, tmp_path, "--out", tmp_path / "p.png").output
 
 
+def test_scores_of_minus_one_give_the_same_fit_and_are_pasted(tmp_path):
+    """Only the scale of the scores differs, so the fit does not. The method then needs to know the scale."""
+    scores = [(key, i > key, 20 + 9 * key + i) for key in range(4) for i in range(6)]
+    usual = write(tmp_path / "usual.jsonl", [evaluated(str(key), float(right), n) for key, right, n in scores])
+    signed = write(tmp_path / "signed.jsonl", [evaluated(str(key), 2.0 * right - 1, n) for key, right, n in scores])
+    plain = run(usual, "--out", tmp_path / "p.png").output
+    words = ["--score-wrong", "-1", "--out", tmp_path / "p.png"]
+    given = run(signed, *words).output
+    assert "score_wrong" not in plain
+    assert "+algorithm.efficiency.score_wrong=-1" in given
+    settings = [yaml.safe_load(block) for block in re.findall(r"^algorithm:\n(?:  .*\n)+", given, re.MULTILINE)]
+    before = [yaml.safe_load(block) for block in re.findall(r"^algorithm:\n(?:  .*\n)+", plain, re.MULTILINE)]
+    assert len(settings) == len(before) == 6
+    for one, other in zip(settings, before, strict=True):
+        assert one["algorithm"]["efficiency"].pop("score_wrong") == -1
+        assert one == other
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
@@ -307,6 +326,10 @@ def test_the_same_file_twice_counts_once(tmp_path):
         ([evaluated("a", 1.0, 3), {"key": "b"}], [], "line 2: acc .*missing"),
         ([{"input": "q", "outputs": "x", "score": 1.0}], [], "neither tokens nor a response.* input, outputs, score"),
         ([evaluated("a", 1.1, 3)], [], r"line 1: acc .*\[0, 1\].* got 1.1"),
+        ([evaluated("a", -1.0, 3)], [], "got -1.0. .*--score-wrong -1$"),
+        ([evaluated("a", -1.1, 3)], ["--score-wrong", "-1"], r"line 1: acc .*\[-1, 1\].* got -1.1"),
+        ([], ["--score-wrong", "0.5"], "--threshold: must be above 0.5"),
+        ([], ["--score-wrong", "1"], "--score-wrong: must be below --score-correct, 1"),
         ([evaluated("a", float("nan"), 3)], [], "line 1: acc .* got nan"),
         ([evaluated("a", None, 3)], [], "'acc' is empty"),
         ([evaluated("a", 1.0, "3")], [], "line 1: tokens .* got '3'"),

@@ -278,3 +278,12 @@ def test_watch_ends_with_its_process(tmp_path):
     assert "step 1 of 9" in run("watch", file, "--steps", 9, "--pid", ended.pid).output
     os.waitpid(ended.pid, 0)
     assert isinstance(run("watch", tmp_path / "absent.jsonl", "--pid", ended.pid).exception, SettingsError)
+
+
+def test_scores_of_minus_one_are_scaled(tmp_path):
+    """The score falls by 0.08 from -1 to 1, which is 4 points of accuracy and no collapse."""
+    columns = {"response_length__mean": [100] * 3 + [70] * 3, "critic__score__mean": [0.8] * 3 + [0.72] * 3}
+    log = log_of(tmp_path, **columns)
+    assert CliRunner().invoke(app, ["diagnose", str(log)]).exit_code == 1
+    outcome = CliRunner().invoke(app, ["diagnose", str(log), "--score-wrong", "-1"])
+    assert (outcome.exit_code, outcome.exception.__class__) == (0, type(None)), outcome.output

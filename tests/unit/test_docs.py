@@ -29,6 +29,37 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def inspect_log():
+    """A log as ``inspect log dump`` prints it, made by hand: two problems, two epochs.
+
+    Right and in one text; cut off; right and in parts, after its reasoning; and a sample without an output.
+    """
+
+    def sample(number, epoch, target, content, tokens, stop="stop"):
+        message = {"content": content, "source": "generate", "role": "assistant"}
+        usage = {"input_tokens": 9, "output_tokens": tokens, "total_tokens": 9 + tokens}
+        output = {"model": "m", "choices": [{"message": message, "stop_reason": stop}], "usage": usage}
+        score = {"match": {"value": "C", "answer": target}}
+        return {
+            "id": number,
+            "epoch": epoch,
+            "input": "?",
+            "target": target,
+            "messages": [message],
+            "output": output,
+        } | {"scores": score}
+
+    parts = [{"type": "reasoning", "reasoning": r"\boxed{1}"}, {"type": "text", "text": r"So \boxed{6}."}]
+    samples = [
+        sample(1, 1, "4", r"It is \boxed{4}.", 30),
+        sample(1, 2, "4", "It is", 100, "max_tokens"),
+        sample(2, 1, "6", parts, 50),
+        sample(2, 2, "6", "", 0),
+    ]
+    samples[-1]["output"] = {"model": "m", "choices": []}
+    return {"version": 2, "status": "success", "eval": {"task": "t", "model": "m"}, "samples": samples}
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
     """The files that the pages speak of: raw problems, a model with its problems, stored responses, a folder of rollouts."""
@@ -63,6 +94,7 @@ def small(tmp_path_factory):
     ]
     (folder / "rollouts").mkdir()
     (folder / "rollouts" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
+    (folder / "log.json").write_text(json.dumps(inspect_log()))
     solutions = [
         {
             "data_source": "mine",
@@ -112,6 +144,10 @@ def test_commands(page, small, tmp_path):
             [*command, block.text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, f"{block.place}\n{block.text}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    if page.name == "evaluation.md":
+        (read,) = json.loads((tmp_path / "inspect.json").read_text())["rows"]
+        assert (read["responses"], read["problems"], read["accuracy"], read["tokens"]) == (3, 2, 2 / 3, 60)
+        assert read["truncated"] == 1 / 3
 
 
 @pytest.mark.parametrize("block", all_blocks("diff", "openrlhf"), ids=lambda block: block.place)
@@ -272,6 +308,34 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
     ]
     found["compared_seeds"] = [1, 2]  # too few for an interval
     assert made()[2].startswith("| `token_budget` | 90.5 % | 42.0 | −0.5 | −30.6 |")
+
+
+def test_the_tables_of_the_pack_plan_by_hand(generated, tmp_path):
+    measured = {"accuracy": 0.975, "accuracy_se": 0.004, "loss": -0.012, "loss_se": 0.005, "tokens_per_problem": 61.25}
+    measured |= {"tokens_per_problem_se": 2.0, "prompts_per_problem": 0.5}
+    tried = [{"problems": 2, "loss": -0.001, "at_most": 0.012}, {"problems": 3, "loss": 0.2, "at_most": 0.25}]
+    bands = [{"problems": 30, "tokens": 28.6, "sizes": tried}, {"problems": 12, "tokens": 91.0, "sizes": tried[:1]}]
+    found = {
+        "points": [{"problems": 1, **measured}, {"problems": 2, **measured, "loss_by_band": [-0.02, 0.004]}],
+        "auto": {
+            "bands": bands,
+            "plan": {"bands": [{"problems": 2}, {"problems": 1}]},
+            "held_out": {"problems": 40, **measured, "loss_by_band": [0.01, 0.0]},
+        },
+    }
+    (tmp_path / "pack_plan.json").write_text(json.dumps(found))
+    lines = made_table(generated, "pack_plan", tmp_path)
+    assert [line for line in lines if line and "---" not in line] == [
+        "42 problems chose:",
+        "| answer alone | loss at N = 2, at most | loss at N = 3, at most | chosen |",
+        "| 29 tokens | −0.1, 1.2 | +20.0, 25.0 | 2 |",
+        "| 91 tokens | −0.1, 1.2 |  | 1 |",
+        "40 others checked:",
+        "| N | accuracy, % | loss, points | of each band | tokens per problem | prompts per problem |",
+        "| 1 | 97.5 ± 0.4 |  |  | 61.2 ± 2.0 | 0.50 |",
+        "| 2 | 97.5 ± 0.4 | −1.2 ± 0.5 | −2.0  +0.4 | 61.2 ± 2.0 | 0.50 |",
+        "| auto | 97.5 ± 0.4 | −1.2 ± 0.5 | +1.0  +0.0 | 61.2 ± 2.0 | 0.50 |",
+    ]
 
 
 def test_the_table_of_large_files_by_hand(generated, tmp_path):

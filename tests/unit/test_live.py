@@ -415,8 +415,34 @@ def test_a_model_that_is_not_there(server, data):  # noqa: F811
     assert server.asked == []
 
 
-@pytest.mark.parametrize(("status", "said"), [(400, "prompt is too long"), (404, "no such model")])
-def test_a_refusal_ends_the_run_at_once_and_keeps_what_was_paid(server, data, status, said):  # noqa: F811
+@pytest.mark.parametrize(("status", "said"), [(400, "prompt is too long"), (422, "not processable")])
+@pytest.mark.parametrize(("strategy", "samples"), [("plain", 1), ("majority@2", 2), ("early-stop@3", 2)])
+def test_a_refused_row_is_named_and_the_others_are_kept(server, data, status, said, strategy, samples):  # noqa: F811
+    """As in ``evaluate`` with a server. The second run asks only for what was refused."""
+
+    def refuse(handler):
+        handler.send(status, {"error": {"message": said}})
+
+    server.trouble = lambda number, sample, request: refuse if number in (1, 4) else None
+    first = strategy == "early-stop@3"  # draws one after the other, so its first sample is refused
+    refusals = 2 * (1 if first else samples)
+    for asked in (4 * samples + refusals, refusals):
+        server.asked.clear()
+        outcome, out = run(server, data, strategy, "--retries", 4)
+        assert isinstance(outcome.exception, SettingsError)
+        message = str(outcome.exception)
+        assert len(message.splitlines()) == 1
+        for part in ("2 of 6", said, "rows 1, 4 of the data", "'What is 1'", "leave them out", "--max-model-len"):
+            assert part in message
+        assert not out.exists()
+        assert len(server.asked) == asked
+        assert len(stored(data)) == 4 * samples
+    server.trouble = lambda number, sample, request: None
+    assert all(row["accuracy"] == 1 for row in rows_of(*run(server, data, strategy)).values())
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "wrong key"), (404, "no such model")])
+def test_a_refusal_of_all_ends_the_run_at_once_and_keeps_what_was_paid(server, data, status, said):  # noqa: F811
     def refuse(handler):
         time.sleep(0.2)
         handler.send(status, {"error": {"message": said}})

@@ -2,8 +2,10 @@
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -232,6 +234,23 @@ def test_results_go_to_verls_tracking(files, tmp_path, monkeypatch):
     assert json.loads(line) == {"step": 0, "data": pytest.approx(expected)}
     lines = (tmp_path / "p" / "token_budget.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 4]
+
+
+def test_the_settings_of_results_go_to_verls_tracking(files, monkeypatch):
+    """verl's Tracking is the real one; wandb is not installed, so what it would get is kept."""
+    tracking = pytest.importorskip("verl.utils.tracking")
+    given = []
+    functions = {"init": lambda **options: given.append(options), "log": lambda data, step: None}
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(**functions, finish=lambda exit_code: None))
+    words = [f"{files / name}.json" for name in "abd"]
+    outcome = CliRunner().invoke(app, ["report", *words, "--track", "wandb", "--project", "p"])
+    assert outcome.exit_code == 0, (outcome.output, outcome.exception)
+    first, second = given
+    assert (first["project"], first["name"], second["name"]) == ("p", "warm <start>", "token_budget")
+    assert first["config"]["evaluation"] == {"data": "held_out.parquet"}
+    assert second["config"]["scaling"] == {"model": "m"}
+    parameters = tracking._compute_mlflow_params_from_objects(second["config"])
+    assert parameters["evaluation/data"] == "held_out.parquet"
 
 
 def test_a_log_of_openrlhf_is_drawn(files, tmp_path):
@@ -516,12 +535,12 @@ def scale_of(figure, end):
 
 
 def test_the_curves_of_a_picture_are_those_of_the_result(offline):
-    """Read from the SVG: each line, and the dot at its cap, in the numbers that stand at the ticks."""
+    """Read from the SVG: each line, and the mark at its cap, in the numbers that stand at the ticks."""
     page, results = offline
     (figure,) = (part for part in page.split("<figure")[1:] if "limit on the tokens of a response" in part)
     across, up = scale_of(figure, "middle"), scale_of(figure, "end")
     curves = re.findall(
-        r'<path d="([^"]+)" clip-path="[^"]+" style="fill: none; stroke: [^;]+; stroke-width: 2;', figure
+        r'<path d="([^"]+L[^"]+)" clip-path="[^"]+" style="fill: none; stroke: [^;]+; stroke-width: 2;', figure
     )
     dots = re.findall(r'<g clip-path="[^"]+">\s*<use [^>]*x="([^"]+)" y="([^"]+)"', figure)
     for curve, dot, numbers in zip(curves, dots, results, strict=True):

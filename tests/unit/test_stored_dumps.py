@@ -170,10 +170,27 @@ def test_scores_of_minus_one_are_refused_and_graded_instead(tmp_path, tokenizer)
     assert isinstance(outcome.exception, SettingsError)
     assert str(outcome.exception) == (
         f"files: {folder / '1.jsonl'} line 2: score (the correctness) must be a number in [0, 1], not a shaped score, "
-        "got -1.0. Give --correct COLUMN, or --answer COLUMN to have the responses graded, for example --answer gts"
+        "got -1.0. If a wrong answer has another score, give it: --score-wrong -1; or "
+        "give --correct COLUMN, or --answer COLUMN to have the responses graded, for example --answer gts"
     )
     (result,), _ = results(tmp_path, "offline", folder, "--tokenizer", tokenizer, "--answer", "gts")
     assert result["accuracy"] == 2 / 4
+    for command in ("offline", "strategies"):
+        rows, _ = results(tmp_path, command, folder, "--tokenizer", tokenizer, "--score-wrong", "-1")
+        (of_one,) = (row for row in rows if row.get("strategy", "plain") == "plain")
+        assert of_one["accuracy"] == 2 / 4
+
+
+def test_scores_that_cannot_be_are_refused(tmp_path, tokenizer):
+    folder = dump(tmp_path / "rollouts")
+    for words, said in (
+        (["--score-wrong", "1"], "--score-wrong: must be below --score-correct, 1"),
+        (["--score-wrong", "-1", "--answer", "gts"], "--score-wrong: must be left out with --answer"),
+        (["--score-correct", "2", "--answer", "gts"], "--score-correct: must be left out with --answer"),
+    ):
+        outcome = run("evaluate", "offline", folder, "--tokenizer", tokenizer, *words)
+        assert isinstance(outcome.exception, SettingsError)
+        assert said in str(outcome.exception)
 
 
 def test_folders_that_cannot_be_read_as_one_are_refused(tmp_path, tokenizer):

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from verl_efficiency.commands.options import ScoreCorrect, ScoreWrong, score_range
+
 
 def calibrate_command(
     files: Annotated[
@@ -19,6 +21,8 @@ def calibrate_command(
         typer.Option(help="Fit the shortest correct rollout of each group, or all correct ones (the model's habit)."),
     ] = "shortest",
     threshold: Annotated[float, typer.Option(help="A score (acc) of at least this is correct.")] = 0.5,
+    score_correct: ScoreCorrect = 1.0,
+    score_wrong: ScoreWrong = 0.0,
     difficulty: Annotated[
         str,
         typer.Option(help="data (the rows' own), group (1 - smoothed solve rate of the group), auto (data if there)."),
@@ -37,4 +41,5 @@ def calibrate_command(
     """Fit a budget to stored rollouts, show what tighter and looser ones cost and save, and print settings to paste."""
     from verl_efficiency.evaluation.calibrate import calibrate
 
-    calibrate(files, quantile, of, threshold, difficulty, tokenizer, max_response_length, out)
+    scores = score_range(score_wrong, score_correct)
+    calibrate(files, quantile, of, threshold, scores, difficulty, tokenizer, max_response_length, out)

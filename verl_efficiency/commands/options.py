@@ -28,6 +28,8 @@ Marker = Annotated[
     Option(help="A response's answer follows the last such text on its line, not in \\boxed{}; or <a>…</a>."),
 ]
 StripThinking = Annotated[bool, Option("--strip-thinking", help="Read answers outside <think> blocks only.")]
+ScoreCorrect = Annotated[float, Option(help="Score of a correct answer.")]
+ScoreWrong = Annotated[float, Option(help="Score of a wrong answer, such as -1.")]
 UseRay = Annotated[
     bool, Option("--ray", help="Read the file in the workers of Ray Data: all cores, or the cluster of RAY_ADDRESS.")
 ]
@@ -161,7 +163,11 @@ class Stored:
 
     problem: Annotated[str | None, Option(help="Column that names the problem; a dot reaches a nested field.")] = None
     response: Annotated[str | None, Option(help="Column of the response's text.")] = None
-    correct: Annotated[str | None, Option(help="Column of the correctness, in [0, 1].")] = None
+    correct: Annotated[str | None, Option(help="Column of the correctness, from --score-wrong to --score-correct.")] = (
+        None
+    )
+    score_correct: ScoreCorrect = 1.0
+    score_wrong: ScoreWrong = 0.0
     answer: Annotated[str | None, Option(help="Column of the right answer, with which the responses are graded.")] = (
         None
     )
@@ -184,3 +190,9 @@ def whole_numbers(text: str, option: str) -> list[int]:
     fine = all(part.isdecimal() and int(part) for part in parts)
     require(fine, option, text, "whole numbers of at least 1, with commas")
     return [int(part) for part in parts]
+
+
+def score_range(wrong: float, correct: float) -> tuple[float, float]:
+    """``--score-wrong`` and ``--score-correct``, in this order."""
+    require(wrong < correct, "--score-wrong", wrong, f"below --score-correct, {correct:g}")
+    return wrong, correct

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from verl_efficiency.commands.options import ScoreCorrect, ScoreWrong, score_range
+
 Run = Annotated[
     list[Path],
     typer.Argument(
@@ -28,7 +30,7 @@ def watch_command(
         raise typer.Exit from None
 
 
-def diagnose_command(run: Run) -> None:
+def diagnose_command(run: Run, score_correct: ScoreCorrect = 1.0, score_wrong: ScoreWrong = 0.0) -> None:
     """Look for known faults in a run's log: each with its numbers and what to change. Exits with 1 if there is one."""
     from rich.console import Console
 
@@ -38,6 +40,7 @@ def diagnose_command(run: Run) -> None:
 
     log = read_run(run)
     require(bool(log.steps), "RUN", [str(path) for path in run], "a log with at least one step")
+    log.scores = score_range(score_wrong, score_correct)
     diagnosis = diagnose(log)
     console = Console()
     for finding in diagnosis.findings:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verl_efficiency.commands.options import Stored, UseRay, whole_numbers, with_options
+from verl_efficiency.commands.options import Stored, UseRay, score_range, whole_numbers, with_options
 from verl_efficiency.settings import SettingsError, require
 
 if TYPE_CHECKING:
@@ -154,8 +154,10 @@ def label_and_path(text: str) -> tuple[str, Path]:
 
 def how_read(options: Stored) -> dict[str, Any]:
     """The options that say how a response is read and graded, without those left at their default."""
-    named = ("answer_after", "answer_in_box", "marker", "strip_thinking", "tokenizer")
-    return {name: value for name in named if (value := getattr(options, name))}
+    named = ("answer_after", "answer_in_box", "marker", "strip_thinking", "tokenizer", "score_correct", "score_wrong")
+    return {
+        name: value for name in named if (value := getattr(options, name)) and (name, value) != ("score_correct", 1)
+    }
 
 
 def read_files(
@@ -190,6 +192,7 @@ def read_files(
     from verl_efficiency.grading import extract_answer, grade_batch, require_marker, without_end_tokens
 
     require(max_tokens is None or max_tokens >= 1, "--max-tokens", max_tokens, "at least 1")
+    scores = score_range(options.score_wrong, options.score_correct)
     named = [(label, find_files([path])) for label, path in map(label_and_path, files)]
     labels = [label for label, _ in named]
     require(len(set(labels)) == len(labels), "files", labels, "named differently (LABEL=FILE)")
@@ -198,8 +201,11 @@ def read_files(
         ("--answer-after", options.answer_after, graded),
         ("--answer-in-box", options.answer_in_box or None, graded),
         ("--marker", options.marker, graded or votes),
+        ("--score-correct", None if options.score_correct == 1 else options.score_correct, not graded),
+        ("--score-wrong", options.score_wrong or None, not graded),
     ):
-        require(given is None or wanted, option, given, "used together with --answer")
+        fix = "left out with --answer" if option.startswith("--score") else "used together with --answer"
+        require(given is None or wanted, option, given, fix)
     for option, other in (("answer", "correct"), ("tokenizer", "tokens")):
         if getattr(options, option) is not None and getattr(options, other) is not None:
             raise SettingsError(f"--{other}: would be ignored, since --{option} is given; leave one of the two out")
@@ -235,6 +241,7 @@ def read_files(
                     max_tokens=max_tokens,
                     grade=grade if graded else None,
                     votes=vote if votes else None,
+                    scores=scores,
                     ray=ray,
                     progress=lambda rows, task=task: progress.update(task, advance=rows, visible=True),  # type: ignore[misc]
                 )

@@ -23,7 +23,14 @@ import numpy as np
 from rich.console import Console, Group
 
 from verl_efficiency.data.files import require_ending
-from verl_efficiency.evaluation.generations import find_files, read_chunks, token_counter
+from verl_efficiency.evaluation.generations import (
+    SCORES_FIX,
+    USUAL_SCORES,
+    Scores,
+    find_files,
+    read_chunks,
+    token_counter,
+)
 from verl_efficiency.evaluation.plot import PICTURES, plot_fit
 from verl_efficiency.evaluation.tables import explained, new_table, number
 from verl_efficiency.settings import SettingsError, require, unknown
@@ -46,6 +53,7 @@ def calibrate(
     quantile: float,
     of: str,
     threshold: float,
+    scores: Scores,
     difficulty: str,
     tokenizer: str | None,
     max_response_length: int | None,
@@ -53,7 +61,8 @@ def calibrate(
 ) -> None:
     """The command ``calibrate``: fit, draw, print the fit, a table of budgets, and the settings to paste."""
     require(0 < quantile < 1, "--quantile", quantile, "between 0 and 1")
-    require(0 < threshold <= 1, "--threshold", threshold, "above 0 and at most 1")
+    wrong, right = scores
+    require(wrong < threshold <= right, "--threshold", threshold, f"above {wrong:g} and at most {right:g}")
     if difficulty not in SOURCES:
         raise SettingsError(f"--difficulty: {unknown('source', difficulty, SOURCES)}")
     if of not in FITTED:
@@ -61,7 +70,9 @@ def calibrate(
     limit = max_response_length
     require(limit is None or limit >= 1, "--max-response-length", limit, "at least 1")
     require_ending(out, "--out", PICTURES)
-    rollouts = [rollout for path in find_files(files) for rollout in read_rollouts(path, threshold, tokenizer, limit)]
+    rollouts = [
+        rollout for path in find_files(files) for rollout in read_rollouts(path, threshold, tokenizer, limit, scores)
+    ]
     answers = correct_answers(rollouts, difficulty)
     fitted = shortest(answers) if of == "shortest" else answers
     lengths_C, difficulty_C = fitted.lengths_C, fitted.difficulty_C
@@ -76,7 +87,7 @@ def calibrate(
     plot_fit(answers, fit, fits_R2, quantile, out)
     _print_fit(answers, fitted, fit, fits_R2, quantile, of)
     Console().print(_table(answers, fitted, quantile))
-    _print_settings(settings_of(answers, fitted, fit, quantile, limit), threshold)
+    _print_settings(settings_of(answers, fitted, fit, quantile, limit), threshold, scores)
     print(f"picture: {out}")
 
 
@@ -90,7 +101,11 @@ class Rollout(NamedTuple):
 
 
 def read_rollouts(
-    path: Path, threshold: float, tokenizer: str | None, max_response_length: int | None
+    path: Path,
+    threshold: float,
+    tokenizer: str | None,
+    max_response_length: int | None,
+    scores: Scores = USUAL_SCORES,
 ) -> list[Rollout]:
     """Read rows of ``evaluate --rows``, or a dump of verl's ``trainer.rollout_data_dir``.
 
@@ -102,7 +117,7 @@ def read_rollouts(
     """
     rollouts: list[Rollout] = []
     for chunk in read_chunks(path, dict.fromkeys(("problem", "correct"), FIX)):
-        correct = [score >= threshold for score in chunk.numbers("correct", 0.0, 1.0)]
+        correct = [score >= threshold for score in chunk.numbers("correct", *scores, f". {SCORES_FIX}")]
         if "tokens" in chunk.columns:
             tokens: Iterator[float] = itertools.compress(chunk.numbers("tokens", 0.0), correct)
         elif "response" not in chunk.columns:
@@ -359,9 +374,11 @@ def settings_of(
     }
 
 
-def _print_settings(blocks: dict[str, tuple[str, dict[str, Any]]], threshold: float) -> None:
+def _print_settings(blocks: dict[str, tuple[str, dict[str, Any]]], threshold: float, scores: Scores) -> None:
     """What to paste, for each method."""
     more = {} if threshold == 0.5 else {"correct_threshold": threshold}
+    given = dict(zip(("score_wrong", "score_correct"), scores, strict=True))
+    more |= {name: given[name] for name, usual in zip(given, USUAL_SCORES, strict=True) if given[name] != usual}
     overrides = blocks["token_budget"][1] | more
     print("overrides for token_budget: " + " ".join(f"+algorithm.efficiency.{k}={v}" for k, v in overrides.items()))
     print("YAML to paste, for one of these methods:")

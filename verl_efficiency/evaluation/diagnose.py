@@ -13,11 +13,12 @@ import numpy as np
 
 from verl_efficiency.evaluation.run_log import RunLog
 
+SCORES = (r"critic/score/mean", r"rollout/reward_mean", r"reward", r"val-core/.*/reward/mean@\d+")
 LEAST_STEPS = 5  # for a rule that compares early with late
 SERIES = {
     "accuracy": (
         *(r"reward/acc", r"\w+/solve_rate", r"val-core/.*/acc/mean@\d+"),
-        *(r"critic/score/mean", r"rollout/reward_mean", r"reward", r"val-core/.*/reward/mean@\d+"),
+        *SCORES,  # from log.scores[0] to log.scores[1]
     ),
     "tokens": (r"response_length/mean", r"rollout/response_length_mean", r"response_length"),
     "entropy": (r"actor/entropy", r"entropy_loss"),
@@ -87,11 +88,14 @@ def series(log: RunLog, name: str) -> np.ndarray:
     Raises:
         NotLogged: no step has it.
     """
-    known = [found for pattern in SERIES[name] if (found := log.series(pattern))]
+    known = [(pattern, found) for pattern in SERIES[name] if (found := log.series(pattern))]
     if not known:
         raise NotLogged(" or ".join(SERIES[name]).replace("\\w+", "*"))
-    often = [found for found in known if len(found) >= LEAST_STEPS]  # validation may be rare
-    return np.array([value for _, value in (often or known)[0]])
+    often = [one for one in known if len(one[1]) >= LEAST_STEPS]  # validation may be rare
+    pattern, found = (often or known)[0]
+    values_T = np.array([value for _, value in found])
+    wrong, correct = log.scores
+    return (values_T - wrong) / (correct - wrong) if pattern in SCORES else values_T
 
 
 @dataclass(frozen=True)

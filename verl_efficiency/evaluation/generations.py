@@ -68,6 +68,10 @@ CHECKING = re.compile(
 )
 
 
+Scores = tuple[float, float]  # of a wrong and of a correct answer
+USUAL_SCORES = (0.0, 1.0)
+SCORES_FIX = "If a wrong answer has another score, give it: --score-wrong -1"
+
 Grade = Callable[[list[str], list[Any], Callable[[int], str]], list[float]]
 
 
@@ -111,6 +115,7 @@ def read_generations(
     max_tokens: int | None = None,
     grade: Grade | None = None,
     votes: Callable[[list[str]], list[str | None]] | None = None,
+    scores: Scores = USUAL_SCORES,
     progress: Callable[[int], None] = lambda rows: None,
     ray: bool = False,
 ) -> Generations:
@@ -126,6 +131,7 @@ def read_generations(
         grade: a function of the responses, the right answers (role ``answer``), and how an error names a row. It returns 1
             or 0 for each response, instead of reading a column.
         votes: a function from responses to their answers, which gives equal answers the same spelling. Makes ``vote_N``.
+        scores: what the column of the correctness holds for a wrong and for a correct answer.
         progress: called with the number of rows of each chunk.
         ray: read in the workers of Ray Data, see :func:`map_chunks`.
 
@@ -148,7 +154,7 @@ def read_generations(
             )
 
     def work(rows: Rows) -> dict[str, Any]:
-        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, max_tokens, grade, votes)
+        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, max_tokens, grade, votes, scores)
 
     numbers: dict[bytes, int] = {}
     answers: dict[str | None, int] = {None: -1}
@@ -174,6 +180,7 @@ def numbers_of(
     max_tokens: int | None,
     grade: Grade | None,
     votes: Callable[[list[str]], list[str | None]] | None,
+    scores: Scores,
 ) -> dict[str, Any]:
     """The columns of :class:`Generations` for one chunk. ``problem`` holds digests, and ``vote`` the answers as texts."""
     count = None if tokenizer is None else token_counter(tokenizer)
@@ -184,7 +191,11 @@ def numbers_of(
         found["hedging"] = np.array([len(HEDGING.findall(text)) for text in texts], dtype=np.int64)
         found["checking"] = np.array([len(CHECKING.findall(text)) for text in texts], dtype=np.int64)
     if grade is None:
-        right = chunk.numbers("correct", 0.0, 1.0, f". {FIXES['correct']}{_example_of_truth(chunk.rows[0])}")
+        wrong, correct = scores
+        fix = (
+            f". {SCORES_FIX}; or {FIXES['correct'][0].lower()}{FIXES['correct'][1:]}{_example_of_truth(chunk.rows[0])}"
+        )
+        right = [(score - wrong) / (correct - wrong) for score in chunk.numbers("correct", *scores, fix)]
     else:
         right = grade(texts, chunk.column("answer"), chunk.place)
     found["correct"] = np.array(right, dtype=np.float64)

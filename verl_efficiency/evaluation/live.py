@@ -16,10 +16,9 @@ of another stream are counted by the tokenizer, or else taken as one for each pi
 """
 
 import asyncio
-import importlib.util
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,8 +27,18 @@ import numpy as np
 from verl_efficiency.evaluation.engines import Sampling
 from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.evaluation.prompts import Prompt
-from verl_efficiency.evaluation.server import GIVE_UP_AFTER, Server, asking, one_line, open_store, refusals
+from verl_efficiency.evaluation.server import (
+    GIVE_UP_AFTER,
+    REFUSES_ALL,
+    Server,
+    asking,
+    one_line,
+    open_store,
+    refusals,
+    refused_rows,
+)
 from verl_efficiency.evaluation.strategies import answer_vote, by_cost, decided
+from verl_efficiency.evaluation.streaming import Broken, Count, Sample, whole
 from verl_efficiency.evaluation.summary import ratio
 from verl_efficiency.grading import extract_answer
 from verl_efficiency.settings import SettingsError, require
@@ -79,26 +88,7 @@ def parse_plan(text: str) -> Plan:
     raise SettingsError(f"--strategies: must be of {KINDS} (K at least 2, M at most K), got {text!r}")
 
 
-Count = Callable[[list[str]], list[int]]  # tokens of texts
 Vote = Callable[[str], str | None]  # a response → its answer, or None without one
-
-
-@dataclass
-class Sample:
-    """A response while it streams."""
-
-    pieces: list[str] = field(default_factory=list)  # of the answer
-    reasoning: list[str] = field(default_factory=list)
-    usage: int | None = None
-    finish: str | None = None  # why the server ended it
-
-    def tokens(self, count: Count | None) -> int:
-        """Tokens that arrived so far."""
-        if self.usage is not None:
-            return self.usage
-        if count is not None:
-            return sum(count(["".join(self.reasoning), "".join(self.pieces)]))
-        return len(self.pieces) + len(self.reasoning)
 
 
 @dataclass(frozen=True)
@@ -147,13 +137,16 @@ def run_live(
         streams that broke.
 
     Raises:
-        SettingsError: nothing answers, the server refuses a request, gives no usage or cannot go on with a thought, or samples
-            are missing after all tries.
+        SettingsError: nothing answers, the server refuses every request, gives no usage or cannot go on with a thought, or
+            samples are missing after all tries. Problems whose requests it refuses do not stop the others.
     """
     for plan in plans:
         fits = plan.think is None or plan.think < sampling.max_new_tokens
         require(fits, "--strategies", f"think@{plan.think}", f"below --max-new-tokens, {sampling.max_new_tokens}")
     plans = list(dict.fromkeys(plans))
+    row_of: dict[str, int] = {}  # the first row of each problem in the data
+    for row, prompt in enumerate(prompts):
+        row_of.setdefault(prompt.key, row)
     prompts = list({prompt.key: prompt for prompt in prompts}.values())
     most = max(plan.k for plan in plans)
     require(
@@ -173,10 +166,13 @@ def run_live(
             if not has_answer(plan, its_streams, vote):
                 missing.append((plan, prompt, its_streams))
     if missing:
-        failures = asyncio.run(_run_all(missing, sampling, server, chat_template, count, vote))
-        if failures:
+        failures, refused = asyncio.run(_run_all(missing, sampling, server, chat_template, count, vote))
+        if failures or refused:
+            reasons = "; ".join(failures[:1] + [reason for _, reason in refused[:1]])
+            rows_refused = {row_of[prompt.key]: (prompt.key, prompt.messages) for prompt, _ in refused}
             raise SettingsError(
-                f"--server: {len(failures)} of {len(plans) * len(prompts)} outcomes are missing ({failures[0]}). The samples "
+                f"--server: {len(failures) + len(refused)} of {len(plans) * len(prompts)} outcomes are missing ({reasons}). "
+                f"{refused_rows(rows_refused)}The samples "
                 f"that finished are in {server.store}; run the same command again to request the missing ones only"
             )
     rows = []
@@ -271,11 +267,13 @@ async def _run_all(
     chat_template: dict[str, Any],
     count: Count | None,
     vote: Vote,
-) -> list[str]:
-    """Run all jobs, each of which adds to its list of streams; returns why some failed."""
+) -> tuple[list[str], list[tuple[Prompt, str]]]:
+    """Run all jobs, each of which adds to its list of streams; returns why some failed, and what the server refused and why."""
     import openai
 
     failures: list[str] = []
+    refused: list[tuple[Prompt, str]] = []
+    refusal = refusals()
     succeeded = False
     async with asking(server, len(jobs)) as (client, keep):
         if any(plan.think for plan, _, _ in jobs):
@@ -296,8 +294,11 @@ async def _run_all(
             body = _template(chat_template) | extra
             try:
                 return await client.chat.completions.create(**request, stream=True, extra_body=body)
-            except refusals() as error:
-                raise SettingsError(f"--server: {server.url} refuses a request: {one_line(error)}") from None
+            except refusal as error:
+                if error.status_code not in REFUSES_ALL:
+                    raise
+                fix = REFUSES_ALL[error.status_code]
+                raise SettingsError(f"--server: {server.url} refuses every request: {one_line(error)}; {fix}") from None
 
         async def work(plan: Plan, prompt: Prompt, streams: list[Stream]) -> None:
             def add(stream: Stream) -> None:
@@ -314,7 +315,7 @@ async def _run_all(
                     ended = "cancelled" if has_answer(plan, streams, vote) else "failed"
                     add(line(ended, sample.tokens(count)))
 
-                sample = await _whole(lambda: start(messages, limit, seed, extra), server.retries + 1, lost)
+                sample = await whole(lambda: start(messages, limit, seed, extra), server.retries + 1, lost)
                 succeeded = True
                 truncated = sample.finish == "length"
                 ended = "thought" if plan.think and truncated and not extra else "finished"
@@ -342,6 +343,8 @@ async def _run_all(
                     failures.append("not asked")
                     return
                 await _run(plan, streams, seeds, draw, vote)
+            except refusal as error:
+                refused.append((prompt, one_line(error)))
             except (openai.APIError, Broken) as error:
                 failures.append(one_line(error))
             finally:
@@ -349,7 +352,7 @@ async def _run_all(
                     free.release()
 
         await _all([asyncio.create_task(work(*job)) for job in jobs])
-    return failures
+    return failures, refused
 
 
 def _template(chat_template: dict[str, Any]) -> dict[str, Any]:
@@ -433,77 +436,6 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
     if not has_answer(plan, streams, vote):
         raise failed[0]
-
-
-class Broken(Exception):
-    """A stream ended before its response did."""
-
-
-async def _whole(start: Callable[[], Awaitable[Any]], tries: int, lost: Callable[[Sample], None]) -> Sample:
-    """A sample whose stream came to its end, in at most ``tries`` tries. Those that do not are given to ``lost``.
-
-    Raises:
-        Broken: no try came to its end.
-        openai.APIError: no stream began. The client has tried that again itself.
-    """
-    failed = 0
-    while True:
-        sample = Sample()
-        try:
-            async with await start() as stream:  # which closes the connection if this task is cancelled
-                await _read(stream, sample)
-            return sample
-        except asyncio.CancelledError:
-            lost(sample)
-            raise
-        except Broken:
-            lost(sample)
-            failed += 1
-            if failed == tries:
-                raise
-        await asyncio.sleep(min(8.0, 0.25 * 2**failed))  # as long as the client waits
-
-
-async def _read(stream: Any, sample: Sample) -> None:
-    """Add what the stream brings to the sample.
-
-    Raises:
-        Broken: it ends before the response does.
-    """
-    has_choices = False
-    try:
-        async for chunk in stream:
-            usage = getattr(chunk, "usage", None)
-            if usage is not None and usage.completion_tokens:
-                sample.usage = usage.completion_tokens
-            for choice in getattr(chunk, "choices", None) or ():
-                has_choices = True
-                delta = getattr(choice, "delta", None)
-                thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-                if thought:
-                    sample.reasoning.append(thought)
-                if content := getattr(delta, "content", None):
-                    sample.pieces.append(content)
-                sample.finish = getattr(choice, "finish_reason", None) or sample.finish
-    except ValueError as error:  # not JSON, not UTF-8
-        raise Broken(f"the stream holds broken JSON: {error}") from None
-    except _stream_errors() as error:
-        raise Broken(f"the stream broke: {one_line(error)}") from None
-    if not has_choices:
-        raise Broken("the stream has no choices")
-    if sample.finish is None:
-        raise Broken("the stream ended before the response did")
-
-
-def _stream_errors() -> tuple[type[Exception], ...]:
-    """Errors of a stream. The client lets those of httpx through before its version 3, which does not install httpx."""
-    import openai
-
-    if importlib.util.find_spec("httpx") is None:
-        return (openai.APIError,)
-    import httpx
-
-    return (openai.APIError, httpx.HTTPError)
 
 
 def elect(texts: Sequence[str], vote: Vote) -> str:

@@ -20,7 +20,6 @@ from verl_efficiency.evaluation.plot import BEFORE, Panel, draw, style
 from verl_efficiency.settings import SettingsError
 
 INK = "#010203"  # drawn in this colour, and then replaced by the page's
-LINE_INCHES = 0.24  # of a legend
 LONGEST_TEXT = 4000  # signs of an answer that the page shows
 
 
@@ -115,12 +114,6 @@ def svg(salt: str, panel: Panel) -> str:
     with matplotlib.rc_context(settings):
         figure = draw(panel, size=(4.8, 3.6))
         style(figure)
-        (axes,) = figure.axes
-        if legend := axes.get_legend():  # below, where it covers nothing
-            handles, labels = axes.get_legend_handles_labels()
-            legend.remove()
-            figure.set_figheight(3.6 + LINE_INCHES * len(labels))
-            figure.legend(handles, labels, loc="outside lower center", frameon=False)
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = written.getvalue()

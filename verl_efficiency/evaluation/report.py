@@ -18,15 +18,15 @@ from verl_efficiency.evaluation.plot import (
     PICTURES,
     Panel,
     accuracy_at_budget,
-    colours_of,
     draw,
+    looks_of,
     report_panels,
     save,
     scaling,
     scores,
     strategies,
 )
-from verl_efficiency.evaluation.results import Kind, load_result
+from verl_efficiency.evaluation.results import Kind, load_result, settings_of
 from verl_efficiency.evaluation.run_log import RunLog, read_run
 from verl_efficiency.evaluation.samples import answers_section
 from verl_efficiency.evaluation.summary import compare
@@ -48,18 +48,6 @@ TITLES: dict[Kind, str] = {
     "strategies": "Test-time strategies, replayed",
     "live": "Test-time strategies on a server",
 }
-NOT_SETTINGS = (
-    "label",
-    "rows",
-    "summary",
-    "by_difficulty",
-    "per_prompt",
-    "seconds",
-    "points",
-    "law",
-    "auto",
-    "against",
-)
 
 
 def report(
@@ -118,13 +106,14 @@ def report(
     sections = [
         *comparison_section(evaluations, changes, training_logs, logs),
         *(training_section(label, log) for label, log in logs.items()),
-        *scaling_section([result for kind, result in loaded if kind == "scaling"]),
+        *scaling_section([result for kind, result in loaded if kind == "scaling"], looks_of(evaluations)),
         *(strategies_section(kind, result) for kind, result in loaded if kind in ("strategies", "live")),
         *(offline_section(result) for kind, result in loaded if kind == "offline"),
         *answers_section(rows),
         *settings_section(loaded),
     ]
-    title = ", ".join(labels) if labels else "verl-efficiency report"
+    named = labels if len(labels) <= 3 else [f"{labels[0]} and {len(labels) - 1} others"]
+    title = ", ".join(named) or "verl-efficiency report"
     write_page(Path(out), title, [in_words(change, labels[0]) for change in changes], sections)
     print(f"page: {out}")
     if png is not None:
@@ -188,7 +177,7 @@ def comparison_section(
     panels: dict[str, Panel] = dict(zip(names, report_panels(evaluations, changes, training_logs), strict=False))
     curves = [(label, points) for label, log in logs.items() if (points := log.series(*SERIES["accuracy"]))]
     if curves:
-        panels["Score in training"] = partial(scores, curves=curves, colours=colours_of(evaluations))
+        panels["Score in training"] = partial(scores, curves=curves, looks=looks_of(evaluations))
     by_difficulty = [evaluation_table(evaluation) for evaluation in evaluations if evaluation["by_difficulty"]]
     return [Section("Before and after", panels, [comparison_table(evaluations, changes), *by_difficulty])]
 
@@ -209,13 +198,13 @@ def training_section(label: str, log: RunLog) -> Section:
     return Section(title, tables=tables, faults=faults, text=text)
 
 
-def scaling_section(results: Sequence[dict[str, Any]]) -> list[Section]:
+def scaling_section(results: Sequence[dict[str, Any]], looks: Mapping[str, dict[str, Any]]) -> list[Section]:
     """Tokens and accuracy over the number of problems in a prompt."""
     if not results:
         return []
     panels: dict[str, Panel] = {
-        "Tokens over N": partial(scaling, results=results),
-        "Accuracy over N": partial(scaling, results=results, name="accuracy"),
+        "Tokens over N": partial(scaling, results=results, looks=looks),
+        "Accuracy over N": partial(scaling, results=results, name="accuracy", looks=looks),
     }
     return [
         Section("N problems in a prompt", panels, [table for result in results for table in scaling_tables(result)])
@@ -241,10 +230,7 @@ def settings_section(loaded: Sequence[tuple[Kind, Mapping[str, Any]]]) -> list[S
         return []
     commands: dict[Kind, str] = {"evaluation": "evaluate", "scaling": "evaluate task-scaling"}
     table = new_table("setting", *(result["label"] for _, result in loaded))
-    columns = [
-        dict(_flat({"command": commands.get(kind)} | {k: v for k, v in result.items() if k not in NOT_SETTINGS}))
-        for kind, result in loaded
-    ]
+    columns = [dict(_flat({"command": commands.get(kind)} | settings_of(result))) for kind, result in loaded]
     for name in dict.fromkeys(name for column in columns for name in column):
         table.add_row(name, *(column.get(name, "") for column in columns))
     return [Section("Settings and versions", tables=[table])]

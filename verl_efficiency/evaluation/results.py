@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,18 @@ KINDS: dict[str, Kind] = {
 }
 SCALING = {"label", "points", "law"}
 WITHOUT_SETTINGS = ({"accuracy_at", "cap"}, {"strategy", "k", "pareto"})  # lists that earlier versions wrote
+NOT_SETTINGS = (
+    "label",
+    "rows",
+    "summary",
+    "by_difficulty",
+    "per_prompt",
+    "seconds",
+    "points",
+    "law",
+    "auto",
+    "against",
+)
 
 
 def versions() -> dict[str, str]:
@@ -109,3 +121,8 @@ def load_scaling(path: Path) -> dict[str, Any]:
     if not (isinstance(result, dict) and result.keys() >= SCALING):
         raise SettingsError(wrong)
     return result
+
+
+def settings_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """How a result was made: its settings and the versions of the packages, without its numbers."""
+    return {name: value for name, value in result.items() if name not in NOT_SETTINGS}

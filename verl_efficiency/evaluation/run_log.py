@@ -48,6 +48,7 @@ class RunLog:
     faults: Counter[str] = field(default_factory=Counter)  # lines of the console, by kind of FAULTS
     console: bool = False  # whether console output was read
     limit: int | None = None  # of the tokens of a response, if the console shows it
+    scores: tuple[float, float] = (0.0, 1.0)  # of a wrong and of a correct answer
 
     def series(self, *patterns: str) -> list[tuple[int, float]]:
         """``[(step, value), …]`` of the first pattern (a regular expression for the whole name) that a step has.

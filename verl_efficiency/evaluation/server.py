@@ -7,7 +7,7 @@ not requested again.
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -309,25 +309,31 @@ async def _ask_all(
 
 def _what_is_missing(trouble: Trouble, total: int, server: Server) -> str:
     """The message about responses that did not come: why, and how to go on."""
-    refused = sorted(trouble.refused, key=lambda one: one[0].row)
+    refused = trouble.refused
     missing = len(trouble.failures) + len(refused)
     reasons = "; ".join(trouble.failures[:1] + [reason for _, reason in refused[:1]])
     said = f"--server: {missing} of {total} responses are missing ({reasons}). "
-    if refused:
-        first = refused[0][0]
-        rows = list(dict.fromkeys(request.row for request, _ in refused))
-        more = f" and {len(rows) - ROWS_NAMED} more" * (len(rows) > ROWS_NAMED)
-        beginning = " ".join(str(first.messages[-1]["content"]).split())[:60]
-        said += (
-            f"The server refuses row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:ROWS_NAMED]))}{more} of the data (row "
-            f"{first.row} has the key {first.key}: {beginning!r}); if they are too long, leave them out or raise the "
-            "server's limit (vLLM: --max-model-len). "
-        )
+    said += refused_rows({request.row: (request.key, request.messages) for request, _ in refused})
     return f"{said}The others are in {server.store}; run the same command again to request the missing ones only"
 
 
 class NoAnswer(Exception):
     """The server's reply holds no response."""
+
+
+def refused_rows(refused: Mapping[int, tuple[str, list[dict[str, Any]]]]) -> str:
+    """The sentence about rows of the data that the server refuses, and what to do; each has a key and messages."""
+    if not refused:
+        return ""
+    rows = sorted(refused)
+    key, messages = refused[rows[0]]
+    more = f" and {len(rows) - ROWS_NAMED} more" * (len(rows) > ROWS_NAMED)
+    beginning = " ".join(str(messages[-1]["content"]).split())[:60]
+    return (
+        f"The server refuses row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:ROWS_NAMED]))}{more} of the data (row "
+        f"{rows[0]} has the key {key}: {beginning!r}); if they are too long, leave them out or raise the server's limit "
+        "(vLLM: --max-model-len). "
+    )
 
 
 def _read(reply: Any, request: Request) -> Stored:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from verl_efficiency.evaluation.results import settings_of
 from verl_efficiency.settings import SettingsError, unknown
 
 
@@ -27,13 +28,19 @@ def track_results(backends: Sequence[str], project: str, results: Sequence[tuple
             raise SettingsError(f"--track: {unknown('backend', backend, Tracking.supported_backend)}")
     for label, steps in by_label(results).items():
         try:
-            tracking = Tracking(project, label, list(backends), config={})
+            tracking = Tracking(project, label, list(backends), config=_config(project, label, results))
         except ModuleNotFoundError as error:
             raise SettingsError(f"--track: {error.name} is missing; pip install {error.name}") from None
         for step, numbers in steps.items():
             tracking.log(numbers, step)
         tracking.finish()
         print(f"tracked: {label} ({', '.join(backends)})")
+
+
+def _config(project: str, label: str, results: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The settings of an experiment, by kind of result. ``trainer`` is what verl's backends look into (wandb, rl_insight)."""
+    kinds = {kind: settings_of(result) for kind, result in results if result["label"] == label}
+    return {"trainer": {"project_name": project, "experiment_name": label}} | kinds
 
 
 def by_label(results: Sequence[tuple[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
