@@ -164,7 +164,8 @@ def prepare_data(task: Task, data: Path) -> None:
     prepare(task, data, seed=0, counts={split: COUNTS[split] for split in task.splits})
     if "validation" not in task.splits:
         drawn = problems(task, "train", COUNTS["validation"], seed=1)
-        write_rows(data / "validation.parquet", [row(task, one, "train", at) for at, one in enumerate(drawn)])
+        # Rows of the split `train` would be packed for `batched_accuracy`.
+        write_rows(data / "validation.parquet", [row(task, one, "validation", at) for at, one in enumerate(drawn)])
 
 
 def run_all(

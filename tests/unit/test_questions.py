@@ -162,6 +162,7 @@ def test_checks_has_validation_problems_of_its_train_split(tmp_path):
         split: pq.read_table(tmp_path / f"{split}.parquet").to_pylist() for split in ("train", "validation", "test")
     }
     assert {split: len(found) for split, found in rows.items()} == compare.COUNTS
+    assert {row["extra_info"]["split"] for row in rows["validation"]} == {"validation"}  # so they are not packed
     tested = {row["extra_info"]["question"] for row in rows["test"]}
     assert not tested & {row["extra_info"]["question"] for row in rows["validation"]}
     assert sorted({row["extra_info"]["depth"] for row in rows["validation"]}) == [1, 2, 3, 4, 5, 6]
