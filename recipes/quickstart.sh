@@ -16,7 +16,7 @@ TASK=${TASK:-checks}
 # Per task: tokens and steps of batched_accuracy, steps and budgets of token_budget, the limit of one answer, and what two
 # problems of a pack must not share.
 case $TASK in
-  checks) packed=(130 26) budgeted=(34 11 41) answer=190 distinct=segment default=$PWD/runs/quickstart ;;
+  checks) packed=(130 34) budgeted=(34 11 41) answer=190 distinct=segment default=$PWD/runs/quickstart ;;
   notes) packed=(115 50) budgeted=(50 16 51) answer=66 distinct=level default=$PWD/runs/quickstart_notes ;;
   *) echo "TASK: must be checks or notes, got $TASK" >&2 && exit 2 ;;
 esac
@@ -48,7 +48,6 @@ toy=(
   actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=128
   actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=128
   actor_rollout_ref.actor.optim.lr_warmup_steps=3
-  actor_rollout_ref.actor.optim.lr_scheduler_type=cosine
   actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]
   trainer.val_before_train=False
   trainer.test_freq=-1
