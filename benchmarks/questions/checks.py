@@ -59,9 +59,10 @@ def write_report(table: Table, lines: Sequence[Line], out: Path) -> None:
         )
     Console(width=140).print(printed)
     picture, ((axes,),) = figure(1, 1, (8, 5))
-    for row, colour in zip(found, COLOURS, strict=False):
+    for row, colour, marker in zip(found, COLOURS, "osD^vPX", strict=False):
         points = row["validation"]
-        axes.plot([one["step"] for one in points], [one["tokens"] for one in points], color=colour, label=row["arm"])
+        steps, tokens = ([one[name] for one in points] for name in ("step", "tokens"))
+        axes.plot(steps, tokens, color=colour, marker=marker, label=row["arm"])
     axes.axhline(SHORTEST, color="0.5", linestyle="--", label="the shortest correct answer")
     axes.set(xlabel="training step", ylabel="tokens per problem", title="Task checks: tokens of single problems")
     axes.legend()

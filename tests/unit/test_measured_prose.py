@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 import pytest
 
-from benchmarks.compare import read_lines, table_of
+from benchmarks.compare import RESULTS, read_lines, table_of
 from benchmarks.comparison import report
 from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
@@ -105,6 +105,29 @@ def test_the_settings_of_token_budget():
     assert lost(rows["token_budget_data"], plain) < 0.1
     for name in ("no_guard", "guard_2", "weight_1", "gate"):
         assert lost(rows[name], plain) > lost(rows["no_floor"], plain)
+
+
+def test_the_first_testbed():
+    found = results("checks")
+    rows = by_arm("checks")
+    assert all(row["seeds"] == 3 for row in rows.values())
+    shortest, start = said(
+        "measured.md", r"shortest correct answer is known: (\d+) tokens\. The warm start takes (\d+)"
+    )
+    before = rows["grpo"]["validation"][0]["tokens"]
+    assert (f"{found['shortest']:.0f}", f"{before:.0f}") == (shortest, start)
+    shares = said("measured.md", r"they take (\d+) and (\d+) % fewer tokens than the warm start")
+    assert shares == tuple(f"{100 * (1 - rows[arm]['tokens'] / before):.0f}" for arm in ("bcr_3", "bcr_3_110"))
+    lines = [line for line in read_lines(RESULTS) if line["run"]["task"] == "checks"]
+    budget = sorted(line["test"]["tokens"] for line in lines if line["run"]["arm"] == "token_budget")
+    near, third = said(
+        "measured.md", r"Two of its seeds come to ([\d.]+) × the shortest answer\. The third stays at (\d+)"
+    )
+    assert f"{max(budget[:2]) / found['shortest']:.2f}" == near
+    assert f"{budget[2]:.0f}" == third
+    (least,) = said("measured.md", r"writes the shortest answer: ([\d.]+) ×")
+    assert f"{rows['token_budget_data_grpo_advantage']['over_shortest']:.2f}" == least
+    assert all(abs(row.get("accuracy_gained", 0)) <= 0.01 for row in rows.values())
 
 
 @pytest.mark.parametrize("page", ["README.md", "measured.md"])

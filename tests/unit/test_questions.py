@@ -189,7 +189,7 @@ def test_few_tokens_by_hand():
     assert (lora["against_grpo"], lora["against_grpo_interval"]) == (None, None)  # grpo has no run with LoRA
 
 
-@pytest.mark.parametrize("module", [bcr, collapse, difficulty, few_tokens], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [bcr, checks, collapse, difficulty, few_tokens], ids=lambda module: module.__name__)
 def test_a_report_writes_json_and_a_picture(module, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     question = module.__name__.rpartition(".")[2]
