@@ -64,7 +64,8 @@ def vllm_server(model: str, arguments: str, log: Path) -> Iterator[str]:
         _wait(server, f"http://127.0.0.1:{port}", log)
         yield f"http://127.0.0.1:{port}/v1"
     except SettingsError as error:
-        if server.poll() is None or str(error).startswith("--engine"):
+        url = f"http://127.0.0.1:{port}"
+        if str(error).startswith("--engine") or _answers(url) or not _ends(server):
             raise
         raise SettingsError(f"--engine: {_end(server, log)}. {error}") from None
     finally:
@@ -114,11 +115,24 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise SettingsError(f"--engine: {_end(server, log)}")
-        with contextlib.suppress(urllib.error.URLError, OSError):
-            urllib.request.urlopen(f"{url}/v1/models", timeout=5).close()
+        if _answers(url):
             return
         time.sleep(POLL_SECONDS)
     raise SettingsError(f"--engine: vllm did not answer within {START_SECONDS} s (see {log})")
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(urllib.error.URLError, OSError):
+        urllib.request.urlopen(f"{url}/v1/models", timeout=5).close()
+        return True
+    return False
+
+
+def _ends(server: subprocess.Popen[bytes]) -> bool:
+    """Whether the server ends soon. One that no longer answers may still be about to."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(keeper.STOP_SECONDS)
+    return server.poll() is not None
 
 
 def _end(server: subprocess.Popen[bytes], log: Path) -> str:
