@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ class Generating:
     def server_for(self, model: str, out: Path) -> "Iterator[Server]":
         """The server of ``--server``, or one that ``--engine vllm`` starts and stops."""
         from verl_efficiency.evaluation.checkpoint import resolve_model
-        from verl_efficiency.evaluation.local_server import vllm_server
+        from verl_efficiency.evaluation.local_server import ended_like_ctrl_c, vllm_server
         from verl_efficiency.evaluation.server import Server
 
         store = self.store_file(out)
@@ -134,14 +135,22 @@ class Generating:
         )
         key = os.environ.get("OPENAI_API_KEY", "none")
         limits = (self.concurrency, self.retries, self.timeout)
-        if self.server is not None:
-            require(self.engine_args is None, "--engine-args", self.engine_args, "used with --engine vllm")
-            yield Server(self.server, model, store, *limits, key, self.tokenizer)
-            return
-        with vllm_server(model, self.engine_args or "", store.with_suffix(".vllm.log")) as url:
-            folder = resolve_model(model)
-            own = folder if Path(folder, "tokenizer_config.json").is_file() else None
-            yield Server(url, model, store, *limits, key, self.tokenizer or own)
+        with ended_like_ctrl_c(), contextlib.ExitStack() as stack:
+            url, own = self.server, None
+            if url is None:
+                url = stack.enter_context(vllm_server(model, self.engine_args or "", store.with_suffix(".vllm.log")))
+                folder = resolve_model(model)
+                own = folder if Path(folder, "tokenizer_config.json").is_file() else None
+            else:
+                require(self.engine_args is None, "--engine-args", self.engine_args, "used with --engine vllm")
+            try:
+                yield Server(url, model, store, *limits, key, self.tokenizer or own)
+            except KeyboardInterrupt:
+                print(
+                    f"stopped: responses that arrived are in {store}; the same command requests the others",
+                    file=sys.stderr,
+                )
+                raise
 
     @contextlib.contextmanager
     def engine(self, model: str, out: Path) -> "Iterator[Engine | None]":

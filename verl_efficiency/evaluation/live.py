@@ -11,8 +11,9 @@ limit. If it is cut off, a second one goes on: with the thought closed, as a con
 (``continue_final_message``, as vLLM and SGLang take it). Thoughts are those between ``<think>`` and ``</think>``, or in
 ``reasoning_content``. Both requests are paid for.
 
-Tokens of a finished sample are those of the server's usage, or of the tokenizer (``--tokenizer``) where there is none. Those
-of another stream are counted by the tokenizer, or else taken as one for each piece of text that the server sent.
+Tokens of a sample are those of the server's usage, which vLLM and SGLang send with every piece. A finished sample without
+usage is counted by the tokenizer (``--tokenizer``). Another stream is counted by the tokenizer, or else as one token for each
+piece of text. What the server generates between the end of a stream and its notice of it is not known.
 """
 
 import asyncio
@@ -28,8 +29,8 @@ from verl_efficiency.evaluation.engines import Sampling
 from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.evaluation.prompts import Prompt
 from verl_efficiency.evaluation.server import (
-    GIVE_UP_AFTER,
     REFUSES_ALL,
+    Health,
     Server,
     asking,
     one_line,
@@ -274,14 +275,18 @@ async def _run_all(
     failures: list[str] = []
     refused: list[tuple[Prompt, str]] = []
     refusal = refusals()
-    succeeded = False
+    health = Health(server.concurrency)
     async with asking(server, len(jobs)) as (client, keep):
         if any(plan.think for plan, _, _ in jobs):
             await _require_continuing(client, server, jobs[0][1], chat_template)
         free = asyncio.Semaphore(server.concurrency)
+        so_far = {
+            "continuous_usage_stats": True
+        }  # a usage in every piece (vLLM, SGLang); empty once the server refuses it
         taking = asyncio.Lock()  # one job takes all its places before the next takes any
 
         async def start(messages: list[dict[str, Any]], limit: int, seed: int, extra: dict[str, Any]) -> Any:
+            each = dict(so_far)
             request = {
                 "model": server.model,
                 "messages": messages,
@@ -289,12 +294,15 @@ async def _run_all(
                 "top_p": sampling.top_p,
                 "max_tokens": limit,
                 "seed": seed,
-                "stream_options": {"include_usage": True},
+                "stream_options": {"include_usage": True} | each,
             }
             body = _template(chat_template) | extra
             try:
                 return await client.chat.completions.create(**request, stream=True, extra_body=body)
             except refusal as error:
+                if any(name in str(error) for name in each):
+                    so_far.clear()
+                    return await start(messages, limit, seed, extra)
                 if error.status_code not in REFUSES_ALL:
                     raise
                 fix = REFUSES_ALL[error.status_code]
@@ -308,7 +316,6 @@ async def _run_all(
                 streams[-1] = _counted(stream, count, server)
 
             async def ask(seed: int, messages: list[dict[str, Any]], limit: int, **extra: Any) -> Stream:
-                nonlocal succeeded
                 line = partial(Stream, plan.name, plan.k, prompt.key, seed)
 
                 def lost(sample: Sample) -> None:
@@ -316,7 +323,7 @@ async def _run_all(
                     add(line(ended, sample.tokens(count)))
 
                 sample = await whole(lambda: start(messages, limit, seed, extra), server.retries + 1, lost)
-                succeeded = True
+                health.answered()
                 truncated = sample.finish == "length"
                 ended = "thought" if plan.think and truncated and not extra else "finished"
                 stream = line(ended, sample.usage, "".join(sample.pieces), "".join(sample.reasoning), truncated)
@@ -339,13 +346,15 @@ async def _run_all(
                 for _ in range(places):
                     await free.acquire()
             try:
-                if len(failures) >= GIVE_UP_AFTER and not succeeded:
+                if health.down:
                     failures.append("not asked")
                     return
                 await _run(plan, streams, seeds, draw, vote)
             except refusal as error:
+                health.answered()
                 refused.append((prompt, one_line(error)))
             except (openai.APIError, Broken) as error:
+                health.failed += 1
                 failures.append(one_line(error))
             finally:
                 for _ in range(places):

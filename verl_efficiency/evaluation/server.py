@@ -39,7 +39,7 @@ REFUSES_ALL = {  # statuses of a refusal that every request gets, and what to do
     403: "set OPENAI_API_KEY to a key that may use this model",
     404: "check MODEL, and the address, which ends in /v1",
 }
-GIVE_UP_AFTER = 8  # failed requests before the first success: the server does not recover
+GIVE_UP_AFTER = 8  # failures in a row, each of them after all tries: the server does not recover
 COUNTS_DIFFER = (
     0.02  # relative difference between the server's count of tokens and the tokenizer's that needs a warning
 )
@@ -88,6 +88,23 @@ class Trouble:
     failures: list[str] = field(default_factory=list)
     # Requests that the server refused, with its reasons
     refused: list[tuple[Request, str]] = field(default_factory=list)
+
+
+@dataclass
+class Health:
+    """Whether the server answers."""
+
+    concurrency: int
+    ever: bool = False  # whether it has answered
+    failed: int = 0  # requests that failed since its last answer
+
+    def answered(self) -> None:
+        self.ever, self.failed = True, 0
+
+    @property
+    def down(self) -> bool:
+        """A server that has answered may lose all requests of a moment, and go on."""
+        return self.failed >= (max(GIVE_UP_AFTER, self.concurrency) if self.ever else GIVE_UP_AFTER)
 
 
 def server_engine(server: Server) -> Engine:
@@ -263,6 +280,7 @@ async def _ask_all(
     refused = refusals()
     refuses_all: list[str] = []
     succeeded = 0
+    health = Health(server.concurrency)
     async with asking(server, len(requests)) as (client, keep):
         queue = iter(requests)
 
@@ -281,19 +299,23 @@ async def _ask_all(
                     )
                     entry = _read(reply, request)
                 except refused as error:
+                    health.answered()
                     if error.status_code in REFUSES_ALL:
                         refuses_all.append(f"{one_line(error)}; {REFUSES_ALL[error.status_code]}")
                     else:
                         trouble.refused.append((request, one_line(error)))
                 except json.JSONDecodeError as error:
+                    health.failed += 1
                     trouble.failures.append(f"the reply is not whole JSON: {one_line(error)}")
                 except (openai.APIError, NoAnswer) as error:
+                    health.failed += 1
                     trouble.failures.append(one_line(error))
                 else:
                     succeeded += 1
+                    health.answered()
                     stored[request.key, request.sample] = entry
                     keep(entry)
-                if refuses_all or (not succeeded and len(trouble.failures) >= GIVE_UP_AFTER):
+                if refuses_all or health.down:
                     return
 
         await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
