@@ -145,12 +145,10 @@ def _end(server: subprocess.Popen[bytes], log: Path) -> str:
 def reason(output: str) -> str:
     r"""The first error in vLLM's output, because others follow from it; without one the last line.
 
-        >>> reason("(Worker pid=7) ERROR 11-27 20:57:42 [executor.py:63] RuntimeError: no kernel
-    warnings.warn(")
-        'RuntimeError: no kernel'
-        >>> reason("WARNING 11-27 20:57:42 [utils.py:25] OSError: is possible
-    vllm: error: unknown argument")
-        'vllm: error: unknown argument'
+    >>> reason("(Worker pid=7) ERROR 11-27 20:57:42 [executor.py:63] RuntimeError: no kernel\nwarnings.warn(")
+    'RuntimeError: no kernel'
+    >>> reason("WARNING 11-27 20:57:42 [utils.py:25] OSError: is possible\nvllm: error: unknown argument")
+    'vllm: error: unknown argument'
     """
     found = ERROR_LINE.search(output)
     return found[1] if found else (output.strip().splitlines() or ["no output"])[-1]
