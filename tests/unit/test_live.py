@@ -200,6 +200,44 @@ def test_a_dead_server_is_not_asked_for_everything(server, data):  # noqa: F811
     assert len(server.asked) == 8
 
 
+def test_a_server_that_dies_in_the_middle_is_not_asked_for_everything(server, data):  # noqa: F811
+    def gone(handler):
+        handler.send(500, {})
+
+    server.trouble = lambda number, sample, request: gone if request > 6 else None
+    outcome, _ = run(server, data, "plain,cap@2,cap@3,cap@4,cap@5,cap@6,cap@7,cap@8", "--concurrency", 1)
+    assert "42 of 48" in str(outcome.exception)
+    assert len(server.asked) == 6 + 8
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["taken", "refused"])
+def test_a_usage_in_every_piece_is_what_a_cancelled_stream_costs(server, data, known):  # noqa: F811
+    """Where the server refuses to send it, each piece counts as a token."""
+
+    def endless(handler):
+        handler.begin()
+        while True:
+            usage = {"prompt_tokens": 3, "completion_tokens": 7000, "total_tokens": 7003}
+            handler.event({"content": "."}, None, usage if known else None)
+            time.sleep(0.02)
+
+    def refuses(handler):
+        handler.send(400, {"error": {"message": "Unknown parameter: 'stream_options.continuous_usage_stats'."}})
+
+    def trouble(number, sample, request):
+        if not known and "continuous_usage_stats" in server.asked[request - 1]["stream_options"]:
+            return refuses
+        return endless if sample else None
+
+    server.trouble = trouble
+    server.plan = lambda number, sample: (rf"\boxed{{{number}}}", 30)
+    (row,) = rows_of(*run(server, data, "first-finish@4", "--limit", 1)).values()
+    (done,), cancelled = stored(data), stored(data, "cancelled")
+    assert (row["accuracy"], row["cancelled"], done["tokens"]) == (1.0, 3.0, 30)
+    assert all(one["tokens"] == 7000 if known else 0 < one["tokens"] < 7000 for one in cancelled)
+    assert len(server.asked) == (4 if known else 8)
+
+
 # think@TOKENS
 
 

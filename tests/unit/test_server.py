@@ -546,6 +546,26 @@ def test_a_dead_server_is_not_asked_for_everything(server, data):
     assert len(server.asked) < 20
 
 
+def test_a_server_that_dies_in_the_middle_is_not_asked_for_everything(server, data):
+    rows = [row | {"extra_info": {"index": 0}} for row in pq.read_table(data).to_pylist() * 20]
+    pq.write_table(pa.Table.from_pylist(rows), data)
+    works = server.answer
+    server.answer = lambda request, number: works(request, number) if number <= 20 else (500, {})
+    outcome, _ = run(server, data, "--concurrency", 10)
+    assert "100 of 120" in str(outcome.exception)
+    assert 30 <= len(server.asked) <= 20 + 10 + 10
+
+
+def test_a_server_that_stumbles_is_asked_for_everything(server, data):
+    rows = pq.read_table(data).to_pylist() * 10
+    pq.write_table(pa.Table.from_pylist(rows), data)
+    works = server.answer
+    server.answer = lambda request, number: (500, {}) if number in range(10, 19) else works(request, number)
+    outcome, _ = run(server, data, "--concurrency", 10)
+    assert "9 of 60" in str(outcome.exception)
+    assert len(server.asked) == 60
+
+
 def test_another_model_and_no_server(server, data):
     outcome, _ = run(server, data, model="served-modle")
     assert f"did you mean '{MODEL}'" in str(outcome.exception)
