@@ -339,7 +339,7 @@ def _percent(row: dict, name: str) -> str:
 
 def _tokens(row: dict, name: str) -> str:
     interval = row[f"{name}_interval"] if row["seeds"] >= 3 else None
-    return f"{row[name]:.1f}" + ("" if interval is None else f" ± {interval:.1f}")
+    return (f"{row[name]:.1f}" + ("" if interval is None else f" ± {interval:.1f}")).replace("-", "−")
 
 
 def _hardest(row: Row) -> str:
@@ -347,7 +347,7 @@ def _hardest(row: Row) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f} %".replace("-", "−")
 
 
 def _point(row: Row, tokens: str = "tokens_per_problem") -> str:

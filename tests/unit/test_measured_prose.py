@@ -107,6 +107,38 @@ def test_the_settings_of_token_budget():
         assert lost(rows[name], plain) > lost(rows["no_floor"], plain)
 
 
+def test_more_steps():
+    rows, plain = by_arm("longer"), by_arm("token_budget")["grpo"]
+    gr3, budget = rows["gr3"], rows["token_budget"]
+    accuracy, tokens, fewer, points = said(
+        "measured.md",
+        r"on four seeds: ([\d.]+) % with ([\d.]+) tokens, (\d+) % fewer than GRPO takes after 100 steps, "
+        r"and ([\d.]+) points less",
+    )
+    assert gr3["seeds"] == 4
+    assert (f"{100 * gr3['accuracy']:.1f}", f"{gr3['tokens']:.1f}") == (accuracy, tokens)
+    assert (f"{saved(gr3, plain):.0f}", f"{lost(gr3, plain):.1f}") == (fewer, points)
+    assert said("choose.md", r"reaches the frontier\]\(measured.md#more-steps\), ([\d.]+) points below GRPO") == (
+        points,
+    )
+    assert abs(gr3["above_frontier"]) < gr3["above_frontier_interval"]
+    assert [round((hard - 16) / 7) for hard in gr3["tokens_by_level"][3:]] == [3, 3, 3]  # notes of 7 tokens
+    ends = [
+        line["test"]["accuracy"]
+        for line in read_lines(RESULTS)
+        if line["run"]["steps"] == 300 and line["run"]["arm"] == "gr3"
+    ]
+    assert said("measured.md", r"one ends at ([\d.]+) %, one at ([\d.]+) %") == (
+        f"{100 * min(ends):.1f}",
+        f"{100 * max(ends):.1f}",
+    )
+    (above,) = said("measured.md", r"stays (\d+) tokens above the frontier")
+    assert f"{budget['above_frontier']:.0f}" == above
+    before = by_arm("token_budget")
+    for name in ("no_floor", "no_guard"):  # "as far above"
+        assert abs(before[name]["above_frontier"] - before["token_budget"]["above_frontier"]) < 2.5
+
+
 def test_the_first_testbed():
     found = results("checks")
     rows = by_arm("checks")
