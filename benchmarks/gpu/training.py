@@ -195,6 +195,12 @@ def runs_in(file: Path, quick: bool) -> dict[str, dict[str, float]]:
     return kept["runs"] if kept["quick"] == quick else {}
 
 
+def planned_in(file: Path, quick: bool) -> list[str]:
+    """The methods of a result, those that failed too; none if it is not there or was measured at other sizes."""
+    kept = json.loads(file.read_text()) if file.is_file() else {"quick": quick}
+    return kept.get("planned", []) if kept["quick"] == quick else []
+
+
 def main() -> None:
     options = read_options(__doc__)
     chosen = options.methods or tuple(RUNS)
@@ -207,7 +213,8 @@ def main() -> None:
     if not todo and done_before("training", options):
         return
     steps = 2 if options.quick else 12
-    planned = [name for name in RUNS if name in runs or name in chosen]
+    before = planned_in(options.file("training"), options.quick)
+    planned = [name for name in RUNS if name in runs or name in chosen or name in before]
     beside = runs_in(RESULTS / "gpu_training_cpu.json", options.quick) if options.device == "cuda" else {}
 
     def keep() -> None:

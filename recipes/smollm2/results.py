@@ -103,6 +103,7 @@ def main(
         "compared_with": arms[0],
         "compared_seeds": shared,
         "changes": changes,
+        "changes_seeds": shared,
         "summaries": {arm: {seed: one.summary for seed, one in by_seed.items()} for arm, by_seed in found.items()},
         "steps": steps,
         "curves": lines,

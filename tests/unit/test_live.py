@@ -1,5 +1,6 @@
 """``evaluate live`` and ``--engine vllm`` against a server that streams: what strategies cost, and what is cancelled."""
 
+import itertools
 import json
 import os
 import stat
@@ -214,12 +215,21 @@ def test_a_server_that_dies_in_the_middle_is_not_asked_for_everything(server, da
 def test_a_usage_in_every_piece_is_what_a_cancelled_stream_costs(server, data, known):  # noqa: F811
     """Where the server refuses to send it, each piece counts as a token."""
 
+    begun = threading.Semaphore(0)
+
     def endless(handler):
         handler.begin()
-        while True:
+        for number in itertools.count():
             usage = {"prompt_tokens": 3, "completion_tokens": 7000, "total_tokens": 7003}
             handler.event({"content": "."}, None, usage if known else None)
+            if number == 25:
+                begun.release()
             time.sleep(0.02)
+
+    def after_the_others(number, sample):
+        for _ in range(0 if sample else 3):
+            begun.acquire(timeout=60)
+        return rf"\boxed{{{number}}}", 30
 
     def refuses(handler):
         handler.send(400, {"error": {"message": "Unknown parameter: 'stream_options.continuous_usage_stats'."}})
@@ -230,7 +240,7 @@ def test_a_usage_in_every_piece_is_what_a_cancelled_stream_costs(server, data, k
         return endless if sample else None
 
     server.trouble = trouble
-    server.plan = lambda number, sample: (rf"\boxed{{{number}}}", 30)
+    server.plan = after_the_others
     (row,) = rows_of(*run(server, data, "first-finish@4", "--limit", 1)).values()
     (done,), cancelled = stored(data), stored(data, "cancelled")
     assert (row["accuracy"], row["cancelled"], done["tokens"]) == (1.0, 3.0, 30)

@@ -17,7 +17,7 @@ pytest.importorskip("openai")
 
 PROBLEMS = 200
 VLLM = """#!{python}
-import json, os, subprocess, sys, time
+import itertools, json, os, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 words = sys.argv[1:]
@@ -50,7 +50,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
-        while True:  # a response without an end
+        for number in itertools.count():  # a response without an end
+            if number == 50:
+                with open({record!r} + ".streams", "a") as file:
+                    file.write("x")
             piece = {{"index": 0, "delta": {{"content": "1"}}, "finish_reason": None}}
             chunk = reply | {{"object": "chat.completion.chunk", "choices": [piece]}}
             self.wfile.write(f"data: {{json.dumps(chunk)}}\\n\\n".encode())
@@ -165,9 +168,8 @@ def test_vllm_is_gone_after_a_signal_while_it_starts(folder):
 
 def test_what_streams_have_cost_is_stored_after_a_signal(folder):
     command = start(folder, "live", "--strategies", "plain")
-    await_((folder / "started.json").exists)
-    await_((folder / "out.responses.jsonl").exists)
-    time.sleep(1.5)
+    streams = folder / "started.json.streams"
+    await_(lambda: streams.exists() and streams.stat().st_size == 4)
     command.terminate()
     command.communicate(timeout=60)
     streams = stored(folder)

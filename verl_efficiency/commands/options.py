@@ -146,10 +146,11 @@ class Generating:
             try:
                 yield Server(url, model, store, *limits, key, self.tokenizer or own)
             except KeyboardInterrupt:
-                print(
-                    f"stopped: responses that arrived are in {store}; the same command requests the others",
-                    file=sys.stderr,
-                )
+                with contextlib.suppress(OSError):  # the terminal may be gone
+                    print(
+                        f"stopped: responses that arrived are in {store}; the same command requests the others",
+                        file=sys.stderr,
+                    )
                 raise
 
     @contextlib.contextmanager

@@ -155,9 +155,7 @@ def label_and_path(text: str) -> tuple[str, Path]:
 def how_read(options: Stored) -> dict[str, Any]:
     """The options that say how a response is read and graded, without those left at their default."""
     named = ("answer_after", "answer_in_box", "marker", "strip_thinking", "tokenizer", "score_correct", "score_wrong")
-    return {
-        name: value for name in named if (value := getattr(options, name)) and (name, value) != ("score_correct", 1)
-    }
+    return {name: value for name in named if (value := getattr(options, name)) != getattr(Stored, name)}
 
 
 def read_files(

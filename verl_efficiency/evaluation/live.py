@@ -280,13 +280,14 @@ async def _run_all(
         if any(plan.think for plan, _, _ in jobs):
             await _require_continuing(client, server, jobs[0][1], chat_template)
         free = asyncio.Semaphore(server.concurrency)
-        so_far = {
+        in_pieces = {
             "continuous_usage_stats": True
-        }  # a usage in every piece (vLLM, SGLang); empty once the server refuses it
+        }  # a usage in every piece (vLLM, SGLang); empty if the server refuses it
+        taken = False  # whether it has taken it; until then a refusal may be for this
         taking = asyncio.Lock()  # one job takes all its places before the next takes any
 
         async def start(messages: list[dict[str, Any]], limit: int, seed: int, extra: dict[str, Any]) -> Any:
-            each = dict(so_far)
+            nonlocal taken
             request = {
                 "model": server.model,
                 "messages": messages,
@@ -294,15 +295,25 @@ async def _run_all(
                 "top_p": sampling.top_p,
                 "max_tokens": limit,
                 "seed": seed,
-                "stream_options": {"include_usage": True} | each,
+                "extra_body": _template(chat_template) | extra,
             }
-            body = _template(chat_template) | extra
+
+            async def create(each: dict[str, bool]) -> Any:
+                options = {"include_usage": True} | each
+                return await client.chat.completions.create(**request, stream=True, stream_options=options)
+
+            each = dict(in_pieces)
             try:
-                return await client.chat.completions.create(**request, stream=True, extra_body=body)
+                try:
+                    stream = await create(each)
+                    taken = taken or bool(each)
+                except refusal as error:
+                    if taken or not each or error.status_code in REFUSES_ALL:
+                        raise
+                    stream = await create({})  # if it is refused again, the reason is another one
+                    in_pieces.clear()
+                return stream
             except refusal as error:
-                if any(name in str(error) for name in each):
-                    so_far.clear()
-                    return await start(messages, limit, seed, extra)
                 if error.status_code not in REFUSES_ALL:
                     raise
                 fix = REFUSES_ALL[error.status_code]
@@ -346,7 +357,7 @@ async def _run_all(
                 for _ in range(places):
                     await free.acquire()
             try:
-                if health.down:
+                if health.gave_up:
                     failures.append("not asked")
                     return
                 await _run(plan, streams, seeds, draw, vote)
@@ -354,7 +365,7 @@ async def _run_all(
                 health.answered()
                 refused.append((prompt, one_line(error)))
             except (openai.APIError, Broken) as error:
-                health.failed += 1
+                health.fail(places)
                 failures.append(one_line(error))
             finally:
                 for _ in range(places):

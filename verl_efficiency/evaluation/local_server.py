@@ -99,7 +99,8 @@ def ended_like_ctrl_c() -> Iterator[None]:
         for kind in kinds:
             signal.signal(kind, signal.SIG_DFL)
         if received:
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                sys.stdout.flush()
             signal.raise_signal(received[0])
 
 
@@ -122,10 +123,13 @@ def _wait(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(urllib.error.URLError, OSError):
+    try:
         urllib.request.urlopen(f"{url}/v1/models", timeout=5).close()
+    except urllib.error.HTTPError:  # such as 401 with an --api-key
         return True
-    return False
+    except (urllib.error.URLError, OSError):
+        return False
+    return True
 
 
 def _ends(server: subprocess.Popen[bytes]) -> bool:
@@ -139,6 +143,8 @@ def _end(server: subprocess.Popen[bytes], log: Path) -> str:
     """How the server ended, and why."""
     code = server.returncode
     how = f"was killed by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+    if code < 0:
+        how = f"may still run, because the process that stops it was killed by signal {-code}"
     return f"vllm {how}: {reason(log.read_text(errors='replace'))[:300]} (see {log})"
 
 

@@ -97,14 +97,15 @@ class Health:
     concurrency: int
     ever: bool = False  # whether it has answered
     failed: int = 0  # requests that failed since its last answer
+    gave_up: bool = False  # for good, so that all workers stop
 
     def answered(self) -> None:
         self.ever, self.failed = True, 0
 
-    @property
-    def down(self) -> bool:
+    def fail(self, requests: int = 1) -> None:
         """A server that has answered may lose all requests of a moment, and go on."""
-        return self.failed >= (max(GIVE_UP_AFTER, self.concurrency) if self.ever else GIVE_UP_AFTER)
+        self.failed += requests
+        self.gave_up |= self.failed >= (max(GIVE_UP_AFTER, self.concurrency) if self.ever else GIVE_UP_AFTER)
 
 
 def server_engine(server: Server) -> Engine:
@@ -305,17 +306,17 @@ async def _ask_all(
                     else:
                         trouble.refused.append((request, one_line(error)))
                 except json.JSONDecodeError as error:
-                    health.failed += 1
+                    health.fail()
                     trouble.failures.append(f"the reply is not whole JSON: {one_line(error)}")
                 except (openai.APIError, NoAnswer) as error:
-                    health.failed += 1
+                    health.fail()
                     trouble.failures.append(one_line(error))
                 else:
                     succeeded += 1
                     health.answered()
                     stored[request.key, request.sample] = entry
                     keep(entry)
-                if refuses_all or health.down:
+                if refuses_all or health.gave_up:
                     return
 
         await asyncio.gather(*(work() for _ in range(min(server.concurrency, len(requests)))))
