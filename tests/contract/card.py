@@ -1,10 +1,11 @@
 """A GPU in name alone: ``with Card():`` tensors can be on the device ``card``, whose values are in this machine's memory.
 
 An operation that gets a tensor of the card and one of the CPU is refused, as on a real GPU; copies are not, nor numbers of the
-CPU. So code that forgets a tensor on the other device fails without a GPU. There is no backward pass. The device is registered
-for the whole process, so import this in a process of its own.
+CPU. So code that forgets a tensor on the other device fails without a GPU. There is no backward pass. The first ``Card()``
+registers the device for the whole process, so make it in a process of its own.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -13,8 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-_setup_privateuseone_for_python_backend("card")
 COPIES = (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default)
+
+
+@functools.cache
+def _register() -> None:
+    """Not when this is imported: pytest imports every module that may have doctests."""
+    _setup_privateuseone_for_python_backend("card")
 
 
 class OnCard(torch.Tensor):
@@ -79,6 +85,10 @@ class _NewTensors(TorchFunctionMode):
 
 class Card(TorchDispatchMode):
     """Inside the context the device ``card`` is there."""
+
+    def __init__(self) -> None:
+        _register()
+        super().__init__()
 
     def __enter__(self) -> "Card":
         self.new_tensors = _NewTensors()

@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "recipes" / "quickstart.sh"
 
 
 @pytest.mark.parametrize(
-    ("task", "steps", "tokens"), [("checks", (26, 34), (130, 190)), ("notes", (50, 50), (115, 66))]
+    ("task", "steps", "tokens"), [("checks", (34, 34), (130, 190)), ("notes", (50, 50), (115, 66))]
 )
 def test_both_runs_are_accepted(task, steps, tokens, compose, missed, data_file, tmp_path):
     known = os.environ | {"DRY_RUN": "1", "TASK": task, "RUNS": str(tmp_path)}

@@ -139,7 +139,7 @@ def test_a_node_without_the_plugin_is_named_and_with_it_both_nodes_train(request
         assert refused.metrics == {}
 
         second.install()  # Ray starts new workers for a new job, so the node keeps running
-        trained = launch("trained", 120)
+        trained = launch("trained", 145)
     assert trained.run.returncode == 0, trained.run.log[-5000:]
     assert sorted(trained.metrics) == [1]
     assert len(trained.rollouts[1]) == 8
