@@ -57,7 +57,7 @@ if ! [[ $JOBS =~ ^[1-9][0-9]*$ ]]; then
   exit 2
 fi
 
-# Without GPUS nothing takes a GPU of this machine. The trainer needs no such word: VERL_PLATFORM=cpu says it.
+# Without GPUS nothing uses a GPU of this machine. These programs must not see one; the trainer has VERL_PLATFORM=cpu.
 hidden=()
 [[ $GPUS != 0 ]] || hidden=(env CUDA_VISIBLE_DEVICES=)
 

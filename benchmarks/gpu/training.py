@@ -27,6 +27,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 from benchmarks.gpu.common import RESULTS, Options, Row, done_before, read_options, save
 from tests.e2e import distillation_reference as reference
@@ -187,18 +188,13 @@ def rows_of(
     return rows
 
 
-def runs_in(file: Path, quick: bool) -> dict[str, dict[str, float]]:
-    """The runs of a result; none if it is not there or was measured at other sizes."""
-    if not file.is_file():
-        return {}
-    kept = json.loads(file.read_text())
-    return kept["runs"] if kept["quick"] == quick else {}
+def result_in(file: Path, quick: bool) -> dict[str, Any]:
+    """A result: its ``runs``, and the methods that were ``planned``, those that failed too.
 
-
-def planned_in(file: Path, quick: bool) -> list[str]:
-    """The methods of a result, those that failed too; none if it is not there or was measured at other sizes."""
-    kept = json.loads(file.read_text()) if file.is_file() else {"quick": quick}
-    return kept.get("planned", []) if kept["quick"] == quick else []
+    Empty if it is not there or was measured at other sizes.
+    """
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    return kept if kept.get("quick") == quick else {}
 
 
 def main() -> None:
@@ -206,16 +202,17 @@ def main() -> None:
     chosen = options.methods or tuple(RUNS)
     if unknown := [name for name in chosen if name not in RUNS]:
         raise SystemExit(f"METHODS: the check does not train {', '.join(unknown)}; it trains {', '.join(RUNS)}")
-    runs = runs_in(options.file("training"), options.quick)
+    earlier = result_in(options.file("training"), options.quick)
+    runs = earlier.get("runs", {})
     if options.fresh:
         runs = {name: run for name, run in runs.items() if name not in chosen}
     todo = [name for name in chosen if name not in runs]
     if not todo and done_before("training", options):
         return
     steps = 2 if options.quick else 12
-    before = planned_in(options.file("training"), options.quick)
-    planned = [name for name in RUNS if name in runs or name in chosen or name in before]
-    beside = runs_in(RESULTS / "gpu_training_cpu.json", options.quick) if options.device == "cuda" else {}
+    planned = [name for name in RUNS if name in runs or name in chosen or name in earlier.get("planned", ())]
+    cpu = RESULTS / "gpu_training_cpu.json"
+    beside = result_in(cpu, options.quick).get("runs", {}) if options.device == "cuda" else {}
 
     def keep() -> None:
         ordered = {name: runs[name] for name in RUNS if name in runs}

@@ -31,10 +31,8 @@ def rows(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
         if gained and arm.name != CONTROL:
             row["accuracy_gained"], row["accuracy_gained_interval"] = mean_and_interval(gained)
         row["validation"] = [
-            {name: round(statistics.fmean(line["validation"][at][name] for line in its), 4) for name in point}
-            for at, point in enumerate(
-                [{name: one[name] for name in ("step", "accuracy", "tokens")} for one in its[0]["validation"]]
-            )
+            {name: round(statistics.fmean(one[name] for one in ones), 4) for name in ("step", "accuracy", "tokens")}
+            for ones in zip(*(line["validation"] for line in its), strict=True)
         ]
         result.append(row)
     return result

@@ -62,8 +62,9 @@ def main(
 
 def base_model(out: Path) -> Path:
     """The folder of the untouched model: ``$SMOLLM2`` if it is a folder, else made from the wheel or the GGUF file."""
-    given = Path(os.environ.get("SMOLLM2", ""))
-    if os.environ.get("SMOLLM2") and given.is_dir():
+    named = os.environ.get("SMOLLM2")
+    given = Path(named) if named else None
+    if given and given.is_dir():
         if not (given / "config.json").exists():
             raise SystemExit(f"SMOLLM2: {given} holds no config.json; name a folder that transformers can load")
         return given
@@ -74,7 +75,7 @@ def base_model(out: Path) -> Path:
         raise SystemExit("reading SmolLM2 needs the package gguf: pip install gguf")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    file = gguf_file(given if os.environ.get("SMOLLM2") else download(out), out)
+    file = gguf_file(given or download(out), out)
     print(f"reading {file.name}", flush=True)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     tokenizer.pad_token = END
