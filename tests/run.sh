@@ -23,5 +23,5 @@ ruff check .
 ruff format --check .
 mypy
 # Two processes share the files: 2 cores are what CI has, and a training run leaves one of them idle half of the time.
-python -m pytest -n 2 --dist loadfile --doctest-modules verl_efficiency tests
+python -m pytest -n 2 --dist loadfile --durations 40 --doctest-modules verl_efficiency tests
 bash tests/run_openrlhf_light.sh

@@ -119,6 +119,20 @@ def test_every_part_is_there(page, files):
     assert len(list((files / "pictures").glob("*.png"))) == 6
 
 
+def test_scores_of_minus_one_are_scaled(files, tmp_path):
+    """The score falls by 0.08 from -1 to 1, which is 4 points of accuracy and no collapse."""
+    columns = {"response_length__mean": [100] * 3 + [70] * 3, "critic__score__mean": [0.8] * 3 + [0.72] * 3}
+    words = ["report", str(files / "a.json"), "--out", str(tmp_path / "page.html")]
+    logged = ["--log", f"run={log_of(tmp_path, **columns)}"]
+    faults = []
+    for scores in ([], ["--score-wrong", "-1"]):
+        assert CliRunner().invoke(app, [*words, *logged, *scores]).exit_code == 0
+        faults.append("length collapse: " in (tmp_path / "page.html").read_text())
+    assert faults == [True, False]
+    outcome = CliRunner().invoke(app, [*words, "--score-wrong", "-1"])
+    assert str(outcome.exception).startswith("--score-wrong, --score-correct: must be used with --log")
+
+
 @pytest.mark.parametrize(("name", "said"), [("c", "tokens per correct"), ("d", "problems N"), ("e", "short-3")])
 def test_a_result_of_any_kind_is_printed(files, name, said):
     outcome = CliRunner().invoke(app, ["report", str(files / f"{name}.json")])

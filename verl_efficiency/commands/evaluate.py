@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from verl_efficiency.commands.options import Generating, Marker, StripThinking, whole_numbers, with_options
+from verl_efficiency.commands.options import Generating, Marker, StripThinking, score_range, whole_numbers, with_options
 
 Model = Annotated[
     str, typer.Argument(help="Model folder, hub name, verl checkpoint or run folder; with --server its name there.")
@@ -264,6 +264,8 @@ def report_command(
             help="LABEL=RUN or LABEL=RUN:PROBLEMS_PER_PROMPT; RUN is a log or a run's folder, see `diagnose`."
         ),
     ] = None,
+    score_correct: Annotated[float, typer.Option(help="Score of a correct answer in the --log runs.")] = 1.0,
+    score_wrong: Annotated[float, typer.Option(help="Score of a wrong answer in the --log runs, such as -1.")] = 0.0,
     out: Annotated[
         Path | None, typer.Option(help="Page (.html) or picture (.png, .pdf, .svg) to write; needs matplotlib.")
     ] = None,
@@ -282,8 +284,12 @@ def report_command(
     from verl_efficiency.evaluation.report import report
     from verl_efficiency.evaluation.results import load_result
     from verl_efficiency.evaluation.training_log import parse_training_log
+    from verl_efficiency.settings import require
 
-    report(results, [parse_training_log(text) for text in log or []], out, rows or [], png)
+    scores = score_range(score_wrong, score_correct)
+    given = None if scores == (0, 1) or log else scores
+    require(given is None, "--score-wrong, --score-correct", given, "used with --log, whose runs have these scores")
+    report(results, [parse_training_log(text, scores) for text in log or []], out, rows or [], png)
     if track:
         from verl_efficiency.verl.tracking import track_results
 

@@ -38,9 +38,8 @@ def diagnose_command(run: Run, score_correct: ScoreCorrect = 1.0, score_wrong: S
     from verl_efficiency.evaluation.run_log import read_run
     from verl_efficiency.settings import require
 
-    log = read_run(run)
+    log = read_run(run, score_range(score_wrong, score_correct))
     require(bool(log.steps), "RUN", [str(path) for path in run], "a log with at least one step")
-    log.scores = score_range(score_wrong, score_correct)
     diagnosis = diagnose(log)
     console = Console()
     for finding in diagnosis.findings:

@@ -102,7 +102,7 @@ def report(
         print(f"picture: {out}")
         return changes
 
-    logs = {log.label: read_run([log.path]) for log in training_logs}
+    logs = {log.label: read_run([log.path], log.scores) for log in training_logs}
     sections = [
         *comparison_section(evaluations, changes, training_logs, logs),
         *(training_section(label, log) for label, log in logs.items()),

@@ -100,14 +100,18 @@ class Source:
         self.read(self, text[:end].decode("utf-8-sig", errors="replace").split("\n"), log)
 
 
-def read_run(paths: Sequence[Path]) -> RunLog:
+def read_run(paths: Sequence[Path], scores: tuple[float, float] = (0.0, 1.0)) -> RunLog:
     """Read files and folders of one run.
+
+    Args:
+        paths: files and folders.
+        scores: those of a wrong and of a correct answer.
 
     Raises:
         SettingsError: a file is missing, a folder holds no log, or a line cannot be read. Also if a log is a TensorBoard event
             file and ``tensorboard`` is not installed.
     """
-    log = RunLog()
+    log = RunLog(scores=scores)
     for source in find_sources(paths):
         source.update(log)
     return log

@@ -20,9 +20,10 @@ class TrainingLog:
     label: str  # the name in reports
     path: Path
     problems: int = 1  # number of problems in a prompt; lengths are divided by it
+    scores: tuple[float, float] = (0.0, 1.0)  # of a wrong and of a correct answer
 
 
-def parse_training_log(text: str) -> TrainingLog:
+def parse_training_log(text: str, scores: tuple[float, float] = (0.0, 1.0)) -> TrainingLog:
     """Parse ``LABEL=FILE`` or ``LABEL=FILE:N``, where N is the number of problems per prompt.
 
     >>> parse_training_log("BCR=logs/bcr.jsonl:3").problems
@@ -35,7 +36,7 @@ def parse_training_log(text: str) -> TrainingLog:
     require(
         bool(label and path) and int(count) >= 1, "training log", text, "LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT"
     )
-    return TrainingLog(label, Path(path), int(count))
+    return TrainingLog(label, Path(path), int(count), scores)
 
 
 def read_metric(path: Path, name: str | None = None) -> list[tuple[int, float]]:
