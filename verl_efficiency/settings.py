@@ -84,6 +84,11 @@ class MethodSettings:
         return False
 
     @property
+    def aggregation(self) -> str | None:
+        """The mean over tokens that the paper's loss takes, by verl's name, if another mean changes the method."""
+        return None
+
+    @property
     def reads_feedback(self) -> bool:
         """Whether the method uses the reward's feedback texts."""
         return False

@@ -9,7 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as Printed
 
-from benchmarks.comparison.by_arm import COLOURS, Line, by_arm, figure, mean_and_interval, plus_minus, scores_of
+from benchmarks.comparison.by_arm import (
+    COLOURS,
+    Line,
+    by_arm,
+    figure,
+    mean_and_interval,
+    plus_minus,
+    scores_of,
+    warm_start,
+)
 from benchmarks.comparison.table import Table
 from verl_efficiency.testbed.checks.task import MAX_DEPTH, Problem, shortest_tokens
 
@@ -18,20 +27,34 @@ SHORTEST = statistics.fmean(shortest_tokens([Problem(0, (0,) * depth)]) for dept
 
 
 def rows(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """One row per arm: its test, and its change in accuracy against the same seeds of plain GRPO."""
-    found = by_arm(table, lines)
-    plain = {line["run"]["seed"]: line["test"]["accuracy"] for arm, its in found if arm.name == CONTROL for line in its}
+    """One row per method, over its warm starts and seeds. Accuracy is compared with the run of plain GRPO from the same warm
+    start with the same seed, tokens with those of the warm start.
+    """
+    methods: dict[str, dict[tuple[str, int], Line]] = {}  # by warm start and seed
+    for arm, its in by_arm(table, lines):
+        runs = methods.setdefault(arm.name.rpartition(".")[2], {})
+        runs |= {(warm_start(arm), line["run"]["seed"]): line for line in its}
+    plain = methods.get(CONTROL, {})
     result = []
-    for arm, its in found:
-        row = {"arm": arm.name, **scores_of(its)}
-        row["over_shortest"], row["over_shortest_interval"] = mean_and_interval(
-            [line["test"]["tokens"] / SHORTEST for line in its]
-        )
-        gained = [line["test"]["accuracy"] - plain[line["run"]["seed"]] for line in its if line["run"]["seed"] in plain]
-        if gained and arm.name != CONTROL:
+    for name, runs in methods.items():
+        its = list(runs.values())
+        starts = list(dict.fromkeys(start for start, _ in runs))
+        row = {"arm": name, "warm_starts": len(starts), "runs": len(its), **scores_of(its)}
+        del row["seeds"]  # counts the runs
+        over = {key: line["test"]["tokens"] / SHORTEST for key, line in runs.items()}
+        row["over_shortest"], row["over_shortest_interval"] = mean_and_interval(list(over.values()))
+        row["over_shortest_by_warm_start"] = [
+            mean_and_interval([ratio for (start, _), ratio in over.items() if start == one])[0] for one in starts
+        ]
+        pairs = [(line, plain[key]) for key, line in runs.items() if key in plain]
+        if pairs:
+            saved = [1 - line["test"]["tokens"] / control["validation"][0]["tokens"] for line, control in pairs]
+            row["tokens_saved"], row["tokens_saved_interval"] = mean_and_interval(saved)
+        if pairs and name != CONTROL:
+            gained = [line["test"]["accuracy"] - control["test"]["accuracy"] for line, control in pairs]
             row["accuracy_gained"], row["accuracy_gained_interval"] = mean_and_interval(gained)
         row["validation"] = [
-            {name: round(statistics.fmean(one[name] for one in ones), 4) for name in ("step", "accuracy", "tokens")}
+            {what: round(statistics.fmean(one[what] for one in ones), 4) for what in ("step", "accuracy", "tokens")}
             for ones in zip(*(line["validation"] for line in its), strict=True)
         ]
         result.append(row)
@@ -47,13 +70,17 @@ def write_report(table: Table, lines: Sequence[Line], out: Path) -> None:
     content = {"steps": table.steps, "shortest": SHORTEST, "rows": found}
     out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     printed = Printed(
-        "arm", "seeds", "accuracy", "against grpo", "tokens", "over the shortest", title=f"{table.steps} steps"
+        *("arm", "runs", "accuracy", "against grpo", "tokens", "saved", "over the shortest", "of each warm start"),
+        title=f"{table.steps} steps",
     )
     for row in found:
         printed.add_row(
-            *(row["arm"], str(row["seeds"]), plus_minus(row, "accuracy", 3)),
+            *(row["arm"], str(row["runs"]), plus_minus(row, "accuracy", 3)),
             plus_minus(row, "accuracy_gained", 3) if "accuracy_gained" in row else "–",
-            *(plus_minus(row, "tokens", 1), plus_minus(row, "over_shortest", 2) + " ×"),
+            plus_minus(row, "tokens", 1),
+            plus_minus(row, "tokens_saved", 3) if "tokens_saved" in row else "–",
+            plus_minus(row, "over_shortest", 2) + " ×",
+            " ".join(f"{over:.2f}" for over in row["over_shortest_by_warm_start"]),
         )
     Console(width=140).print(printed)
     picture, ((axes,),) = figure(1, 1, (8, 5))

@@ -18,6 +18,8 @@ MARKS = {  # after the language of a code block; tests/unit/test_docs.py says wh
     "cluster": "needs a Ray cluster",
     "long": "takes minutes to an hour",
 }
+# A page links the file of a method or reward, so that the link works on GitHub. On the site it leads to that method's page.
+PAGES = {method.module.replace(".", "/") + ".py": generate.path_of(method) for method in generate.METHODS}
 PICTURES = [str(file.relative_to(ROOT)) for file in (ROOT / "benchmarks" / "results").glob("*.png")]
 
 
@@ -58,8 +60,11 @@ def on_page_markdown(markdown, page, config, files):
             return found[0]
         if not (ROOT / inside).exists():
             raise PluginError(f"{page.file.src_uri}: {target} is not in the repository")
+        top = "../" * (len(PurePosixPath(page.file.src_uri).parts) - 1)
         if inside in PICTURES:
-            return f"]({'../' * (len(PurePosixPath(page.file.src_uri).parts) - 1)}images/{PurePosixPath(inside).name})"
+            return f"]({top}images/{PurePosixPath(inside).name})"
+        if inside in PAGES:
+            return f"]({top}{PAGES[inside]})"
         kind = "tree" if (ROOT / inside).is_dir() else "blob"
         return f"]({config.repo_url}/{kind}/main/{inside}{'#' + anchor if anchor else ''})"
 

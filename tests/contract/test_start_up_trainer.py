@@ -51,6 +51,25 @@ def test_other_runs_are_not_told_of_it(compose, given):
     assert advice(compose, *given) == []
 
 
+@pytest.mark.parametrize("method", ["drpo", "s_grpo"])
+def test_a_method_published_with_another_mean_says_so(compose, method):
+    where = f"{ACTOR}.loss_agg_mode"
+
+    def lines(*overrides):
+        told = start_up.advice(compose(f"algorithm.adv_estimator={method}", *overrides))
+        return [line for line in told if line.startswith(where)]
+
+    (line,) = lines()
+    assert f"{method} is published with seq-mean-token-mean, and this run has token-mean" in line
+    assert lines(line.rpartition("write ")[2]) == []
+
+
+@pytest.mark.parametrize("given", [("s_grpo", "+algorithm.efficiency.rescale=False"), ("gr3",), ("grpo",)])
+def test_a_method_that_leaves_the_mean_open_does_not(compose, given):
+    told = start_up.advice(compose(f"algorithm.adv_estimator={given[0]}", *given[1:]))
+    assert not [line for line in told if "loss_agg_mode" in line]
+
+
 @pytest.mark.parametrize(("key", "loop"), [("default_agent_loop", "mine"), ("agent_loop_config_path", "/mine.yaml")])
 def test_a_method_that_takes_one_output_says_so_before_an_agent_loop_of_ones_own(compose, key, loop):
     where = f"actor_rollout_ref.rollout.agent.{key}"

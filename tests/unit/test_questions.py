@@ -153,6 +153,17 @@ def test_checks_by_hand():
     assert budget["over_shortest"] == pytest.approx((1 + 1 + 1.5) / 3, abs=1e-4)
     assert budget["over_shortest_interval"] == pytest.approx(4.30 * 0.288675 / 3**0.5, abs=1e-4)
     assert budget["validation"][0] == {"step": 0, "accuracy": 0.9, "tokens": 46.0}
+    assert budget["tokens_saved"] == pytest.approx(1 - (26 + 26 + 39) / 3 / 46, abs=1e-4)  # 46 before the training
+
+
+def test_checks_pools_warm_starts():
+    """A run is compared with plain GRPO from its own warm start."""
+    scores = {"grpo": (0.9, 52.0), "bcr_3": (0.8, 26.0), "start_1.grpo": (0.7, 52.0), "start_1.bcr_3": (0.9, 39.0)}
+    grpo, packed = checks.rows(*lines_of("checks", scores))
+    assert (grpo["warm_starts"], grpo["runs"], packed["warm_starts"], packed["runs"]) == (2, 6, 2, 6)
+    assert (packed["accuracy"], packed["accuracy_gained"]) == (0.85, 0.05)
+    assert packed["over_shortest_by_warm_start"] == [1.0, 1.5]
+    assert packed["over_shortest_interval"] == pytest.approx(2.57 * 0.273861 / 6**0.5, abs=1e-4)
 
 
 def test_checks_has_validation_problems_of_its_train_split(tmp_path):
@@ -196,7 +207,8 @@ def test_a_report_writes_json_and_a_picture(module, tmp_path, capsys):
     table = compare.table_of(question, STEPS)
     module.write_report(table, [], tmp_path / "nothing")
     assert not list(tmp_path.glob("nothing*"))
-    table, lines = lines_of(question, {arm.name: (0.9, 40.0) for arm in (table.arms[0], table.arms[-1])})
+    two = table.arms[:2]
+    table, lines = lines_of(question, {arm.name: (0.9, 40.0) for arm in two})
     point = {"problems": 1, "accuracy": 0.9, "tokens_per_problem": 60.0, "finished": 1.0}
     for line in lines:
         line["diagnosis"] = {}
@@ -204,6 +216,6 @@ def test_a_report_writes_json_and_a_picture(module, tmp_path, capsys):
         line["task_scaling"] = {"before": [point, {**point, "problems": 2}], "after": [point, {**point, "problems": 2}]}
     module.write_report(table, lines, tmp_path / question)
     written = json.loads((tmp_path / f"{question}.json").read_text())
-    assert [row["arm"] for row in written["rows"]] == [table.arms[0].name, table.arms[-1].name]
+    assert [row["arm"] for row in written["rows"]] == [arm.name for arm in two]
     assert (tmp_path / f"{question}.png").read_bytes().startswith(b"\x89PNG")
-    assert table.arms[-1].name in capsys.readouterr().out
+    assert two[-1].name in capsys.readouterr().out

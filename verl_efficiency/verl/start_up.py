@@ -20,6 +20,7 @@ from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.dataset import check_dataset
 from verl_efficiency.verl.checks.estimator import (
+    advise_on_aggregation,
     advise_on_budget,
     advise_on_loop,
     advise_on_staleness,
@@ -98,6 +99,7 @@ def advice(config: Any) -> list[str]:
     return [
         *advise(config, estimator_of(config)),
         *advise_to_declare(config),
+        *advise_on_aggregation(config),
         *advise_on_budget(config),
         *advise_on_loop(config),
         *advise_on_staleness(config),

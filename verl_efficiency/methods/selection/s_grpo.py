@@ -75,6 +75,10 @@ class SGrpoSettings(MethodSettings):
     def weighs_tokens(self) -> bool:
         return True
 
+    @property
+    def aggregation(self) -> str | None:
+        return "seq-mean-token-mean" if self.rescale else None
+
 
 def s_grpo(rollouts: Rollouts, settings: SGrpoSettings, state: None = None) -> Outcome:
     """Group advantages (B,) float64, and ``token_weights``, which draws the kept tokens.

@@ -43,6 +43,10 @@ class DrpoSettings(CostSettings, LimitedSettings):
     temperature: float = 0.1
     correct_threshold: float = 0.5
 
+    @property
+    def aggregation(self) -> str:
+        return "seq-mean-token-mean"
+
     def __post_init__(self) -> None:
         CostSettings.__post_init__(self)
         LimitedSettings.__post_init__(self)

@@ -115,6 +115,15 @@ def advise_on_budget(config: Any) -> Iterator[str]:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
 
 
+def advise_on_aggregation(config: Any) -> Iterator[str]:
+    """A line if the paper's loss takes another mean over the tokens than the run does."""
+    method, mode = estimator_of(config), config.actor_rollout_ref.actor.loss_agg_mode
+    published = settings_of(method, config).aggregation if method else None
+    if method and published and mode != published:
+        where = "actor_rollout_ref.actor.loss_agg_mode"
+        yield f"{where}: {method.name} is published with {published}, and this run has {mode}; write {where}={published}"
+
+
 def advise_on_staleness(config: Any) -> Iterator[str]:
     """A line if a self-teacher learns from rollouts of older weights, and nothing corrects for that."""
     method, mode = estimator_of(config), mode_of(config.trainer)
