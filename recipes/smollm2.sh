@@ -16,7 +16,7 @@
 #   TEST=510          held-out problems         WARM=40        steps of the warm start
 #   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1. An arm needs 11 GB of
 #                     memory on the CPU, and 12 GB on the GPU. Where memory runs out, Ray ends an arm.
-#   LIMIT=3600        seconds after which an arm is ended; its last saved step is evaluated, and the others go on
+#   LIMIT=7200        seconds after which an arm is ended; its last saved step is evaluated, and the others go on
 #   SAVE=10           save every so many steps; an arm needs 0.5 GB each time. Default: 10, on a GPU 3
 #   UNTIL=500         seconds from the start after which no arm trains any more; the last saved steps are evaluated and reported.
 #                     Default: on a GPU 480, so that all is over in 10 minutes; else none. Without it, four arms at once would take
@@ -28,7 +28,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 SECONDS=0
-GPUS=${GPUS:-0} ROLLOUT=${ROLLOUT:-hf} JOBS=${JOBS:-1} LIMIT=${LIMIT:-3600}
+GPUS=${GPUS:-0} ROLLOUT=${ROLLOUT:-hf} JOBS=${JOBS:-1} LIMIT=${LIMIT:-7200}
 if [[ ${SMOKE:-0} == 1 ]]; then
   size=(3 4 4) few=(token_budget) WARM=${WARM:-8} TEST=${TEST:-12} RUNS=${RUNS:-$PWD/runs/smollm2_smoke}
 elif [[ $GPUS == 0 ]]; then

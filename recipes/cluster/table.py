@@ -159,15 +159,25 @@ RECIPES = {
         overrides=SAMPLED,
     ),
     "bcr_justrl_1.5b": Recipe(
-        "BCR as published, 1.5B", model="justrl-1.5b", machine="8x80", response=5120, length=4600, **BCR
+        "BCR, the paper's model, data and limit, 1.5B",
+        model="justrl-1.5b",
+        machine="8x80",
+        response=5120,
+        length=4600,
+        **BCR,
     ),
     "bcr_qwen3_4b_thinking": Recipe(
-        "BCR as published, 4B", model="qwen3-4b-thinking", machine="8x80", response=8000, length=7600, **BCR
+        "BCR, the paper's model, data and limit, 4B",
+        model="qwen3-4b-thinking",
+        machine="8x80",
+        response=8000,
+        length=7600,
+        **BCR,
     ),
     # Published of SRPO (arXiv 2604.02288): model, limits, batch 32, 8 rollouts, lr 5e-6, warm-up 10, thinking off, 8 GPUs, and
     # what the recipe of the method sets. Its data (science questions, tool use) is not among ours: DAPO-Math-17k is.
     "srpo_qwen3_8b": Recipe(
-        "SRPO as published, on mathematics",
+        "SRPO, the paper's model and settings, on mathematics",
         method="sample_routing",
         model="qwen3-8b",
         machine="8x80",
@@ -200,12 +210,24 @@ RECIPES = {
         tensor_parallel=2,
         overrides=SAMPLED,
     ),
-    "s_grpo_svamp": Recipe("S-GRPO as published", method="s_grpo", train="svamp", val="svamp_test", **LORA_PAPER),
-    "t_spmo_svamp": Recipe("T-SPMO as published", method="t_spmo", train="svamp", val="svamp_test", **LORA_PAPER),
+    "s_grpo_svamp": Recipe(
+        "S-GRPO, the paper's model and task", method="s_grpo", train="svamp", val="svamp_test", **LORA_PAPER
+    ),
+    "t_spmo_svamp": Recipe(
+        "T-SPMO, the paper's model and task", method="t_spmo", train="svamp", val="svamp_test", **LORA_PAPER
+    ),
     "s_grpo_multiplication": Recipe(
-        "S-GRPO as published", method="s_grpo", train="multiplication", val="multiplication_test", **LORA_PAPER
+        "S-GRPO, the paper's model and task",
+        method="s_grpo",
+        train="multiplication",
+        val="multiplication_test",
+        **LORA_PAPER,
     ),
     "t_spmo_multiplication": Recipe(
-        "T-SPMO as published", method="t_spmo", train="multiplication", val="multiplication_test", **LORA_PAPER
+        "T-SPMO, the paper's model and task",
+        method="t_spmo",
+        train="multiplication",
+        val="multiplication_test",
+        **LORA_PAPER,
     ),
 }

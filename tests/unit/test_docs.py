@@ -122,6 +122,14 @@ def test_every_block_says_what_is_done_with_it(page):
             assert block.language in ("text", "toml", "yaml", "json"), f"{block.place}: {block.language!r}"
 
 
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / "recipes").rglob("*.md")], ids=name_of)
+def test_links_lead_to_files_of_the_repository(page):
+    """So they work on GitHub, where the pages of the site that are made of code do not exist."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    targets = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", prose)
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_commands(page, small, tmp_path):

@@ -196,9 +196,13 @@ def test_the_real_language_model(page):
     assert f"{4.30 * stdev(ratios) / 3**0.5:.0f}" == tokens_interval
     if page == "README.md":
         return
+    worst, best = said(page, r"The interval goes from a loss of ([\d.]+) points to a gain of (\d+\.\d)")
+    assert (worst, best) == (f"{float(points) + float(interval):.1f}", f"{float(interval) - float(points):.1f}")
     (change,) = (one for one in found["changes"] if one["label"] == "token_budget")
     assert found["changes_seeds"] == [0, 2]
-    paired = said(page, r"Paired by problem, they differ by −([\d.]+) ± ([\d.]+) points")
+    paired = said(
+        page, r"In these two seeds `token_budget` is ([\d.]+) ± ([\d.]+) points below GRPO, paired by problem"
+    )
     assert paired == (f"{-100 * change['accuracy_change']:.1f}", f"{196 * change['accuracy_change_se']:.1f}")
 
 
@@ -212,7 +216,7 @@ def test_the_rows_are_those_of_the_stored_runs(question):
 def test_flat_budgets_and_those_that_follow_difficulty():
     rows = by_arm("difficulty")
     flat, follows = rows["flat_30"], rows["token_budget_data"]
-    said("measured.md", r"A flat budget of 30 tokens, .*? saves as much as budgets that follow difficulty")
+    said("measured.md", r"A flat budget of 30 tokens .*? It saves as much as budgets that follow difficulty")
     assert abs(saved(flat, rows["grpo"]) - saved(follows, rows["grpo"])) < 2
     assert abs(lost(flat, follows)) < 0.5
 
@@ -221,6 +225,28 @@ def test_the_form_and_the_method():
     form, method = said("measured.md", r"the form explains (\d+) % of the variance of the accuracy, the method (\d+) %")
     explained = results("normalisation")["explained"]["accuracy"]
     assert (f"{100 * explained['form']:.0f}", f"{100 * explained['method']:.0f}") == (form, method)
+    form, method = said("measured.md", r"variance of the tokens the form explains (\d+) %, the method (\d+) %")
+    explained = results("normalisation")["explained"]["tokens"]
+    assert (f"{100 * explained['form']:.0f}", f"{100 * explained['method']:.0f}") == (form, method)
+    said("choose.md", r"as much as the choice of the method\]\(\S+\), for tokens about half as much")
+    assert explained["form"] / explained["method"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_arms_of_token_budget_that_lose_accuracy():
+    rows = by_arm("token_budget")
+    said("measured.md", r"`guard_2`.*?`gate`\), the model loses 2 to 3 points, and ends no nearer to the frontier")
+    for name in ("no_guard", "guard_2", "gate"):
+        assert 1.95 <= lost(rows[name], rows["grpo"]) <= 3.35
+        assert rows[name]["above_frontier"] > rows["token_budget"]["above_frontier"]
+    full = said(
+        "measured.md",
+        r"\(`weight_1`\) saves (\d+) % and loses (\d) points; without the guard too, (\d+) % and (\d) points",
+    )
+    for name, (fewer, points) in {"weight_1": full[:2], "weight_1_no_guard": full[2:]}.items():
+        assert f"{saved(rows[name], rows['grpo']):.0f}" == fewer
+        assert f"{lost(rows[name], rows['grpo']):.0f}" == points
+        assert rows[name]["above_frontier"] < rows["token_budget"]["above_frontier"]
+        assert rows[name]["accuracy"] < 0.97
 
 
 def test_the_collapse_and_who_said_so():
