@@ -14,8 +14,8 @@
 #   STEPS, BATCH, GROUP, LR    steps of an arm, prompts of a step, rollouts of a prompt, learning rate;
 #                     default: 30 steps of 8 × 6 on the CPU and of 32 × 8 on a GPU, 3e-5
 #   TEST=510          held-out problems         WARM=40        steps of the warm start
-#   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1. An arm needs 11 GB of
-#                     memory on the CPU, and 12 GB on the GPU. Where memory runs out, Ray ends an arm.
+#   JOBS=4            arms that run at the same time on this machine, each with a Ray of its own; default: 1. An arm needs 12 GB of
+#                     memory, on the CPU and on the GPU; two do not fit into 24 GB. Where memory runs out, Ray ends an arm.
 #   LIMIT=7200        seconds after which an arm is ended; its last saved step is evaluated, and the others go on
 #   SAVE=10           save every so many steps; an arm needs 0.5 GB each time. Default: 10, on a GPU 3
 #   UNTIL=500         seconds from the start after which no arm trains any more; the last saved steps are evaluated and reported.

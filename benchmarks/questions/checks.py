@@ -39,8 +39,7 @@ def rows(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
     for name, runs in methods.items():
         its = list(runs.values())
         starts = list(dict.fromkeys(start for start, _ in runs))
-        row = {"arm": name, "warm_starts": len(starts), "runs": len(its), **scores_of(its)}
-        del row["seeds"]  # counts the runs
+        row = {"arm": name, "warm_starts": len(starts), **scores_of(its)}  # `seeds` counts the runs of all warm starts
         over = {key: line["test"]["tokens"] / SHORTEST for key, line in runs.items()}
         row["over_shortest"], row["over_shortest_interval"] = mean_and_interval(list(over.values()))
         row["over_shortest_by_warm_start"] = [
@@ -48,8 +47,8 @@ def rows(table: Table, lines: Sequence[Line]) -> list[dict[str, Any]]:
         ]
         pairs = [(line, plain[key]) for key, line in runs.items() if key in plain]
         if pairs:
-            saved = [1 - line["test"]["tokens"] / control["validation"][0]["tokens"] for line, control in pairs]
-            row["tokens_saved"], row["tokens_saved_interval"] = mean_and_interval(saved)
+            changed = [line["test"]["tokens"] / control["validation"][0]["tokens"] - 1 for line, control in pairs]
+            row["tokens_changed"], row["tokens_changed_interval"] = mean_and_interval(changed)
         if pairs and name != CONTROL:
             gained = [line["test"]["accuracy"] - control["test"]["accuracy"] for line, control in pairs]
             row["accuracy_gained"], row["accuracy_gained_interval"] = mean_and_interval(gained)
@@ -70,15 +69,15 @@ def write_report(table: Table, lines: Sequence[Line], out: Path) -> None:
     content = {"steps": table.steps, "shortest": SHORTEST, "rows": found}
     out.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     printed = Printed(
-        *("arm", "runs", "accuracy", "against grpo", "tokens", "saved", "over the shortest", "of each warm start"),
+        *("arm", "runs", "accuracy", "against grpo", "tokens", "changed", "over the shortest", "of each warm start"),
         title=f"{table.steps} steps",
     )
     for row in found:
         printed.add_row(
-            *(row["arm"], str(row["runs"]), plus_minus(row, "accuracy", 3)),
+            *(row["arm"], str(row["seeds"]), plus_minus(row, "accuracy", 3)),
             plus_minus(row, "accuracy_gained", 3) if "accuracy_gained" in row else "–",
             plus_minus(row, "tokens", 1),
-            plus_minus(row, "tokens_saved", 3) if "tokens_saved" in row else "–",
+            plus_minus(row, "tokens_changed", 3) if "tokens_changed" in row else "–",
             plus_minus(row, "over_shortest", 2) + " ×",
             " ".join(f"{over:.2f}" for over in row["over_shortest_by_warm_start"]),
         )

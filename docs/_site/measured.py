@@ -162,22 +162,24 @@ def _difficulty(found: Row) -> str:
 
 
 def _checks(found: Row) -> str:
-    def gained(row: Row) -> str:
-        if "accuracy_gained" not in row:
+    def change(row: Row, name: str, digits: int) -> str:
+        if name not in row:
             return "–"
-        interval = row["accuracy_gained_interval"]
-        points = f"{100 * row['accuracy_gained']:+.1f}".replace("-", "−")
-        return points if interval is None else f"{points} ± {100 * interval:.1f}"
+        interval = row[f"{name}_interval"]
+        points = f"{100 * row[name]:+.{digits}f}".replace("-", "−")
+        return points if interval is None else f"{points} ± {100 * interval:.{digits}f}"
 
     return table(
         found["rows"],
         {
             "run": lambda row: f"`{row['arm']}`",
             "accuracy": lambda row: _percent(row, "accuracy"),
-            "points against `grpo`": gained,
+            "points against `grpo`": lambda row: change(row, "accuracy_gained", 1),
             "tokens": lambda row: _tokens(row, "tokens"),
+            "tokens against the warm start, %": lambda row: change(row, "tokens_changed", 0),
             "over the shortest": lambda row: f"{row['over_shortest']:.2f} ×",
-            "seeds": lambda row: str(row["seeds"]),
+            "of each warm start": lambda row: ", ".join(f"{over:.2f}" for over in row["over_shortest_by_warm_start"]),
+            "runs": lambda row: str(row["seeds"]),
         },
     )
 

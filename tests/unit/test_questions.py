@@ -153,14 +153,14 @@ def test_checks_by_hand():
     assert budget["over_shortest"] == pytest.approx((1 + 1 + 1.5) / 3, abs=1e-4)
     assert budget["over_shortest_interval"] == pytest.approx(4.30 * 0.288675 / 3**0.5, abs=1e-4)
     assert budget["validation"][0] == {"step": 0, "accuracy": 0.9, "tokens": 46.0}
-    assert budget["tokens_saved"] == pytest.approx(1 - (26 + 26 + 39) / 3 / 46, abs=1e-4)  # 46 before the training
+    assert budget["tokens_changed"] == pytest.approx((26 + 26 + 39) / 3 / 46 - 1, abs=1e-4)  # 46 before the training
 
 
 def test_checks_pools_warm_starts():
     """A run is compared with plain GRPO from its own warm start."""
     scores = {"grpo": (0.9, 52.0), "bcr_3": (0.8, 26.0), "start_1.grpo": (0.7, 52.0), "start_1.bcr_3": (0.9, 39.0)}
     grpo, packed = checks.rows(*lines_of("checks", scores))
-    assert (grpo["warm_starts"], grpo["runs"], packed["warm_starts"], packed["runs"]) == (2, 6, 2, 6)
+    assert (grpo["warm_starts"], grpo["seeds"], packed["warm_starts"], packed["seeds"]) == (2, 6, 2, 6)
     assert (packed["accuracy"], packed["accuracy_gained"]) == (0.85, 0.05)
     assert packed["over_shortest_by_warm_start"] == [1.0, 1.5]
     assert packed["over_shortest_interval"] == pytest.approx(2.57 * 0.273861 / 6**0.5, abs=1e-4)
