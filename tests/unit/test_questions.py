@@ -158,7 +158,7 @@ def test_checks_by_hand():
 
 def test_checks_pools_warm_starts():
     """A run is compared with plain GRPO from its own warm start."""
-    scores = {"grpo": (0.9, 52.0), "bcr_3": (0.8, 26.0), "start_1.grpo": (0.7, 52.0), "start_1.bcr_3": (0.9, 39.0)}
+    scores = {"grpo": (0.9, 52.0), "bcr_3": (0.8, 26.0), "start_0.grpo": (0.7, 52.0), "start_0.bcr_3": (0.9, 39.0)}
     grpo, packed = checks.rows(*lines_of("checks", scores))
     assert (grpo["warm_starts"], grpo["seeds"], packed["warm_starts"], packed["seeds"]) == (2, 6, 2, 6)
     assert (packed["accuracy"], packed["accuracy_gained"]) == (0.85, 0.05)
