@@ -34,8 +34,9 @@ _CAPITAL_I = re.compile(
 _UPRIGHT_I = re.compile(
     r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}"
 )  # \mathrm{i}; math-verify reads a unit
-# The c of "\frac{a}{b}c", which math-verify would strip as a unit.
-_LAST_FACTOR = re.compile(r"(?<=[}\s0-9])(?<!,\s)(?:[cdghlmost]|ab|bc|st|lt|mt)$")
+# A value and one letter after it that may be a unit: the m of "\frac{3}{2}m" and "2\pi m".
+_LETTER_UNIT = re.compile(r"(?P<value>.*(?:[0-9}]|[)\]]\s|\\pi\s))\s*(?:[dghlms]|ms)", re.DOTALL)
+_SHORT_UNITS = frozenset(("cc", "cm", "dm", "ft", "gm", "hr", "kg", "km", "lb", "mm", "yr"))  # any other pair of letters is a product
 _GREEK_LETTER = re.compile(
     r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|Omega)(?![a-zA-Z])"
 )
@@ -93,20 +94,43 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
     if has_degrees(text) and (radians or _TRIGONOMETRIC.search(text)):
         text = _DEGREES.sub(lambda _: _DEGREE, text)
-    if last := _LAST_FACTOR.search(text):
-        before = text[: last.start()].rpartition("=")[2]
-        if len(last[0]) > 1 or re.search("[A-Za-z]", _NO_LETTERS.sub(" ", before)) or _GREEK_LETTER.search(before):
-            text = f"{text[: last.start()]}{{{last[0]}}}"
     if imaginary:
         text = _UPRIGHT_I.sub("{i}", text)
-    boxed = replace(LatexExtractionConfig().normalization_config, boxed="last")
-    latex = normalize_latex(f"\\boxed{{{text}}}", boxed)
+    usual = replace(LatexExtractionConfig().normalization_config, units=False)
+    latex = normalize_latex(f"\\boxed{{{text}}}", replace(usual, boxed="last", malformed_operators=False, nits=False))
+    latex = normalize_latex(_without_unit(latex), replace(usual, boxed="none", basic_latex=False))
     for candidate in dict.fromkeys((latex, get_last_eq(latex))):
         try:
             return [_named(_parse(candidate, imaginary), imaginary, radians), latex]
         except Exception:  # noqa: BLE001 - the parser raises errors of many kinds
             continue
     return [latex] if latex else []
+
+
+def _without_unit(latex: str) -> str:
+    r"""``latex`` without the unit at its end. Letters that may be factors stay, unlike in math-verify.
+
+    >>> [_without_unit(text) for text in (r"\sqrt{2}\text{ cm}^2", r"\sqrt{2} sq cm", "2m", "2 a b", "am", r"\frac{a}{b}m")]
+    ['\\sqrt{2}', '\\sqrt{2}', '2', '2 a b', 'am', '\\frac{a}{b}m']
+    """
+    from latex2sympy2_extended.math_normalization import unit_superscript_regex
+
+    latex = unit_superscript_regex.sub("", latex).strip() or latex
+    latex = _unit_words().sub("", latex).strip() or latex
+    if unit := _LETTER_UNIT.fullmatch(latex):
+        value = unit["value"].rpartition("=")[2]
+        if not (re.search("[A-Za-z]", _NO_LETTERS.sub(" ", value)) or _GREEK_LETTER.search(value)):
+            return unit["value"]
+    return latex
+
+
+@lru_cache(maxsize=1)
+def _unit_words() -> re.Pattern[str]:
+    """One or two of math-verify's units at the end: the ``sq cm`` of ``2 sq cm``. Those with a dot would match any letter."""
+    from latex2sympy2_extended.math_normalization import units
+
+    words = [unit for unit in units if unit.isascii() and "." not in unit and (len(unit) > 2 or unit in _SHORT_UNITS)]
+    return re.compile(rf"(?:(?<=[}}\s0-9])(?:sq\s)?(?:{'|'.join(words)})(?:e?s)?\s*){{1,2}}$")
 
 
 def _parse(latex: str, imaginary: bool) -> Any:

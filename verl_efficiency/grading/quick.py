@@ -4,7 +4,8 @@ r"""Decide the easy comparisons in microseconds, without symbolic work. :func:`q
 2. the same text, up to spacing, fonts, layout and the capitals of words;
 3. the same option of a multiple choice, see :func:`same_choice`;
 4. two plain numbers, see :func:`read_number`;
-5. two integers written with their base, such as ``52_8``.
+5. two integers written with their base, such as ``52_8``;
+6. two names of the same letters, such as ``ABC`` and ``ACB``.
 """
 
 import re
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
+
+from verl_efficiency.grading.words import is_noun
 
 MAX_CHARS = 500  # limit for an answer or a reference; a longer text equals only the same text
 
@@ -50,7 +53,9 @@ def quick_equal(answer: str, gold: str) -> bool | None:
     left, right = read_number(answer), read_number(gold)
     if left and right:
         return same_number(left, right)
-    return _same_in_base(answer, gold)
+    if (same := _same_in_base(answer, gold)) is not None:
+        return same
+    return False if _in_another_order(answer, gold) else None
 
 
 def every(verdicts: Collection[bool | None]) -> bool | None:
@@ -220,6 +225,31 @@ def _same_in_base(answer: str, gold: str) -> bool | None:
     if right and _INTEGER.fullmatch(answer):
         return right[1] == answer
     return None
+
+
+# A name of letters: "ABC", "A B C", "\angle ABC", "listen".
+_LETTERS = re.compile(
+    r"(?:m?\s?\\(?:(?P<angle>angle)|triangle)(?![A-Za-z]))?\s?\{?\s?(?P<name>[A-Z](?: [A-Z])+|[A-Za-z]+)\s?\}?"
+)
+_ROMAN = frozenset(("IV", "VI", "IX", "XI", "XL", "LX", "XC", "CX"))  # the short numerals that differ only in their order
+
+
+def _in_another_order(answer: str, gold: str) -> bool:
+    """Whether two names have the same letters in an order that makes them different: ``XIV`` is not ``XVI``.
+
+    Order counts in three capitals or more, in Roman numerals, and in words of four letters or more. The angle ``ABC`` is
+    ``CBA``. All other letters are products: ``mgh`` is ``hgm``, and the segment ``AB`` is ``BA``.
+    """
+    left, right = _LETTERS.fullmatch(_plain(answer)), _LETTERS.fullmatch(_plain(gold))
+    if not left or not right:
+        return False
+    name, other = left["name"].replace(" ", ""), right["name"].replace(" ", "")
+    if name == other or sorted(name) != sorted(other):
+        return False
+    if name == other[::-1] and (left["angle"] or right["angle"]):
+        return False
+    capitals = len(name) > 2 and (name + other).isupper()
+    return capitals or {name, other} <= _ROMAN or (len(name) > 3 and is_noun(left["name"]) and is_noun(right["name"]))
 
 
 # What may stand before the letter: "The correct answer is", "Option".
