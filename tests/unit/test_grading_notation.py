@@ -1,4 +1,4 @@
-r"""What notation says: the order of letters, factors beside units.
+r"""What notation says: the order of letters, factors beside units, primes, dots, transposes.
 
 Each row is (answer, reference, right), the right value found by hand.
 """
@@ -86,9 +86,122 @@ FACTORS_AND_UNITS = [
     ("500 rs", "500", True),
     ("500 rs", "500 rupees", True),
 ]
+PRIMES = [
+    ("y = 2y", "y' = 2y", False),
+    ("2y", "y' = 2y", True),
+    ("f(x)=2x", "f'(x)=2x", False),
+    ("f'(x)=2x", "2x", True),
+    ("y+y=0", "y''+y=0", False),
+    ("y+y''=0", "y''+y=0", True),
+    ("y''", "y'", False),
+    ("f''(2)", "f'(2)", False),
+    ("AB", "A'B'", False),
+    ("B'A'", "A'B'", True),
+    ("A", "A'", False),
+    (r"f^{\prime}(x)", "f'(x)", True),
+    (r"f^\prime(x)", "f'(x)", True),
+    (r"f^{\prime\prime}(x)", "f''(x)", True),
+    ("f'g'", "g'f'", True),
+    ("fg'+f'g", "f'g+fg'", True),
+    ("fg'+gf", "f'g+fg'", False),
+    ("f(g(x))", "f'(g(x))", False),
+    ("(fg)'", "fg", False),
+    ("x_1", "x_1'", False),
+    ("x'_1", "x_1'", True),
+    ("x_{n+1}'", "x'_{n+1}", True),
+    (r"\theta'", r"\theta", False),
+    ("e^{y'}", "e^{y}", False),
+    (r"\mathbf{x}'", r"\mathbf{x}", False),
+    # Quotes, apostrophes, feet and minutes are no primes.
+    ("'yes'", "yes", True),
+    ("''east''", "east", True),
+    (r"\text{Euler's formula}", "Euler's formula", True),
+    ("5 o'clock", "5", True),
+    ("5'", "5", True),
+    (r"30^\circ 15'", r"30.25^\circ", True),
+]
+DOTS = [
+    # Dots stand for terms.
+    (r"1,2,\ldots,5", "1,2,5", False),
+    ("1,2,5", r"1,2,\ldots,5", False),
+    (r"1,2,3,\ldots", "1,2,3", False),
+    (r"(1,2,\ldots)", "(1,2)", False),
+    (r"1+2+\ldots+5", "8", False),
+    (r"1\cdot2\cdot\ldots\cdot5", "10", False),
+    ("x_1+x_n", r"x_1 + \dots + x_n", False),
+    # All dots are alike.
+    ("1, 2, ..., n", r"1,2,\ldots,n", True),
+    (r"1, 2, \dots, n", r"1,2,\ldots,n", True),
+    (r"\{1,2,\ldots,5\}", r"1,2,\dots,5", True),
+    (r"x_1+\cdots+x_n", r"x_1 + \dots + x_n", True),
+    # After a decimal, they are a period or digits that are left out.
+    (r"0.333\ldots", "1/3", True),
+    ("0.333...", "1/3", True),
+    (r"0.333\ldots", "0.333", False),
+    ("0.333", r"0.333\ldots", False),
+    (r"0.1666\ldots", "1/6", True),
+    (r"0.1212\ldots", r"\frac{4}{33}", True),
+    (r"0.999\ldots", "1", True),
+    (r"2.718281828\ldots", "e", True),
+    (r"3.14159265\ldots", r"\pi", True),
+    (r"3.14\ldots", r"\pi", False),
+    ("3.14...", "3.14", True),
+    (r"42\ldots", "42", True),
+]
+PERIODS = [
+    (r"0.\bar{3}", "1/3", True),
+    (r"0.\bar 3", "1/3", True),
+    (r"0.\dot{3}", "1/3", True),
+    ("0.(3)", "1/3", True),
+    ("0.1(6)", "1/6", True),
+    ("0.(6)", "1/3", False),
+    ("0.(3)", "0", False),
+    (r"0.\bar{3}", "0.33", False),
+    (r"3.\bar{6}", r"\frac{11}{3}", True),
+    (r"0.\dot{1}4285\dot{7}", "1/7", True),
+    (r"-0.\overline{3}", "-1/3", True),
+    (r"16.\overline{6}\%", "1/6", True),
+    (r"x=0.\overline{3}", "1/3", True),
+    (r"0.\overline{3}x", "x/3", True),
+    (r"\bar{3}", "3", False),
+]
+TRANSPOSES = [
+    ("AB", "A^TB", False),
+    ("A^TB", "AB", False),
+    ("A A^T", "A^2", False),
+    ("A", r"A^{T}", False),
+    (r"\mathbf{A}^T", r"\mathbf{A}", False),
+    ("(AB)^T", "AB", False),
+    ("(AB)^T", "B^TA^T", True),
+    ("A^{-1}", "A^T", False),
+    (r"A^\top", "A^T", True),
+    (r"A^{\top}B", "A^{T}B", True),
+    (r"A^{\mathsf{T}}B", "A^TB", True),
+    (r"A^{\mathrm{T}}B", "A^TB", True),
+    (r"\mathbf{A}^T\mathbf{A}", r"\mathbf{A}^{\top}\mathbf{A}", True),
+    (r"(A^T)^{-1}", "(A^{-1})^T", True),
+    # A matrix in numbers is transposed.
+    (r"\begin{pmatrix}1&2\end{pmatrix}^T", r"\begin{pmatrix}1\\2\end{pmatrix}", True),
+    (r"\begin{pmatrix}1&2\end{pmatrix}^{\top}", r"\begin{pmatrix}1&2\end{pmatrix}", False),
+    # A power.
+    ("(1+r)^T", "1+r", False),
+    ("(r+1)^{T}", "(1+r)^T", True),
+    ("2^T", "2", False),
+]
+BOLD_LETTERS = [  # vectors, not units
+    ("3", r"3\mathbf{i}+4\mathbf{j}", False),
+    (r"3\mathbf{i}+4\mathbf{j}", r"4\mathbf{j}+3\mathbf{i}", True),
+    ("2", r"2\mathbf{v}", False),
+    ("2v", r"2\mathbf{v}", True),
+]
 KINDS = {
     "order of letters": ORDER_OF_LETTERS,
     "factors and units": FACTORS_AND_UNITS,
+    "primes": PRIMES,
+    "dots": DOTS,
+    "periods": PERIODS,
+    "transposes": TRANSPOSES,
+    "bold letters": BOLD_LETTERS,
 }
 
 

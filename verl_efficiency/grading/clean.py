@@ -72,11 +72,24 @@ _ORDINAL = re.compile(  # 12th, 12^{\text{th}}
 _NAMES = re.compile(
     r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}"
 )  # \mathbb R
+# A decimal with a period: 0.1\overline{6}, 0.\dot{3}, 0.(3), 0.\dot{1}4285\dot{7}, 0.333\ldots. Dots mean a period where they follow
+# one digit three times, or digits that repeat from the point on; not in 2.718281828\ldots.
+_PERIOD = re.compile(
+    r"""(?<![0-9.])(?P<fixed>[0-9]{1,40}\.[0-9]{0,40}?)(?:
+      (?P<marked>\\dot\s*\{?[0-9]\}?[0-9]{0,40}\\dot\s*\{?[0-9]\}?
+      | \\(?:overline|bar|dot)\s*(?:\{\s*[0-9]{1,40}\s*\}|[0-9])
+      | \([0-9]{1,40}\))
+    | (?:(?P<digit>[0-9])(?P=digit){2,40}|(?<=\.)(?P<digits>[0-9]{2,20}?)(?P=digits){1,20})(?:\\[lc]?dots(?![a-z])|\.{3}|…)
+    )(?![0-9]|\s*\^)""",
+    re.VERBOSE,
+)
 
 
 def spell_out(text: str) -> str:
     r"""``text`` in signs that math-verify reads.
 
+    >>> spell_out(r"0.1\overline{6}x"), spell_out("0.(3)"), spell_out(r"0.333\ldots"), spell_out("0.33")
+    ('\\frac{1}{6}x', '\\frac{1}{3}', '\\frac{1}{3}', '0.33')
     >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
     ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
     """
@@ -86,8 +99,17 @@ def spell_out(text: str) -> str:
         text = _DASH.sub("-", text)
     if "\\" in text:
         text = _NAMES.sub(_known, text)
+    if "." in text:
+        text = _PERIOD.sub(_as_fraction, text)
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+
+
+def _as_fraction(decimal: re.Match[str]) -> str:
+    """1/3 for a decimal with a period."""
+    digits = decimal["digit"] or decimal["digits"] or re.sub("[^0-9]", "", decimal["marked"])
+    number = read_number(f"{decimal['fixed']}\\overline{{{digits}}}")
+    return f"\\frac{{{number.value.numerator}}}{{{number.value.denominator}}}" if number else decimal[0]
 
 
 def _known(name: re.Match[str]) -> str:

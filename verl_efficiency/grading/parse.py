@@ -36,16 +36,37 @@ _UPRIGHT_I = re.compile(
 )  # \mathrm{i}; math-verify reads a unit
 # A value and one letter after it that may be a unit: the m of "\frac{3}{2}m" and "2\pi m".
 _LETTER_UNIT = re.compile(r"(?P<value>.*(?:[0-9}]|[)\]]\s|\\pi\s))\s*(?:[dghlms]|ms)", re.DOTALL)
-_SHORT_UNITS = frozenset(("cc", "cm", "dm", "ft", "gm", "hr", "kg", "km", "lb", "mm", "yr"))  # any other pair of letters is a product
+_SHORT_UNITS = frozenset(("cc", "cm", "dm", "ft", "gm", "hr", "kg", "km", "lb", "mm", "yr"))  # other pairs are products
 _GREEK_LETTER = re.compile(
     r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|Omega)(?![a-zA-Z])"
 )
+_BOLD_LETTER = re.compile(r"\\math(?:bf|it)\s*\{\s*([A-Za-z])\s*\}")  # the vector \mathbf{v}; math-verify reads a unit
+# Primes after a letter and its index, or after a bracket: f'', x_1', y^{\prime}, (fg)'. Texts, quoted words and the apostrophes
+# in words are skipped. After a digit, they mean feet and minutes.
+_INDEX_OF = r"(?:\s*_\s*(?:\{[^{}]*\}|[0-9A-Za-z]))?"
+_PRIMES = re.compile(
+    _TEXT
+    + r"|(?<![A-Za-z0-9)\]}|'`])['`]+[^'`]*'+|[A-Za-z]{2,}'(?:s|t|d|m|ll|re|ve)(?![A-Za-z'])|[A-Za-z]'[A-Za-z]{4,}"
+    + rf"|(?:(?P<letter>\\[a-zA-Z]+|[A-Za-z])(?P<before>{_INDEX_OF})|(?P<bracket>[)\]}}|]))"
+    + rf"(?P<primes>(?:\s*(?:'|\^\s*\\prime(?![a-zA-Z])|\^\s*\{{\s*(?:\\prime\s*|')+\}}))+)(?P<after>{_INDEX_OF})"
+)
+_PRIME = re.compile(r"'|\\prime")
+# A transpose. latex2sympy drops it, and the exponent of (1+r)^T, except from a matrix. Read as a power, they count.
+_TRANSPOSE = re.compile(
+    r"(?<=[A-Za-z0-9)}])\s*\^\s*(?P<brace>\{\s*)?"
+    r"(?:T|\\(?:top|intercal)(?![a-zA-Z])|\\(?:mathsf|mathrm|mathbf|text|rm|sf)\s*\{?\s*T\s*\}?)(?(brace)\s*\})"
+)
+# Dots that stand for terms, and dots after the digits of a rounded number.
+_DOTS = r"(?:\\(?:[lcv]?dots|dots[bcimo])(?![a-zA-Z])|\.\.\.+|…|⋯)"
+_MORE_TERMS = re.compile(_DOTS)
+_MORE_DIGITS = re.compile(rf"([0-9]*\.[0-9]+|^-?[0-9]+){_DOTS}")
 _DEGREES = re.compile(
     r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}"
 )  # 30^\circ
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 # How degrees and the letter I are marked for the parser, and the names of the symbols that it makes of the marks.
 _DEGREE, _LETTER_I = r"\mathcal{deg}", r"\mathcal{I}"
+_TERMS, _DERIVED = r"\mathcal{dots}", r"\mathcal{prime}"  # these two stay symbols
 _NAME_OF_DEGREE, _NAME_OF_I = "math{deg}", "math{I}"
 _GREEK = re.compile(r"(?:Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega)(?![a-z])")  # keeps its capital
 
@@ -92,6 +113,9 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         return []
     if "I" in text:
         text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
+    text = _PRIMES.sub(_with_primes, _BOLD_LETTER.sub(r" \1 ", text))
+    text = _TRANSPOSE.sub("^T" if "matrix" in text or "array" in text else "^{(T)}", text)
+    text = _MORE_TERMS.sub(lambda _: _TERMS, _MORE_DIGITS.sub(r"\1", text))
     if has_degrees(text) and (radians or _TRIGONOMETRIC.search(text)):
         text = _DEGREES.sub(lambda _: _DEGREE, text)
     if imaginary:
@@ -105,6 +129,17 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         except Exception:  # noqa: BLE001 - the parser raises errors of many kinds
             continue
     return [latex] if latex else []
+
+
+def _with_primes(found: re.Match[str]) -> str:
+    """A letter with primes as a letter with an index of its own; a bracket with primes as a product."""
+    if not found["primes"]:
+        return found[0]
+    count = len(_PRIME.findall(found["primes"]))
+    if found["bracket"]:
+        return found["bracket"] + count * _DERIVED
+    index = re.sub(r"[_{}\s]", "", found["before"] + found["after"])
+    return f"{found['letter']}_{{{index}{count * 'prime'}}}"
 
 
 def _without_unit(latex: str) -> str:

@@ -231,7 +231,9 @@ def _same_in_base(answer: str, gold: str) -> bool | None:
 _LETTERS = re.compile(
     r"(?:m?\s?\\(?:(?P<angle>angle)|triangle)(?![A-Za-z]))?\s?\{?\s?(?P<name>[A-Z](?: [A-Z])+|[A-Za-z]+)\s?\}?"
 )
-_ROMAN = frozenset(("IV", "VI", "IX", "XI", "XL", "LX", "XC", "CX"))  # the short numerals that differ only in their order
+_ROMAN = frozenset(
+    ("IV", "VI", "IX", "XI", "XL", "LX", "XC", "CX")
+)  # the short numerals that differ only in their order
 
 
 def _in_another_order(answer: str, gold: str) -> bool:
