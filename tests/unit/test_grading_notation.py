@@ -1,4 +1,4 @@
-r"""What notation says: the order of letters, factors beside units, primes, dots, transposes.
+r"""What notation says: the order of letters, factors beside units, primes, dots, transposes, bases.
 
 Each row is (answer, reference, right), the right value found by hand.
 """
@@ -188,6 +188,22 @@ TRANSPOSES = [
     ("(r+1)^{T}", "(1+r)^T", True),
     ("2^T", "2", False),
 ]
+BASES = [
+    ("(101)_{2}", "101_2", True),
+    ("(101)_2", "101_{2}", True),
+    (r"\left(101\right)_2", "101_2", True),
+    (r"101_{\text{two}}", "101_2", True),
+    ("101_{two}", "(101)_{2}", True),
+    (r"1F_{16}", r"(1f)_{\text{sixteen}}", True),
+    ("101", "(101)_{2}", True),
+    ("(102)_{2}", "102", False),  # no such digit
+    ("(101)_{2}", "101_3", False),
+    ("101_3", r"101_{\text{two}}", False),
+    ("10100", "(101)_{2}", False),  # 101 · 100, a falling factorial
+    ("(5)_{2}", "20", False),
+    ("(5)_{2}", "20.0", False),
+    ("(n)_{k}", r"\frac{n!}{(n-k)!}", True),
+]
 BOLD_LETTERS = [  # vectors, not units
     ("3", r"3\mathbf{i}+4\mathbf{j}", False),
     (r"3\mathbf{i}+4\mathbf{j}", r"4\mathbf{j}+3\mathbf{i}", True),
@@ -201,6 +217,7 @@ KINDS = {
     "dots": DOTS,
     "periods": PERIODS,
     "transposes": TRANSPOSES,
+    "bases": BASES,
     "bold letters": BOLD_LETTERS,
 }
 

@@ -72,8 +72,8 @@ _ORDINAL = re.compile(  # 12th, 12^{\text{th}}
 _NAMES = re.compile(
     r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}"
 )  # \mathbb R
-# A decimal with a period: 0.1\overline{6}, 0.\dot{3}, 0.(3), 0.\dot{1}4285\dot{7}, 0.333\ldots. Dots mean a period where they follow
-# one digit three times, or digits that repeat from the point on; not in 2.718281828\ldots.
+# A decimal with a period: 0.1\overline{6}, 0.\dot{3}, 0.(3), 0.\dot{1}4285\dot{7}, 0.333\ldots. Dots mean a period where they
+# follow one digit three times, or digits that repeat from the point on; not in 2.718281828\ldots.
 _PERIOD = re.compile(
     r"""(?<![0-9.])(?P<fixed>[0-9]{1,40}\.[0-9]{0,40}?)(?:
       (?P<marked>\\dot\s*\{?[0-9]\}?[0-9]{0,40}\\dot\s*\{?[0-9]\}?
@@ -140,7 +140,7 @@ _ADJACENT = re.compile(
     | [0-9]\.[0-9]*\.[0-9])""",
     re.VERBOSE,
 )
-_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*_")  # 5_000
+_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*\)?\s*_")  # 5_000, (5)_{2}
 _UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")  # the "\text{" of "5 \text{ cm}"
 _CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")  # a second answer: "or 4"
 _SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")

@@ -27,7 +27,13 @@ PRINT = r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)"
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")  # "\displaystyle" has no content
 _CONTENT = re.compile(r"[0-9A-Za-z]")
-_IN_BASE = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")  # 1f_{16}
+# A number with its base: 1f_{16}, (101)_2, 101_{\text{two}}.
+_IN_BASE = re.compile(
+    r"(?P<round>\(\s*)?(?P<digits>[0-9][0-9A-Za-z]*)\s*(?(round)\)\s*)_\s*"
+    r"(?:(?P<short>[0-9]{1,2})|[{(]{1,2}\s*(?P<base>[0-9]{1,2}|[a-z]+)\s*[})]{1,2})"
+)
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_BASES |= {"twelve": 12, "sixteen": 16}
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")  # the "\left" of "\left(3, 4\right)"
 _SPACE = re.compile(rf"(?:{SPACE})+")
 _TEXT = re.compile(rf"{PRINT}\s*\{{([^{{}}]*)\}}")  # \text{east} → east
@@ -216,15 +222,25 @@ def _same_percentage(answer: Number, gold: Number) -> bool:
 
 def _same_in_base(answer: str, gold: str) -> bool | None:
     """``52_8`` equals ``52_8``, and also ``52``. ``59_8`` does not equal ``59``: base 8 has no digit 9."""
-    left, right = _IN_BASE.fullmatch(answer), _IN_BASE.fullmatch(gold)
+    left, right = _in_base(answer), _in_base(gold)
     if left and right:
-        return int(left[2] or left[3]) == int(right[2] or right[3]) and left[1].lower() == right[1].lower()
+        return left == right
     if left and _INTEGER.fullmatch(gold):
-        base = int(left[2] or left[3])
-        return left[1] == gold and 2 <= base <= 36 and all(int(digit, 36) < base for digit in left[1])
+        digits, base = left
+        return digits == gold and 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits)
     if right and _INTEGER.fullmatch(answer):
-        return right[1] == answer
+        return right[0] == answer
     return None
+
+
+def _in_base(text: str) -> tuple[str, int] | None:
+    """The digits and the base of a number that is written with its base."""
+    number = _IN_BASE.fullmatch(_plain(text))
+    if not number:
+        return None
+    written = number["short"] or number["base"]
+    base = int(written) if written.isdigit() else _BASES.get(written)
+    return (number["digits"].lower(), base) if base is not None else None
 
 
 # A name of letters: "ABC", "A B C", "\angle ABC", "listen".
