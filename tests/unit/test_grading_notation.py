@@ -1,4 +1,4 @@
-r"""What notation says: the order of letters, factors beside units, primes, dots, transposes, bases.
+r"""What notation says: the order of letters, factors and units, primes, dots, bases, points and sets.
 
 Each row is (answer, reference, right), the right value found by hand.
 """
@@ -204,6 +204,32 @@ BASES = [
     ("(5)_{2}", "20.0", False),
     ("(n)_{k}", r"\frac{n!}{(n-k)!}", True),
 ]
+POINTS_AND_SETS = [
+    (r"\{0,1\}", "(0,1)", False),  # two numbers, and all numbers between them
+    (r"\left\{0,1\right\}", "(0,1)", False),
+    ("(0,1)", r"\{0,1\}", False),
+    ("(2,1)", r"\{1,2\}", False),
+    (r"\{2,1\}", "(2,1)", False),
+    # A list without brackets may be a point, in its order.
+    ("0,1", "(0,1)", True),
+    ("(1,2)", "1,2", True),
+    ("2,1", "(1,2)", False),
+    ("(2,1)", "1,2", False),
+    ("[2,1]", "1,2", False),
+    ("2,1", "(2,1)", True),
+    ("(3,2,1)", "1,2,3", False),
+    ("1,2,3", "(1,2,3)", True),
+    ("(1,1)", "1,1", True),
+    ("(x, 2)", "2, x", False),
+    ("(x, 2)", "x, 2", True),
+    ("x=1,y=2", "(1,2)", True),
+    ("(1,2)", "x=1,y=2", True),
+    # Two lists.
+    ("2,1", "1,2", True),
+    (r"\{2,1\}", "1,2", True),
+    ("(3,4),(1,2)", "(1,2),(3,4)", True),
+    (r"\{-1,1\}", r"\pm 1", True),
+]
 BOLD_LETTERS = [  # vectors, not units
     ("3", r"3\mathbf{i}+4\mathbf{j}", False),
     (r"3\mathbf{i}+4\mathbf{j}", r"4\mathbf{j}+3\mathbf{i}", True),
@@ -218,6 +244,7 @@ KINDS = {
     "periods": PERIODS,
     "transposes": TRANSPOSES,
     "bases": BASES,
+    "points and sets": POINTS_AND_SETS,
     "bold letters": BOLD_LETTERS,
 }
 
