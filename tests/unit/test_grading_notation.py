@@ -73,7 +73,10 @@ FACTORS_AND_UNITS = [
     # Units after a value.
     (r"\frac{3}{2}m", r"\frac32", True),
     (r"2\sqrt{3} m", r"2\sqrt3", True),
+    (r"2\sqrt{3}\, m", r"2\sqrt3", True),
+    (r"2\pi\;m", r"2\pi", True),
     ("(3) m", "3", True),
+    (r"5\,\mathbf{m}", "5", True),
     (r"\sqrt{2}cm", r"\sqrt2", True),
     (r"\sqrt{2}ms", r"\sqrt2", True),
     (r"\sqrt{2} children tickets", r"\sqrt2", True),
@@ -128,7 +131,9 @@ DOTS = [
     (r"(1,2,\ldots)", "(1,2)", False),
     (r"1+2+\ldots+5", "8", False),
     (r"1\cdot2\cdot\ldots\cdot5", "10", False),
+    (r"1+2+\ldots+5 = 15", "15", True),
     ("x_1+x_n", r"x_1 + \dots + x_n", False),
+    ("1,2,3...", "1,2,3", False),
     # All dots are alike.
     ("1, 2, ..., n", r"1,2,\ldots,n", True),
     (r"1, 2, \dots, n", r"1,2,\ldots,n", True),
@@ -146,6 +151,8 @@ DOTS = [
     (r"3.14159265\ldots", r"\pi", True),
     (r"3.14\ldots", r"\pi", False),
     ("3.14...", "3.14", True),
+    (r"0.333\ldots = \frac13", "1/3", True),
+    ("0.33...", "1/3", False),  # two digits may be rounded
     (r"42\ldots", "42", True),
 ]
 PERIODS = [
@@ -184,6 +191,7 @@ TRANSPOSES = [
     (r"\begin{pmatrix}1&2\end{pmatrix}^T", r"\begin{pmatrix}1\\2\end{pmatrix}", True),
     (r"\begin{pmatrix}1&2\end{pmatrix}^{\top}", r"\begin{pmatrix}1&2\end{pmatrix}", False),
     # A power.
+    (r"\frac{T^2}{2}", r"\int_0^T x dx", True),
     ("(1+r)^T", "1+r", False),
     ("(r+1)^{T}", "(1+r)^T", True),
     ("2^T", "2", False),

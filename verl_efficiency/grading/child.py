@@ -99,9 +99,9 @@ def _same_point(text: str, listed: Any, point: Any) -> bool | None:
         parts = parts[:2] if point.is_open else ()
     if len(values) != len(parts) or not all(isinstance(value, Expr) for value in (*values, *parts)):
         return None
-    return (
-        False if _BRACES.match(text) else every([same(*pair, alone=False) for pair in zip(values, parts, strict=True)])
-    )
+    if _BRACES.match(text):
+        return False
+    return every([same(value, part, alone=False) for value, part in zip(values, parts, strict=True)])
 
 
 def _same_angle(answer: str, gold: str) -> bool | None:

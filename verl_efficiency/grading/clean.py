@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 
 from verl_efficiency.grading.extract import open_boxes
-from verl_efficiency.grading.quick import PRINT, SPACE, read_number
+from verl_efficiency.grading.quick import DOTS, PRINT, SPACE, read_number
 
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)  # \( 42 \), \[ 42 \]
 _BEFORE = re.compile(  # "= 42", "\approx 42", "\large 42"
@@ -75,11 +75,11 @@ _NAMES = re.compile(
 # A decimal with a period: 0.1\overline{6}, 0.\dot{3}, 0.(3), 0.\dot{1}4285\dot{7}, 0.333\ldots. Dots mean a period where they
 # follow one digit three times, or digits that repeat from the point on; not in 2.718281828\ldots.
 _PERIOD = re.compile(
-    r"""(?<![0-9.])(?P<fixed>[0-9]{1,40}\.[0-9]{0,40}?)(?:
-      (?P<marked>\\dot\s*\{?[0-9]\}?[0-9]{0,40}\\dot\s*\{?[0-9]\}?
-      | \\(?:overline|bar|dot)\s*(?:\{\s*[0-9]{1,40}\s*\}|[0-9])
-      | \([0-9]{1,40}\))
-    | (?:(?P<digit>[0-9])(?P=digit){2,40}|(?<=\.)(?P<digits>[0-9]{2,20}?)(?P=digits){1,20})(?:\\[lc]?dots(?![a-z])|\.{3}|…)
+    rf"""(?<![0-9.])(?P<fixed>[0-9]{{1,40}}\.[0-9]{{0,40}}?)(?:
+      (?P<marked>\\dot\s*\{{?[0-9]\}}?[0-9]{{0,40}}\\dot\s*\{{?[0-9]\}}?
+      | \\(?:overline|bar|dot)\s*(?:\{{\s*[0-9]{{1,40}}\s*\}}|[0-9])
+      | \([0-9]{{1,40}}\))
+    | (?:(?P<digit>[0-9])(?P=digit){{2,40}}|(?<=\.)(?P<digits>[0-9]{{2,20}}?)(?P=digits){{1,20}}){DOTS}
     )(?![0-9]|\s*\^)""",
     re.VERBOSE,
 )

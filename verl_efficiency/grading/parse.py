@@ -1,11 +1,13 @@
 r"""Parse an answer into a sympy expression in which every letter is what it stands for.
 
-The grammar is latex2sympy's, as in math-verify. Three things are read differently:
+The grammar is latex2sympy's, as in math-verify. These things are read differently:
 
 * ``r`` and ``R`` are two letters. Only words ignore case (``v_{Max}`` is ``v_{max}``). ``I`` is a letter, too: latex2sympy
   reads it as the imaginary unit and drops its exponent.
 * ``i`` is the imaginary unit unless the texts use it as an index (:func:`has_imaginary_unit`).
 * ``\sin 30^\circ`` is 1/2. Outside of functions, the degree sign is dropped like a unit.
+* Primes, dots between terms, transposes and bold letters count. latex2sympy drops them.
+* A unit at the end is dropped. Letters that may be factors are not: the ``a b`` of ``2 a b``.
 """
 
 import re
@@ -13,7 +15,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from verl_efficiency.grading.quick import fold_words
+from verl_efficiency.grading.quick import DOTS, SPACE, fold_words
 
 # What carries no letter of a formula: commands, and texts other than the letter i alone.
 _TEXT = r"\\(?:text(?:normal|bf|it|rm)?|mbox|operatorname)\s*\{(?!\s*[iI]\s*\})[^{}]*\}"
@@ -35,7 +37,9 @@ _UPRIGHT_I = re.compile(
     r"\\(?:text(?:normal|it|rm)?|math(?:rm|it))\s*\{\s*i\s*\}"
 )  # \mathrm{i}; math-verify reads a unit
 # A value and one letter after it that may be a unit: the m of "\frac{3}{2}m" and "2\pi m".
-_LETTER_UNIT = re.compile(r"(?P<value>.*(?:[0-9}]|[)\]]\s|\\pi\s))\s*(?:[dghlms]|ms)", re.DOTALL)
+_LETTER_UNIT = re.compile(
+    rf"(?P<value>.*(?:[0-9}}]|\\pi(?![a-z])|[)\]](?={SPACE})))(?:{SPACE})*(?:[dghlms]|ms)", re.DOTALL
+)
 _SHORT_UNITS = frozenset(("cc", "cm", "dm", "ft", "gm", "hr", "kg", "km", "lb", "mm", "yr"))  # other pairs are products
 _GREEK_LETTER = re.compile(
     r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|rho|sigma|tau|phi|omega|Omega)(?![a-zA-Z])"
@@ -57,9 +61,8 @@ _TRANSPOSE = re.compile(
     r"(?:T|\\(?:top|intercal)(?![a-zA-Z])|\\(?:mathsf|mathrm|mathbf|text|rm|sf)\s*\{?\s*T\s*\}?)(?(brace)\s*\})"
 )
 # Dots that stand for terms, and dots after the digits of a rounded number.
-_DOTS = r"(?:\\(?:[lcv]?dots|dots[bcimo])(?![a-zA-Z])|\.\.\.+|…|⋯)"
-_MORE_TERMS = re.compile(_DOTS)
-_MORE_DIGITS = re.compile(rf"([0-9]*\.[0-9]+|^-?[0-9]+){_DOTS}")
+_MORE_TERMS = re.compile(rf"{_TEXT}|(?P<dots>{DOTS})")
+_MORE_DIGITS = re.compile(rf"([0-9]*\.[0-9]+|^-?[0-9]+){DOTS}")
 _DEGREES = re.compile(
     r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}"
 )  # 30^\circ
@@ -111,11 +114,7 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
 
     if not text.strip():
         return []
-    if "I" in text:
-        text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
-    text = _PRIMES.sub(_with_primes, _BOLD_LETTER.sub(r" \1 ", text))
-    text = _TRANSPOSE.sub("^T" if "matrix" in text or "array" in text else "^{(T)}", text)
-    text = _MORE_TERMS.sub(lambda _: _TERMS, _MORE_DIGITS.sub(r"\1", text))
+    text = _marked(text)
     if has_degrees(text) and (radians or _TRIGONOMETRIC.search(text)):
         text = _DEGREES.sub(lambda _: _DEGREE, text)
     if imaginary:
@@ -129,6 +128,19 @@ def read(text: str, imaginary: bool = False, radians: bool = False) -> list[Any]
         except Exception:  # noqa: BLE001 - the parser raises errors of many kinds
             continue
     return [latex] if latex else []
+
+
+def _marked(text: str) -> str:
+    r"""``text`` with the signs that latex2sympy would drop or misread as letters.
+
+    >>> _marked("f'(x)"), _marked("A^TB"), _marked("1, ..., n"), _marked(r"2\mathbf{v}"), _marked("LI")
+    ('f_{prime}(x)', 'A^{(T)}B', '1, \\mathcal{dots}, n', '2 v ', 'L\\mathcal{I}')
+    """
+    if "I" in text:
+        text = _CAPITAL_I.sub(lambda found: _LETTER_I if found[0] == "I" else found[0], text)
+    text = _PRIMES.sub(_with_primes, _BOLD_LETTER.sub(r" \1 ", text))
+    text = _TRANSPOSE.sub("^T" if "matrix" in text or "array" in text else "^{(T)}", text)
+    return _MORE_TERMS.sub(lambda found: _TERMS if found["dots"] else found[0], _MORE_DIGITS.sub(r"\1", text))
 
 
 def _with_primes(found: re.Match[str]) -> str:

@@ -19,9 +19,11 @@ from verl_efficiency.grading.words import is_noun
 
 MAX_CHARS = 500  # limit for an answer or a reference; a longer text equals only the same text
 
-# LaTeX that prints a blank: "\,", "~", "\quad". Used inside other patterns.
+# The next three are used inside other patterns. LaTeX that prints a blank: "\,", "~", "\quad".
 SPACE = r"\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])"
-# LaTeX that sets words or upright letters: the "\text" of "\text{east}". Used inside other patterns.
+# Dots: "\ldots", "...".
+DOTS = r"(?:\\(?:[lcv]?dots|dots[bcimo])(?![a-zA-Z])|\.{3,}|[…⋯])"
+# LaTeX that sets words or upright letters: the "\text" of "\text{east}".
 PRINT = r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)"
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
