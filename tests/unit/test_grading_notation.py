@@ -154,6 +154,8 @@ DOTS = [
     (r"0.333\ldots = \frac13", "1/3", True),
     ("0.33...", "1/3", False),  # two digits may be rounded
     (r"42\ldots", "42", True),
+    (r"4\ldots 2", "42", False),
+    (r"3.1\ldots 4", "3.14", False),
 ]
 PERIODS = [
     (r"0.\bar{3}", "1/3", True),

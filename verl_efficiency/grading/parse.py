@@ -62,7 +62,7 @@ _TRANSPOSE = re.compile(
 )
 # Dots that stand for terms, and dots after the digits of a rounded number.
 _MORE_TERMS = re.compile(rf"{_TEXT}|(?P<dots>{DOTS})")
-_MORE_DIGITS = re.compile(rf"([0-9]*\.[0-9]+|^-?[0-9]+){DOTS}")
+_MORE_DIGITS = re.compile(rf"([0-9]*\.[0-9]+|^-?[0-9]+){DOTS}(?!\s*[0-9.])")
 _DEGREES = re.compile(
     r"\^\s*(?:\\circ(?![a-zA-Z])|\{\s*\\circ\s*\})|\\text\s*\{\s*(?:degrees?|deg)\.?\s*\}"
 )  # 30^\circ
