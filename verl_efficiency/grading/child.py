@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from verl_efficiency.grading.evaluate import too_large
 from verl_efficiency.grading.parse import has_degrees, has_imaginary_unit, read
+from verl_efficiency.grading.quick import every
 from verl_efficiency.grading.sets import same_region
 from verl_efficiency.grading.values import contradicts_itself, same
 
@@ -26,6 +27,7 @@ from verl_efficiency.grading.values import contradicts_itself, same
 SELF_KILL_AFTER = 0.4
 LOOK_FOR_PARENT_EVERY = 1.0  # seconds
 
+_BRACES = re.compile(r"\s*(?:\\left\s*)?\\(?:\{|lbrace)")  # the \{ of a set
 _NAMED_I = re.compile(r"^\s*I\s*=(?!=)")  # I = π/4: the name of an integral or a current, not the imaginary unit
 
 
@@ -47,7 +49,7 @@ def judge(answer: str, gold: str) -> str:
     2. Sets of real numbers are compared as sets.
     3. An answer that contradicts itself is ``wrong``. An equation as reference skips this step: the later steps compare both
        of its sides.
-    4. Two expressions are compared by value. An angle in degrees may equal one in radians.
+    4. Two expressions are compared by value. A point or an interval is no set. An angle in degrees may equal one in radians.
     5. math-verify decides the rest.
     """
     from math_verify import verify
@@ -65,6 +67,8 @@ def judge(answer: str, gold: str) -> str:
         return "wrong"
     if len(expressions) == 2:
         equal = same(*expressions)
+        for text, listed, point in ((gold, *expressions), (answer, *expressions[::-1])):
+            equal = _same_point(text, listed, point) if equal is None else equal
         if equal is not True and has_degrees(gold) != has_degrees(answer):  # π/6 is 30°
             equal = _same_angle(answer, gold) or equal
         if equal is not None:
@@ -79,6 +83,25 @@ def _equations(expressions: list[Any]) -> list[Any]:
     from sympy import Basic, Equality
 
     return [equation for item in expressions if isinstance(item, Basic) for equation in item.atoms(Equality)]
+
+
+def _same_point(text: str, listed: Any, point: Any) -> bool | None:
+    """Whether the list in ``text`` is the point, or the open interval; ``None`` where there is no list or no point.
+
+    A set in braces is no point. A bare list is one where the order is the same: ``1, 2`` is ``(1, 2)`` and not ``(2, 1)``.
+    """
+    from sympy import Expr, FiniteSet, Interval, Tuple
+
+    if not isinstance(listed, FiniteSet) or not isinstance(point, Tuple | Interval) or "\\pm" in text:
+        return None
+    values, parts = getattr(listed, "_unsorted_args", ()), point.args
+    if isinstance(point, Interval):
+        parts = parts[:2] if point.is_open else ()
+    if len(values) != len(parts) or not all(isinstance(value, Expr) for value in (*values, *parts)):
+        return None
+    if _BRACES.match(text):
+        return False
+    return every([same(value, part, alone=False) for value, part in zip(values, parts, strict=True)])
 
 
 def _same_angle(answer: str, gold: str) -> bool | None:

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 
 from verl_efficiency.grading.extract import open_boxes
-from verl_efficiency.grading.quick import PRINT, SPACE, read_number
+from verl_efficiency.grading.quick import DOTS, PRINT, SPACE, read_number
 
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)  # \( 42 \), \[ 42 \]
 _BEFORE = re.compile(  # "= 42", "\approx 42", "\large 42"
@@ -72,11 +72,24 @@ _ORDINAL = re.compile(  # 12th, 12^{\text{th}}
 _NAMES = re.compile(
     r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}"
 )  # \mathbb R
+# A decimal with a period: 0.1\overline{6}, 0.\dot{3}, 0.(3), 0.\dot{1}4285\dot{7}, 0.333\ldots. Dots mean a period where they
+# follow one digit three times, or digits that repeat from the point on; not in 2.718281828\ldots.
+_PERIOD = re.compile(
+    rf"""(?<![0-9.])(?P<fixed>[0-9]{{1,40}}\.[0-9]{{0,40}}?)(?:
+      (?P<marked>\\dot\s*\{{?[0-9]\}}?[0-9]{{0,40}}\\dot\s*\{{?[0-9]\}}?
+      | \\(?:overline|bar|dot)\s*(?:\{{\s*[0-9]{{1,40}}\s*\}}|[0-9])
+      | \([0-9]{{1,40}}\))
+    | (?:(?P<digit>[0-9])(?P=digit){{2,40}}|(?<=\.)(?P<digits>[0-9]{{2,20}}?)(?P=digits){{1,20}}){DOTS}
+    )(?![0-9]|\s*\^)""",
+    re.VERBOSE,
+)
 
 
 def spell_out(text: str) -> str:
     r"""``text`` in signs that math-verify reads.
 
+    >>> spell_out(r"0.1\overline{6}x"), spell_out("0.(3)"), spell_out(r"0.333\ldots"), spell_out("0.33")
+    ('\\frac{1}{6}x', '\\frac{1}{3}', '\\frac{1}{3}', '0.33')
     >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
     ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
     """
@@ -86,8 +99,17 @@ def spell_out(text: str) -> str:
         text = _DASH.sub("-", text)
     if "\\" in text:
         text = _NAMES.sub(_known, text)
+    if "." in text:
+        text = _PERIOD.sub(_as_fraction, text)
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+
+
+def _as_fraction(decimal: re.Match[str]) -> str:
+    """1/3 for a decimal with a period."""
+    digits = decimal["digit"] or decimal["digits"] or re.sub("[^0-9]", "", decimal["marked"])
+    number = read_number(f"{decimal['fixed']}\\overline{{{digits}}}")
+    return f"\\frac{{{number.value.numerator}}}{{{number.value.denominator}}}" if number else decimal[0]
 
 
 def _known(name: re.Match[str]) -> str:
@@ -118,7 +140,7 @@ _ADJACENT = re.compile(
     | [0-9]\.[0-9]*\.[0-9])""",
     re.VERBOSE,
 )
-_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*_")  # 5_000
+_SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*\)?\s*_")  # 5_000, (5)_{2}
 _UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")  # the "\text{" of "5 \text{ cm}"
 _CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")  # a second answer: "or 4"
 _SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")

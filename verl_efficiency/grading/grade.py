@@ -3,7 +3,8 @@ r"""Grade one answer, or many. These are the decisions in order, each with the f
 In this process, within microseconds:
 
 1. ``None`` or blank: ``no_answer``.
-2. ``quick.py``: two integers, the same text, two options of a multiple choice, or two plain numbers are decided.
+2. ``quick.py``: two integers, the same text, two options of a multiple choice, two plain numbers, or two names with the
+   same letters are decided.
 3. ``clean.py`` removes box, math mode and punctuation around both texts and rewrites Unicode as LaTeX. Then step 2 again.
 4. ``quantities.py``: numbers with units or words (``5 cm``, ``3 million``, ``7:30 p.m.``) are decided, or lose their units and
    go on.

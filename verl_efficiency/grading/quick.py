@@ -4,7 +4,8 @@ r"""Decide the easy comparisons in microseconds, without symbolic work. :func:`q
 2. the same text, up to spacing, fonts, layout and the capitals of words;
 3. the same option of a multiple choice, see :func:`same_choice`;
 4. two plain numbers, see :func:`read_number`;
-5. two integers written with their base, such as ``52_8``.
+5. two integers written with their base, such as ``52_8``;
+6. two names of the same letters, such as ``ABC`` and ``ACB``.
 """
 
 import re
@@ -14,17 +15,27 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
+from verl_efficiency.grading.words import is_noun
+
 MAX_CHARS = 500  # limit for an answer or a reference; a longer text equals only the same text
 
-# LaTeX that prints a blank: "\,", "~", "\quad". Used inside other patterns.
+# The next three are used inside other patterns. LaTeX that prints a blank: "\,", "~", "\quad".
 SPACE = r"\s|~|\\[,;: ]|\\q?quad(?![a-zA-Z])"
-# LaTeX that sets words or upright letters: the "\text" of "\text{east}". Used inside other patterns.
+# Dots: "\ldots", "...".
+DOTS = r"(?:\\(?:[lcv]?dots|dots[bcimo])(?![a-zA-Z])|\.{3,}|[…⋯])"
+# LaTeX that sets words or upright letters: the "\text" of "\text{east}".
 PRINT = r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)"
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")  # "\displaystyle" has no content
 _CONTENT = re.compile(r"[0-9A-Za-z]")
-_IN_BASE = re.compile(r"([0-9][0-9A-Za-z]*)\s*_\s*(?:\{\s*([0-9]{1,2})\s*\}|([0-9]{1,2}))")  # 1f_{16}
+# A number with its base: 1f_{16}, (101)_2, 101_{\text{two}}.
+_IN_BASE = re.compile(
+    r"(?P<round>\(\s*)?(?P<digits>[0-9][0-9A-Za-z]*)\s*(?(round)\)\s*)_\s*"
+    r"(?:(?P<short>[0-9]{1,2})|[{(]{1,2}\s*(?P<base>[0-9]{1,2}|[a-z]+)\s*[})]{1,2})"
+)
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+_BASES |= {"twelve": 12, "sixteen": 16}
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")  # the "\left" of "\left(3, 4\right)"
 _SPACE = re.compile(rf"(?:{SPACE})+")
 _TEXT = re.compile(rf"{PRINT}\s*\{{([^{{}}]*)\}}")  # \text{east} → east
@@ -50,7 +61,9 @@ def quick_equal(answer: str, gold: str) -> bool | None:
     left, right = read_number(answer), read_number(gold)
     if left and right:
         return same_number(left, right)
-    return _same_in_base(answer, gold)
+    if (same := _same_in_base(answer, gold)) is not None:
+        return same
+    return False if _in_another_order(answer, gold) else None
 
 
 def every(verdicts: Collection[bool | None]) -> bool | None:
@@ -211,15 +224,52 @@ def _same_percentage(answer: Number, gold: Number) -> bool:
 
 def _same_in_base(answer: str, gold: str) -> bool | None:
     """``52_8`` equals ``52_8``, and also ``52``. ``59_8`` does not equal ``59``: base 8 has no digit 9."""
-    left, right = _IN_BASE.fullmatch(answer), _IN_BASE.fullmatch(gold)
+    left, right = _in_base(answer), _in_base(gold)
     if left and right:
-        return int(left[2] or left[3]) == int(right[2] or right[3]) and left[1].lower() == right[1].lower()
+        return left == right
     if left and _INTEGER.fullmatch(gold):
-        base = int(left[2] or left[3])
-        return left[1] == gold and 2 <= base <= 36 and all(int(digit, 36) < base for digit in left[1])
+        digits, base = left
+        return digits == gold and 2 <= base <= 36 and all(int(digit, 36) < base for digit in digits)
     if right and _INTEGER.fullmatch(answer):
-        return right[1] == answer
+        return right[0] == answer
     return None
+
+
+def _in_base(text: str) -> tuple[str, int] | None:
+    """The digits and the base of a number that is written with its base."""
+    number = _IN_BASE.fullmatch(_plain(text))
+    if not number:
+        return None
+    written = number["short"] or number["base"]
+    base = int(written) if written.isdigit() else _BASES.get(written)
+    return (number["digits"].lower(), base) if base is not None else None
+
+
+# A name of letters: "ABC", "A B C", "\angle ABC", "listen".
+_LETTERS = re.compile(
+    r"(?:m?\s?\\(?:(?P<angle>angle)|triangle)(?![A-Za-z]))?\s?\{?\s?(?P<name>[A-Z](?: [A-Z])+|[A-Za-z]+)\s?\}?"
+)
+_ROMAN = frozenset(
+    ("IV", "VI", "IX", "XI", "XL", "LX", "XC", "CX")
+)  # the short numerals that differ only in their order
+
+
+def _in_another_order(answer: str, gold: str) -> bool:
+    """Whether two names have the same letters in an order that makes them different: ``XIV`` is not ``XVI``.
+
+    Order counts in three capitals or more, in Roman numerals, and in words of four letters or more. The angle ``ABC`` is
+    ``CBA``. All other letters are products: ``mgh`` is ``hgm``, and the segment ``AB`` is ``BA``.
+    """
+    left, right = _LETTERS.fullmatch(_plain(answer)), _LETTERS.fullmatch(_plain(gold))
+    if not left or not right:
+        return False
+    name, other = left["name"].replace(" ", ""), right["name"].replace(" ", "")
+    if name == other or sorted(name) != sorted(other):
+        return False
+    if name == other[::-1] and (left["angle"] or right["angle"]):
+        return False
+    capitals = len(name) > 2 and (name + other).isupper()
+    return capitals or {name, other} <= _ROMAN or (len(name) > 3 and is_noun(left["name"]) and is_noun(right["name"]))
 
 
 # What may stand before the letter: "The correct answer is", "Option".

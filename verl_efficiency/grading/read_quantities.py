@@ -299,6 +299,8 @@ def _begins_words(item: list[Token], position: int, value: str, currency: str) -
     if lower in CONDITIONS or (number and (not word.isascii() or bool(currency and word in SCALES_OF_MONEY))):
         return True
     if not number:
+        if lower in POWERS_BEFORE and after:
+            word = after[0]  # the cm of sq cm
         return space and (word in _NEED_NO_SPACE or len(word) > 3) and bool(units_named(word))
     if len(word) == 1:
         follows = item[position + 1][0] if position + 1 < len(item) else "comma"

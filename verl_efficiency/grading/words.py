@@ -50,7 +50,7 @@ USD : 1 $ USD dollar buck; 0.01 ¢ cent
 EUR : 1 € EUR euro; 0.01 cent
 GBP : 1 £ GBP pound quid; 0.01 p pence penny
 USD : 0.01 penny pennies
-INR : 1 ₹ Rs Re INR rupee; 0.01 paisa paise
+INR : 1 ₹ Rs rs Re INR rupee; 0.01 paisa paise
 CNY : 1 ¥ RMB CNY yuan 元
 JPY : 1 ¥ JPY yen 円
 KRW : 1 ₩ KRW 원
