@@ -69,7 +69,7 @@ GOOD = {
     ),
     "decoupled": ("algorithm.adv_estimator=kimi", E + "combine=decoupled", *ACCURACY),
     "hapo": ("algorithm.adv_estimator=hapo", *ACCURACY),
-    "s_grpo": ("algorithm.adv_estimator=s_grpo", *ACCURACY),
+    "s_grpo": ("algorithm.adv_estimator=s_grpo", ACTOR + "loss_agg_mode=seq-mean-token-mean", *ACCURACY),
     "gfpo": ("algorithm.adv_estimator=gfpo", *ACCURACY),
     "on the V0 trainer": (BUDGET, *FIXED, *ACCURACY, "trainer.use_v1=False"),
     "srpo": (SRPO, SYNC, FSDP2, *ACCURACY),
