@@ -65,6 +65,7 @@ GOOD = {
     "a function by its path": (
         "algorithm.adv_estimator=custom",
         E + "shaper=verl_efficiency.methods.shaping.laser.laser",
+        E + "target_length=100",
         *ACCURACY,
     ),
     "decoupled": ("algorithm.adv_estimator=kimi", E + "combine=decoupled", *ACCURACY),
@@ -152,12 +153,13 @@ MISTAKES = {
         ("algorithm.adv_estimator=laser", E + "target_length=100"),
     ),
     "an estimator that was removed": Mistake(
-        ACCURACY, ("algorithm.adv_estimator=length_shaped", E + "shaper=laser"), "algorithm.adv_estimator:",
-        "length_shaped was removed", ("algorithm.adv_estimator=laser",),
+        ACCURACY, ("algorithm.adv_estimator=length_shaped", E + "shaper=kimi"), "algorithm.adv_estimator:",
+        "length_shaped was removed", ("algorithm.adv_estimator=kimi",),
     ),
     "settings of another estimator": Mistake(
-        ACCURACY, ("algorithm.adv_estimator=laser", E + "initial_price=0.1"), "algorithm.efficiency:",
-        "'initial_price' is a setting of leash", ("algorithm.adv_estimator=leash", E + "initial_price=0.1"),
+        (*ACCURACY, E + "target_length=100"), ("algorithm.adv_estimator=laser", E + "initial_price=0.1"),
+        "algorithm.efficiency:", "'initial_price' is a setting of leash",
+        ("algorithm.adv_estimator=leash", E + "initial_price=0.1"),
     ),
     "b_min above b_max": Mistake(
         (BUDGET, *ACCURACY, E + "b_max=100"), (E + "b_min=200",), "algorithm.efficiency.b_min:", "must not be above b_max",

@@ -532,6 +532,41 @@ def test_a_budget_that_no_response_exceeds_is_a_warning(launch, caplog, least, w
     assert (f"{REWARD}.reward_kwargs.b_min:" in caplog.text) == warned
 
 
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("algorithm.adv_estimator=laser",), "algorithm.efficiency.target_length"),
+        (
+            ("algorithm.adv_estimator=cosine", "+algorithm.efficiency.max_response_length=513"),
+            "algorithm.efficiency.max_response_length",
+        ),
+        (("algorithm.adv_estimator=gfpo", "+algorithm.efficiency.keep=8"), "algorithm.efficiency.keep"),
+        ((f"{REWARD}.name=cosine", f"+{REWARD}.reward_kwargs.max_tokens=513"), f"{REWARD}.reward_kwargs.max_tokens"),
+        (
+            (
+                f"{REWARD}.name=composition",
+                f"+{REWARD}.reward_kwargs.terms=[{{name: accuracy, weight: 1}}, {{name: cosine, weight: 1, max_tokens: 513}}]",
+            ),
+            f"{REWARD}.reward_kwargs.terms[1].max_tokens",
+        ),
+        (("algorithm.adv_estimator=laser", "+algorithm.efficiency.target_length=511"), None),
+        (("algorithm.adv_estimator=cosine",), None),
+        (("algorithm.adv_estimator=gfpo", "+algorithm.efficiency.keep=7"), None),
+    ],
+)
+def test_what_no_response_of_the_run_reaches_is_a_warning(launch, caplog, overrides, named):  # noqa: F811
+    launch(*OURS, f"{REWARD}.name=accuracy", "data.max_response_length=512", *overrides)
+    mentioned = [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "verl_efficiency"]
+    assert mentioned == ([named] if named else [])
+
+
+def test_a_setting_that_does_not_fit_the_limit_is_refused_before_the_run(refusal, launch):  # noqa: F811
+    overlong = ("algorithm.adv_estimator=overlong", "data.max_response_length=1024")
+    (line,) = refusal(*overlong, "+algorithm.efficiency.buffer=4096")
+    assert line == "algorithm.efficiency.buffer: must be at most max_response_length=1024, got 4096"
+    launch(*overlong, "+algorithm.efficiency.buffer=1024")
+
+
 def test_packing_without_a_difficulty_says_what_to_write(refusal, train):  # noqa: F811
     stratified = [x for x in PACKED_DATA if "grouping" not in x]
     (line,) = refusal(*BATCHED, *stratified, train([row(str(k), k) for k in range(9)]))
