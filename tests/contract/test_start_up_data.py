@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
+import verl_efficiency
 from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtures
 from verl_efficiency.cli import app
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows
+from verl_efficiency.verl.checks.concern import concerns_us
 from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data
 
 REWARD = "reward.custom_reward_function"
@@ -367,6 +370,38 @@ def test_a_reward_that_is_not_there_is_refused(refusal, code, path, name, words)
 )
 def test_modules(refusal, launch, path, name, words):  # noqa: F811
     expect(words, launch, refusal, *BUDGET, f"{REWARD}.path='{path}'", f"{REWARD}.name={name}")
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+@pytest.mark.parametrize(
+    ("file", "name", "given", "words"),
+    [
+        ("accuracy.py", "accuracy", "strip_thinking=True", None),
+        ("accuracy.py", "compute_score", "marker=answer", None),
+        ("__init__.py", "accuracy", "strip_thinking=True", None),
+        (
+            "accuracy.py",
+            "accuracy",
+            "maker=x",
+            [f"{REWARD}.reward_kwargs: unknown setting 'maker'; did you mean 'marker'?"],
+        ),
+        ("accuracy.py", "accuracy", "strip_thinking='true'", [f"{REWARD}.reward_kwargs.strip_thinking: must be bool"]),
+        ("__init__.py", "acuracy", "marker=x", [f"{REWARD}.name:", "did you mean 'accuracy'?"]),
+        ("accuracy.py", "cosine", "marker=x", [f"{REWARD}.name:", "has accuracy and compute_score, not 'cosine'"]),
+        ("acuracy.py", "accuracy", "marker=x", [f"{REWARD}.path:", "did you mean 'accuracy'?"]),
+    ],
+)
+def test_our_reward_by_its_file_is_checked_as_by_its_module(refusal, launch, file, name, given, words, prefix):  # noqa: F811
+    rewards = Path(verl_efficiency.__file__).parent / "rewards"
+    reward = (f"{REWARD}.path='{prefix}{rewards / file}'", f"{REWARD}.name={name}", f"+{REWARD}.reward_kwargs.{given}")
+    expect(words, launch, refusal, "algorithm.adv_estimator=grpo", *reward)
+
+
+def test_a_copy_of_our_reward_in_another_place_is_a_users_own(launch, compose, tmp_path):  # noqa: F811
+    copy = shutil.copy(Path(verl_efficiency.__file__).parent / "rewards" / "accuracy.py", tmp_path / "accuracy.py")
+    mine = (f"{REWARD}.path={copy}", f"{REWARD}.name=accuracy", f"+{REWARD}.reward_kwargs.mine=x")
+    assert not concerns_us(compose(*mine))
+    launch(*BUDGET, *mine)
 
 
 def test_reward_managers_and_data_sets_of_a_users_own_are_looked_for_too(refusal, launch, code):  # noqa: F811
