@@ -117,6 +117,21 @@ def test_a_key_that_nobody_reads_is_named_with_the_nearest(failures, yaml):
     assert "mine.yaml" in line
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "right"),
+    [
+        ("efficiency: {length_weight: 0.5}", "efficiency", "algorithm.efficiency.length_weight"),
+        ("algorithm: {length_weight: 0.5}", "algorithm.length_weight", "algorithm.efficiency.length_weight"),
+        ("algorithm: {kimi: {weight: 0.5}}", "algorithm.kimi", "algorithm.efficiency.weight"),
+        ("reward: {marker: x}", "reward.marker", "reward.custom_reward_function.reward_kwargs.marker"),
+        ("algorithm: {gama: 0.5}", "algorithm.gama", "algorithm.gamma"),
+    ],
+)
+def test_a_setting_of_ours_in_a_wrong_place_of_a_yaml_file_is_named(failures, yaml, text, key, right):
+    (line,) = failures(yaml(text + "\n"))
+    assert f"unknown key '{key}'; did you mean '{right}'?" in line
+
+
 def test_a_wrong_setting_in_a_yaml_file_is_named(failures, yaml):
     (line,) = failures(yaml("algorithm:\n  adv_estimator: token_budget\n  efficiency: {penaltty: 0.25}\n"))
     assert "algorithm.efficiency: unknown setting 'penaltty'; did you mean 'penalty'?" in line

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Reward
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Method, Reward
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
@@ -58,7 +58,7 @@ def wrong_method(name: str, what: str, known: Iterable[str], write_reward: Calla
 def methods_with(keys: Iterable[str]) -> list[str]:
     """The estimators that have all these settings."""
     wanted = set(keys)
-    return [name for name, method in ESTIMATORS.items() if wanted <= set(_settings_of(method))]
+    return [name for name, method in ESTIMATORS.items() if wanted <= set(setting_names(method))]
 
 
 def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
@@ -75,7 +75,7 @@ def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
 
 def _elsewhere(method: Estimator, given: Any) -> str:
     try:
-        own = _settings_of(method)
+        own = setting_names(method)
     except SettingsError:  # a method of another package that cannot be loaded; the caller reports that
         return ""
     for key in given if isinstance(given, Mapping) else ():
@@ -84,7 +84,8 @@ def _elsewhere(method: Estimator, given: Any) -> str:
     return ""
 
 
-def _settings_of(method: Estimator) -> list[str]:
+def setting_names(method: Method) -> list[str]:
+    """The names of the settings of a method."""
     return [field.name for field in dataclasses.fields(method.settings_class())]
 
 
