@@ -286,6 +286,19 @@ def test_a_wrong_value_of_a_setting_of_verl(compose, tmp_path, wrong, level, wor
     assert all(word in text for word in words), text
 
 
+@pytest.mark.parametrize("name", ["dr_grpo", "dapo", "gspo"])
+def test_a_published_algorithm_that_is_no_estimator_is_named_with_verls_settings(compose, name):
+    given = [*LAUNCHED, f"algorithm.adv_estimator={name}"]
+    (warning,) = [
+        finding.text for finding in doctor.examine_composed(compose(*given), given) if finding.level == "warn"
+    ]
+    assert warning.startswith(f"algorithm.adv_estimator: {name!r} is not registered here")
+    assert "did you mean" not in warning
+    right = [*LAUNCHED, *(word for word in warning.split() if "=" in word)]
+    assert len(right) == len(LAUNCHED) + 2
+    assert [finding for finding in doctor.examine_composed(compose(*right), right) if finding.level != "ok"] == []
+
+
 @pytest.mark.parametrize(
     ("missing", "words"),
     [
