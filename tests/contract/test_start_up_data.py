@@ -19,7 +19,7 @@ from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtur
 from verl_efficiency.cli import app
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows
 from verl_efficiency.verl.checks.concern import concerns_us
-from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data
+from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data, check_rows
 
 REWARD = "reward.custom_reward_function"
 OURS = (f"{REWARD}.path=pkg://verl_efficiency.rewards", "reward.reward_manager.name=efficiency")
@@ -600,6 +600,44 @@ def test_a_setting_that_does_not_fit_the_limit_is_refused_before_the_run(refusal
     (line,) = refusal(*overlong, "+algorithm.efficiency.buffer=4096")
     assert line == "algorithm.efficiency.buffer: must be at most max_response_length=1024, got 4096"
     launch(*overlong, "+algorithm.efficiency.buffer=1024")
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl"])
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (("data.train_batch_size=9",), True),
+        (("data.train_batch_size=8",), False),
+        (("data.train_batch_size=9", "trainer.use_v1=False"), True),
+        (("data.train_batch_size=8", "data.train_max_samples=7"), True),
+        (("data.train_batch_size=8", "data.train_max_samples=9"), False),
+        (("data.train_batch_size=9", "trainer.total_training_steps=2"), True),
+        (("data.train_batch_size=9", "trainer.v1.trainer_mode=efficiency_sync"), True),
+        (
+            ("data.train_batch_size=9", "trainer.v1.trainer_mode=efficiency_sync", "trainer.total_training_steps=2"),
+            False,
+        ),
+        (("data.train_batch_size=9", "data.gen_batch_size=1"), False),
+        (("data.train_batch_size=9", "data.custom_cls.path=/my/data.py"), False),
+        (
+            ("data.train_batch_size=9", "actor_rollout_ref.model.path='~/models/deepseek-llm-7b-chat'"),
+            False,
+        ),  # verl's own
+    ],
+)
+def test_fewer_rows_than_a_batch_are_refused_in_a_launch(compose, train, name, overrides, refused):
+    config = compose(train([row(str(number), number) for number in range(8)], name), *overrides)
+    lines = list(check_rows(config))
+    assert len(lines) == refused
+    assert all(line.startswith("data.train_batch_size: ") and "rows of data.train_files" in line for line in lines)
+
+
+def test_files_that_cannot_be_counted_may_fill_a_batch(compose, train):
+    two = train([row("4")]).partition("=")[2]
+    for files in (f"[{two},'hdfs://far/away.parquet']", f"[{two},/nowhere.parquet]", "[]"):
+        assert list(check_rows(compose(f"data.train_files={files}"))) == []
+    (line,) = check_rows(compose(f"data.train_files=[{two},{two}]"))
+    assert "8 is more than the 2 rows" in line
 
 
 def test_packing_without_a_difficulty_says_what_to_write(refusal, train):  # noqa: F811

@@ -106,7 +106,7 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
     Args:
         overrides: those that were composed; a key that they add may be misspelt.
     """
-    from verl_efficiency.verl.checks.data import check_data
+    from verl_efficiency.verl.checks.data import check_data, check_rows
     from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
     from verl_efficiency.verl.checks.values import check_choices, check_types, check_values
     from verl_efficiency.verl.start_up import advice, check
@@ -115,7 +115,7 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
     with _warnings() as warned:
         if not problems:
             problems = [*near_misses(overrides), *check_values(config), *check(config)]
-            problems += [*check_data(config, asked=True), *verls_own_check(config)]
+            problems += [*check_data(config, asked=True), *check_rows(config), *verls_own_check(config)]
     yield from (Finding("fail", problem) for problem in problems)
     yield from (Finding("warn", warning) for warning in [*warned, *check_choices(config)])
     if problems:
