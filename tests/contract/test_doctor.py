@@ -84,6 +84,9 @@ def test_a_misspelt_estimator_is_not_answered_with_aliases(failures):
         ([GOOD[0], "+algorithm.efficiency.penaltty=1"], ["unknown setting 'penaltty'; did you mean 'penalty'?"]),
         (["custom_reward_function.path=/my/reward.py"], ["ignores the key", "reward.custom_reward_function.path"]),
         (["algorithm.adv_estimater=token_budget"], ["verl refuses the configuration", "adv_estimater"]),
+        (["data=5"], ["verl refuses the configuration", "must be a string or a list"]),
+        (["data.max_response_length=null"], ["data.max_response_length: must be a whole number, got null"]),
+        (["actor_rollout_ref.rollout.response_length=null"], ["rollout.response_length: must be a whole number"]),
         (["algorithm.adv_estimator=grpo", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
     ],
 )
@@ -256,6 +259,8 @@ WORKERS = "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"
         (f"{ROLLOUT}.n=null", "fail", [f"{ROLLOUT}.n: must be a whole number, got null"]),
         (f"{ROLLOUT}.n=4.0", "fail", [f"{ROLLOUT}.n: must be a whole number, got 4.0"]),
         (f"{ROLLOUT}.tensor_model_parallel_size=null", "fail", ["tensor_model_parallel_size: must be a whole number"]),
+        ("reward.reward_manager=null", "fail", ["reward.reward_manager.name: must be a name, got null"]),
+        ("actor_rollout_ref.rollout=null", "fail", [f"{ROLLOUT}.n: must be a whole number, got null"]),
         ("trainer.nnodes=null", "fail", ["trainer.nnodes: must be a whole number, got null"]),
         ("algorithm.adv_estimator=null", "fail", ["algorithm.adv_estimator: must be a name, got null"]),
         ("algorithm.adv_estimator=[grpo]", "fail", ["algorithm.adv_estimator: must be a name, got ['grpo']"]),

@@ -39,7 +39,13 @@ def compose(files: list[str], overrides: list[str]) -> Any:
         if files:
             for override in OverridesParser.create().parse_overrides(overrides):
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except SettingsError:
+        raise
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:  # Hydra raises ValueError for a number as a group
         raise SettingsError(f"verl refuses the configuration: {_in_one_line(error, overrides)}") from None
     return _as_launched(config)
 

@@ -82,9 +82,11 @@ def check_types(config: Any) -> Iterator[str]:
         return
     for paths, kind, text in ((WHOLE, int, "a whole number"), (NAMES, str, "a name")):
         for path in paths:
-            value = OmegaConf.select(config, path)
+            node, _, key = path.rpartition(".")
+            value, parent = OmegaConf.select(config, path), OmegaConf.select(config, node)
+            copied = parent is not None and OmegaConf.is_interpolation(parent, key)  # reported where it comes from
             known = OmegaConf.select(verls_configuration(), path) is not None  # not every verl has every key
-            if known and not isinstance(value, kind):
+            if known and not copied and not isinstance(value, kind):
                 yield f"{path}: must be {text}, got {'null' if value is None else repr(value)}"
 
 
