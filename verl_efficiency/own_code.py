@@ -18,13 +18,20 @@ _FILE = "file://"
 
 
 def module_name(path: Any) -> str | None:
-    """The module name in ``pkg://a.b`` or ``pkg://a/b``, as verl reads it; None for a file path.
+    """The module in ``pkg://a.b`` or ``pkg://a/b``, as verl reads it, or in a file of this package; None for another file.
 
     >>> module_name("pkg://verl_efficiency/rewards"), module_name("/my/reward.py")
     ('verl_efficiency.rewards', None)
+    >>> module_name(__file__)
+    'verl_efficiency.own_code'
     """
     text = str(path or "")
-    return text.removeprefix(_PACKAGE).replace("/", ".").strip(".") if text.startswith(_PACKAGE) else None
+    if text.startswith(_PACKAGE):
+        return text.removeprefix(_PACKAGE).replace("/", ".").strip(".")
+    file, ours = Path(text.removeprefix(_FILE)).resolve(), Path(__file__).resolve().parent
+    if file.suffix != ".py" or ours not in file.parents:
+        return None
+    return ".".join(file.relative_to(ours.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def check_code(path: Any, name: Any, setting: str) -> Iterator[str]:

@@ -26,7 +26,10 @@ LAUNCH = (
 
 @pytest.fixture(scope="session")
 def data_file(tmp_path_factory):
-    """A small file in verl's form that every method and reward can train on."""
+    """A file in verl's form that every method and reward can train on.
+
+    It has rows for any batch of a recipe, one in each row group, so the checks look at 16 of them only.
+    """
     told = {"split": "train", "difficulty": 0.5, "target_tokens": 100, "length_level": "short"}
     rows = [
         {
@@ -36,10 +39,10 @@ def data_file(tmp_path_factory):
             "reward_model": {"style": "rule", "ground_truth": str(2 * number)},
             "extra_info": {"index": number, **told},
         }
-        for number in range(1, 9)
+        for number in range(1, 257)
     ]
     file = tmp_path_factory.mktemp("data") / "problems.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), file)
+    pq.write_table(pa.Table.from_pylist(rows), file, row_group_size=1)
     return file
 
 

@@ -84,6 +84,9 @@ def test_a_misspelt_estimator_is_not_answered_with_aliases(failures):
         ([GOOD[0], "+algorithm.efficiency.penaltty=1"], ["unknown setting 'penaltty'; did you mean 'penalty'?"]),
         (["custom_reward_function.path=/my/reward.py"], ["ignores the key", "reward.custom_reward_function.path"]),
         (["algorithm.adv_estimater=token_budget"], ["verl refuses the configuration", "adv_estimater"]),
+        (["data=5"], ["verl refuses the configuration", "must be a string or a list"]),
+        (["data.max_response_length=null"], ["data.max_response_length: must be a whole number, got null"]),
+        (["actor_rollout_ref.rollout.response_length=null"], ["rollout.response_length: must be a whole number"]),
         (["algorithm.adv_estimator=grpo", "nowhere.yaml"], ["nowhere.yaml: no such file"]),
     ],
 )
@@ -115,6 +118,21 @@ def test_a_key_that_nobody_reads_is_named_with_the_nearest(failures, yaml):
     assert "unknown key 'actor_rollout_ref.actor.ppo_mini_batch_sise'" in line
     assert "did you mean 'actor_rollout_ref.actor.ppo_mini_batch_size'?" in line
     assert "mine.yaml" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "right"),
+    [
+        ("efficiency: {length_weight: 0.5}", "efficiency", "algorithm.efficiency.length_weight"),
+        ("algorithm: {length_weight: 0.5}", "algorithm.length_weight", "algorithm.efficiency.length_weight"),
+        ("algorithm: {kimi: {weight: 0.5}}", "algorithm.kimi", "algorithm.efficiency.weight"),
+        ("reward: {marker: x}", "reward.marker", "reward.custom_reward_function.reward_kwargs.marker"),
+        ("algorithm: {gama: 0.5}", "algorithm.gama", "algorithm.gamma"),
+    ],
+)
+def test_a_setting_of_ours_in_a_wrong_place_of_a_yaml_file_is_named(failures, yaml, text, key, right):
+    (line,) = failures(yaml(text + "\n"))
+    assert f"unknown key '{key}'; did you mean '{right}'?" in line
 
 
 def test_a_wrong_setting_in_a_yaml_file_is_named(failures, yaml):
@@ -225,6 +243,28 @@ WORKERS = "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"
             ["actor_rollout_ref.model.path: there is no folder /nowhere"],
         ),
         ("trainer.logger=[consol]", "fail", ["trainer.logger", "'consol'", "'console'"]),
+        (
+            "reward.reward_manager=efficiency",
+            "fail",
+            ["got 'efficiency'", "write reward.reward_manager.name=efficiency"],
+        ),
+        (
+            "actor_rollout_ref.rollout=vllm",
+            "fail",
+            ["actor_rollout_ref.rollout: must", "write actor_rollout_ref.rollout.name=vllm"],
+        ),
+        ("trainer=7", "fail", ["trainer: must hold settings (name: value), got 7"]),
+        ("data.max_response_length=null", "fail", ["data.max_response_length: must be a whole number, got null"]),
+        ("data.max_response_length=1024.5", "fail", ["data.max_response_length: must be a whole number, got 1024.5"]),
+        (f"{ROLLOUT}.n=null", "fail", [f"{ROLLOUT}.n: must be a whole number, got null"]),
+        (f"{ROLLOUT}.n=4.0", "fail", [f"{ROLLOUT}.n: must be a whole number, got 4.0"]),
+        (f"{ROLLOUT}.tensor_model_parallel_size=null", "fail", ["tensor_model_parallel_size: must be a whole number"]),
+        ("reward.reward_manager=null", "fail", ["reward.reward_manager.name: must be a name, got null"]),
+        ("actor_rollout_ref.rollout=null", "fail", [f"{ROLLOUT}.n: must be a whole number, got null"]),
+        ("trainer.nnodes=null", "fail", ["trainer.nnodes: must be a whole number, got null"]),
+        ("algorithm.adv_estimator=null", "fail", ["algorithm.adv_estimator: must be a name, got null"]),
+        ("algorithm.adv_estimator=[grpo]", "fail", ["algorithm.adv_estimator: must be a name, got ['grpo']"]),
+        ("reward.reward_manager.name=null", "fail", ["reward.reward_manager.name: must be a name, got null"]),
         ("data.train_batch_size=0", "fail", ["data.train_batch_size: must be a number of at least 1, got 0"]),
         ("data.gen_batch_size=-8", "fail", ["data.gen_batch_size: must be a number of at least 1, got -8"]),
         ("actor_rollout_ref.actor.optim.lr=-1e-6", "fail", ["optim.lr: must be a number of at least 0, got -1e-06"]),
@@ -249,6 +289,19 @@ def test_a_wrong_value_of_a_setting_of_verl(compose, tmp_path, wrong, level, wor
     assert {finding.level for finding in found} == ({level} if level else set())
     text = "\n".join(finding.text for finding in found)
     assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize("name", ["dr_grpo", "dapo", "gspo"])
+def test_a_published_algorithm_that_is_no_estimator_is_named_with_verls_settings(compose, name):
+    given = [*LAUNCHED, f"algorithm.adv_estimator={name}"]
+    (warning,) = [
+        finding.text for finding in doctor.examine_composed(compose(*given), given) if finding.level == "warn"
+    ]
+    assert warning.startswith(f"algorithm.adv_estimator: {name!r} is not registered here")
+    assert "did you mean" not in warning
+    right = [*LAUNCHED, *(word for word in warning.split() if "=" in word)]
+    assert len(right) == len(LAUNCHED) + 2
+    assert [finding for finding in doctor.examine_composed(compose(*right), right) if finding.level != "ok"] == []
 
 
 @pytest.mark.parametrize(
@@ -342,6 +395,13 @@ def test_what_is_logged_at_start_up_is_a_finding(findings, tmp_path):
         f"{ROLLOUT}.max_model_len=1536",
         f"{ROLLOUT}.gpu_memory_utilization=1",
         "actor_rollout_ref.actor.optim.lr=0",
+        "actor_rollout_ref.actor.optim.lr=1",
+        "data.gen_batch_size=null",
+        "data.val_batch_size=null",
+        "trainer.total_training_steps=null",
+        "reward.sandbox_fusion=null",
+        "reward.reward_manager.name=dapo",
+        "data.max_response_length=${data.max_prompt_length}",
         "trainer.save_freq=-1",
         f"{WORKERS}='verl_efficiency.verl.plugin,json.decoder'",
     ],

@@ -65,11 +65,12 @@ GOOD = {
     "a function by its path": (
         "algorithm.adv_estimator=custom",
         E + "shaper=verl_efficiency.methods.shaping.laser.laser",
+        E + "target_length=100",
         *ACCURACY,
     ),
     "decoupled": ("algorithm.adv_estimator=kimi", E + "combine=decoupled", *ACCURACY),
     "hapo": ("algorithm.adv_estimator=hapo", *ACCURACY),
-    "s_grpo": ("algorithm.adv_estimator=s_grpo", *ACCURACY),
+    "s_grpo": ("algorithm.adv_estimator=s_grpo", ACTOR + "loss_agg_mode=seq-mean-token-mean", *ACCURACY),
     "gfpo": ("algorithm.adv_estimator=gfpo", *ACCURACY),
     "on the V0 trainer": (BUDGET, *FIXED, *ACCURACY, "trainer.use_v1=False"),
     "srpo": (SRPO, SYNC, FSDP2, *ACCURACY),
@@ -85,6 +86,20 @@ GOOD = {
     "a budget as a reward": (GRPO, PATH, NAME + "token_budget", MANAGER, KWARGS + "b_min=100", KWARGS + "b_max=900"),
     "a sum of rewards": (GRPO, PATH, NAME + "composition", MANAGER, KWARGS + "terms=[{name: accuracy, weight: 1}]"),
     "verl's filter where equal is useless": (GRPO, *ACCURACY, FILTER, ACC),
+    "nodes of others": (
+        BUDGET,
+        *ACCURACY,
+        "+reward.efficiency.mine=1",
+        "+algorithm.token_budget.mine=1",
+        "+algorithm.mine.penalty=1",
+        "+trainer.mine.penalty=1",
+        "+actor_rollout_ref.efficiency={penalty: 1, mine: 1}",
+        "+reward.custom_reward_function.mine=1",
+        "+trainer.marker=x",
+        "+reward.reward_kwargs.penalty=1",
+        "+algorithm.mine=1",
+    ),
+    "settings of a method that does not run": (GRPO, *ACCURACY, "+efficiency.penalty=1", "+algorithm.kimi.weight=1"),
     "our filter": (BUDGET, *ACCURACY, FILTER, ACC, *KEEP),
     "on the CPU": (GRPO, *ACCURACY, "trainer.device=cpu", "+ray_kwargs.ray_init.num_gpus=1"),
 }
@@ -147,17 +162,50 @@ MISTAKES = {
         "reward.custom_reward_function.reward_kwarg:", f"write {KWARGS}strip_thinking=True",
         (KWARGS + "strip_thinking=True",),
     ),
+    "a node at the root": Mistake(
+        (BUDGET, *ACCURACY), ("+efficiency.length_weight=0.5",), "efficiency: nobody reads length_weight here",
+        f"write {E}length_weight=0.5", (E + "length_weight=0.5",),
+    ),
+    "a node under another part of verl": Mistake(
+        (BUDGET, *ACCURACY), ("+actor_rollout_ref.efficiency={penalty: 0.5, margin: 0.1}",), "actor_rollout_ref.efficiency:",
+        f"write {E}penalty=0.5 {E}margin=0.1", (E + "penalty=0.5", E + "margin=0.1"),
+    ),
+    "a node named after the method": Mistake(
+        ("algorithm.adv_estimator=kimi", *ACCURACY), ("+algorithm.kimi.weight=0.2",), "algorithm.kimi:",
+        f"write {E}weight=0.2", (E + "weight=0.2",),
+    ),
+    "a setting one level too high": Mistake(
+        (BUDGET, *ACCURACY), ("+algorithm.length_weight=0.5",), "algorithm.length_weight:", f"write {E}length_weight=0.5",
+        (E + "length_weight=0.5",),
+    ),
+    "the same without the plus": Mistake(
+        (BUDGET, *ACCURACY), ("algorithm.length_weight=0.5",), "'algorithm.length_weight'", f"'{E}length_weight'",
+        (E + "length_weight=0.5",),
+    ),
+    "a reward's setting one level too high": Mistake(
+        (GRPO, *ACCURACY), ("+reward.custom_reward_function.strip_thinking=True",), "reward.custom_reward_function:",
+        f"write {KWARGS}strip_thinking=True", (KWARGS + "strip_thinking=True",),
+    ),
+    "a reward's setting in kwargs": Mistake(
+        (GRPO, *ACCURACY), ("+reward.custom_reward_function.kwargs.strip_thinking=True",),
+        "reward.custom_reward_function.kwargs:", f"write {KWARGS}strip_thinking=True", (KWARGS + "strip_thinking=True",),
+    ),
+    "a reward's setting where the managers read": Mistake(
+        (GRPO, *ACCURACY), ("+reward.reward_kwargs.strip_thinking=True",), "reward.reward_kwargs.strip_thinking:",
+        f"write {KWARGS}strip_thinking=True", (KWARGS + "strip_thinking=True",),
+    ),
     "settings for verl's estimator": Mistake(
         ACCURACY, (GRPO, E + "target_length=100"), "algorithm.efficiency:", "set it to one of laser",
         ("algorithm.adv_estimator=laser", E + "target_length=100"),
     ),
     "an estimator that was removed": Mistake(
-        ACCURACY, ("algorithm.adv_estimator=length_shaped", E + "shaper=laser"), "algorithm.adv_estimator:",
-        "length_shaped was removed", ("algorithm.adv_estimator=laser",),
+        ACCURACY, ("algorithm.adv_estimator=length_shaped", E + "shaper=kimi"), "algorithm.adv_estimator:",
+        "length_shaped was removed", ("algorithm.adv_estimator=kimi",),
     ),
     "settings of another estimator": Mistake(
-        ACCURACY, ("algorithm.adv_estimator=laser", E + "initial_price=0.1"), "algorithm.efficiency:",
-        "'initial_price' is a setting of leash", ("algorithm.adv_estimator=leash", E + "initial_price=0.1"),
+        (*ACCURACY, E + "target_length=100"), ("algorithm.adv_estimator=laser", E + "initial_price=0.1"),
+        "algorithm.efficiency:", "'initial_price' is a setting of leash",
+        ("algorithm.adv_estimator=leash", E + "initial_price=0.1"),
     ),
     "b_min above b_max": Mistake(
         (BUDGET, *ACCURACY, E + "b_max=100"), (E + "b_min=200",), "algorithm.efficiency.b_min:", "must not be above b_max",

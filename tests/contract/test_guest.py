@@ -14,6 +14,7 @@ from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl import cpu, estimators, plugin, start_up
 from verl_efficiency.verl.checks.concern import concerns_us
+from verl_efficiency.verl.checks.places import advise_on_places, check_misplaced
 from verl_efficiency.verl.cpu_switch import cpu_mode
 
 
@@ -84,6 +85,30 @@ def test_near_misses_of_our_own_names_are_refused(validated, overrides, right):
 @pytest.mark.parametrize("name", [estimator.value for estimator in core_algos.AdvantageEstimator])
 def test_no_estimator_of_verl_is_taken_for_one_of_ours(compose, name):
     assert not concerns_us(compose(f"algorithm.adv_estimator={name}"))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_no_key_of_verl_is_taken_for_a_setting_of_ours(compose, name):
+    path = ["reward.custom_reward_function.path=pkg://verl_efficiency.rewards"]
+    rewards = [[*path, f"reward.custom_reward_function.name={reward}"] for reward in ("accuracy", "cosine", "lcpo_max")]
+    for reward in rewards:
+        config = compose(f"algorithm.adv_estimator={name}", *reward)
+        assert [*check_misplaced(config), *advise_on_places(config)] == []
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["+efficiency.penalty=1"],
+        ["+reward.efficiency.penalty=1"],
+        ["+algorithm.penalty=1"],
+        ["+algorithm.token_budget.penalty=1"],
+        ["+reward.custom_reward_function.marker=1"],
+    ],
+)
+def test_a_run_that_does_not_use_us_may_have_keys_of_any_name(validated, caplog, overrides):
+    validated(*overrides)
+    assert ours(caplog) == []
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ verl's own code puts the samples of an agent loop together, and the agent loops 
 """
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +17,10 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 from verl.trainer import main_ppo
 from verl.trainer.ppo.reward import get_custom_reward_fn
+from verl.utils.import_utils import load_extern_object
 
 from tests.rewards_of_ours import SETTINGS
+from verl_efficiency import rewards
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.extras import extras_of
@@ -174,6 +177,12 @@ def test_what_our_rewards_say_that_they_return_is_found_behind_verls_wrapper(nam
     settings = SETTINGS.get(name, {})
     known = extras_of(SimpleNamespace(args=(REWARDS[name].function(), settings)))
     assert known == dict(REWARDS[name].build_settings(settings, "").extras)
+
+
+def test_what_our_reward_returns_is_known_where_verl_loads_it_by_its_file():
+    loaded = load_extern_object(str(Path(rewards.__file__).parent / "accuracy.py"), "accuracy")
+    assert loaded.__module__ != "verl_efficiency.rewards.accuracy"
+    assert extras_of(SimpleNamespace(args=(loaded, {}))) == dict(REWARDS["accuracy"].build_settings({}, "").extras)
 
 
 def test_a_declaration_that_is_not_a_mapping_is_refused():

@@ -157,6 +157,18 @@ def train_file(tmp_path):
             (BUDGET, "+algorithm.effciency.penalty=0.5"),
             ["algorithm.effciency:", "did you mean 'efficiency'?"],
         ),
+        (
+            (BUDGET, "+efficiency.length_weight=0.5"),
+            ["efficiency: nobody reads length_weight here", "write +algorithm.efficiency.length_weight=0.5"],
+        ),
+        (
+            (BUDGET, "+algorithm.token_budget={penalty: 0.5}"),
+            ["algorithm.token_budget:", "write +algorithm.efficiency.penalty=0.5"],
+        ),
+        (
+            (f"{REWARD}.accuracy", "+reward.custom_reward_function.marker=answer"),
+            ["reward.custom_reward_function:", f"write {KWARGS}.marker=answer"],
+        ),
         pytest.param(
             (BUDGET, "+algorithm.efficiency=penalty"),
             ["algorithm.efficiency:", "penalty"],

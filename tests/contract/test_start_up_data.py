@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
+import verl_efficiency
 from tests.contract.test_start_up import launch, refusal  # noqa: F401  # fixtures
 from verl_efficiency.cli import app
 from verl_efficiency.data import PackingSettings, pack_rows, read_rows
-from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data
+from verl_efficiency.verl.checks.concern import concerns_us
+from verl_efficiency.verl.checks.data import DEFAULT_FILES, check_data, check_rows
 
 REWARD = "reward.custom_reward_function"
 OURS = (f"{REWARD}.path=pkg://verl_efficiency.rewards", "reward.reward_manager.name=efficiency")
@@ -369,6 +372,38 @@ def test_modules(refusal, launch, path, name, words):  # noqa: F811
     expect(words, launch, refusal, *BUDGET, f"{REWARD}.path='{path}'", f"{REWARD}.name={name}")
 
 
+@pytest.mark.parametrize("prefix", ["", "file://"])
+@pytest.mark.parametrize(
+    ("file", "name", "given", "words"),
+    [
+        ("accuracy.py", "accuracy", "strip_thinking=True", None),
+        ("accuracy.py", "compute_score", "marker=answer", None),
+        ("__init__.py", "accuracy", "strip_thinking=True", None),
+        (
+            "accuracy.py",
+            "accuracy",
+            "maker=x",
+            [f"{REWARD}.reward_kwargs: unknown setting 'maker'; did you mean 'marker'?"],
+        ),
+        ("accuracy.py", "accuracy", "strip_thinking='true'", [f"{REWARD}.reward_kwargs.strip_thinking: must be bool"]),
+        ("__init__.py", "acuracy", "marker=x", [f"{REWARD}.name:", "did you mean 'accuracy'?"]),
+        ("accuracy.py", "cosine", "marker=x", [f"{REWARD}.name:", "has accuracy and compute_score, not 'cosine'"]),
+        ("acuracy.py", "accuracy", "marker=x", [f"{REWARD}.path:", "did you mean 'accuracy'?"]),
+    ],
+)
+def test_our_reward_by_its_file_is_checked_as_by_its_module(refusal, launch, file, name, given, words, prefix):  # noqa: F811
+    rewards = Path(verl_efficiency.__file__).parent / "rewards"
+    reward = (f"{REWARD}.path='{prefix}{rewards / file}'", f"{REWARD}.name={name}", f"+{REWARD}.reward_kwargs.{given}")
+    expect(words, launch, refusal, "algorithm.adv_estimator=grpo", *reward)
+
+
+def test_a_copy_of_our_reward_in_another_place_is_a_users_own(launch, compose, tmp_path):  # noqa: F811
+    copy = shutil.copy(Path(verl_efficiency.__file__).parent / "rewards" / "accuracy.py", tmp_path / "accuracy.py")
+    mine = (f"{REWARD}.path={copy}", f"{REWARD}.name=accuracy", f"+{REWARD}.reward_kwargs.mine=x")
+    assert not concerns_us(compose(*mine))
+    launch(*BUDGET, *mine)
+
+
 def test_reward_managers_and_data_sets_of_a_users_own_are_looked_for_too(refusal, launch, code):  # noqa: F811
     manager = ("reward.reward_manager.source=importlib", f"reward.reward_manager.module.path={code / 'reward.py'}")
     launch(*BUDGET, *manager, "reward.reward_manager.name=first")
@@ -530,6 +565,79 @@ def test_a_budget_that_no_response_exceeds_is_a_warning(launch, caplog, least, w
     kwargs = (f"+{REWARD}.reward_kwargs.b_min={least}", f"+{REWARD}.reward_kwargs.b_max=900")
     launch(*OURS, f"{REWARD}.name=token_budget", *kwargs, "data.max_response_length=512")
     assert (f"{REWARD}.reward_kwargs.b_min:" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("algorithm.adv_estimator=laser",), "algorithm.efficiency.target_length"),
+        (
+            ("algorithm.adv_estimator=cosine", "+algorithm.efficiency.max_response_length=513"),
+            "algorithm.efficiency.max_response_length",
+        ),
+        (("algorithm.adv_estimator=gfpo", "+algorithm.efficiency.keep=8"), "algorithm.efficiency.keep"),
+        ((f"{REWARD}.name=cosine", f"+{REWARD}.reward_kwargs.max_tokens=513"), f"{REWARD}.reward_kwargs.max_tokens"),
+        (
+            (
+                f"{REWARD}.name=composition",
+                f"+{REWARD}.reward_kwargs.terms=[{{name: accuracy, weight: 1}}, {{name: cosine, weight: 1, max_tokens: 513}}]",
+            ),
+            f"{REWARD}.reward_kwargs.terms[1].max_tokens",
+        ),
+        (("algorithm.adv_estimator=laser", "+algorithm.efficiency.target_length=511"), None),
+        (("algorithm.adv_estimator=cosine",), None),
+        (("algorithm.adv_estimator=gfpo", "+algorithm.efficiency.keep=7"), None),
+    ],
+)
+def test_what_no_response_of_the_run_reaches_is_a_warning(launch, caplog, overrides, named):  # noqa: F811
+    launch(*OURS, f"{REWARD}.name=accuracy", "data.max_response_length=512", *overrides)
+    mentioned = [record.getMessage().partition(":")[0] for record in caplog.records if record.name == "verl_efficiency"]
+    assert mentioned == ([named] if named else [])
+
+
+def test_a_setting_that_does_not_fit_the_limit_is_refused_before_the_run(refusal, launch):  # noqa: F811
+    overlong = ("algorithm.adv_estimator=overlong", "data.max_response_length=1024")
+    (line,) = refusal(*overlong, "+algorithm.efficiency.buffer=4096")
+    assert line == "algorithm.efficiency.buffer: must be at most max_response_length=1024, got 4096"
+    launch(*overlong, "+algorithm.efficiency.buffer=1024")
+
+
+@pytest.mark.parametrize("name", ["train.parquet", "train.jsonl"])
+@pytest.mark.parametrize(
+    ("overrides", "refused"),
+    [
+        (("data.train_batch_size=9",), True),
+        (("data.train_batch_size=8",), False),
+        (("data.train_batch_size=9", "trainer.use_v1=False"), True),
+        (("data.train_batch_size=8", "data.train_max_samples=7"), True),
+        (("data.train_batch_size=8", "data.train_max_samples=9"), False),
+        (("data.train_batch_size=9", "trainer.total_training_steps=2"), True),
+        (("data.train_batch_size=9", "trainer.v1.trainer_mode=efficiency_sync"), True),
+        (
+            ("data.train_batch_size=9", "trainer.v1.trainer_mode=efficiency_sync", "trainer.total_training_steps=2"),
+            False,
+        ),
+        (("data.train_batch_size=9", "data.gen_batch_size=1"), False),
+        (("data.train_batch_size=9", "data.custom_cls.path=/my/data.py"), False),
+        (
+            ("data.train_batch_size=9", "actor_rollout_ref.model.path='~/models/deepseek-llm-7b-chat'"),
+            False,
+        ),  # verl's own
+    ],
+)
+def test_fewer_rows_than_a_batch_are_refused_in_a_launch(compose, train, name, overrides, refused):
+    config = compose(train([row(str(number), number) for number in range(8)], name), *overrides)
+    lines = list(check_rows(config))
+    assert len(lines) == refused
+    assert all(line.startswith("data.train_batch_size: ") and "rows of data.train_files" in line for line in lines)
+
+
+def test_files_that_cannot_be_counted_may_fill_a_batch(compose, train):
+    two = train([row("4")]).partition("=")[2]
+    for files in (f"[{two},'hdfs://far/away.parquet']", f"[{two},/nowhere.parquet]", "[]"):
+        assert list(check_rows(compose(f"data.train_files={files}"))) == []
+    (line,) = check_rows(compose(f"data.train_files=[{two},{two}]"))
+    assert "8 is more than the 2 rows" in line
 
 
 def test_packing_without_a_difficulty_says_what_to_write(refusal, train):  # noqa: F811

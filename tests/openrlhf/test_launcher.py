@@ -82,6 +82,7 @@ def test_reward_alone_leaves_the_advantages_to_openrlhf(stock):
         ("--efficiency.method sample_routing --actor.policy_loss_type gspo", "--actor.policy_loss_type: sample_routing"),
         ("--efficiency.method self_distillation --efficiency.router my.routers.mine", "--efficiency.router: 'my.routers.mine'"),
         ("--efficiency.method kimi --efficiency.b_min 5", "('b_min' is a setting of token_budget"),
+        ("--efficiency.method overlong --efficiency.buffer 41", "buffer: must be at most max_response_length=40, got 41"),
         ("--efficiency.method t_spmo --efficiency.replay 4", "--efficiency.replay: only verl's trainer restarts rollouts"),
         ("--efficiency.method kimi --algo.kl.init_coef 0.1", "add --algo.kl.use_loss, or write --algo.kl.init_coef 0"),
         ("--efficiency.method kimi --algo.advantage.est rloo", "rloo would be ignored"),  # argparse takes a beginning too
@@ -264,17 +265,25 @@ def test_untested_modes_are_named(stock, caplog):
     assert "--ckpt.disable_ds: token_budget" in caplog.text
 
 
-def test_a_budget_above_the_limit_is_named(stock, caplog):
-    flags = ["--efficiency.method", "token_budget", "--efficiency.b_min", "40", "--efficiency.b_max", "50"]
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--efficiency.method token_budget --efficiency.b_min 40 --efficiency.b_max 50", "--efficiency.b_min: "),
+        ("--efficiency.method token_budget --efficiency.b_min 39 --efficiency.b_max 50", None),
+        ("--efficiency.method laser", "--efficiency.target_length: "),
+        ("--efficiency.method laser --efficiency.target_length 39", None),
+        ("--efficiency.method cosine --efficiency.max_response_length 41", "--efficiency.max_response_length: "),
+        ("--efficiency.method cosine", None),
+        ("--efficiency.method gfpo --efficiency.keep 4", "--efficiency.keep: "),
+        ("--efficiency.method gfpo --efficiency.keep 3", None),
+    ],
+)
+def test_what_no_rollout_of_40_tokens_in_groups_of_4_reaches_is_named(flags, named, stock, caplog):
     with caplog.at_level(logging.WARNING):
-        parse([*stock, *flags])
-    assert "--efficiency.b_min: the smallest budget, 40 tokens" in caplog.text
-    assert "--rollout.max_new_tokens (40)" in caplog.text
-    caplog.clear()
-    flags[-3] = "39"
-    with caplog.at_level(logging.WARNING):
-        parse([*stock, *flags])
-    assert "b_min" not in caplog.text
+        parse([*stock, *flags.split()])
+    lines = [line for line in caplog.messages if " = 40" in line or " = 4," in line]
+    assert len(lines) == (named is not None)
+    assert all(line.startswith(named) and "--rollout." in line for line in lines)
 
 
 @pytest.mark.parametrize("method", ["kimi", "token_budget", "gfpo"])

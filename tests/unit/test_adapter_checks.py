@@ -99,15 +99,94 @@ def test_difficulties(values, wrong):
     assert all(line.startswith("the.column: extra_info.difficulty") and line.endswith(f"has {wrong}") for line in lines)
 
 
+SUM = "generated+200*turns"  # at most 201 per token, where each token is a turn of its own
+
+
 @pytest.mark.parametrize(
-    ("least", "limit", "said"), [(40, 40, True), (39, 40, False), (None, 40, False), (40, None, False)]
+    ("name", "given", "limit", "named"),
+    [
+        ("token_budget", {"b_min": 40, "b_max": 50}, 40, "b_min"),
+        ("token_budget", {"b_min": 39, "b_max": 50}, 40, None),
+        ("token_budget", {}, 40, None),
+        ("token_budget", {"b_min": 40, "b_max": 50}, None, None),
+        ("kimi", {}, 10, None),
+        ("laser", {}, 1024, "target_length"),  # its default is 4096
+        ("laser", {}, 4096, "target_length"),
+        ("laser", {}, 4097, None),
+        ("laser", {"target_length": 512}, 1024, None),
+        ("leash", {}, 1024, "target_length"),
+        ("leash", {"target_length": 1023.5}, 1024, None),
+        ("laser_d", {"min_target": 1024}, 1024, "min_target"),
+        ("laser_de", {"min_target": 1000}, 1024, None),
+        ("cosine", {"max_response_length": 8192}, 1024, "max_response_length"),
+        ("overlong", {"max_response_length": 1025}, 1024, "max_response_length"),
+        ("truncation", {"max_response_length": 1024}, 1024, None),
+        ("arora", {"max_response_length": 512}, 1024, None),
+        ("dast", {}, 1024, None),
+        # What is paid for may be less or more than the tokens.
+        ("laser", {"target_length": 1024, "cost": "thinking"}, 1024, "target_length"),
+        ("laser", {"target_length": 600, "cost": "0.5*generated"}, 1024, "target_length"),
+        ("laser", {"target_length": 500, "cost": "0.5*generated"}, 1024, None),
+        ("laser", {"target_length": 2000, "cost": SUM}, 1024, None),
+        ("laser", {"target_length": 1024 * 201, "cost": SUM}, 1024, "target_length"),
+        ("laser", {"target_length": 9e9, "cost": "generated+context"}, 1024, None),
+    ],
 )
-def test_a_budget_that_no_response_exceeds(least, limit, said):
-    given = {} if least is None else {"b_min": least, "b_max": 50}
-    lines = list(checks.check_budget(of("token_budget", given)[1], limit, "ours", "the.limit"))
+def test_targets_and_limits_that_no_response_reaches(name, given, limit, named):
+    lines = list(checks.check_budget(of(name, given)[1], limit, "ours", "the.limit"))
+    assert [line.partition(":")[0] for line in lines] == ([f"ours.{named}"] if named else [])
+    assert all(f"the.limit = {limit}" in line for line in lines)
+
+
+@pytest.mark.parametrize(("given", "limit", "said"), [(8192, 1024, True), (1024, 1024, False), (None, 1024, False)])
+@pytest.mark.parametrize("name", ["cosine", "length_levels"])
+def test_the_limit_of_a_reward(name, given, limit, said):
+    settings = REWARDS[name].build_settings({} if given is None else {"max_tokens": given}, "here")
+    lines = list(checks.check_budget(settings, limit, "ours", "the.limit"))
     assert len(lines) == said
-    assert all(line.startswith("ours.b_min: ") and "the.limit" in line for line in lines)
-    assert list(checks.check_budget(of("kimi")[1], 10, "ours", "the.limit")) == []
+    assert all(line.startswith("ours.max_tokens: ") and "at most 1024" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "rollouts", "said"),
+    [
+        ("gfpo", {"keep": 8}, 4, True),
+        ("gfpo", {"keep": 4}, 4, True),
+        ("gfpo", {"keep": 3}, 4, False),
+        ("grpo_roc", {"keep": 8}, 8, True),
+        ("gfpo", {}, 4, False),
+        ("gfpo", {"adaptive": True}, 4, False),
+        ("gfpo", {"keep": 1}, 1, False),  # groups of one have a line of their own
+        ("kimi", {}, 4, False),
+    ],
+)
+def test_keeping_every_rollout_selects_nothing(name, given, rollouts, said):
+    lines = list(checks.check_keep(of(name, given)[1], rollouts, "ours", "the.group"))
+    assert len(lines) == said
+    assert all(line.startswith("ours.keep: ") and f"the.group = {rollouts}" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "limit", "refused"),
+    [
+        ("overlong", {"buffer": 4096}, 1024, True),
+        ("overlong", {"buffer": 1024}, 1024, False),
+        ("overlong", {"buffer": 4096}, None, False),
+        (
+            "overlong",
+            {"buffer": 4096, "max_response_length": 8192},
+            1024,
+            False,
+        ),  # check_budget has a line on that limit
+        ("overlong", {}, 1024, False),
+        ("kimi", {}, 1024, False),
+    ],
+)
+def test_the_limit_of_the_run_fits_the_settings(name, given, limit, refused):
+    method, settings = of(name, given)
+    lines = list(checks.check_limit(method, given, settings, limit, "ours"))
+    assert len(lines) == refused
+    assert all(line.startswith("ours.buffer: must be at most max_response_length=1024, got 4096") for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,33 @@ def test_token_budget_refuses(written, place):
 
 
 @pytest.mark.parametrize(
+    ("wrong", "right", "threshold", "accepted"),
+    [
+        (0, 1, 2, False),  # nothing would be correct
+        (0, 1, 1.001, False),
+        (0, 1, 1, True),
+        (0, 1, 0.001, True),
+        (0, 1, 0, False),  # a wrong answer would be correct
+        (0, 1, -1, False),
+        (-1, 1, 0, True),
+        (-1, 1, -1, False),
+        (0, 10, 10, True),
+        (1, 2, 0.5, False),
+        (1, 2, 1.5, True),
+        (0, 0.3, 0.5, False),
+    ],
+)
+@pytest.mark.parametrize("name", ["token_budget", "kimi", "arora"])
+def test_the_threshold_lies_between_the_scores(name, wrong, right, threshold, accepted):
+    written = {"score_wrong": wrong, "score_correct": right, "correct_threshold": threshold}
+    if accepted:
+        assert ESTIMATORS[name].build_settings(written, WHERE).correct_threshold == threshold
+    else:
+        with pytest.raises(SettingsError, match=f"^algorithm.efficiency.correct_threshold: .*got {threshold}"):
+            ESTIMATORS[name].build_settings(written, WHERE)
+
+
+@pytest.mark.parametrize(
     ("name", "setting"),
     [
         ("token_budget", "b_max"),

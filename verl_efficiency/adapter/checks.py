@@ -8,11 +8,15 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Reward
+from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Estimator, Method, Reward
 from verl_efficiency.methods.own import all_estimators, offers
 from verl_efficiency.settings import MethodSettings, SettingsError, misspelt, nearest, unknown
 
 _LEARNS_WHERE_ALL_ARE_RIGHT = ("variance_routing", "self_distillation", "concise_teacher")
+# Settings in tokens that sort responses into those above and those below, and what each is.
+_TO_EXCEED = {"b_min": "the smallest budget", "target_length": "the target", "min_target": "the lowest target"}
+# Settings that stand for the longest response.
+_TO_REACH = ("max_response_length", "max_tokens")
 # Why a method with a self-teacher takes no KL term.
 KL_TO_REFERENCE = "a KL to the reference pulls routed rollouts away from their teacher; the papers have none"
 
@@ -54,7 +58,7 @@ def wrong_method(name: str, what: str, known: Iterable[str], write_reward: Calla
 def methods_with(keys: Iterable[str]) -> list[str]:
     """The estimators that have all these settings."""
     wanted = set(keys)
-    return [name for name, method in ESTIMATORS.items() if wanted <= set(_settings_of(method))]
+    return [name for name, method in ESTIMATORS.items() if wanted <= set(setting_names(method))]
 
 
 def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
@@ -71,7 +75,7 @@ def build_settings(method: Estimator, given: Any, where: str) -> MethodSettings:
 
 def _elsewhere(method: Estimator, given: Any) -> str:
     try:
-        own = _settings_of(method)
+        own = setting_names(method)
     except SettingsError:  # a method of another package that cannot be loaded; the caller reports that
         return ""
     for key in given if isinstance(given, Mapping) else ():
@@ -80,7 +84,8 @@ def _elsewhere(method: Estimator, given: Any) -> str:
     return ""
 
 
-def _settings_of(method: Estimator) -> list[str]:
+def setting_names(method: Method) -> list[str]:
+    """The names of the settings of a method."""
     return [field.name for field in dataclasses.fields(method.settings_class())]
 
 
@@ -145,11 +150,42 @@ def check_shares(values: Iterable[Any], path: str, where: str, file: Any) -> Ite
 
 
 def check_budget(settings: Any, limit: int | None, where: str, limit_key: str) -> Iterator[str]:
-    """A line if no response can be longer than the smallest budget, in tokens."""
-    least = getattr(settings, "b_min", None)
-    if least is not None and limit is not None and least >= limit:
-        yield (f"{where}.b_min: the smallest budget, {least:g} tokens, is not below {limit_key} ({limit}). No response can "
-               f"exceed its budget, so no token is ever penalised; set it below {limit}")  # fmt: skip
+    """A line for each budget, target or limit among the settings that the responses of the run cannot reach."""
+    from verl_efficiency.methods.cost import most_per_token  # torch, which the plugin must not load
+
+    if limit is None:
+        return
+    highest = limit * most_per_token(getattr(settings, "cost", "generated"))
+    for name, what in _TO_EXCEED.items():
+        value = getattr(settings, name, None)
+        if isinstance(value, int | float) and value >= highest:
+            yield (f"{where}.{name}: no response can exceed {value:g} with {limit_key} = {limit}, so {what} tells none apart; "
+                   f"set it below {highest:g}")  # fmt: skip
+    for name in _TO_REACH:
+        value = getattr(settings, name, None)
+        if isinstance(value, int | float) and value > highest:
+            yield (f"{where}.{name}: no response can reach {value:g} with {limit_key} = {limit}; leave it out, or set it to at "
+                   f"most {highest:g}")  # fmt: skip
+
+
+def check_keep(settings: Any, rollouts: int, where: str, group_key: str) -> Iterator[str]:
+    """A line if a method that learns from a part of each group keeps all of it."""
+    from verl_efficiency.methods.selection.base import SelectionSettings  # torch, which the plugin must not load
+
+    if isinstance(settings, SelectionSettings) and settings.keep is not None and 1 < rollouts <= settings.keep:
+        yield (f"{where}.keep: {settings.keep} keeps every rollout of a group with {group_key} = {rollouts}, so none is left "
+               f"out; set it below {rollouts}, or leave it out to keep half")  # fmt: skip
+
+
+def check_limit(method: Estimator, given: Any, settings: Any, limit: Any, where: str) -> Iterator[str]:
+    """A line if a setting does not fit the response limit that :func:`with_limit` will add."""
+    limited = with_limit(given, settings, limit)
+    if limited is None:
+        return
+    try:
+        method.build_settings(limited, where)
+    except SettingsError as error:
+        yield str(error)
 
 
 def with_limit(given: Mapping[str, Any] | None, settings: Any, limit: int) -> dict[str, Any] | None:

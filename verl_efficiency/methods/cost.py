@@ -84,6 +84,17 @@ def read_cost(cost: str) -> dict[str, float]:
     return weights
 
 
+def most_per_token(cost: str) -> float:
+    """The highest cost of one generated token; infinite if a rollout also pays for what it reads.
+
+    >>> most_per_token("generated"), most_per_token("thinking+0.2*answer"), most_per_token("generated+200*turns")
+    (1.0, 1.0, 201.0)
+    """
+    weights = read_cost(cost)
+    kinds = max(weights.get("thinking", 0.0), weights.get("answer", 0.0))  # a token is one or the other
+    return math.inf if "context" in weights else weights.get("generated", 0.0) + kinds + weights.get("turns", 0.0)
+
+
 def priced(rollouts: Rollouts, settings: MethodSettings) -> Rollouts:
     """``rollouts`` with the cost in ``lengths_B`` and the lengths in ``generated_B``; unchanged for ``cost=generated``.
 

@@ -23,6 +23,7 @@ def check_method(args: Any, options: Options) -> Iterator[str]:
     if method is None or settings is None:
         return
     name, actor, advantage = method.name, args.actor, args.algo.advantage
+    yield from checks.check_limit(method, options.settings, settings, args.rollout.max_new_tokens, ROOT)
     yield from checks.check_aggregation(
         *(method, settings, actor.loss_agg_mode, "--actor.loss_agg_mode"),
         "leave it out",

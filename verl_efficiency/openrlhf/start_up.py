@@ -8,6 +8,7 @@ from typing import Any
 
 from verl_efficiency.adapter.checks import (
     check_budget,
+    check_keep,
     has_teacher,
     learns_where_all_are_right,
     only_a_term,
@@ -135,6 +136,7 @@ def warn(args: Any, options: Options) -> None:
     for text in [
         *settings.warnings,
         *check_budget(settings, args.rollout.max_new_tokens, ROOT, "--rollout.max_new_tokens"),
+        *check_keep(settings, args.rollout.n_samples_per_prompt, ROOT, "--rollout.n_samples_per_prompt"),
     ]:
         logger.warning("%s", text)
     lowest, highest = args.algo.dynamic_filtering_range

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from verl_efficiency.settings import SettingsError, misspelt, unknown
-from verl_efficiency.verl.checks.moved import PLACES, moved_key
+from verl_efficiency.verl.checks.moved import moved_key, set_leaves
+from verl_efficiency.verl.checks.places import PLACES, right_place
 from verl_efficiency.verl.modes import v1_is_missing
 
 # Nodes with keys that verl does not list.
@@ -38,7 +39,13 @@ def compose(files: list[str], overrides: list[str]) -> Any:
         if files:
             for override in OverridesParser.create().parse_overrides(overrides):
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except SettingsError:
+        raise
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        ValueError,
+    ) as error:  # Hydra raises ValueError for a number as a group
         raise SettingsError(f"verl refuses the configuration: {_in_one_line(error, overrides)}") from None
     return _as_launched(config)
 
@@ -48,7 +55,7 @@ def near_misses(overrides: list[str]) -> Iterator[str]:
     added = [override.lstrip("+").partition("=")[0] for override in overrides if override.startswith("+")]
     for key in added:
         meant = None if key.startswith("ray_kwargs.") else _similar_key(key)  # Ray takes more keys than verl lists
-        if meant and not meant.startswith("+"):  # check_near_keys reports our places, with the value
+        if meant and not meant.startswith("+"):  # checks/places.py reports our places, with the value
             yield f"+{key}: nobody reads this key; did you mean '{meant}'?"
 
 
@@ -80,10 +87,12 @@ def _similar_key(path: str) -> str | None:
     parts = path.split(".")
     for place, part in enumerate(parts):
         parent = ".".join(parts[:place])
-        ours = [name for where, name in PLACES if where == parent]
+        ours = [name for where, _, name in (one.rpartition(".") for one in PLACES) if where == parent]
         if not isinstance(node, Mapping) or part in ours:
             return None
         if part not in node.keys():  # noqa: SIM118  # `in` is False for a mandatory value that is not set
+            if meant := right_place(path):
+                return f"+{meant}"
             near = misspelt(part, [*map(str, node), *ours])
             added = "+" if near in ours else ""
             return near and added + ".".join([*parts[:place], near, *parts[place + 1 :]])
@@ -148,6 +157,9 @@ def _refuse_unread(given: Any, schema: Any, where: str, path: str = "") -> None:
         if name in _FREE or (schema.get(key) is None and key in schema):
             continue
         if key not in schema:
+            meant = next((place for leaf, _ in set_leaves(given[key], name) if (place := right_place(leaf))), None)
+            if meant:
+                raise SettingsError(f"{where}: unknown key {name!r}; did you mean {meant!r}?")
             raise SettingsError(f"{where}: {unknown('key', name, [path + str(k) for k in schema])}")
         if not path and isinstance(schema[key], DictConfig) and not isinstance(given[key], DictConfig):
             raise SettingsError(f"{where}: {name}: must hold settings (name: value), got {given[key]!r}")

@@ -20,6 +20,12 @@ from verl_efficiency.verl.nodes import PLUGIN
 from verl_efficiency.verl.probe import Collect, probe_here, probe_ray
 
 logger = logging.getLogger("verl_efficiency")
+# Published algorithms that verl has under another name than an estimator of its own.
+_ELSEWHERE = {
+    "dr_grpo": "Dr. GRPO is algorithm.adv_estimator=grpo algorithm.norm_adv_by_std_in_grpo=False",
+    "dapo": "DAPO is algorithm.adv_estimator=grpo reward.reward_manager.name=dapo",
+    "gspo": "GSPO is algorithm.adv_estimator=grpo actor_rollout_ref.actor.policy_loss.loss_mode=gspo",
+}
 
 
 class Finding(NamedTuple):
@@ -100,7 +106,7 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
     Args:
         overrides: those that were composed; a key that they add may be misspelt.
     """
-    from verl_efficiency.verl.checks.data import check_data
+    from verl_efficiency.verl.checks.data import check_data, check_rows
     from verl_efficiency.verl.checks.estimator import estimator_of, settings_of
     from verl_efficiency.verl.checks.values import check_choices, check_types, check_values
     from verl_efficiency.verl.start_up import advice, check
@@ -109,7 +115,7 @@ def examine_composed(config: Any, overrides: list[str]) -> Iterator[Finding]:
     with _warnings() as warned:
         if not problems:
             problems = [*near_misses(overrides), *check_values(config), *check(config)]
-            problems += [*check_data(config, asked=True), *verls_own_check(config)]
+            problems += [*check_data(config, asked=True), *check_rows(config), *verls_own_check(config)]
     yield from (Finding("fail", problem) for problem in problems)
     yield from (Finding("warn", warning) for warning in [*warned, *check_choices(config)])
     if problems:
@@ -236,4 +242,6 @@ def _registered_later(config: Any) -> Iterator[str]:
         named.append(("reward.reward_manager.name", manager.name, {*REWARD_MANAGER}))
     for key, name, known in named:
         if name is not None and name not in known:
-            yield f"{key}: {name!r} is not registered here, so your own code must do it in the run{nearest(str(name), known)}"
+            elsewhere = _ELSEWHERE.get(name) if key == "algorithm.adv_estimator" else None
+            hint = f"; {elsewhere}" if elsewhere else nearest(str(name), known)
+            yield f"{key}: {name!r} is not registered here, so your own code must do it in the run{hint}"

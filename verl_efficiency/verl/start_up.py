@@ -31,7 +31,8 @@ from verl_efficiency.verl.checks.estimator import (
 )
 from verl_efficiency.verl.checks.extras import advise_to_declare
 from verl_efficiency.verl.checks.groups import advise, check_filter, hand_filter_to_sampler
-from verl_efficiency.verl.checks.moved import check_moved_keys, check_near_keys
+from verl_efficiency.verl.checks.moved import check_moved_keys
+from verl_efficiency.verl.checks.places import advise_on_places, check_misplaced, check_near_keys
 from verl_efficiency.verl.checks.reward import check_reward
 from verl_efficiency.verl.checks.rollout import check_hf
 from verl_efficiency.verl.cpu_switch import cpu_mode
@@ -84,6 +85,7 @@ def check(config: Any) -> list[str]:
     """Every problem that concerns us in a composed verl configuration, one line each."""
     problems = [
         *check_near_keys(config),
+        *check_misplaced(config),
         *check_mode(config.trainer),
         *check_estimator(config),
         *check_moved_keys(config),
@@ -103,6 +105,7 @@ def advice(config: Any) -> list[str]:
         *advise_on_budget(config),
         *advise_on_loop(config),
         *advise_on_staleness(config),
+        *advise_on_places(config),
     ]
 
 

@@ -56,7 +56,8 @@ class ShapingSettings(CostSettings):
             of the length term among correct rollouts; wrong ones have no length term.
         length_weight: weight of the length term in ``decoupled``.
         advantage: the group advantage: grpo, dr_grpo, rloo or batch.
-        correct_threshold: a score of at least this is correct.
+        correct_threshold: a score of at least this is correct. It lies above ``score_wrong``, and at most at
+            ``score_correct``.
         score_correct, score_wrong: the scores that your reward gives to a right and a wrong answer.
         unsolved: groups without a correct rollout. ``as_published``: shaped as in the paper. ``leave``: not shaped.
     """
@@ -79,6 +80,12 @@ class ShapingSettings(CostSettings):
             "score_wrong",
             self.score_wrong,
             f"below score_correct = {self.score_correct:g}",
+        )
+        require(
+            self.score_wrong < self.correct_threshold <= self.score_correct,
+            "correct_threshold",
+            self.correct_threshold,
+            f"above score_wrong = {self.score_wrong:g} and at most score_correct = {self.score_correct:g}",
         )
 
     @property

@@ -5,6 +5,7 @@ from typing import Any
 
 from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.methods.own import all_estimators, offers
+from verl_efficiency.own_code import module_name
 from verl_efficiency.settings import misspelt
 from verl_efficiency.verl.modes import MODES, mode_of
 
@@ -14,7 +15,9 @@ ALIAS = "efficiency."
 def concerns_us(config: Any) -> bool:
     """Whether a setting holds one of our names, or nearly one, or a path into this package."""
     algorithm, data = config.get("algorithm") or {}, config.get("data") or {}
-    manager = str(((config.get("reward") or {}).get("reward_manager") or {}).get("name"))
+    reward = config.get("reward") or {}
+    manager = str((reward.get("reward_manager") or {}).get("name"))
+    function = module_name((reward.get("custom_reward_function") or {}).get("path")) or ""
     estimator = str(algorithm.get("adv_estimator"))
     mode = str(mode_of(config.get("trainer") or {}))
     return (
@@ -24,6 +27,7 @@ def concerns_us(config: Any) -> bool:
         or misspelt(manager, ["efficiency"]) is not None
         or misspelt(mode, MODES) is not None
         or any(misspelt(str(key), ["efficiency"]) for node in (algorithm, data) for key in node)
+        or function.startswith("verl_efficiency.")
         or any(value.startswith(("pkg://verl_efficiency", "verl_efficiency.")) for value in _texts(config))
     )
 

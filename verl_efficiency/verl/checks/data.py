@@ -1,11 +1,13 @@
 """``data.train_files`` and ``data.val_files``: a bounded sample of their rows, and whether the reward can grade it."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from verl_efficiency.data.files import Sample, read_sample
+from verl_efficiency.data.files import ROWS_LOOKED_AT, Sample, open_parquet, read_sample, require_file
 from verl_efficiency.data.gradable import check_gradable
 from verl_efficiency.data.messages import prompt_problem
 from verl_efficiency.data.packing import pack_rows
@@ -19,6 +21,8 @@ from verl_efficiency.verl.checks.dataset import packing_of, uses_ours
 from verl_efficiency.verl.checks.files import is_local, many_machines, named, resolved
 from verl_efficiency.verl.checks.prompts import advise_to_ask, advise_to_pack
 from verl_efficiency.verl.checks.reward import FUNCTION, OurReward, reward_of, unknown_to_verl, uses_verls_reward
+from verl_efficiency.verl.checks.values import names_a_model
+from verl_efficiency.verl.modes import mode_of
 
 logger = logging.getLogger("verl_efficiency")
 DEFAULT_FILES = ("~/data/rlhf/gsm8k/train.parquet", "~/data/rlhf/gsm8k/test.parquet")  # verl's own
@@ -81,6 +85,42 @@ def _check_file(file: Any, setting: str, config: Any) -> Iterator[str]:
         yield from _check_rewarded(sample, reward, file, setting, config, prompt_key)
     elif uses_verls_reward(config):
         yield from _check_sources(sample, f"{setting}: {file}")
+
+
+def check_rows(config: Any) -> Iterator[str]:
+    """The training files of a launch fill one batch. verl leaves a smaller batch out, so the run would end without a step.
+
+    Data sets and samplers of others may make more of the rows, so such runs pass. So does ``data.gen_batch_size``, which takes
+    the rows in smaller parts, and a file whose rows cannot be counted here.
+    """
+    data, trainer, batch = config.data, config.trainer, config.data.train_batch_size
+    of_others = (data.get("custom_cls") or {}).get("path") and not uses_ours(config)
+    sampler = (data.get("sampler") or {}).get("class_path")
+    if names_a_model(config) is None or of_others or sampler or data.get("gen_batch_size"):
+        return
+    filters = (config.algorithm.get("filter_groups") or {}).get("enable", False)
+    one_by_one = trainer.get("use_v1", False) and (mode_of(trainer) != "sync" or filters)
+    if one_by_one and trainer.get("total_training_steps"):  # a batch may then span epochs
+        return
+    rows = sum(
+        _count(file) if is_local(name) else math.inf for name in named(data.train_files) for file in resolved(name)
+    )
+    if 0 < data.get("train_max_samples", -1) < rows:
+        rows = data.train_max_samples
+    if 0 < rows < batch:
+        yield (f"data.train_batch_size: {batch} is more than the {rows} rows of data.train_files. verl leaves a smaller batch "
+               f"out, so the run would end without a step; write at most {rows}")  # fmt: skip
+
+
+def _count(file: Path) -> float:
+    """The rows of a file; infinite where they cannot be counted, or only by reading a large file."""
+    try:
+        if file.suffix == ".parquet":
+            return open_parquet(require_file(file, ""), "").metadata.num_rows
+        rows = len(read_sample(file).rows)
+    except SettingsError:  # reported by check_data
+        return math.inf
+    return rows if rows < ROWS_LOOKED_AT else math.inf
 
 
 def _check_rewarded(

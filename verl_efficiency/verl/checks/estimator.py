@@ -69,6 +69,7 @@ def check_estimator(config: Any) -> Iterator[str]:
     except SettingsError as error:
         yield str(error)
         return
+    yield from checks.check_limit(method, given, settings, config.data.max_response_length, SETTINGS)
     if algorithm.get("use_kl_in_reward"):
         yield (f"algorithm.use_kl_in_reward: {method.name} reads correctness from the score, which a KL penalty inside the "
                "reward changes; use actor_rollout_ref.actor.use_kl_loss=True instead")  # fmt: skip
@@ -106,13 +107,15 @@ def _reward_override(reward: str) -> str:
 
 
 def advise_on_budget(config: Any) -> Iterator[str]:
-    """A budget of the estimator or of the reward that no response can exceed."""
+    """Settings of the estimator or of the reward that no response reaches, or that keep every rollout."""
     method, reward = estimator_of(config), reward_of(config)
-    found = [(SETTINGS, settings_of(method, config))] if method else []
+    found: list[tuple[str, Any]] = [(SETTINGS, settings_of(method, config))] if method else []
     if reward:
-        found.append((KWARGS, reward.settings))
+        terms = reward.settings.read() if reward.method.name == "composition" else []
+        found += [(KWARGS, reward.settings), *((f"{KWARGS}.terms[{n}]", term.settings) for n, term in enumerate(terms))]
     for where, settings in found:
         yield from checks.check_budget(settings, config.data.max_response_length, where, "data.max_response_length")
+        yield from checks.check_keep(settings, config.actor_rollout_ref.rollout.n, where, "actor_rollout_ref.rollout.n")
 
 
 def advise_on_aggregation(config: Any) -> Iterator[str]:

@@ -6,7 +6,6 @@ Ours are known. Your own function declares them in the attribute ``my_reward.ext
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from verl_efficiency.methods.catalog import REWARDS
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.verl.checks.reward import reward_of
 
@@ -19,10 +18,12 @@ def extras_of(compute_score: Any) -> dict[str, Any] | None:
     Raises:
         SettingsError: the function declares something other than a mapping.
     """
+    from verl_efficiency.rewards.base import RewardSettings  # the grader, which the plugin must not load
+
     function, *settings = getattr(compute_score, "args", None) or (compute_score,)
-    package, _, name = getattr(function, "__module__", "").rpartition(".")
-    if package == "verl_efficiency.rewards":
-        return dict(REWARDS[name].build_settings(dict(*settings), "reward_kwargs").extras)  # type: ignore[attr-defined]
+    ours = getattr(function, "settings", None)
+    if isinstance(ours, type) and issubclass(ours, RewardSettings):
+        return dict(ours.build(dict(*settings), "reward_kwargs").extras)
     declared = getattr(function, "extras", None)
     if declared is not None and not isinstance(declared, Mapping):
         raise SettingsError(f"{function.__name__}.extras: must map each name to its value for a sample that cannot be scored, "

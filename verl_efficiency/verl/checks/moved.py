@@ -1,37 +1,19 @@
-"""Keys that nobody reads: keys that verl has moved below ``reward``, and misspelt places of our settings."""
+"""Keys that verl has moved below ``reward``, so that nobody reads them."""
 
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from verl_efficiency.settings import misspelt
-
 ROOTS = ("custom_reward_function", "reward_model", "sandbox_fusion")
-# Where our settings stand: parent and name.
-PLACES = (("algorithm", "efficiency"), ("data", "efficiency"), ("reward.custom_reward_function", "reward_kwargs"))
 
 
 def check_moved_keys(config: Any) -> Iterator[str]:
     """Keys that verl 0.8 moves below ``reward``. verl 0.9 leaves them in place and ignores them."""
     for root in ROOTS:
-        for leaf, value in _set_leaves(config.get(root), root):
+        for leaf, value in set_leaves(config.get(root), root):
             place = moved_key(config, leaf)
-            advice = f"write {_written(place, value)}" if place else "leave it out; it has no new place"
+            advice = f"write {written(place, value)}" if place else "leave it out; it has no new place"
             yield f"{leaf}: this verl ignores the key silently; {advice}"
-
-
-def check_near_keys(config: Any) -> Iterator[str]:
-    """Misspelt nodes of our settings, such as ``algorithm.effciency``: nobody reads them."""
-    from omegaconf import OmegaConf
-
-    for parent, name in PLACES:
-        node = OmegaConf.select(config, parent)
-        for key in node or ():
-            if key != name and misspelt(str(key), [name]):
-                place = f"+{parent}.{name}"
-                leaves = _set_leaves(node.get(key), place) if isinstance(node.get(key), Mapping) else ()
-                settings = " ".join(_written(leaf, value) for leaf, value in leaves) or f"{place}.SETTING=VALUE"
-                yield f"{parent}.{key}: nobody reads this key; did you mean '{name}'? Then write {settings}"
 
 
 def moved_key(config: Any, leaf: str) -> str | None:
@@ -51,21 +33,21 @@ def moved_key(config: Any, leaf: str) -> str | None:
     OmegaConf.update(copy, "reward_model.reward_loop_source", "importlib")  # otherwise verl does not move the module
     OmegaConf.update(copy, leaf, mark)
     moved: Any = OmegaConf.to_container(migrate_legacy_reward_impl(copy).reward, resolve=False)
-    place = next((path for path, value in _set_leaves(moved, "reward") if value == mark), None)
+    place = next((path for path, value in set_leaves(moved, "reward") if value == mark), None)
     return place and ("" if _has(config, place) else "+") + place
 
 
-def _written(place: str, value: Any) -> str:
+def written(place: str, value: Any) -> str:
     """The override; its value is left out where it would need quotes."""
     plain = isinstance(value, bool | int | float) or (isinstance(value, str) and re.fullmatch(r"[\w./:-]+", value))
     return f"{place}={value}" if plain else f"{place} with the same value"
 
 
-def _set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def set_leaves(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Path and value of everything below ``node`` that is not null."""
     if isinstance(node, Mapping):
         for key, child in node.items():
-            yield from _set_leaves(child, f"{path}.{key}")
+            yield from set_leaves(child, f"{path}.{key}")
     elif node is not None:
         yield path, node
 

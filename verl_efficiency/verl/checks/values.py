@@ -32,6 +32,14 @@ COUNTS = (
     *("reward.num_workers", "transfer_queue.backend.SimpleStorage.num_data_storage_units"),
     "transfer_queue.backend.SimpleStorage.total_storage_size",
 )
+# verl counts with these at once, so each must be there, and whole.
+WHOLE = (
+    *("data.train_batch_size", "data.max_prompt_length", "data.max_response_length"),
+    *("trainer.nnodes", "trainer.n_gpus_per_node", "trainer.total_epochs"),
+    f"{ACTOR}.ppo_mini_batch_size",
+    *(f"{ROLLOUT}.{name}" for name in ("n", "prompt_length", "response_length", *SPLITS)),
+)
+NAMES = ("algorithm.adv_estimator", "reward.reward_manager.name")
 AMOUNTS = (  # at least 0
     *(f"{ACTOR}.{name}" for name in ("optim.lr", "clip_ratio", "clip_ratio_low", "clip_ratio_high", "kl_loss_coef")),
     *("actor_rollout_ref.model.lora_rank", "actor_rollout_ref.model.lora_alpha", "actor_rollout_ref.model.lora.rank"),
@@ -61,14 +69,25 @@ MODULES = "ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"
 
 
 def check_types(config: Any) -> Iterator[str]:
-    """Values of another type than verl's default: not true or false, or not a number.
+    """Values of another type than verl's default: not true or false, not a number, or one value for a node of settings.
 
-    Where the default is a text, a list or null, any value passes.
+    Where the default is a text, a list or null, any value passes. So does null, but for a few settings (``WHOLE``, ``NAMES``).
     """
     from omegaconf import OmegaConf
 
     written, resolved = _defaults()
-    yield from _other_types(OmegaConf.to_container(config, resolve=False), written, resolved, "")
+    wrong = list(_other_types(OmegaConf.to_container(config, resolve=False), written, resolved, ""))
+    yield from wrong
+    if wrong:  # a node may be missing
+        return
+    for paths, kind, text in ((WHOLE, int, "a whole number"), (NAMES, str, "a name")):
+        for path in paths:
+            node, _, key = path.rpartition(".")
+            value, parent = OmegaConf.select(config, path), OmegaConf.select(config, node)
+            copied = parent is not None and OmegaConf.is_interpolation(parent, key)  # reported where it comes from
+            known = OmegaConf.select(verls_configuration(), path) is not None  # not every verl has every key
+            if known and not copied and not isinstance(value, kind):
+                yield f"{path}: must be {text}, got {'null' if value is None else repr(value)}"
 
 
 @functools.cache
@@ -85,8 +104,11 @@ def _other_types(given: Any, written: Any, default: Any, path: str) -> Iterator[
         if isinstance(given, Mapping) and isinstance(written, Mapping):
             for key in [key for key in given if key in default and key in written]:
                 yield from _other_types(given[key], written[key], default[key], f"{path}.{key}" if path else str(key))
+        elif given is not None and not _interpolated(given):
+            fix = f"; write {path}.name={given}" if isinstance(given, str) and "name" in default else ""
+            yield f"{path}: must hold settings (name: value), got {given!r}{fix}"
         return
-    unset = given is None or given == written or (isinstance(given, str) and given.startswith("${"))
+    unset = given is None or given == written or _interpolated(given)
     if unset or not isinstance(default, Real):
         return
     wanted, right = "a number", isinstance(given, Real) and not isinstance(given, bool)
@@ -94,6 +116,11 @@ def _other_types(given: Any, written: Any, default: Any, path: str) -> Iterator[
         wanted, right = "true or false", isinstance(given, bool)
     if not right:
         yield f"{path}: must be {wanted}, got {given!r}; verl's default is {default}"
+
+
+def _interpolated(given: Any) -> bool:
+    """Whether the value is taken from another setting."""
+    return isinstance(given, str) and given.startswith("${")
 
 
 def check_values(config: Any) -> Iterator[str]:
