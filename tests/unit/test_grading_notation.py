@@ -14,7 +14,7 @@ ORDER_OF_LETTERS = [
     ("A B C", "ABC", True),
     (r"\mathrm{ACB}", "ABC", False),
     ("BDAC", "ABCD", False),
-    (r"\triangle ACB", r"\triangle ABC", False),
+    (r"\triangle ACB", r"\triangle ABC", True),
     ("HHT", "HTH", False),
     ("ATGC", "ATCG", False),
     ("XIV", "XVI", False),

@@ -247,18 +247,17 @@ def _in_base(text: str) -> tuple[str, int] | None:
 
 # A name of letters: "ABC", "A B C", "\angle ABC", "listen".
 _LETTERS = re.compile(
-    r"(?:m?\s?\\(?:(?P<angle>angle)|triangle)(?![A-Za-z]))?\s?\{?\s?(?P<name>[A-Z](?: [A-Z])+|[A-Za-z]+)\s?\}?"
+    r"(?:m?\s?\\(?:(?P<angle>angle)|(?P<triangle>triangle))(?![A-Za-z]))?\s?\{?\s?(?P<name>[A-Z](?: [A-Z])+|[A-Za-z]+)\s?\}?"
 )
-_ROMAN = frozenset(
-    ("IV", "VI", "IX", "XI", "XL", "LX", "XC", "CX")
-)  # the short numerals that differ only in their order
+_ROMAN = frozenset(("IV", "VI", "IX", "XI", "XL", "LX", "XC", "CX"))  # short numerals that differ only in their order
 
 
 def _in_another_order(answer: str, gold: str) -> bool:
     """Whether two names have the same letters in an order that makes them different: ``XIV`` is not ``XVI``.
 
     Order counts in three capitals or more, in Roman numerals, and in words of four letters or more. The angle ``ABC`` is
-    ``CBA``. All other letters are products: ``mgh`` is ``hgm``, and the segment ``AB`` is ``BA``.
+    ``CBA``, and the triangle ``ABC`` is ``BCA``. All other letters are products: ``mgh`` is ``hgm``, and the segment ``AB``
+    is ``BA``.
     """
     left, right = _LETTERS.fullmatch(_plain(answer)), _LETTERS.fullmatch(_plain(gold))
     if not left or not right:
@@ -266,7 +265,8 @@ def _in_another_order(answer: str, gold: str) -> bool:
     name, other = left["name"].replace(" ", ""), right["name"].replace(" ", "")
     if name == other or sorted(name) != sorted(other):
         return False
-    if name == other[::-1] and (left["angle"] or right["angle"]):
+    same_angle = name == other[::-1] and (left["angle"] or right["angle"])
+    if same_angle or left["triangle"] or right["triangle"]:
         return False
     capitals = len(name) > 2 and (name + other).isupper()
     return capitals or {name, other} <= _ROMAN or (len(name) > 3 and is_noun(left["name"]) and is_noun(right["name"]))
