@@ -28,10 +28,17 @@ _AROUND = re.compile(
 _LABEL = re.compile(
     rf"{PRINT}\s*\{{\s*\([A-J]\)\s*\}}(?:{SPACE}){{0,8}}(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))", re.DOTALL
 )
+# What leads to an answer and is not part of it: "The answer is", "\text{Answer: }", "There are", "\text{Therefore, }".
+_ANSWER = r"(?:(?:so|thus|hence|therefore)[\s,:]+)?(?:(?:the|my)\s+)?(?:(?:final|correct)\s+)?(?:answer|ans)\b"
+_LEADING = rf"(?:{_ANSWER}(?:\s+is\b|\s*[:=])[\s:]*|(?:there\s+(?:is|are)|thus|hence|therefore)\b[\s,:]*)"
+_LEAD_IN = re.compile(
+    rf"(?:{PRINT}\s*\{{\s*(?:{_LEADING}|{_ANSWER})\s*\}}(?:{SPACE}|[:=])*|(?P<print>{PRINT}\s*\{{)?\s*{_LEADING})(?=[^\s}}])",
+    re.IGNORECASE,
+)
 
 
 def undress(text: str) -> str:
-    r"""``text`` without the box, math mode or font around it, the punctuation after it, and ``=`` or a style before it.
+    r"""``text`` without box, math mode or font around it, the punctuation after it, and ``=``, "Answer:" or a style before it.
 
     >>> undress(r"\[ 42 \]"), undress("= 42."), undress(r"\approx \large 42"), undress(r"\(3\) or \(4\)"), undress("42...")
     ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')
@@ -39,8 +46,12 @@ def undress(text: str) -> str:
     ('42', '\\textbf{(C)}')
     >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east}"), undress(r"42, \\ ")
     ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
+    >>> undress("The answer is 42"), undress(r"\text{Answer: } 42"), undress(r"\text{There are 42}"), undress("the answer")
+    ('42', '42', '42', 'the answer')
     """
     text = open_boxes(text.strip())
+    if lead_in := _LEAD_IN.match(text):
+        text = (lead_in["print"] or "") + text[lead_in.end() :]
     if after := _AFTER.match(text[::-1]):
         text = text[: -after.end()]
     if text.endswith(".") and not text.endswith(".."):

@@ -11,7 +11,7 @@ A quantity is a value with words: a unit (``5\text{ cm}``), a power of ten (``5 
 - Opposites count: a.m. and p.m., north and south, even and odd, profit and loss.
 - Million and the like belong to the number: 5 million equals 5000000, not 5. A dozen is a unit.
 - Parts of one quantity are added: 2 h 30 min equals 150 min, 2.5 h and, where the unit is left out, 150 or 2.5.
-- The condition of a single value may be left out. In a list it may not.
+- The condition of a single value may be left out, and so may its name (``\text{Area} = 42``). In a list they may not.
 - Words that change the value in another way, or bring in a second one (or, not, half, zero, …), must stand on both sides.
 """
 
@@ -156,7 +156,7 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Compariso
         and sorted(bool(part.condition) for part in answers) != sorted(bool(part.condition) for part in golds)
     ):
         return False, answer, gold
-    if len(golds) == 1 and answers[0].label != golds[0].label:
+    if len(golds) == 1 and not _same_label(answers[0], golds[0]):
         return None, answer, gold
     alike = left.brackets == right.brackets or {left.brackets[0], right.brackets[0]} == {"", "\\{"}
     if len(golds) > 1 and not _in_order(left, right):
@@ -172,6 +172,13 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Compariso
     if alike and len(golds) > 1:
         return _for_math_verify(answers, golds, golds, ("(", ")"), ("(", ")"))
     return _for_math_verify(answers, golds, golds, left.brackets, right.brackets)
+
+
+def _same_label(answer: Part, gold: Part) -> bool:
+    """Whether two values have one label, or one has none and the label of the other only names it, as in "Area = 42"."""
+    return answer.label == gold.label or any(
+        part.named and not other.label for part, other in ((answer, gold), (gold, answer))
+    )
 
 
 def _in_one_unit(answers: tuple[Part, ...], golds: tuple[Part, ...]) -> bool:

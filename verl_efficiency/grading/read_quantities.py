@@ -101,6 +101,7 @@ class Part:
         nouns, qualifiers, changers: the other words, see :mod:`verl_efficiency.grading.words`.
         condition: what follows ``if``, ``for``, …, without blanks and fillers.
         label: the words before the value.
+        named: a colon or an equality sign follows the label.
         also: for 2 h 30 min, whose ``number`` counts minutes, the value in hours.
         worded: words or a currency stand beside the value.
     """
@@ -115,6 +116,7 @@ class Part:
     changers: frozenset[str] = frozenset()
     condition: str = ""
     label: str = ""
+    named: bool = False
     also: tuple[Fraction, ...] = ()
     worded: bool = False
 
@@ -231,7 +233,7 @@ def _has_condition(item: list[Token]) -> bool:
 
 def _part(item: list[Token], guesses: list[str]) -> Part:
     """One quantity. Bare words in it that may be products of letters are added to ``guesses``."""
-    position, label = _label(item)
+    position, label, named = _label(item)
     worded = position > 0
     parts: list[Part] = []
     while position < len(item):
@@ -244,11 +246,11 @@ def _part(item: list[Token], guesses: list[str]) -> Part:
     if not parts:
         raise _Opaque
     part = parts[0] if len(parts) == 1 else _added(tuple(parts))
-    return replace(part, label=label, worded=part.worded or worded)
+    return replace(part, label=label, named=named, worded=part.worded or worded)
 
 
-def _label(item: list[Token]) -> tuple[int, str]:
-    """Where the value begins, and the words before it."""
+def _label(item: list[Token]) -> tuple[int, str, bool]:
+    """Where the value begins, the words before it, and whether a colon or an equality sign separates them."""
     words: list[str] = []
     for position, (kind, word, in_text, _) in enumerate(item):
         lower = word.lower()
@@ -260,9 +262,11 @@ def _label(item: list[Token]) -> tuple[int, str]:
             break
     if any(word in CHANGERS or word in MATHEMATICS or qualifier(word) for word in words):
         raise _Opaque
-    if position and position < len(item) and item[position][1] == "=":  # total = 7
-        return 0, ""
-    return position, " ".join(words)
+    equal = position and position < len(item) and item[position][1] in ("=", "\\approx")
+    if equal and not words:  # total = 7
+        return 0, "", False
+    named = equal or any(word == ":" for _, word, *_ in item[:position])
+    return position + equal, " ".join(words), named
 
 
 def _value(item: list[Token], position: int) -> tuple[int, str, str]:
