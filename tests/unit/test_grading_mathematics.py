@@ -261,9 +261,45 @@ SETS = [
     (r"x \le -2 \text{ or } x \geq 2", r"|x|\ge 2", True),
     ("x>1, x<3", "(1,3)", False),  # the comma may mean "and" or "or"
 ]
+ROOTS = r"\frac{-1\pm\sqrt5}{2}"
+BOTH_SIGNS = [
+    (r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}", ROOTS, True),
+    (ROOTS, r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}", True),
+    (r"x=\frac{-1 \pm \sqrt{5}}{2}", ROOTS, True),
+    (r"x=\frac{-1 \pm \sqrt{5}}{2}", r"x=\frac{-1+\sqrt5}{2}, x=\frac{-1-\sqrt5}{2}", True),
+    (r"\frac{-2\pm\sqrt{20}}{4}", ROOTS, True),
+    ("(-1±√5)/2", ROOTS, True),
+    (r"\frac{1\pm\sqrt5}{2}", ROOTS, False),
+    (r"\frac{-1\pm\sqrt3}{2}", ROOTS, False),
+    (r"\frac{-1+\sqrt5}{2}", ROOTS, False),
+    (r"\frac{-1+\sqrt5}{2}, \frac{1-\sqrt5}{2}", ROOTS, False),
+    (r"x = \frac{-b \pm \sqrt{b^2-4ac}}{2a}", r"\frac{-b \pm \sqrt{b^2-4ac}}{2a}", True),
+    (r"x = \frac{-b \pm \sqrt{b^2+4ac}}{2a}", r"\frac{-b \pm \sqrt{b^2-4ac}}{2a}", False),
+    (r"\frac{1\pm i\sqrt3}{2}", r"\frac12 \pm \frac{\sqrt3}{2}i", True),
+    (r"\sqrt{3\pm\sqrt5}", r"\sqrt{3+\sqrt5}, \sqrt{3-\sqrt5}", True),
+    (r"2(1\pm\sqrt3)", r"2\pm2\sqrt3", True),
+    (r"e^{\pm x}", "e^x, e^{-x}", True),
+    (r"\frac{1\pm\sqrt5}{2}\text{ cm}", r"\frac{1+\sqrt5}{2}, \frac{1-\sqrt5}{2}", True),
+    (r"0, \frac{1\pm\sqrt5}{2}", r"\frac{1+\sqrt5}{2}, \frac{1-\sqrt5}{2}, 0", True),
+    (r"\{2(1\pm\sqrt3)\}", r"2\pm2\sqrt3", True),
+    (r"\frac{4\pm2}{2}", "3, 1", True),
+    (r"\frac{4\pm2}{2}", "3", False),
+    ("3", r"\frac{4\pm2}{2}", False),
+    (r"(\pm1,2)", "(1,2),(-1,2)", True),
+    (r"(\pm1,2)", "(1,2)", False),
+    (r"(\pm 1, \mp 1)", "(1,-1),(-1,1)", True),
+    (r"(\pm 1, \mp 1)", "(1,1),(-1,-1)", False),
+    (r"(\pm1,\pm2)", "(1,2),(-1,-2)", False),  # two signs: two points, or four
+    # what math-verify reads itself
+    (r"x\in\{\pm3\}", r"\pm3", True),
+    (r"(\pm3)", "3, -3", True),
+    (r"\pm\left(\frac{1}{2}\right)", r"\pm0.5", True),
+    (r"1\,\pm\,\sqrt{2}", r"1+\sqrt2, 1-\sqrt2", True),
+]
 
 
 KINDS = {
+    "both signs": BOTH_SIGNS,
     "capitals": CAPITALS,
     "small": SMALL,
     "complex": COMPLEX,

@@ -83,6 +83,11 @@ _ORDINAL = re.compile(  # 12th, 12^{\text{th}}
 _NAMES = re.compile(
     r"\\(?:(degree)|(varnothing)|mathbb\s*([NZQRC]))(?![a-zA-Z])|\\mathrm\s?\{\s?([ie])\s?\}"
 )  # \mathbb R
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s*")
+_BRACES = re.compile(r"((?:\\left\s*)?\\\{)((?:(?!\\\{).)*?)((?:\\right\s*)?\\\})", re.DOTALL)  # \{1, 2\}
+_PUNCTUATION = re.compile(
+    r"\\(?:[a-zA-Z]+|.)|[()\[\]{}]|[,;](?![0-9]{3}(?![0-9]))", re.DOTALL
+)  # not the comma of 1,000
 
 
 def spell_out(text: str) -> str:
@@ -90,6 +95,8 @@ def spell_out(text: str) -> str:
 
     >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
     ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
+    >>> spell_out(r"\frac{1±\sqrt5}{2}")
+    '\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}'
     """
     if not text.isascii():
         text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
@@ -98,7 +105,35 @@ def spell_out(text: str) -> str:
     if "\\" in text:
         text = _NAMES.sub(_known, text)
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
-    return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+    text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+    return _both_signs(text) if _PLUS_MINUS.search(text) else text
+
+
+def _both_signs(text: str) -> str:
+    r"""``text`` with an item of a list that has one ± within brackets written as two. math-verify reads a ± only outside.
+
+    >>> _both_signs(r"x=\frac{1\pm\sqrt5}{2}, 0"), _both_signs(r"(\pm 1, \mp 1)"), _both_signs(r"1\pm\sqrt5")
+    ('x=\\frac{1+\\sqrt5}{2},x=\\frac{1-\\sqrt5}{2}, 0', '(+1, -1),(-1, +1)', '1\\pm\\sqrt5')
+    """
+    if braces := _BRACES.fullmatch(text):
+        return braces[1] + _both_signs(braces[2]) + braces[3]
+    items: list[str] = []
+    start, depth, in_sets, nested = 0, 0, 0, False
+    for token in _PUNCTUATION.finditer(text + ","):
+        sign = token[0]
+        depth += (sign in ("(", "[", "{", "\\{")) - (sign in (")", "]", "}", "\\}"))
+        in_sets += (sign == "\\{") - (sign == "\\}")  # math-verify reads the ± of "x \in \{±3\}"
+        nested |= sign in ("\\pm", "\\mp") and depth > 0 and not in_sets
+        if sign in (",", ";") and depth == 0:
+            item = text[start : token.start()]
+            items += _two_readings(item) if nested and item.count("\\pm") <= 1 else [item]
+            start, nested = token.end(), False
+    return ",".join(items) if start > len(text) else text
+
+
+def _two_readings(text: str) -> list[str]:
+    """``text`` with the upper signs of ± and ∓, and with the lower ones."""
+    return [_PLUS_MINUS.sub(lambda sign, plus=plus: "+" if sign[1] == plus else "-", text) for plus in ("pm", "mp")]
 
 
 def _known(name: re.Match[str]) -> str:
