@@ -64,7 +64,19 @@ def undress(text: str) -> str:
 
 
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")  # 2.5e-3
-_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")  # √3, √(x+1)
+_INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # of parentheses, with at most two levels of parentheses
+_ROOT = re.compile(  # √3, √(x+1), sqrt(3), sqrt 3, \sqrt(3)
+    rf"(?:√|(?<![A-Za-z\\])sqrt)\s*(?:\(({_INSIDE})\)|([0-9]+|[a-zA-Z]|\\pi(?![a-zA-Z]))|(?=\{{))|\\sqrt\s*\(({_INSIDE})\)"
+)
+# Names that plain text and programs write without a backslash: sin(x), 2*pi. As "sec" is a unit, it needs an argument.
+_FUNCTION = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|ln|log|exp"
+_PLAIN_NAME = re.compile(
+    rf"(?P<print>{PRINT}\s*\{{(?!\s*(?:{_FUNCTION})\s*\}})[^{{}}]*\}})|\\(?:operatorname|mathrm)\s*\{{\s*(?P<upright>{_FUNCTION})\s*\}}"
+    rf"|(?<![A-Za-z\\])(?P<plain>{_FUNCTION}|sec(?=\()|pi|alpha|beta|gamma|delta|theta|lambda|sigma|omega|phi)(?![A-Za-z])"
+)
+_POWER = re.compile(  # x**2; but not the bold print of **4**
+    rf"(?<=[0-9A-Za-z)\]}}])(?:\*\*|\s\*\*\s)(\({_INSIDE}\)|-?(?:[0-9]+(?:\.[0-9]+)?|[A-Za-z]))"
+)
 _RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")  # the exponent of 10⁻³
 _LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGNS = str.maketrans(  # signs of mathematics only; digits of other scripts stay as they are
@@ -95,11 +107,11 @@ def spell_out(text: str) -> str:
 
     >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
     ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
-    >>> spell_out(r"\frac{1±\sqrt5}{2}")
-    '\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}'
+    >>> spell_out(r"\frac{1±\sqrt5}{2}"), spell_out("2*pi + sqrt(3)"), spell_out("sin(x)**2")
+    ('\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}', '2*\\pi + \\sqrt{3}', '\\sin(x)^{2}')
     """
+    text = _ROOT.sub(_root, _POWER.sub(r"^{\1}", _PLAIN_NAME.sub(_command, text)))
     if not text.isascii():
-        text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
         text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
         text = _DASH.sub("-", text)
     if "\\" in text:
@@ -134,6 +146,17 @@ def _both_signs(text: str) -> str:
 def _two_readings(text: str) -> list[str]:
     """``text`` with the upper signs of ± and ∓, and with the lower ones."""
     return [_PLUS_MINUS.sub(lambda sign, plus=plus: "+" if sign[1] == plus else "-", text) for plus in ("pm", "mp")]
+
+
+def _command(name: re.Match[str]) -> str:
+    """The command of a name in plain text."""
+    return name[0] if name["print"] else "\\" + (name["plain"] or name["upright"] + " ")
+
+
+def _root(root: re.Match[str]) -> str:
+    """A root in braces; roots inside it, too."""
+    inside = root[1] or root[2] or root[3]
+    return f"\\sqrt{{{_ROOT.sub(_root, inside)}}}" if inside else "\\sqrt"
 
 
 def _known(name: re.Match[str]) -> str:
