@@ -373,6 +373,20 @@ def test_spelling(text, spelled):
         (r"1009° \approx 2003°", "1009", False),
         (r"\frac{20}{3} \text{ cm} \approx 6.67 \text{ cm}", r"\frac{20}{3}", True),
         (r"x = 5 \text{ cm}", "5", True),
+        (r"x = 5 \text{ cm} = 0.05 \text{ m}", "x", False),
+        *(
+            (text, gold, True)
+            for text in (r"\frac{3}{4} = 75\%", r"0.75 = 75\%", "P = 3/4 = 75%")
+            for gold in ("0.75", r"75\%")
+        ),
+        (r"\frac{3}{4} = 75\%", "75", True),
+        (r"\frac{1}{3} \approx 33.3\%", "1/3", True),
+        (r"\frac{1}{20} = 5 \text{ percent}", "0.05", True),
+        (r"\frac{3}{4} = 70\%", "0.75", False),
+        (r"\frac{3}{4} = 70\%", r"70\%", False),
+        (r"\frac{3}{4} = 0.75\%", "0.75", False),
+        (r"\frac{3}{4} = 75\%", "0.74", False),
+        (r"50\% = 50", "50", False),
     ],
 )
 def test_sides_that_differ_are_two_answers(answer, gold, correct):

@@ -245,5 +245,5 @@ def _sides_differ(text: str) -> bool:
     ]
     tolerance = Fraction(5 if "\\approx" in text else any(number.decimal for number in numbers), 100)
     return any(
-        abs(first.value - second.value) > tolerance * abs(first.value) for first in numbers for second in numbers
+        abs(first.worth - second.worth) > tolerance * abs(first.worth) for first in numbers for second in numbers
     )

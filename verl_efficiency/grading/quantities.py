@@ -20,7 +20,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 
-from verl_efficiency.grading.quick import MAX_CHARS, every, same_elements, same_number, some
+from verl_efficiency.grading.quick import MAX_CHARS, every, quick_equal, read_number, same_elements, same_number, some
 from verl_efficiency.grading.read_quantities import CLOCK, Part, Reading, read_quantities, summed, tokens
 from verl_efficiency.grading.words import AM_PM, FILLERS
 
@@ -77,21 +77,25 @@ def _is_angle(reading: Reading | None, text: str) -> bool:
 
 
 def _compare_sides(sides: list[str], gold: str) -> bool | None:
-    """Compare ``5 m/s = 18 km/h``. Sides that differ by more than rounding are wrong, else one must equal the reference."""
+    """Compare ``5 m/s = 18 km/h`` and ``3/4 = 75\\%``. One side must be right, and the others equal, up to rounding."""
     readings = [reading for side in sides if (reading := read_quantities(side)) and len(reading.parts) == 1]
     numbers = [reading.parts[0] for reading in readings if reading.parts[0].number]
-    if len(numbers) < 2 or not any(part.worded for part in numbers) or any(part.condition for part in numbers):
+    marked = any(part.worded or (part.number and part.number.percent) for part in numbers)
+    if len(numbers) < 2 or not marked or any(part.condition for part in numbers):
         return None
     for first, second in pairwise(numbers):
         if not any(_close(first, second, ratio) for ratio in _ratios(first, second)):
             return False
-    return some([compare_quantities(side, gold)[0] for side in sides])
+    verdicts = [quick_equal(side, gold) for side in sides if read_number(side)] + [
+        compare_quantities(side, gold)[0] for side in sides
+    ]
+    return some(verdicts)
 
 
 def _close(first: Part, second: Part, ratio: Fraction) -> bool:
     if not first.number or not second.number:
         return False
-    values = (first.number.value * ratio, second.number.value)
+    values = (first.number.worth * ratio, second.number.worth)
     return abs(values[0] - values[1]) <= ROUNDED * max(map(abs, values))
 
 
