@@ -311,6 +311,46 @@ PLAIN_TEXT = [
     ("18 sin", "18", False),
     (r"\text{pi}", "pi", True),
 ]
+SOLUTIONS = r"x=\frac{\pi}{6}+2k\pi \ (k\in\mathbb{Z})"
+DOMAINS = [
+    (r"x=\frac{\pi}{6}+2k\pi, k\in\mathbb{Z}", SOLUTIONS, True),
+    (r"\frac{\pi}{6}+2k\pi, k∈Z", SOLUTIONS, True),
+    (r"x=\frac{\pi}{6}+2n\pi, n\in\mathbb{Z}", SOLUTIONS, True),
+    (r"x=\frac{\pi}{6}+2k\pi", SOLUTIONS, True),
+    (r"x=\frac{\pi}{6}+k\pi, k\in\mathbb{Z}", SOLUTIONS, False),
+    (r"x=\frac{\pi}{6}, k\in\mathbb{Z}", SOLUTIONS, False),
+    (r"x=\frac{\pi}{6}+2k\pi, k\in\mathbb{N}", SOLUTIONS, False),
+    (r"x=\frac{\pi}{6}+2k\pi, n\in\mathbb{Z}", SOLUTIONS, False),
+    (r"k\pi, k\in\mathbb{Z}", r"k\pi", True),
+    (r"n\pi, n\in\mathbb{Z}", r"k\pi, k\in\mathbb{Z}", True),
+    (r"2n\pi, n\in\mathbb{Z}", r"k\pi, k\in\mathbb{Z}", False),
+    (r"k\pi \text{ where } k\in\mathbb{Z}", r"k\pi, k \in \mathbb{Z}", True),
+    (r"\{x \mid x=k\pi, k\in\mathbb{Z}\}", r"x=k\pi, k\in Z", True),
+    (r"\{x | x=k\pi, k\in\mathbb{Z}\}", r"\{x|x=2k\pi,k\in Z\}", False),
+    (r"x=k\pi, x=\frac{\pi}{4}+k\pi, k\in\mathbb{Z}", r"x=\frac{\pi}{4}+k\pi, x=k\pi \ (k\in\mathbb{Z})", True),
+    (r"x=k\pi, k\in\mathbb{Z}", r"x=\frac{\pi}{4}+k\pi, x=k\pi \ (k\in\mathbb{Z})", False),
+    (r"[k\pi, k\pi+\frac{\pi}{2}], k\in\mathbb{Z}", r"\left[k\pi, \frac{\pi}{2}+k\pi\right] (k\in\mathbb{Z})", True),
+    (r"[k\pi, k\pi+\frac{\pi}{3}], k\in\mathbb{Z}", r"\left[k\pi, \frac{\pi}{2}+k\pi\right] (k\in\mathbb{Z})", False),
+    (r"a_n=2n-1 (n\in N^*)", "2n-1", True),
+    (r"a_n=2n-1 (n\in N^*)", r"a_n=2n-1, n \in \mathbb{N}_+", True),
+    ("2n+1 (n∈N*)", "2n-1", False),
+    (r"2^n, n\ge1", "2^n", True),
+    ("2^n, n≥1", r"2^n \ (n\geq 1)", True),
+    (r"2^n, n\ge2", r"2^n, n\ge1", False),
+    (r"2^n, n\ge 2, n\in\mathbb{N}", "2^n", True),
+    (r"y=x^2 \ (x>0)", "y=x^2, x>0", True),
+    ("y=x^2, x<0", "y=x^2, x>0", False),
+    ("y=x^3 (x>0)", "y=x^2 (x > 0)", False),
+    (r"f(x) = x+1, x \ne 1", "x+1", True),
+    # a relation that is a value itself, or on another letter
+    ("k=1, k>2", "k=1", False),
+    ("x>1, x<3", "x>1", False),
+    (r"m<2, m\ne0", "m<2", False),
+    ("x, y>0", "x", False),
+    ("3, x>5", "3", False),
+    ("(1, 2), x>0", "(1,2)", False),
+    ("P(X>3)", "P", False),
+]
 ROOTS = r"\frac{-1\pm\sqrt5}{2}"
 BOTH_SIGNS = [
     (r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}", ROOTS, True),
@@ -350,6 +390,7 @@ BOTH_SIGNS = [
 
 KINDS = {
     "both signs": BOTH_SIGNS,
+    "domains": DOMAINS,
     "plain text": PLAIN_TEXT,
     "capitals": CAPITALS,
     "small": SMALL,
