@@ -311,6 +311,40 @@ PLAIN_TEXT = [
     ("18 sin", "18", False),
     (r"\text{pi}", "pi", True),
 ]
+UNICODE = [
+    *(
+        (sign, value, True)
+        for sign, value in (("⅓", "1/3"), ("⅔", "2/3"), ("⅛", "1/8"), ("⅚", "5/6"), ("2⅓", "7/3"), ("1⁄2", "1/2"))
+    ),
+    ("⅓", "1/2", False),
+    ("∛2", r"\sqrt[3]{2}", True),
+    ("∛(x+1)", r"\sqrt[3]{1+x}", True),
+    ("∛2", r"\sqrt{2}", False),
+    ("x₁ + x₂", "x_2+x_1", True),
+    ("x₁₂", "x_{12}", True),
+    ("H₂O", "H_2O", True),
+    ("x₁", "x_2", False),
+    # punctuation of Chinese texts; full-width digits are not read
+    *(
+        (text, gold, True)
+        for text, gold in (("（3，4）", "(3,4)"), ("3、4", "3,4"), ("x＝5", "5"), ("3：4", "3:4"), ("50％", "50%"))
+    ),
+    *((text, gold, True) for text, gold in (("42。", "42"), ("（C）", "C"), ("x＞3", "x>3"), ("a＋b", "b+a"))),
+    ("3，5", "3,4", False),
+    ("（4，3）", "(3,4)", False),
+    ("４２", "42", False),
+    ("４２。", "42", False),
+    # currencies and signs in print, units of one letter
+    (r"\text{€}12", "12", True),
+    (r"\text{\$}12", "12", True),
+    (r"12\text{\%}", "12%", True),
+    *((f"5 {unit}", "5", True) for unit in ("N", "V", "W", "J", "Ω", "kΩ")),
+    ("5 kΩ", r"5000\text{ Ω}", True),
+    ("5 V", "5 W", False),
+    ("5N", "5", False),  # a product of a letter
+    ("5 N", "6", False),
+    ("5 W L", "5", False),
+]
 SOLUTIONS = r"x=\frac{\pi}{6}+2k\pi \ (k\in\mathbb{Z})"
 DOMAINS = [
     (r"x=\frac{\pi}{6}+2k\pi, k\in\mathbb{Z}", SOLUTIONS, True),
@@ -391,6 +425,7 @@ BOTH_SIGNS = [
 KINDS = {
     "both signs": BOTH_SIGNS,
     "domains": DOMAINS,
+    "unicode": UNICODE,
     "plain text": PLAIN_TEXT,
     "capitals": CAPITALS,
     "small": SMALL,

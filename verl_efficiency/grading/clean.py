@@ -8,6 +8,7 @@ side of ``3 = 4``. Without this check, an answer that names two candidates can e
 
 import re
 from fractions import Fraction
+from unicodedata import normalize
 
 from verl_efficiency.grading.extract import open_boxes
 from verl_efficiency.grading.quick import PRINT, SPACE, read_number
@@ -49,7 +50,7 @@ def undress(text: str) -> str:
     >>> undress("The answer is 42"), undress(r"\text{Answer: } 42"), undress(r"\text{There are 42}"), undress("the answer")
     ('42', '42', '42', 'the answer')
     """
-    text = open_boxes(text.strip())
+    text = open_boxes(text.translate(_PUNCTUATION_MARKS).strip())
     if lead_in := _LEAD_IN.match(text):
         text = (lead_in["print"] or "") + text[lead_in.end() :]
     if after := _AFTER.match(text[::-1]):
@@ -66,7 +67,7 @@ def undress(text: str) -> str:
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")  # 2.5e-3
 _INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # of parentheses, with at most two levels of parentheses
 _ROOT = re.compile(  # √3, √(x+1), sqrt(3), sqrt 3, \sqrt(3)
-    rf"(?:√|(?<![A-Za-z\\])sqrt)\s*(?:\(({_INSIDE})\)|([0-9]+|[a-zA-Z]|\\pi(?![a-zA-Z]))|(?=\{{))|\\sqrt\s*\(({_INSIDE})\)"
+    rf"(?:(?P<sign>[√∛∜])|(?<![A-Za-z\\])sqrt)\s*(?:\(({_INSIDE})\)|([0-9]+|[a-zA-Z]|\\pi(?![a-zA-Z]))|(?=\{{))|\\sqrt\s*\(({_INSIDE})\)"
 )
 # Names that plain text and programs write without a backslash: sin(x), 2*pi. As "sec" is a unit, it needs an argument.
 _FUNCTION = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|ln|log|exp"
@@ -78,12 +79,16 @@ _POWER = re.compile(  # x**2; but not the bold print of **4**
     rf"(?<=[0-9A-Za-z)\]}}])(?:\*\*|\s\*\*\s)(\({_INSIDE}\)|-?(?:[0-9]+(?:\.[0-9]+)?|[A-Za-z]))"
 )
 _RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")  # the exponent of 10⁻³
-_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_SUNK = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")  # the index of x₁
+_LEVEL = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉", "-01234567890123456789")
+_SIGN_IN_TEXT = re.compile(rf"{PRINT}\s*\{{\s*\\?([$%€£¥₹₩])\s*\}}")  # \text{€}12
+# Punctuation of Chinese and Japanese texts. Digits of other scripts stay as they are.
+_PUNCTUATION_MARKS = str.maketrans("（）［］，、；：＝＋＜＞％。．", "()[],,;:=+<>%..")
 _SIGNS = str.maketrans(  # signs of mathematics only; digits of other scripts stay as they are
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
-    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx "}
-    | {"℃": r"^\circ C"}
+    | {"×": r"\times ", "≈": r"\approx ", "℃": r"^\circ C", "⁄": "/", "\N{OHM SIGN}": "Ω"}
+    | {sign: rf"\frac{{{normalize('NFKC', sign).replace('⁄', '}{')}}}" for sign in "½¼¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
     | dict.fromkeys("‐‑‒﹣－", "-")
 )
 _DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # the minus of "–5"; between two digits, a dash is a range
@@ -112,10 +117,13 @@ def spell_out(text: str) -> str:
     """
     text = _ROOT.sub(_root, _POWER.sub(r"^{\1}", _PLAIN_NAME.sub(_command, text)))
     if not text.isascii():
-        text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
+        text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LEVEL)}}}", text)
+        text = _SUNK.sub(lambda sunk: f"_{{{sunk[0].translate(_LEVEL)}}}", text)
         text = _DASH.sub("-", text)
     if "\\" in text:
-        text = _NAMES.sub(_known, text)
+        text = _SIGN_IN_TEXT.sub(
+            lambda sign: f"\\{sign[1]}" if sign[1].isascii() else sign[1], _NAMES.sub(_known, text)
+        )
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
     return _both_signs(text) if _PLUS_MINUS.search(text) else text
@@ -145,7 +153,8 @@ def _both_signs(text: str) -> str:
 
 def _two_readings(text: str) -> list[str]:
     """``text`` with the upper signs of ± and ∓, and with the lower ones."""
-    return [_PLUS_MINUS.sub(lambda sign, plus=plus: "+" if sign[1] == plus else "-", text) for plus in ("pm", "mp")]
+    upper = _PLUS_MINUS.sub(lambda sign: "+" if sign[1] == "pm" else "-", text)
+    return [upper, _PLUS_MINUS.sub(lambda sign: "-" if sign[1] == "pm" else "+", text)]
 
 
 def _command(name: re.Match[str]) -> str:
@@ -155,8 +164,8 @@ def _command(name: re.Match[str]) -> str:
 
 def _root(root: re.Match[str]) -> str:
     """A root in braces; roots inside it, too."""
-    inside = root[1] or root[2] or root[3]
-    return f"\\sqrt{{{_ROOT.sub(_root, inside)}}}" if inside else "\\sqrt"
+    inside, degree = root[2] or root[3] or root[4], {"∛": "[3]", "∜": "[4]"}.get(root["sign"] or "", "")
+    return f"\\sqrt{degree}{{{_ROOT.sub(_root, inside)}}}" if inside else f"\\sqrt{degree}"
 
 
 def _known(name: re.Match[str]) -> str:

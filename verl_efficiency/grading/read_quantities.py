@@ -38,7 +38,7 @@ _TOKEN = re.compile(  # one word, number or sign; a \text{} with its content
     | (?P<power>\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9](?![0-9])))                        # the ^2 of cm^2
     | (?P<currency>\\?\$|[€£¥₹₩₽₱₦¢])
     | (?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])|[0-9]+)
-    | (?P<word>[A-Za-z](?:\.\s?[A-Za-z]\.?(?![A-Za-z])|[A-Za-z]*(?:(?<=cm|mm|km|ft|in)[23](?![0-9])|(?<=[a-z])'[a-z]+)?)
+    | (?P<word>[kM]?Ω|[A-Za-z](?:\.\s?[A-Za-z]\.?(?![A-Za-z])|[A-Za-z]*(?:(?<=cm|mm|km|ft|in)[23](?![0-9])|(?<=[a-z])'[a-z]+)?)
       | [µμ][A-Za-z]+ | [一-鿿]+ | [가-힣]+)                                          # also a.m., cm2, o'clock
     | (?P<open>\\\{|[({\[]) | (?P<close>\\\}|[)}\]])
     | (?P<comma>[,;，、；])
@@ -83,6 +83,7 @@ _NEED_NO_SPACE = frozenset(
     ]
 )
 _ONE_LETTER = frozenset("msghlLd")  # letters that are units after a number, as for math-verify: 5 m
+_ONE_LETTER_AFTER_SPACE = frozenset("NVWJ")  # 20 N; but 20N is most likely a product
 
 Token = tuple[str, str, bool, bool]  # kind, text, whether it stands in \text{}, whether a blank stands before it
 _END: Token = ("comma", ",", False, False)
@@ -310,7 +311,8 @@ def _begins_words(item: list[Token], position: int, value: str, currency: str) -
         if letter or follows == "math" or (follows == "power" and word != "m"):
             return False  # 6s^2, g t^2, m L^2
         rate = len(after) == 2 and after[0] == "/" and bool(units_named(after[1]))
-        return (word in _ONE_LETTER or rate) and bool(units_named(word))
+        alone = word in _ONE_LETTER or (space and word in _ONE_LETTER_AFTER_SPACE)
+        return (alone or rate) and bool(units_named(word))
     if lower in MATHEMATICS:
         return False
     if lower == "ml" and after and after[0].startswith("^"):
