@@ -79,6 +79,7 @@ TOO_MUCH = {
     "root of a huge degree": box(r"\sqrt[100000]{2^{100000}+1}"),
     "exponentials": box(r"\exp(\exp(\exp(\exp(10))))"),
     "derivative": box(r"\frac{d}{dx} x^{x^x}"),
+    "separators before a domain": box((r"k\pi" + r"\quad , " * 60 + r"k\in")[:499]),
     "quintic": box(r"\{x : x^5+x+1=0\}"),
     "a wide matrix": box(r"\begin{pmatrix}" + "&".join("1" * 40) + r"\end{pmatrix}"),
     "math mode that never ends": box("\\(" * 50_000),

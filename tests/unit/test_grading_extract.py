@@ -87,7 +87,7 @@ def test_a_box_in_the_thinking_counts_only_when_thinking_is_kept():
         ("6 * 7\n#### 42", "42"),
         ("#### 41\n#### 42\nThanks.", "42"),
         ("#### ", None),
-        ("####\n42", None),
+        ("####\n42", "42"),
         ("no mark, 42", None),
     ],
 )
@@ -129,6 +129,48 @@ def test_answer_between_two_texts(text, answer):
 )
 def test_special_tokens_do_not_belong_to_a_marked_answer(text, answer):
     assert extract_answer(text, marker="####") == answer
+
+
+@pytest.mark.parametrize(
+    ("marker", "text", "answer"),
+    [
+        # markup around the answer
+        *(
+            ("Answer:", f"Answer: {text}", "42")
+            for text in ("*42*", "_42_", "__42__", "`42`", "<b>42</b>", ": 42", "**42**.")
+        ),
+        *(
+            ("Answer:", text, "42")
+            for text in ("**Answer:** **42**", "**Answer: 42**.", "*Answer:* 42", "<b>Answer:</b> 42")
+        ),
+        ("Answer:", "**Answer**: 42", "42"),
+        ("Answer:", "answer: 42", "42"),
+        ("The answer is", "The answer is: 42", "42"),
+        ("The answer is", "The answer is **42**.", "42"),
+        ("The answer is", "The final answer: the answer is $42$. I hope it is correct.", "$42$"),
+        ("<answer>…</answer>", "<Answer>\n```\n42\n```\n</Answer>", "42"),
+        # the same signs as a part of the answer
+        ("Answer:", "Answer: x^*", "x^*"),
+        ("Answer:", "Answer: a*b*c", "a*b*c"),
+        ("Answer:", "Answer: 42...", "42..."),
+        ("Answer:", "Answer: ____", None),
+        ("The answer is", "The answer is 42. No, it is 43", "42. No, it is 43"),
+        # the next line
+        ("Answer:", "Answer:\n\n$$42$$", "$$42$$"),
+        ("Answer:", "**Answer:**\n$$\n42\n$$", "42"),
+        ("Answer:", "Answer:\n\\[\n42\n\\]", "42"),
+        ("Answer:", "Answer:\n\n", None),
+        ("Answer:", "Answer:\n<|im_end|>\n43", None),
+        # what stands on the line of a marker comes first, and so does the marker as it is written
+        ("Answer:", "Answer: 42\nAnswer:\n43", "42"),
+        ("Answer:", "Answer: 42\nanswer: 43", "42"),
+        ("Answer:", "Answer:\n42\nanswer: 43", "42"),
+        ("A:", "My idea: 42", None),
+        ("The answer", "the answers: 42", None),
+    ],
+)
+def test_markup_around_a_marked_answer(marker, text, answer):
+    assert extract_answer(text, marker=marker) == answer
 
 
 @pytest.mark.parametrize(
@@ -181,6 +223,8 @@ def no_garbage_collection():
         "\\boxed{1} and \\boxed{" * 5_000,
         "</s>" * 25_000,
         "</s> " * 20_000 + "x",
+        "</s>\n" * 20_000,
+        "</s>" + "$$ *" * 25_000,
     ],
     ids=lambda text: repr(text[:12]),
 )
@@ -195,6 +239,7 @@ def test_time_grows_linearly_with_the_text(text, no_garbage_collection):
             extract_boxed(part)
             extract_answer(part, strip_thinking=True)
             extract_answer(part, marker="and")
+            extract_answer(part, marker="</s>")
             without_end_tokens(part)
             times.append(time.process_time() - started)
         return min(times)
@@ -214,7 +259,7 @@ def test_time_grows_linearly_with_the_text(text, no_garbage_collection):
         ("**#### 42**", "42"),
         ("####", None),
         ("#### **", None),
-        ("####\n42", None),
+        ("####\n42", "42"),
         (r"\boxed{42}", None),
     ],
 )

@@ -261,15 +261,67 @@ PLAIN_WRONG = [
     (r"2\mathrm{i}", "2"),
     ("eighteen cups", "19"),
 ]
+# A name before the value, with a colon or an equality sign.
+NAMED_RIGHT = [
+    *(
+        (rf"\text{{{name}}} = 42\text{{ {unit}}}", "42")
+        for name, unit in (("Perimeter", "m"), ("time", "s"), ("Distance", "km"))
+    ),
+    (r"\text{Area} = 42 \text{ cm}^2", "42"),
+    (r"\text{Area} = 42 \text{ cm}^2", r"42 \text{ cm}^2"),
+    (r"\text{Area of the triangle} \approx 4.5 \text{ cm}^2", r"450 \text{ mm}^2"),
+    (r"\text{Area} = 12\sqrt{3} \text{ cm}^2", r"12\sqrt{3}"),
+    (r"\text{Speed: } 60 \text{ km/h}", "60"),
+    (r"\text{Total cost: } \$42", "42"),
+    (r"\text{Alice: } 5", r"\text{Alice} = 5"),
+]
+NAMED_WRONG = [
+    (r"\text{Area} = 42 \text{ m}^2", r"42 \text{ cm}^2"),
+    (r"\text{Area} = 43 \text{ cm}^2", "42"),
+    (r"\text{Area} = 12\sqrt{2} \text{ cm}^2", r"12\sqrt{3}"),
+    (r"\text{Area} = 42 \text{ cm}^2", r"\text{Perimeter} = 42 \text{ cm}^2"),
+    (r"\text{Area} > 42", "42"),
+    (r"\text{half of the area} = 42 \text{ cm}^2", "42"),
+    (r"\text{maximum} = 42\text{ cm}", "42"),
+    (r"\text{quarter of } 42", "42"),
+    (r"\text{Bob: } 5", r"\text{Alice: } 5"),
+    (r"\text{Length} = 5, \text{Width} = 3", "5"),
+]
+# Words that lead to the answer.
+LED_TO_RIGHT = [
+    *((text, "42") for text in ("Answer: 42", "The answer is 42", "The final answer is: 42", "So the answer is 42.")),
+    *((text, "42") for text in ("There are 42 ways", "Final Answer: $42$", "Answer = 42", r"The answer is \(42\).")),
+    *(
+        (rf"\text{{{words}}} 42", "42")
+        for words in ("Answer: ", "The answer is ", "Therefore, ", "Answer", "There are")
+    ),
+    (r"\text{There are } 42 \text{ ways}", "42"),
+    (r"\text{The answer is 42}", "42"),
+    (r"\text{Thus, the answer is } 42\text{ cm}", "42"),
+    (r"\text{Answer: } \frac{1}{2}", "0.5"),
+    ("The answer is x+1", "1+x"),
+    ("The answer is yes", "yes"),
+    ("There is no solution", r"\text{no solution}"),
+]
+LED_TO_WRONG = [
+    *(
+        (text, "42")
+        for text in ("Answer: 43", "The answer is not 42", "The answer is 42 or 43", "There are no 42", "Answer:")
+    ),
+    *((text, "42") for text in ("The answer is 6 then 42", "There are 42 or 43 ways", "There are 4 2", "answer 42 43")),
+    *((rf"\text{{{words}}} 42", "42") for words in ("The answer is not", "There are at least", "Answer: half of")),
+    ("The answer is 5 @@ 7", "5"),
+    ("The answer is C or D", "C"),
+]
 
 
-@pytest.mark.parametrize(("answer", "gold"), SEVERAL_RIGHT + CHANGED_RIGHT + PLAIN_RIGHT)
+@pytest.mark.parametrize(("answer", "gold"), SEVERAL_RIGHT + CHANGED_RIGHT + PLAIN_RIGHT + NAMED_RIGHT + LED_TO_RIGHT)
 def test_right(answer, gold):
     assert grade(answer, gold, deadline=20).status is Status.correct
     assert grade(gold, answer, deadline=20).status is Status.correct
 
 
-@pytest.mark.parametrize(("answer", "gold"), SEVERAL_WRONG + CHANGED_WRONG + PLAIN_WRONG)
+@pytest.mark.parametrize(("answer", "gold"), SEVERAL_WRONG + CHANGED_WRONG + PLAIN_WRONG + NAMED_WRONG + LED_TO_WRONG)
 def test_wrong(answer, gold):
     assert grade(answer, gold, deadline=20).status in (Status.wrong, Status.unparsable)
     assert grade(gold, answer, deadline=20).status in (Status.wrong, Status.unparsable)
@@ -321,6 +373,20 @@ def test_spelling(text, spelled):
         (r"1009° \approx 2003°", "1009", False),
         (r"\frac{20}{3} \text{ cm} \approx 6.67 \text{ cm}", r"\frac{20}{3}", True),
         (r"x = 5 \text{ cm}", "5", True),
+        (r"x = 5 \text{ cm} = 0.05 \text{ m}", "x", False),
+        *(
+            (text, gold, True)
+            for text in (r"\frac{3}{4} = 75\%", r"0.75 = 75\%", "P = 3/4 = 75%")
+            for gold in ("0.75", r"75\%")
+        ),
+        (r"\frac{3}{4} = 75\%", "75", True),
+        (r"\frac{1}{3} \approx 33.3\%", "1/3", True),
+        (r"\frac{1}{20} = 5 \text{ percent}", "0.05", True),
+        (r"\frac{3}{4} = 70\%", "0.75", False),
+        (r"\frac{3}{4} = 70\%", r"70\%", False),
+        (r"\frac{3}{4} = 0.75\%", "0.75", False),
+        (r"\frac{3}{4} = 75\%", "0.74", False),
+        (r"50\% = 50", "50", False),
     ],
 )
 def test_sides_that_differ_are_two_answers(answer, gold, correct):

@@ -33,7 +33,9 @@ def grade_command(
     ] = None,
     marker: Annotated[
         str | None,
-        typer.Option(help="The answer follows the last such text on its line, not in \\boxed{}; or <a>…</a>."),
+        typer.Option(
+            help="The answer follows the last such text on its line or the next, not in \\boxed{}; or <a>…</a>."
+        ),
     ] = None,
     strip_thinking: Annotated[bool, typer.Option(help="Leave <think> blocks out.")] = False,
     extracted: Annotated[bool, typer.Option("--extracted", help="The responses are bare answers already.")] = False,

@@ -26,7 +26,9 @@ AnswerInBox = Annotated[
 ]
 Marker = Annotated[
     str | None,
-    Option(help="A response's answer follows the last such text on its line, not in \\boxed{}; or <a>…</a>."),
+    Option(
+        help="A response's answer follows the last such text on its line or the next, not in \\boxed{}; or <a>…</a>."
+    ),
 ]
 StripThinking = Annotated[bool, Option("--strip-thinking", help="Read answers outside <think> blocks only.")]
 ScoreCorrect = Annotated[float, Option(help="Score of a correct answer.")]

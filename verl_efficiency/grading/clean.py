@@ -8,6 +8,7 @@ side of ``3 = 4``. Without this check, an answer that names two candidates can e
 
 import re
 from fractions import Fraction
+from unicodedata import normalize
 
 from verl_efficiency.grading.extract import open_boxes
 from verl_efficiency.grading.quick import DOTS, PRINT, SPACE, read_number
@@ -28,10 +29,17 @@ _AROUND = re.compile(
 _LABEL = re.compile(
     rf"{PRINT}\s*\{{\s*\([A-J]\)\s*\}}(?:{SPACE}){{0,8}}(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))", re.DOTALL
 )
+# What leads to an answer and is not part of it: "The answer is", "\text{Answer: }", "There are", "\text{Therefore, }".
+_ANSWER = r"(?:(?:so|thus|hence|therefore)[\s,:]+)?(?:(?:the|my)\s+)?(?:(?:final|correct)\s+)?(?:answer|ans)\b"
+_LEADING = rf"(?:{_ANSWER}(?:\s+is\b|\s*[:=])[\s:]*|(?:there\s+(?:is|are)|thus|hence|therefore)\b[\s,:]*)"
+_LEAD_IN = re.compile(
+    rf"(?:{PRINT}\s*\{{\s*(?:{_LEADING}|{_ANSWER})\s*\}}(?:{SPACE}|[:=])*|(?P<print>{PRINT}\s*\{{)?\s*{_LEADING})(?=[^\s}}])",
+    re.IGNORECASE,
+)
 
 
 def undress(text: str) -> str:
-    r"""``text`` without the box, math mode or font around it, the punctuation after it, and ``=`` or a style before it.
+    r"""``text`` without box, math mode or font around it, the punctuation after it, and ``=``, "Answer:" or a style before it.
 
     >>> undress(r"\[ 42 \]"), undress("= 42."), undress(r"\approx \large 42"), undress(r"\(3\) or \(4\)"), undress("42...")
     ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')
@@ -39,8 +47,12 @@ def undress(text: str) -> str:
     ('42', '\\textbf{(C)}')
     >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east}"), undress(r"42, \\ ")
     ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
+    >>> undress("The answer is 42"), undress(r"\text{Answer: } 42"), undress(r"\text{There are 42}"), undress("the answer")
+    ('42', '42', '42', 'the answer')
     """
-    text = open_boxes(text.strip())
+    text = open_boxes(text.translate(_PUNCTUATION_MARKS).strip())
+    if lead_in := _LEAD_IN.match(text):
+        text = (lead_in["print"] or "") + text[lead_in.end() :]
     if after := _AFTER.match(text[::-1]):
         text = text[: -after.end()]
     if text.endswith(".") and not text.endswith(".."):
@@ -53,14 +65,30 @@ def undress(text: str) -> str:
 
 
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")  # 2.5e-3
-_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[a-zA-Z]))")  # √3, √(x+1)
+_INSIDE = r"(?:[^()]|\((?:[^()]|\([^()]*\))*\))*"  # of parentheses, with at most two levels of parentheses
+_ROOT = re.compile(  # √3, √(x+1), sqrt(3), sqrt 3, \sqrt(3)
+    rf"(?:(?P<sign>[√∛∜])|(?<![A-Za-z\\])sqrt)\s*(?:\(({_INSIDE})\)|([0-9]+|[a-zA-Z]|\\pi(?![a-zA-Z]))|(?=\{{))|\\sqrt\s*\(({_INSIDE})\)"
+)
+# Names that plain text and programs write without a backslash: sin(x), 2*pi. As "sec" is a unit, it needs an argument.
+_FUNCTION = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|ln|log|exp"
+_PLAIN_NAME = re.compile(
+    rf"(?P<print>{PRINT}\s*\{{(?!\s*(?:{_FUNCTION})\s*\}})[^{{}}]*\}})|\\(?:operatorname|mathrm)\s*\{{\s*(?P<upright>{_FUNCTION})\s*\}}"
+    rf"|(?<![A-Za-z\\])(?P<plain>{_FUNCTION}|sec(?=\()|pi|alpha|beta|gamma|delta|theta|lambda|sigma|omega|phi)(?![A-Za-z])"
+)
+_POWER = re.compile(  # x**2; but not the bold print of **4**
+    rf"(?<=[0-9A-Za-z)\]}}])(?:\*\*|\s\*\*\s)(\({_INSIDE}\)|-?(?:[0-9]+(?:\.[0-9]+)?|[A-Za-z]))"
+)
 _RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")  # the exponent of 10⁻³
-_LOWERED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+_SUNK = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")  # the index of x₁
+_LEVEL = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹₀₁₂₃₄₅₆₇₈₉", "-01234567890123456789")
+_SIGN_IN_TEXT = re.compile(rf"{PRINT}\s*\{{\s*\\?([$%€£¥₹₩])\s*\}}")  # \text{€}12
+# Punctuation of Chinese and Japanese texts. Digits of other scripts stay as they are.
+_PUNCTUATION_MARKS = str.maketrans("（）［］，、；：＝＋＜＞％。．", "()[],,;:=+<>%..")
 _SIGNS = str.maketrans(  # signs of mathematics only; digits of other scripts stay as they are
     {"−": "-", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ", "±": r"\pm ", "°": r"^\circ ", "∞": r"\infty ", "~": " "}
     | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∈": r"\in ", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset "}
-    | {"½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "×": r"\times ", "≈": r"\approx "}
-    | {"℃": r"^\circ C"}
+    | {"×": r"\times ", "≈": r"\approx ", "℃": r"^\circ C", "⁄": "/", "\N{OHM SIGN}": "Ω"}
+    | {sign: rf"\frac{{{normalize('NFKC', sign).replace('⁄', '}{')}}}" for sign in "½¼¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
     | dict.fromkeys("‐‑‒﹣－", "-")
 )
 _DASH = re.compile("(?<![0-9])[–—]|[–—](?![0-9])")  # the minus of "–5"; between two digits, a dash is a range
@@ -83,6 +111,11 @@ _PERIOD = re.compile(
     )(?![0-9]|\s*\^)""",
     re.VERBOSE,
 )
+_PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s*")
+_BRACES = re.compile(r"((?:\\left\s*)?\\\{)((?:(?!\\\{).)*?)((?:\\right\s*)?\\\})", re.DOTALL)  # \{1, 2\}
+_PUNCTUATION = re.compile(
+    r"\\(?:[a-zA-Z]+|.)|[()\[\]{}]|[,;](?![0-9]{3}(?![0-9]))", re.DOTALL
+)  # not the comma of 1,000
 
 
 def spell_out(text: str) -> str:
@@ -92,17 +125,62 @@ def spell_out(text: str) -> str:
     ('\\frac{1}{6}x', '\\frac{1}{3}', '\\frac{1}{3}', '0.33')
     >>> spell_out("3e8"), spell_out("−2√3"), spell_out("x² ≤ 90°"), spell_out(r"\varnothing"), spell_out(r"\mathbb R")
     ('3\\times 10^{8}', '-2\\sqrt{3}', 'x^{2} \\le  90^\\circ ', '\\emptyset ', '\\mathbb{R}')
+    >>> spell_out(r"\frac{1±\sqrt5}{2}"), spell_out("2*pi + sqrt(3)"), spell_out("sin(x)**2")
+    ('\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}', '2*\\pi + \\sqrt{3}', '\\sin(x)^{2}')
     """
+    text = _ROOT.sub(_root, _POWER.sub(r"^{\1}", _PLAIN_NAME.sub(_command, text)))
     if not text.isascii():
-        text = _ROOT.sub(lambda root: f"\\sqrt{{{root[1] or root[2]}}}", text)
-        text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LOWERED)}}}", text)
+        text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LEVEL)}}}", text)
+        text = _SUNK.sub(lambda sunk: f"_{{{sunk[0].translate(_LEVEL)}}}", text)
         text = _DASH.sub("-", text)
     if "\\" in text:
-        text = _NAMES.sub(_known, text)
+        text = _SIGN_IN_TEXT.sub(
+            lambda sign: f"\\{sign[1]}" if sign[1].isascii() else sign[1], _NAMES.sub(_known, text)
+        )
     if "." in text:
         text = _PERIOD.sub(_as_fraction, text)
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
-    return _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+    text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
+    return _both_signs(text) if _PLUS_MINUS.search(text) else text
+
+
+def _both_signs(text: str) -> str:
+    r"""``text`` with an item of a list that has one ± within brackets written as two. math-verify reads a ± only outside.
+
+    >>> _both_signs(r"x=\frac{1\pm\sqrt5}{2}, 0"), _both_signs(r"(\pm 1, \mp 1)"), _both_signs(r"1\pm\sqrt5")
+    ('x=\\frac{1+\\sqrt5}{2},x=\\frac{1-\\sqrt5}{2}, 0', '(+1, -1),(-1, +1)', '1\\pm\\sqrt5')
+    """
+    if braces := _BRACES.fullmatch(text):
+        return braces[1] + _both_signs(braces[2]) + braces[3]
+    items: list[str] = []
+    start, depth, in_sets, nested = 0, 0, 0, False
+    for token in _PUNCTUATION.finditer(text + ","):
+        sign = token[0]
+        depth += (sign in ("(", "[", "{", "\\{")) - (sign in (")", "]", "}", "\\}"))
+        in_sets += (sign == "\\{") - (sign == "\\}")  # math-verify reads the ± of "x \in \{±3\}"
+        nested |= sign in ("\\pm", "\\mp") and depth > 0 and not in_sets
+        if sign in (",", ";") and depth == 0:
+            item = text[start : token.start()]
+            items += _two_readings(item) if nested and item.count("\\pm") <= 1 else [item]
+            start, nested = token.end(), False
+    return ",".join(items) if start > len(text) else text
+
+
+def _two_readings(text: str) -> list[str]:
+    """``text`` with the upper signs of ± and ∓, and with the lower ones."""
+    upper = _PLUS_MINUS.sub(lambda sign: "+" if sign[1] == "pm" else "-", text)
+    return [upper, _PLUS_MINUS.sub(lambda sign: "-" if sign[1] == "pm" else "+", text)]
+
+
+def _command(name: re.Match[str]) -> str:
+    """The command of a name in plain text."""
+    return name[0] if name["print"] else "\\" + (name["plain"] or name["upright"] + " ")
+
+
+def _root(root: re.Match[str]) -> str:
+    """A root in braces; roots inside it, too."""
+    inside, degree = root[2] or root[3] or root[4], {"∛": "[3]", "∜": "[4]"}.get(root["sign"] or "", "")
+    return f"\\sqrt{degree}{{{_ROOT.sub(_root, inside)}}}" if inside else f"\\sqrt{degree}"
 
 
 def _as_fraction(decimal: re.Match[str]) -> str:
@@ -198,5 +276,5 @@ def _sides_differ(text: str) -> bool:
     ]
     tolerance = Fraction(5 if "\\approx" in text else any(number.decimal for number in numbers), 100)
     return any(
-        abs(first.value - second.value) > tolerance * abs(first.value) for first in numbers for second in numbers
+        abs(first.worth - second.worth) > tolerance * abs(first.worth) for first in numbers for second in numbers
     )

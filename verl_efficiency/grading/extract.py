@@ -8,7 +8,9 @@ it. Otherwise the rest could belong to the answer, as in ``$\boxed x^2$``.
 
 import re
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import NamedTuple
 
 from verl_efficiency.grading.quick import quick_equal
@@ -46,6 +48,15 @@ _BETWEEN = re.compile(
     r"|\\(?:text(?:bf|it|rm)?|mathrm|mbox)\s?\{[\s,;~]*(?:and|or)?[\s,;~]*\})*"
 )
 _JOINER = re.compile(r"(?<!\\)[,;]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])")  # what must stand there
+
+# What a marked answer begins with and does not mean: the colon of "The answer is: 42", the "**" of "**Answer:** 42".
+_OPENING = re.compile(r"(?:[\s:：`]|\*\*|__|\*(?=\s)|</?(?:b|strong|i|em|code)>)+")
+# What it ends with and does not mean: a full stop, "**", and the last sentence of Minerva's prompt.
+_CLOSING = re.compile(r"(?:[\s`]|\*\*|__|(?<!\.)\.|</(?:b|strong|i|em|code)>|I hope (?:it|this) is correct)+\Z")
+_MAX_CLOSING = 80  # characters of such an end
+_EMPHASIS = re.compile(r"([*_])((?:(?!\1).)+)\1", re.DOTALL)  # *42*, _42_
+_BLANK = re.compile(r"(?:[\s:]|\*\*|(?:\$\$|\\\[)(?=[^\S\n]*\n))*")  # between a marker and the answer on a later line
+_TO_LOWER = {ord(letter): letter.lower() for letter in ascii_uppercase}  # keeps the length, unlike str.lower
 
 # Commands and signs that only change the font: "\text{answer}", "**answer**".
 _FONT = re.compile(
@@ -86,8 +97,9 @@ def extract_answer(
         strip_thinking: ignore ``<think>`` blocks, see :func:`drop_thinking`.
         marker: instead of a box, read the text after the last ``marker`` up to the end of its line, as in GSM8K's
             ``#### 42``. A marker that contains ``…`` names two texts, and the answer stands between them, as in
-            ``<answer>…</answer>``. A marker followed by nothing or by a placeholder is skipped. Special tokens after the
-            answer are removed.
+            ``<answer>…</answer>``. A marker followed by nothing or by a placeholder is skipped. If all are, the answer is
+            the line after the last marker, and if there is no marker, one with other capitals counts. Markup around the
+            answer, a full stop and special tokens after it are removed.
         max_chars: read only this many characters at the end of ``text``.
 
     Raises:
@@ -101,6 +113,8 @@ def extract_answer(
     True
     >>> extract_answer("6 * 7 = 42\n#### 42", marker="####"), extract_answer("<a> 42\n</a>", marker="<a>…</a>")
     ('42', '42')
+    >>> [extract_answer(text, marker="Answer:") for text in ("**Answer:** *42*.", "Answer:\n42", "**answer**: 42")]
+    ['42', '42', '42']
     """
     text = text[-max_chars:]
     if strip_thinking:
@@ -130,28 +144,66 @@ def require_marker(marker: str | None, setting: str = "marker") -> None:
 
 
 def _marked(text: str, opening: str, closing: str) -> str | None:
-    """The last answer that says something between ``opening`` and ``closing``; an empty ``closing`` is the end of the line."""
+    """The last answer that says something between ``opening`` and ``closing``; an empty ``closing`` is the end of the line.
+
+    Where no line says anything after its marker, the next line counts. Where there is no answer at all, capitals do not count.
+    """
+    if opening.rstrip().endswith(":"):
+        text = text.replace("**:", ":**").replace("__:", ":__")  # "**Answer**: 42" holds the marker "Answer:"
+    readers = (str,) if closing else (_line, _next_line)
+    lower = [part.translate(_TO_LOWER) for part in (text, opening, closing)]
+    for searched in ((text, opening, closing), lower):
+        for reader in readers:
+            for start, stop in _places(*searched):
+                answer = written_plainly(reader(text[start:stop]))
+                if says_something(answer) and not (
+                    searched is lower and _cuts_a_word(text, start - len(opening), start)
+                ):
+                    return answer
+    return None
+
+
+def _cuts_a_word(text: str, start: int, stop: int) -> bool:
+    """Whether ``text[start:stop]`` begins or ends within a word, as "a:" does in "an idea: 42"."""
+    return any(text[place - 1 : place].isalpha() and text[place : place + 1].isalpha() for place in (start, stop))
+
+
+def _places(text: str, opening: str, closing: str) -> Iterator[tuple[int, int]]:
+    """Where the texts between ``opening`` and ``closing`` begin and end, the last one first."""
     stop = len(text)
     while True:
         if closing:
             stop = text.rfind(closing, 0, stop)  # an opening without a closing does not count
         start = text.rfind(opening, 0, stop) if stop >= 0 else -1
         if start < 0:
-            return None
-        answer = text[start + len(opening) : stop]
-        answer = written_plainly(answer if closing else answer.split("\n", 1)[0])
-        if says_something(answer):
-            return answer
+            return
+        yield start + len(opening), stop
         stop = start
 
 
-def written_plainly(text: str) -> str:
-    r"""The answer in a text that holds nothing else: that of its boxes, else the whole text without bold print (``**``).
+def _line(text: str) -> str:
+    return text.split("\n", 1)[0]
 
-    >>> written_plainly(" **4** "), written_plainly(r"$\boxed{4}$"), written_plainly("42</s>")
-    ('4', '4', '42')
+
+def _next_line(text: str) -> str:
+    """The next line of a text whose own line is blank."""
+    blank = _BLANK.match(text)
+    return _line(text[blank.end() :]) if blank and "\n" in blank[0] else ""
+
+
+def written_plainly(text: str) -> str:
+    r"""The answer in a text that holds nothing else: that of its boxes, else the whole text without markup and full stop.
+
+    >>> written_plainly(" **4**. "), written_plainly(r"$\boxed{4}$"), written_plainly("42</s>"), written_plainly(": `x*`")
+    ('4', '4', '42', 'x*')
     """
-    text = without_end_tokens(text.strip()).removeprefix("**").removesuffix("**").strip()
+    text = without_end_tokens(text.strip())
+    if closing := _CLOSING.search(text, max(0, len(text) - _MAX_CLOSING)):
+        text = text[: closing.start()]
+    if opening := _OPENING.match(text):
+        text = text[opening.end() :]
+    if emphasis := _EMPHASIS.fullmatch(text):
+        text = emphasis[2].strip()
     return extract_answer(text) or text
 
 

@@ -5,7 +5,8 @@ In this process, within microseconds:
 1. ``None`` or blank: ``no_answer``.
 2. ``quick.py``: two integers, the same text, two options of a multiple choice, two plain numbers, or two names with the
    same letters are decided.
-3. ``clean.py`` removes box, math mode and punctuation around both texts and rewrites Unicode as LaTeX. Then step 2 again.
+3. ``clean.py`` removes box, math mode and punctuation around both texts and rewrites Unicode as LaTeX. ``domains.py`` removes
+   the domain of a letter, as in ``2k\pi, k\in\mathbb{Z}``. Then step 2 again.
 4. ``quantities.py``: numbers with units or words (``5 cm``, ``3 million``, ``7:30 p.m.``) are decided, or lose their units and
    go on.
 5. A text longer than ``MAX_CHARS`` is ``unparsable``, and so is an answer that math-verify would misread (``clean.misread``).
@@ -27,6 +28,7 @@ from enum import Enum
 
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.clean import misread, spell_out, undress
+from verl_efficiency.grading.domains import without_domains
 from verl_efficiency.grading.quantities import compare_quantities
 from verl_efficiency.grading.quick import MAX_CHARS, quick_equal
 from verl_efficiency.settings import require
@@ -115,7 +117,7 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     left, right = answer, gold
     equal = quick_equal(answer, gold)
     if equal is None:
-        left, right = spell_out(undress(answer)), spell_out(undress(gold))
+        left, right = without_domains(spell_out(undress(answer)), spell_out(undress(gold)))
         equal = quick_equal(left, right)
     if equal is None:
         equal, left, right = compare_quantities(left, right)

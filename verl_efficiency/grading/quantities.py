@@ -11,7 +11,7 @@ A quantity is a value with words: a unit (``5\text{ cm}``), a power of ten (``5 
 - Opposites count: a.m. and p.m., north and south, even and odd, profit and loss.
 - Million and the like belong to the number: 5 million equals 5000000, not 5. A dozen is a unit.
 - Parts of one quantity are added: 2 h 30 min equals 150 min, 2.5 h and, where the unit is left out, 150 or 2.5.
-- The condition of a single value may be left out. In a list it may not.
+- The condition of a single value may be left out, and so may its name (``\text{Area} = 42``). In a list they may not.
 - Words that change the value in another way, or bring in a second one (or, not, half, zero, …), must stand on both sides.
 """
 
@@ -20,7 +20,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 
-from verl_efficiency.grading.quick import MAX_CHARS, every, same_elements, same_number, some
+from verl_efficiency.grading.quick import MAX_CHARS, every, quick_equal, read_number, same_elements, same_number, some
 from verl_efficiency.grading.read_quantities import CLOCK, Part, Reading, read_quantities, summed, tokens
 from verl_efficiency.grading.words import AM_PM, FILLERS
 
@@ -77,21 +77,25 @@ def _is_angle(reading: Reading | None, text: str) -> bool:
 
 
 def _compare_sides(sides: list[str], gold: str) -> bool | None:
-    """Compare ``5 m/s = 18 km/h``. Sides that differ by more than rounding are wrong, else one must equal the reference."""
+    """Compare ``5 m/s = 18 km/h`` and ``3/4 = 75\\%``. One side must be right, and the others equal, up to rounding."""
     readings = [reading for side in sides if (reading := read_quantities(side)) and len(reading.parts) == 1]
     numbers = [reading.parts[0] for reading in readings if reading.parts[0].number]
-    if len(numbers) < 2 or not any(part.worded for part in numbers) or any(part.condition for part in numbers):
+    marked = any(part.worded or (part.number and part.number.percent) for part in numbers)
+    if len(numbers) < 2 or not marked or any(part.condition for part in numbers):
         return None
     for first, second in pairwise(numbers):
         if not any(_close(first, second, ratio) for ratio in _ratios(first, second)):
             return False
-    return some([compare_quantities(side, gold)[0] for side in sides])
+    verdicts = [quick_equal(side, gold) for side in sides if read_number(side)] + [
+        compare_quantities(side, gold)[0] for side in sides
+    ]
+    return some(verdicts)
 
 
 def _close(first: Part, second: Part, ratio: Fraction) -> bool:
     if not first.number or not second.number:
         return False
-    values = (first.number.value * ratio, second.number.value)
+    values = (first.number.worth * ratio, second.number.worth)
     return abs(values[0] - values[1]) <= ROUNDED * max(map(abs, values))
 
 
@@ -156,7 +160,7 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Compariso
         and sorted(bool(part.condition) for part in answers) != sorted(bool(part.condition) for part in golds)
     ):
         return False, answer, gold
-    if len(golds) == 1 and answers[0].label != golds[0].label:
+    if len(golds) == 1 and not _same_label(answers[0], golds[0]):
         return None, answer, gold
     alike = left.brackets == right.brackets or {left.brackets[0], right.brackets[0]} == {"", "\\{"}
     if len(golds) > 1 and not _in_order(left, right):
@@ -172,6 +176,13 @@ def _compare(left: Reading, right: Reading, answer: str, gold: str) -> Compariso
     if alike and len(golds) > 1:
         return _for_math_verify(answers, golds, golds, ("(", ")"), ("(", ")"))
     return _for_math_verify(answers, golds, golds, left.brackets, right.brackets)
+
+
+def _same_label(answer: Part, gold: Part) -> bool:
+    """Whether two values have one label, or one has none and the label of the other only names it, as in "Area = 42"."""
+    return answer.label == gold.label or any(
+        part.named and not other.label for part, other in ((answer, gold), (gold, answer))
+    )
 
 
 def _in_one_unit(answers: tuple[Part, ...], golds: tuple[Part, ...]) -> bool:

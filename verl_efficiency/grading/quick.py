@@ -162,6 +162,11 @@ class Number:
     decimal: bool
     percent: bool
 
+    @property
+    def worth(self) -> Fraction:
+        """The value with the percent sign: a half for 50%."""
+        return self.value / 100 if self.percent else self.value
+
 
 @lru_cache(maxsize=4096)
 def read_number(text: str) -> Number | None:

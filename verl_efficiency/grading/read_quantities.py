@@ -38,7 +38,7 @@ _TOKEN = re.compile(  # one word, number or sign; a \text{} with its content
     | (?P<power>\^\s*(?:\{\s*-?[0-9]\s*\}|-?[0-9](?![0-9])))                        # the ^2 of cm^2
     | (?P<currency>\\?\$|[€£¥₹₩₽₱₦¢])
     | (?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9,])|[0-9]+)
-    | (?P<word>[A-Za-z](?:\.\s?[A-Za-z]\.?(?![A-Za-z])|[A-Za-z]*(?:(?<=cm|mm|km|ft|in)[23](?![0-9])|(?<=[a-z])'[a-z]+)?)
+    | (?P<word>[kM]?Ω|[A-Za-z](?:\.\s?[A-Za-z]\.?(?![A-Za-z])|[A-Za-z]*(?:(?<=cm|mm|km|ft|in)[23](?![0-9])|(?<=[a-z])'[a-z]+)?)
       | [µμ][A-Za-z]+ | [一-鿿]+ | [가-힣]+)                                          # also a.m., cm2, o'clock
     | (?P<open>\\\{|[({\[]) | (?P<close>\\\}|[)}\]])
     | (?P<comma>[,;，、；])
@@ -83,6 +83,7 @@ _NEED_NO_SPACE = frozenset(
     ]
 )
 _ONE_LETTER = frozenset("msghlLd")  # letters that are units after a number, as for math-verify: 5 m
+_ONE_LETTER_AFTER_SPACE = frozenset("NVWJ")  # 20 N; but 20N is most likely a product
 
 Token = tuple[str, str, bool, bool]  # kind, text, whether it stands in \text{}, whether a blank stands before it
 _END: Token = ("comma", ",", False, False)
@@ -101,6 +102,7 @@ class Part:
         nouns, qualifiers, changers: the other words, see :mod:`verl_efficiency.grading.words`.
         condition: what follows ``if``, ``for``, …, without blanks and fillers.
         label: the words before the value.
+        named: a colon or an equality sign follows the label.
         also: for 2 h 30 min, whose ``number`` counts minutes, the value in hours.
         worded: words or a currency stand beside the value.
     """
@@ -115,6 +117,7 @@ class Part:
     changers: frozenset[str] = frozenset()
     condition: str = ""
     label: str = ""
+    named: bool = False
     also: tuple[Fraction, ...] = ()
     worded: bool = False
 
@@ -231,7 +234,7 @@ def _has_condition(item: list[Token]) -> bool:
 
 def _part(item: list[Token], guesses: list[str]) -> Part:
     """One quantity. Bare words in it that may be products of letters are added to ``guesses``."""
-    position, label = _label(item)
+    position, label, named = _label(item)
     worded = position > 0
     parts: list[Part] = []
     while position < len(item):
@@ -244,11 +247,11 @@ def _part(item: list[Token], guesses: list[str]) -> Part:
     if not parts:
         raise _Opaque
     part = parts[0] if len(parts) == 1 else _added(tuple(parts))
-    return replace(part, label=label, worded=part.worded or worded)
+    return replace(part, label=label, named=named, worded=part.worded or worded)
 
 
-def _label(item: list[Token]) -> tuple[int, str]:
-    """Where the value begins, and the words before it."""
+def _label(item: list[Token]) -> tuple[int, str, bool]:
+    """Where the value begins, the words before it, and whether a colon or an equality sign separates them."""
     words: list[str] = []
     for position, (kind, word, in_text, _) in enumerate(item):
         lower = word.lower()
@@ -260,9 +263,11 @@ def _label(item: list[Token]) -> tuple[int, str]:
             break
     if any(word in CHANGERS or word in MATHEMATICS or qualifier(word) for word in words):
         raise _Opaque
-    if position and position < len(item) and item[position][1] == "=":  # total = 7
-        return 0, ""
-    return position, " ".join(words)
+    equal = position and position < len(item) and item[position][1] in ("=", "\\approx")
+    if equal and not words:  # total = 7
+        return 0, "", False
+    named = equal or any(word == ":" for _, word, *_ in item[:position])
+    return position + equal, " ".join(words), named
 
 
 def _value(item: list[Token], position: int) -> tuple[int, str, str]:
@@ -308,7 +313,8 @@ def _begins_words(item: list[Token], position: int, value: str, currency: str) -
         if letter or follows == "math" or (follows == "power" and word != "m"):
             return False  # 6s^2, g t^2, m L^2
         rate = len(after) == 2 and after[0] == "/" and bool(units_named(after[1]))
-        return (word in _ONE_LETTER or rate) and bool(units_named(word))
+        alone = word in _ONE_LETTER or (space and word in _ONE_LETTER_AFTER_SPACE)
+        return (alone or rate) and bool(units_named(word))
     if lower in MATHEMATICS:
         return False
     if lower == "ml" and after and after[0].startswith("^"):

@@ -158,9 +158,9 @@ class AnswerSettings(RewardSettings):
     Attributes:
         strip_thinking: whether an answer inside ``<think>…</think>`` does not count. Where the prompt opens the block and the
             response is cut off in it, no tag shows it; in verl only ``reward_manager.name=efficiency`` knows.
-        marker: the answer is what follows the last such text on its line (``####`` in GSM8K), or, with a ``…`` in it, what
-            stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``. A shell takes one pair of quotes
-            away, so write two: ``"+reward.custom_reward_function.reward_kwargs.marker='####'"``.
+        marker: the answer is what follows the last such text (``####`` in GSM8K) on its line or the next, or, with a ``…`` in
+            it, what stands between two texts (``<answer>…</answer>``); unset, the last ``\boxed{…}``. A shell takes one pair of
+            quotes away, so write two: ``"+reward.custom_reward_function.reward_kwargs.marker='####'"``.
     """
 
     extras: ClassVar[Mapping[str, float | str]] = {

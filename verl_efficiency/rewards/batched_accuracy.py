@@ -55,8 +55,8 @@ class BatchedAccuracySettings(AnswerSettings):
         problem_header: how the line that opens a problem's section begins, with ``{index}``; for ``fallback``. One that begins
             with ``#`` stands for headings of every level, and for those in bold.
         strip_thinking: whether answers inside ``<think>…</think>`` do not count; see ``accuracy``.
-        marker: for a plain ground truth only: the answer is what follows the last such text on its line, or stands between two
-            (``<answer>…</answer>``); unset, the last box.
+        marker: for a plain ground truth only: the answer is what follows the last such text on its line or the next, or stands
+            between two (``<answer>…</answer>``); unset, the last box.
     """
 
     ranks_correct: ClassVar[bool] = False
