@@ -246,6 +246,25 @@ BOLD_LETTERS = [  # vectors, not units
     ("2", r"2\mathbf{v}", False),
     ("2v", r"2\mathbf{v}", True),
 ]
+CHAINS = [
+    ("c>b>a", "a<b<c", True),
+    ("a<b<c", "c>b>a", True),
+    ("a>b>c", "a<b<c", False),
+    ("b>c>a", "a<b<c", False),
+    (r"x_{3} > x_{2} \geq x_{1}", r"x_1 \le x_2 < x_3", True),
+    (r"x_3 > x_2 > x_1", r"x_1 \le x_2 < x_3", False),
+    ("3>x>1", "1<x<3", True),
+    ("3≥x>1", "(1,3]", True),
+    (r"\{x\mid 3>x>1\}", r"\{x\mid 1<x<3\}", True),
+    ("x>3", "3<x", True),
+]
+GREEK = [
+    (r"\phi", r"\varphi", True),
+    (r"2\varepsilon+1", r"1 + 2\epsilon", True),
+    (r"\sin\vartheta", r"\sin\theta", True),
+    (r"\varphi", r"\psi", False),
+    (r"\varnothing", r"\emptyset", True),
+]
 KINDS = {
     "order of letters": ORDER_OF_LETTERS,
     "factors and units": FACTORS_AND_UNITS,
@@ -256,6 +275,8 @@ KINDS = {
     "bases": BASES,
     "points and sets": POINTS_AND_SETS,
     "bold letters": BOLD_LETTERS,
+    "chains": CHAINS,
+    "Greek letters": GREEK,
 }
 
 

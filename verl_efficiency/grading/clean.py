@@ -111,6 +111,8 @@ _PERIOD = re.compile(
     )(?![0-9]|\s*\^)""",
     re.VERBOSE,
 )
+_VARIANT = re.compile(r"\\var(?=(?:epsilon|theta|kappa|rho|sigma|phi)(?![a-zA-Z]))")  # \varphi: another print of \phi
+_LARGER = re.compile(r"(>|\\(?:geq?(?:slant)?|gt)(?![a-zA-Z])\s*)")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s*")
 _BRACES = re.compile(r"((?:\\left\s*)?\\\{)((?:(?!\\\{).)*?)((?:\\right\s*)?\\\})", re.DOTALL)  # \{1, 2\}
 _PUNCTUATION = re.compile(
@@ -134,14 +136,34 @@ def spell_out(text: str) -> str:
         text = _SUNK.sub(lambda sunk: f"_{{{sunk[0].translate(_LEVEL)}}}", text)
         text = _DASH.sub("-", text)
     if "\\" in text:
-        text = _SIGN_IN_TEXT.sub(
-            lambda sign: f"\\{sign[1]}" if sign[1].isascii() else sign[1], _NAMES.sub(_known, text)
-        )
+        text = _VARIANT.sub(r"\\", _NAMES.sub(_known, text))
+        text = _SIGN_IN_TEXT.sub(lambda sign: f"\\{sign[1]}" if sign[1].isascii() else sign[1], text)
     if "." in text:
         text = _PERIOD.sub(_as_fraction, text)
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
-    return _both_signs(text) if _PLUS_MINUS.search(text) else text
+    return _both_signs(text) if _PLUS_MINUS.search(text) else _ascending(text)
+
+
+def _ascending(text: str) -> str:
+    r"""A chain of ``>`` from its smallest term: ``c > b > a`` is ``a < b < c``. math-verify does not turn chains of letters.
+
+    >>> _ascending(r"c>b\ge a"), _ascending("b>a"), _ascending(r"\{x \mid 3>x>1\}")
+    ('a\\le b<c', 'b>a', '\\{x \\mid 3>x>1\\}')
+    """
+    parts = _LARGER.split(text)
+    terms, signs = parts[::2], parts[1::2]
+    if len(terms) < 3 or any(
+        re.search(r"[<=,;:|]|\\(?:leq?(?:slant)?|lt|text|mid)(?![a-zA-Z])", term) or not _balanced(term)
+        for term in terms
+    ):
+        return text
+    turned = ["<" if sign in (">", "\\gt") else r"\le " for sign in map(str.strip, signs)]
+    return "".join(term.strip() + sign for term, sign in zip(terms[::-1], [*turned[::-1], ""], strict=True))
+
+
+def _balanced(text: str) -> bool:
+    return all(text.count(left) == text.count(right) for left, right in ("()", "[]", "{}"))
 
 
 def _both_signs(text: str) -> str:
