@@ -142,8 +142,21 @@ def test_more_steps():
     ]
     assert [f"{tokens:.0f}" for tokens in sorted(line["test"]["tokens"] for line in runs)] == ended
     before = by_arm("token_budget")
-    for name in ("no_floor", "no_guard"):  # "as far above"
-        assert abs(before[name]["above_frontier"] - before["token_budget"]["above_frontier"]) < 2.5
+    assert abs(before["floor_0"]["above_frontier"] - before["token_budget"]["above_frontier"]) < 2.5  # "as far above"
+    shares = said(
+        "measured.md",
+        r"In the last 100 steps it is (\d+) % with `gr3`, (\d+) and (\d+) % with the two seeds of `token_budget`, "
+        r"and (\d+) to (\d+) % with GRPO",
+    )
+    learned = [
+        sorted(
+            f"{100 * fmean(line['training']['tokens_with_gradient'][-100:]):.0f}"
+            for line in read_lines(RESULTS)
+            if line["run"]["steps"] == 300 and line["run"]["arm"] == name
+        )
+        for name in ("gr3", "token_budget", "grpo")
+    ]
+    assert learned == [4 * [shares[0]], list(shares[1:3]), list(shares[3:])]
 
 
 def test_the_first_testbed():

@@ -97,6 +97,12 @@ def test_a_budget_is_never_below_the_floor_by_hand():
     assert run(rows, SHAPED).metrics["budget"] == 500
     assert run(rows, dataclasses.replace(SHAPED, budget_floor=0.0)).metrics["budget"] == 250
     assert run(rows, dataclasses.replace(SHAPED, budget_floor=1.0)).metrics["budget"] == 1000
+    # of eight, number ⌊¼ · 7⌋ = 1: one that is shorter than all its siblings gains nothing, unless the shortest counts
+    rows = [Row(1.0, 500, "a"), *[Row(1.0, 600, "a")] * 7]
+    assert advantages(rows, SHAPED) == pytest.approx([0] * 8)
+    # penalties 0 and 0.3 · 0.2 = 0.06
+    shortest = dataclasses.replace(SHAPED, budget_floor=0.0)
+    assert advantages(rows, shortest) == pytest.approx([0.06 * 7 / 8, *[-0.06 / 8] * 7])
 
 
 def test_decoupled_by_hand():
