@@ -49,8 +49,8 @@ def meanings(cls: type) -> dict[str, str]:
     """The meaning of each setting, from the section ``Attributes`` or ``Args`` in the docstrings of ``cls`` and its bases.
 
     >>> from verl_efficiency.methods.shaping.kimi import KimiSettings
-    >>> meanings(KimiSettings)["correct_threshold"]
-    'a score of at least this is correct.'
+    >>> meanings(KimiSettings)["length_weight"]
+    'weight of the length term in `decoupled`.'
     """
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
