@@ -257,6 +257,8 @@ CHAINS = [
     ("3≥x>1", "(1,3]", True),
     (r"\{x\mid 3>x>1\}", r"\{x\mid 1<x<3\}", True),
     ("x>3", "3<x", True),
+    ("(3>x>1)", "1<x<3", True),
+    ("f(3)>f(2)>f(1)", "f(1)<f(2)<f(3)", True),
 ]
 GREEK = [
     (r"\phi", r"\varphi", True),

@@ -112,6 +112,7 @@ _PERIOD = re.compile(
     re.VERBOSE,
 )
 _VARIANT = re.compile(r"\\var(?=(?:epsilon|theta|kappa|rho|sigma|phi)(?![a-zA-Z]))")  # \varphi: another print of \phi
+_OTHER_RELATION = re.compile(r"[<=,;:|]|\\(?:leq?(?:slant)?|lt|text|mid)(?![a-zA-Z])")
 _LARGER = re.compile(r"(>|\\(?:geq?(?:slant)?|gt)(?![a-zA-Z])\s*)")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s*")
 _BRACES = re.compile(r"((?:\\left\s*)?\\\{)((?:(?!\\\{).)*?)((?:\\right\s*)?\\\})", re.DOTALL)  # \{1, 2\}
@@ -153,17 +154,16 @@ def _ascending(text: str) -> str:
     """
     parts = _LARGER.split(text)
     terms, signs = parts[::2], parts[1::2]
-    if len(terms) < 3 or any(
-        re.search(r"[<=,;:|]|\\(?:leq?(?:slant)?|lt|text|mid)(?![a-zA-Z])", term) or not _balanced(term)
-        for term in terms
-    ):
+    if len(terms) < 3 or not all(map(_is_term, terms)):
         return text
     turned = ["<" if sign in (">", "\\gt") else r"\le " for sign in map(str.strip, signs)]
     return "".join(term.strip() + sign for term, sign in zip(terms[::-1], [*turned[::-1], ""], strict=True))
 
 
-def _balanced(text: str) -> bool:
-    return all(text.count(left) == text.count(right) for left, right in ("()", "[]", "{}"))
+def _is_term(text: str) -> bool:
+    """Whether a part of a chain stands for itself: no bracket goes on in the next one, and it holds no other relation."""
+    closed = all(text.count(left) == text.count(right) for left, right in (("(", ")"), ("[", "]"), ("{", "}")))
+    return closed and not _OTHER_RELATION.search(text)
 
 
 def _both_signs(text: str) -> str:
