@@ -148,6 +148,22 @@ def test_more_steps():
         r"In the last 100 steps it is (\d+) % with `gr3`, (\d+) and (\d+) % with the two seeds of `token_budget`, "
         r"and (\d+) to (\d+) % with GRPO",
     )
+    of_floor = said(
+        "measured.md",
+        r"and (\d+) and (\d+) % of the tokens have a gradient\. One seed ends at (\d+) tokens with ([\d.]+) %, "
+        r"the other at (\d+) with ([\d.]+) %\. That is (\d+) tokens above the frontier",
+    )
+    shortest = sorted(
+        (line for line in read_lines(RESULTS) if line["run"]["steps"] == 300 and line["run"]["arm"] == "floor_0"),
+        key=lambda line: line["run"]["seed"],
+    )
+    taught = [f"{100 * fmean(line['training']['tokens_with_gradient'][-100:]):.0f}" for line in shortest]
+    figures = [(f"{line['test']['tokens']:.0f}", f"{100 * line['test']['accuracy']:.1f}") for line in shortest]
+    assert of_floor == (*taught, *figures[0], *figures[1], f"{rows['floor_0']['above_frontier']:.0f}")
+    assert said("choose.md", r"`token_budget` stays (\d+) tokens above, and (\d+) with `budget_floor=0`") == (
+        above,
+        of_floor[-1],
+    )
     learned = [
         sorted(
             f"{100 * fmean(line['training']['tokens_with_gradient'][-100:]):.0f}"
