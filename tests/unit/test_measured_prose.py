@@ -151,7 +151,8 @@ def test_more_steps():
     of_floor = said(
         "measured.md",
         r"and (\d+) to (\d+) % of the tokens have a gradient\. "
-        r"Two seeds end at (\d+) and (\d+) tokens, two at (\d+) and (\d+)\. That is (\d+) tokens above the frontier on average, at ([\d.]+) to (\d+\.\d) %",
+        r"Two seeds end at (\d+) and (\d+) tokens, two at (\d+) and (\d+)\. "
+        r"That is (\d+) tokens above the frontier on average, at ([\d.]+) to (\d+\.\d) %",
     )
     shortest = [line for line in read_lines(RESULTS) if line["run"]["steps"] == 300 and line["run"]["arm"] == "floor_0"]
     taught = [100 * fmean(line["training"]["tokens_with_gradient"][-100:]) for line in shortest]
