@@ -49,7 +49,7 @@ def judge(answer: str, gold: str) -> str:
     2. Sets of real numbers are compared as sets.
     3. An answer that contradicts itself is ``wrong``. An equation as reference skips this step: the later steps compare both
        of its sides.
-    4. Two expressions are compared by value. A point or an interval is no set. An angle in degrees may equal one in radians.
+    4. Two expressions are compared by value. A point is not a set, nor is an interval. An angle in degrees may equal one in radians.
     5. math-verify decides the rest.
     """
     from math_verify import verify
@@ -88,7 +88,7 @@ def _equations(expressions: list[Any]) -> list[Any]:
 def _same_point(text: str, listed: Any, point: Any) -> bool | None:
     """Whether the list in ``text`` is the point, or the open interval; ``None`` where there is no list or no point.
 
-    A set in braces is no point. A bare list is one where the order is the same: ``1, 2`` is ``(1, 2)`` and not ``(2, 1)``.
+    A set in braces is never a point. A bare list is a point if the order is the same: ``1, 2`` is ``(1, 2)``, not ``(2, 1)``.
     """
     from sympy import Expr, FiniteSet, Interval, Tuple
 

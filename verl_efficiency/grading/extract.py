@@ -98,7 +98,7 @@ def extract_answer(
         marker: instead of a box, read the text after the last ``marker`` up to the end of its line, as in GSM8K's
             ``#### 42``. A marker that contains ``…`` names two texts, and the answer stands between them, as in
             ``<answer>…</answer>``. A marker followed by nothing or by a placeholder is skipped. If all are, the answer is
-            the line after the last marker, and if there is no marker, one with other capitals counts. Markup around the
+            the line after the last marker. If the marker is nowhere, one with other capitals counts. Markup around the
             answer, a full stop and special tokens after it are removed.
         max_chars: read only this many characters at the end of ``text``.
 
@@ -146,7 +146,7 @@ def require_marker(marker: str | None, setting: str = "marker") -> None:
 def _marked(text: str, opening: str, closing: str) -> str | None:
     """The last answer that says something between ``opening`` and ``closing``; an empty ``closing`` is the end of the line.
 
-    Where no line says anything after its marker, the next line counts. Where there is no answer at all, capitals do not count.
+    Where no line says anything after its marker, the next line counts. If that finds no answer either, the marker may have other capitals.
     """
     if opening.rstrip().endswith(":"):
         text = text.replace("**:", ":**").replace("__:", ":__")  # "**Answer**: 42" holds the marker "Answer:"

@@ -41,11 +41,7 @@ def compose(files: list[str], overrides: list[str]) -> Any:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=False, force_add=True)
     except SettingsError:
         raise
-    except (
-        HydraException,
-        OmegaConfBaseException,
-        ValueError,
-    ) as error:  # Hydra raises ValueError for a number as a group
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a number as a group
         raise SettingsError(f"verl refuses the configuration: {_in_one_line(error, overrides)}") from None
     return _as_launched(config)
 
