@@ -49,7 +49,8 @@ def judge(answer: str, gold: str) -> str:
     2. Sets of real numbers are compared as sets.
     3. An answer that contradicts itself is ``wrong``. An equation as reference skips this step: the later steps compare both
        of its sides.
-    4. Two expressions are compared by value. A point is not a set, nor is an interval. An angle in degrees may equal one in radians.
+    4. Two expressions are compared by value. A point is not a set, nor is an interval. An angle in degrees may equal one in
+       radians.
     5. math-verify decides the rest.
     """
     from math_verify import verify

@@ -146,7 +146,8 @@ def require_marker(marker: str | None, setting: str = "marker") -> None:
 def _marked(text: str, opening: str, closing: str) -> str | None:
     """The last answer that says something between ``opening`` and ``closing``; an empty ``closing`` is the end of the line.
 
-    Where no line says anything after its marker, the next line counts. If that finds no answer either, the marker may have other capitals.
+    Where no line says anything after its marker, the next line counts.
+    If that finds no answer either, the marker may have other capitals.
     """
     if opening.rstrip().endswith(":"):
         text = text.replace("**:", ":**").replace("__:", ":__")  # "**Answer**: 42" holds the marker "Answer:"
