@@ -1,6 +1,5 @@
 """Difficulty by prompt over epochs, and routing on two ranks with padding rows, on the stock trainer."""
 
-import json
 import re
 import statistics
 from collections import defaultdict
@@ -30,13 +29,13 @@ def test_running_difficulty_knows_a_prompt_in_the_next_epoch(tmp_path):
         tmp_path,
         "+algorithm.efficiency.difficulty=running",
         "+algorithm.efficiency.running_decay=0.5",
-        "trainer.save_freq=3",
         **data | {"TRAIN": tmp_path / "eight.parquet"},
         BATCH=8,
         GROUP=4,
         PROMPT_TOKENS=64,
         RESPONSE_TOKENS=60,
         STEPS=3,
+        one_process=True,
     )
     assert training.run.returncode == 0, training.run.log[-3000:]
     rates: dict[str, float] = {}
@@ -50,8 +49,6 @@ def test_running_difficulty_knows_a_prompt_in_the_next_epoch(tmp_path):
         assert len(rates) == 8
         said = float(re.search(r"difficulty=([\d.]+)", training.lines("[token_budget]")[step - 1])[1])
         assert said == pytest.approx(1 - statistics.fmean(rates.values()), abs=1e-3)
-    saved = json.loads((tmp_path / "run" / "global_step_3" / "verl_efficiency.json").read_text())["token_budget"]
-    assert sorted(saved["solve_rates"].values()) == pytest.approx(sorted(rates.values()))
 
 
 def test_variance_routing_on_two_ranks_with_padding_rows(tmp_path):

@@ -70,9 +70,7 @@ def test_one_process_makes_the_same_run(runs, tmp_path):
     data = runs[2] / "data"
     variables = {"MODEL": data / "model", "TRAIN": data / "train.parquet", "VAL": data / "test.parquet"}
     sizes = {"BATCH": BATCH, "GROUP": GROUP, "PROMPT_TOKENS": 64, "RESPONSE_TOKENS": RESPONSE_TOKENS, "LR": 5e-4}
-    alone = train(
-        "token_budget", tmp_path, "trainer.resume_mode=disable", one_process=True, STEPS=2, **sizes, **variables
-    )
+    alone = train("token_budget", tmp_path, one_process=True, STEPS=2, **sizes, **variables)
     assert alone.run.returncode == 0, alone.run.log[-3000:]
 
     def drawn(training, step):

@@ -58,7 +58,7 @@ def train(
         *overrides,
     ]
     if one_process:
-        command = in_process(command, folder, environment)
+        command = in_process([*command, "trainer.resume_mode=disable"], folder, environment)
     run = run_tree(command, timeout=timeout, log=folder / "log.txt", env=environment, stop=stop)
     metrics_file = folder / "run" / "metrics.jsonl"
     records = [json.loads(line) for line in metrics_file.read_text().splitlines()] if metrics_file.exists() else []
