@@ -101,7 +101,7 @@ PLANTED = {
     # Half of the answers need more tokens than they get, and the rate is too low to learn to be short.
     "truncation": Plan("kimi", (PLAIN,), steps=8, tokens=45, rate=1e-7),
     "equal_groups": Plan("kimi", (PLAIN, "actor_rollout_ref.rollout.temperature=0.001"), steps=8, rollouts=True),
-    "unsolved_groups": Plan("kimi", (OURS, *reward("wrong_truths")), steps=8),
+    "unsolved_groups": Plan("kimi", (OURS, *reward("wrong_truths"), f"{EFFICIENCY}unsolved=as_published"), steps=8),
     "entropy_collapse": Plan("kimi", (PLAIN, "actor_rollout_ref.actor.entropy_coeff=-0.5"), steps=14, rate=1e-3),
     "reward_errors": Plan("kimi", (OURS, *reward("raises_sometimes")), steps=6),
     "grader_timeouts": Plan("kimi", reward("slow_sometimes"), steps=5),

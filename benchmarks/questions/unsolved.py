@@ -50,8 +50,10 @@ def row(method: str, published: Sequence[Mapping[str, Any]], leave: Sequence[Map
         "unsolved_share": round(
             statistics.fmean(statistics.fmean(a["training"]["unsolved_share"]) for a in published), 4
         ),
-        "as_published": scores_of(published),
-        "leave": scores_of(leave),
+        **{
+            form: scores_of(lines) | {"accuracy_by_seed": [line["test"]["accuracy"] for line in lines]}
+            for form, lines in (("as_published", published), ("leave", leave))
+        },
         "accuracy_gain": mean_and_interval([b["accuracy"] - a["accuracy"] for a, b in pairs]),
         "tokens_gain": mean_and_interval([b["tokens"] - a["tokens"] for a, b in pairs]),
     }

@@ -219,7 +219,17 @@ def _normalisation(found: Row) -> str:
 
 
 def _routing(found: Row) -> str:
-    return table(found["rows"], {"run": lambda row: f"`{row['arm']}`", **_SCORES})
+    return table(
+        found["rows"],
+        {
+            "run": lambda row: f"`{row['arm']}`",
+            "accuracy": lambda row: _percent(row, "accuracy"),
+            "tokens": lambda row: _tokens(row, "tokens"),
+            "above the frontier": lambda row: _tokens(row, "above_frontier"),
+            "seconds per step": lambda row: f"{row['step_seconds']:.1f}",
+            "seeds": lambda row: str(row["seeds"]),
+        },
+    )
 
 
 def _unsolved(found: Row) -> str:
@@ -227,9 +237,15 @@ def _unsolved(found: Row) -> str:
         found["rows"],
         {
             "method": lambda row: f"`{row['method']}`",
-            "share of unsolved groups": lambda row: _share(row["unsolved_share"]),
-            "as published": lambda row: _point(row["as_published"], "tokens"),
+            "share of the update": lambda row: _share(row["unsolved_share"]),
+            "`unsolved=as_published`": lambda row: _point(row["as_published"], "tokens"),
             "`unsolved=leave`": lambda row: _point(row["leave"], "tokens"),
+            "points gained": lambda row: (
+                f"{_signed(100 * row['accuracy_gain'][0])} ± {100 * row['accuracy_gain'][1]:.1f}"
+            ),
+            "least accurate of the seeds": lambda row: " → ".join(
+                f"{100 * min(row[form]['accuracy_by_seed']):.0f} %" for form in ("as_published", "leave")
+            ),
             "seeds": lambda row: str(row["seeds"]),
         },
     )

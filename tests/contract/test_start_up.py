@@ -301,7 +301,7 @@ def test_the_v0_trainer_has_no_place_for_state_and_that_is_said(launch, caplog):
     assert "trainer.use_v1=True" in caplog.text
 
 
-@pytest.mark.parametrize(("more", "said"), [((), True), (("+algorithm.efficiency.unsolved=leave",), False)])
+@pytest.mark.parametrize(("more", "said"), [((), False), (("+algorithm.efficiency.unsolved=as_published",), True)])
 def test_what_a_method_has_to_say_of_its_settings_is_said(launch, caplog, more, said):
     launch("algorithm.adv_estimator=alp", *more)
     assert ("unsolved=leave" in caplog.text) == said

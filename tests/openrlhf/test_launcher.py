@@ -311,7 +311,7 @@ def test_filtering_of_what_a_method_learns_from_is_said(flags, warned, stock, ca
     assert ("write --algo.dynamic_filtering_range 0 1.01" in caplog.text) == warned
 
 
-@pytest.mark.parametrize(("more", "said"), [([], True), (["--efficiency.unsolved", "leave"], False)])
+@pytest.mark.parametrize(("more", "said"), [([], False), (["--efficiency.unsolved", "as_published"], True)])
 def test_what_a_method_has_to_say_of_its_settings_is_said(more, said, stock, caplog):
     with caplog.at_level(logging.WARNING):
         parse([*stock, "--efficiency.reward", "accuracy", "--efficiency.method", "alp", *more])

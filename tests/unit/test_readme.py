@@ -37,12 +37,15 @@ def test_every_figure_of_the_quickstart_stands_in_its_results_file():
 
 
 def test_what_the_guide_says_of_self_distillation_stands_in_its_results_file():
-    rows = json.loads((ROOT / "benchmarks" / "results" / "routing.json").read_text())["rows"]
-    last = {row["method"]: f"{100 * row['accuracy_last']:.0f} %" for row in rows}
-    (first,) = {f"{100 * row['accuracy_first']:.0f} %" for row in rows}
-    said = re.search(r"\(accuracy\s+(\d+ %) → (\d+ %) in 24 steps, GRPO (\d+ %) → (\d+ %)", GUIDE)
+    curves = json.loads((ROOT / "benchmarks" / "results" / "routing.json").read_text())["curves"]
+    of_arm = {row["arm"]: (row["accuracy"][0], row["accuracy"][-1]) for row in curves}
+    said = re.search(
+        r"accuracy goes from (\d+) % to (\d+) % in 100 steps, that of GRPO from (\d+) % to (\d+) %",
+        " ".join(GUIDE.split()),
+    )
     assert said
-    assert said.groups() == (first, last["self_distillation"], first, last["grpo"])
+    expected = [*of_arm["self_distillation"], *of_arm["grpo"]]
+    assert said.groups() == tuple(f"{100 * share:.0f}" for share in expected)
 
 
 def test_what_the_guide_says_of_a_gpu_stands_in_its_results_files():

@@ -99,10 +99,12 @@ def test_rewards(name, scale):
     if name in ("arora", "laser_d", "cosine"):
         given = {**given, "max_response_length": LIMIT}
     for advantage in ("dr_grpo", "rloo"):
-        chosen = settings_of(name, **given, **scores, advantage=advantage)
+        chosen = settings_of(name, **given, **scores, advantage=advantage, unsolved="as_published")
         expected = [ratio * value for value in reference.group_advantage(advantage, rewards, rows)]
         assert advantages(name, rows, chosen) == pytest.approx(expected, abs=1e-6)
-    chosen = settings_of(name, **given, **scores, advantage="grpo")  # knows no scale, but for its ε
+    chosen = settings_of(
+        name, **given, **scores, advantage="grpo", unsolved="as_published"
+    )  # knows no scale, but for its ε
     assert advantages(name, rows, chosen) == pytest.approx(reference.group_advantage("grpo", rewards, rows), abs=1e-3)
 
 

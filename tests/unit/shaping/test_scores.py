@@ -117,7 +117,7 @@ def test_the_share_of_unsolved_groups_by_hand():
     """alp at 0.01 a token, K = 2: group a (½ solved) rewards 0.95, −0.15 (advantages ±0.55, 10 and 30 tokens); group b
     (floor ½) −0.05 and −0.15 (±0.05, 10 and 30 tokens): 40 · 0.05 / (40 · 0.55 + 40 · 0.05)."""
     rows = [Row(1.0, 10, "a"), Row(0.0, 30, "a"), Row(0.0, 10, "b"), Row(0.0, 30, "b")]
-    chosen = settings_of("alp", beta=0.01, advantage="dr_grpo")
+    chosen = settings_of("alp", beta=0.01, advantage="dr_grpo", unsolved="as_published")
     outcome = run("alp", rows, chosen)
     assert outcome.advantages_B.tolist() == pytest.approx([0.55, -0.55, 0.05, -0.05])
     assert outcome.metrics["unsolved_share"] == pytest.approx(0.05 / 0.6)
@@ -125,10 +125,11 @@ def test_the_share_of_unsolved_groups_by_hand():
 
 
 def test_alp_says_that_its_paper_leaves_hard_problems_alone():
-    (warning,) = settings_of("alp").warnings
+    (warning,) = settings_of("alp", unsolved="as_published").warnings
     assert "unsolved=leave" in warning
-    for given in ({"unsolved": "leave"}, {"combine": "decoupled"}, {"beta": 0.0}):
-        assert settings_of("alp", **given).warnings == ()
+    assert settings_of("alp").warnings == ()
+    for given in ({"combine": "decoupled"}, {"beta": 0.0}):
+        assert settings_of("alp", unsolved="as_published", **given).warnings == ()
     assert settings_of("kimi").warnings == ()
 
 

@@ -11,11 +11,13 @@ disagree on what is priced: tokens L, or L / L_max. We price tokens, so the defa
 tokens.
 
 Wrong answers pay too, so a short wrong answer scores above a long wrong one. With equal scores the rewards of a group differ by
-length only. ``grpo`` divides by their standard deviation, so an unsolved group gets a full-size length term at any β.
-``unsolved=leave`` gives it none, as do prime-rl, PipelineRL and a fork of AReaL.
+length only. ``grpo`` divides by their standard deviation, so an unsolved group gets a full-size length term at any β. By
+default (``unsolved=leave``) it gets none, as in prime-rl, PipelineRL and a fork of AReaL. ``unsolved=as_published`` is the
+formula above for every group.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -34,6 +36,7 @@ class AlpSettings(ShapingSettings):
     """
 
     beta: float = 1e-7
+    unsolved: Literal["as_published", "leave"] = "leave"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,8 @@ below the wrong ones. It ignores what a method does to wrong rollouts: they keep
 **Unsolved groups.** Some methods shape wrong answers too. In a group that is all wrong, the rewards then differ by length
 only. ``grpo`` divides by their standard deviation, so the length term gets full size, however small its weight is.
 ``unsolved=leave`` gives such groups A(s), which is 0 for equal scores. The metric ``unsolved_share`` is their share of the
-update, measured as the sum of |advantage| · tokens.
+update, measured as the sum of |advantage| · tokens. The default is ``as_published``, but for ``kimi``, ``alp`` and ``cosine``
+it is ``leave``: on our task their published form lost much of the accuracy (docs/measured.md).
 """
 
 import logging
@@ -60,6 +61,7 @@ class ShapingSettings(CostSettings):
             ``score_correct``.
         score_correct, score_wrong: the scores that your reward gives to a right and a wrong answer.
         unsolved: groups without a correct rollout. ``as_published``: shaped as in the paper. ``leave``: not shaped.
+            ``as_published`` by default, ``leave`` in ``kimi``, ``alp`` and ``cosine``.
     """
 
     paper_scores: ClassVar[tuple[float, float]] = (1.0, 0.0)  # of a right and a wrong answer in the authors' code

@@ -6,7 +6,9 @@ With length ``L`` (generated tokens) and the limit L_max::
     r = longest + ½ (shortest − longest) (1 + cos(π L / L_max))
     r = exceed                                  L + margin ≥ L_max, right or wrong
 
-This reward replaces the score. A wrong answer gains from being long, never from being short.
+This reward replaces the score. A wrong answer gains from being long, never from being short. By default
+(``unsolved=leave``) a group that nobody solved learns nothing. ``unsolved=as_published`` is the formula above for every group,
+so there the model learns to be long.
 
 Paper: "Demystifying Long Chain-of-Thought Reasoning in LLMs", arXiv 2502.03373; code: github.com/eddycmu/demystify-long-cot at
 e90cf9b, ``openrlhf/openrlhf/reward/cosine.py``, which has the margin of 16 tokens. The values 2 → 1, −10 → 0 and −10 are those
@@ -16,6 +18,7 @@ limit of the run as L_max (there a separate number). Not here: its repetition pe
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -42,6 +45,7 @@ class CosineSettings(LimitedShapingSettings):
     wrong_longest: float = 0.0
     exceed: float = -10.0
     margin: int = 16
+    unsolved: Literal["as_published", "leave"] = "leave"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,13 +11,16 @@ re-implementation, github.com/hkust-nlp/Laser at c9e7c4e (``verl/utils/reward_sc
 −0.5. ``s`` and ``r`` are on that scale (see ``shaping/base.py``). On a 0/1 scale this w equals 0.27. A long wrong answer scores
 below a short wrong one, as in that code.
 
+By default (``unsolved=leave``) a group that nobody solved has no length term. ``unsolved=as_published`` is the formula above
+for every group. With ``grpo`` it can collapse: where many groups are unsolved, the model learns to be wrong in few tokens.
+
 In a group that is all correct, only lengths differ. ``grpo`` divides by the standard deviation, so even a small length term
 becomes a full-size advantage. In our trials on a small task, ``advantage=dr_grpo`` lost less accuracy than the published form,
 and with ``combine=decoupled`` as well it lost the least.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -38,6 +41,7 @@ class KimiSettings(ShapingSettings):
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
 
     weight: float = 0.4
+    unsolved: Literal["as_published", "leave"] = "leave"
 
     def __post_init__(self) -> None:
         super().__post_init__()
