@@ -219,6 +219,7 @@ def _normalisation(found: Row) -> str:
 
 
 def _routing(found: Row) -> str:
+    pace = {curve["arm"]: curve["seconds_per_step"] for curve in found["curves"]}
     return table(
         found["rows"],
         {
@@ -226,7 +227,7 @@ def _routing(found: Row) -> str:
             "accuracy": lambda row: _percent(row, "accuracy"),
             "tokens": lambda row: _tokens(row, "tokens"),
             "above the frontier": lambda row: _tokens(row, "above_frontier"),
-            "seconds per step": lambda row: f"{row['step_seconds']:.1f}",
+            "seconds per step": lambda row: f"{pace[row['arm']]:.1f}",
             "seeds": lambda row: str(row["seeds"]),
         },
     )

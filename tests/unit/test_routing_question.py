@@ -22,7 +22,7 @@ def test_curves_by_hand(tmp_path, capsys):
     routing.write_report(table, lines, tmp_path / "routing")
     grpo, srpo = json.loads((tmp_path / "routing.json").read_text())["curves"]
     assert (grpo["arm"], srpo["arm"], grpo["seeds"]) == ("grpo", "sample_routing", 3)
-    assert (grpo["steps"], grpo["seconds"]) == ([0, 25], [0, 75])  # seeds 0, 1, 2 take 2, 3 and 4 s a step
+    assert (grpo["steps"], grpo["seconds"]) == ([0, 25], [0, 100])  # the last seed takes 4 s a step
     assert (grpo["accuracy"], grpo["tokens"]) == ([0.85, 0.91], [46, 50])
     assert grpo["accuracy_interval"] == [0, pytest.approx(4.30 * 0.01 / 3**0.5, abs=1e-4)]  # t · s / √n
     assert (srpo["accuracy"], srpo["accuracy_interval"]) == ([0.85, 0.8], [0, 0])
