@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.compare import RESULTS, read_lines, table_of
 from benchmarks.comparison import report
+from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
 
@@ -337,7 +338,7 @@ def test_the_tokens_that_teach():
 
 
 def test_the_teacher_that_does_not_know_better():
-    without, given = said("measured.md", r"right in (\d+) % of the cases without it and in (\d+) % with it")
+    without, given = said("measured.md", r"right in (\d+) % of the cases without one and in (\d+) % with one")
     model = results("routing_teacher")["models"][0]
     shown = (f"{100 * model[who]:.0f}" for who in ("student's accuracy", "teacher's accuracy"))
     assert tuple(shown) == (without, given)
@@ -347,3 +348,33 @@ def test_what_a_step_costs():
     (share,) = said("measured.md", r"as long as with GRPO, within ([\d.]+) %")
     ratios = [row["ratio"][1] for row in results("step_overhead")["rows"]]
     assert max(abs(ratio - 1) for ratio in ratios) <= float(share) / 100
+
+
+def test_what_the_shortest_response_as_a_teacher_saves():
+    rows = by_arm("routing")
+    plain, repeated, alone = rows["grpo"], rows["variance_routing"], rows["self_distillation"]
+    share, points, first, last = said(
+        "measured.md",
+        r"saves (\d+) % of GRPO's tokens at ([\d.]+) points less accuracy.\*\* .*?unlearns: from (\d+) % to (\d+) %",
+    )
+    assert (share, points) == (f"{saved(repeated, plain):.0f}", f"{lost(repeated, plain):.1f}")
+    before = {curve["arm"]: curve["accuracy"][0] for curve in results("routing")["curves"]}["self_distillation"]
+    assert (first, last) == (f"{100 * before:.0f}", f"{100 * alone['accuracy']:.0f}")
+    for teacher in ("sample_routing", "variance_routing_teacher"):
+        assert saved(rows[teacher], plain) <= 0
+    (share,) = said("choose.md", r"\[(\d+) % fewer tokens than GRPO\]\(measured.md#a-self-teacher\)")
+    assert share == f"{saved(repeated, plain):.0f}"
+
+
+def test_what_leaving_out_unsolved_groups_changes():
+    rows = {row["method"]: row for row in results("unsolved")["rows"]}
+    assert min(row["seeds"] for row in rows.values()) >= 3
+    chosen = {
+        name for name, method in ESTIMATORS.items() if getattr(method.settings_class(), "unsolved", "") == "leave"
+    }
+    assert chosen == {"kimi", "alp", "cosine"}
+    gained = {name: row["accuracy_gain"][0] for name, row in rows.items()}
+    assert min(gained[name] for name in chosen) > 0.1 > max(gained[name] for name in rows.keys() - chosen)
+    for name in ("kimi", "alp"):
+        assert min(rows[name]["as_published"]["accuracy_by_seed"]) < 0.5
+        assert min(rows[name]["leave"]["accuracy_by_seed"]) > 0.85
