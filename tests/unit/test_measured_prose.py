@@ -375,6 +375,18 @@ def test_what_leaving_out_unsolved_groups_changes():
     assert chosen == {"kimi", "alp", "cosine"}
     gained = {name: row["accuracy_gain"][0] for name, row in rows.items()}
     assert min(gained[name] for name in chosen) > 0.1 > max(gained[name] for name in rows.keys() - chosen)
+    below, at_least = said("measured.md", r"end below (\d+) % in three of four runs: .*? runs ends at (\d+) % or more")
     for name in ("kimi", "alp"):
-        assert min(rows[name]["as_published"]["accuracy_by_seed"]) < 0.5
-        assert min(rows[name]["leave"]["accuracy_by_seed"]) > 0.85
+        of_seeds = rows[name]["as_published"]["accuracy_by_seed"]
+        assert [100 * share < int(below) for share in sorted(of_seeds)] == [True, True, True, False]
+        assert round(100 * min(rows[name]["leave"]["accuracy_by_seed"])) >= int(at_least)
+    (points,) = said("measured.md", r"`cosine` rewards long wrong answers, and loses (\d+) points")
+    assert points == f"{100 * gained['cosine']:.0f}"
+    points, tokens = said("measured.md", r"`shorter_better` gains (\d+) points for (\d+) tokens more")
+    assert (points, tokens) == (
+        f"{100 * gained['shorter_better']:.0f}",
+        f"{rows['shorter_better']['tokens_gain'][0]:.0f}",
+    )
+    for name in names(said("measured.md", r"Of (`dast`[^.]*?) the difference lies inside the interval")[0]):
+        mean, half = rows[name]["accuracy_gain"]
+        assert abs(mean) <= half
