@@ -31,6 +31,7 @@ from verl_efficiency.grading.clean import misread, spell_out, undress
 from verl_efficiency.grading.domains import without_domains
 from verl_efficiency.grading.quantities import compare_quantities
 from verl_efficiency.grading.quick import MAX_CHARS, quick_equal
+from verl_efficiency.grading.spoken import compare_phrases
 from verl_efficiency.settings import require
 
 DEADLINE = 3.0
@@ -119,6 +120,8 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     if equal is None:
         left, right = without_domains(spell_out(undress(answer)), spell_out(undress(gold)))
         equal = quick_equal(left, right)
+    if equal is None:
+        equal, left, right = compare_phrases(left, right)
     if equal is None:
         equal, left, right = compare_quantities(left, right)
     if equal is not None:
