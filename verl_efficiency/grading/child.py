@@ -16,10 +16,12 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
+from verl_efficiency.grading.clean import misread
 from verl_efficiency.grading.evaluate import too_large
 from verl_efficiency.grading.parse import has_degrees, has_imaginary_unit, read
 from verl_efficiency.grading.quick import every
 from verl_efficiency.grading.sets import same_region
+from verl_efficiency.grading.systems import same_pieces
 from verl_efficiency.grading.values import contradicts_itself, same
 
 # Python cannot interrupt one long call into C. Such a grading ends its process this many seconds after the deadline. Usually
@@ -56,6 +58,9 @@ def judge(answer: str, gold: str) -> str:
     from math_verify import verify
 
     answer, gold = (_NAMED_I.sub("", text) for text in (answer, gold))
+    in_pieces = same_pieces(gold, answer, lambda one, other: not misread(other) and judge(other, one) == "correct")
+    if in_pieces is not None:
+        return "correct" if in_pieces else "wrong"
     imaginary = has_imaginary_unit(answer, gold)
     golds, answers = _read_gold(gold, imaginary), read(answer, imaginary)
     expressions = [item for item in golds + answers if not isinstance(item, str)]

@@ -112,7 +112,7 @@ _PERIOD = re.compile(
     re.VERBOSE,
 )
 _VARIANT = re.compile(r"\\var(?=(?:epsilon|theta|kappa|rho|sigma|phi)(?![a-zA-Z]))")  # \varphi: another print of \phi
-_OTHER_RELATION = re.compile(r"[<=,;:|]|\\(?:leq?(?:slant)?|lt|text|mid)(?![a-zA-Z])")
+_OTHER_RELATION = re.compile(r"[<=,;:|&]|\\(?:leq?(?:slant)?|lt|text|mid)(?![a-zA-Z])")
 _LARGER = re.compile(r"(>|\\(?:geq?(?:slant)?|gt)(?![a-zA-Z])\s*)")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s*")
 _BRACES = re.compile(r"((?:\\left\s*)?\\\{)((?:(?!\\\{).)*?)((?:\\right\s*)?\\\})", re.DOTALL)  # \{1, 2\}
@@ -286,7 +286,7 @@ def _hides_a_candidate(text: str) -> bool:
     """Whether a trailing unit, which math-verify strips unread, holds a number or a word that joins two answers."""
     text = _AND_OR.sub(",", text).strip()
     unit = _UNIT.search(text)
-    ends_in_unit = text.endswith("}") or text[:-2].endswith("}")
+    ends_in_unit = (text.endswith("}") or text[:-2].endswith("}")) and not text.endswith(r"\end{cases}")
     return bool(unit and unit.start() > 0 and ends_in_unit and _CANDIDATE.search(text, unit.end()))
 
 

@@ -57,7 +57,11 @@ def without_domains(answer: str, gold: str) -> tuple[str, str]:
 
 def _read(text: str) -> _Answer | None:
     """The answer in ``text`` and its domain, if it has one that every value depends on."""
-    if len(text) > MAX_CHARS or not re.search(r"\\in(?![a-zA-Z])|[<>]|\\[gln]eq?(?![a-zA-Z])", text):
+    if (
+        len(text) > MAX_CHARS
+        or "\\begin" in text
+        or not re.search(r"\\in(?![a-zA-Z])|[<>]|\\[gln]eq?(?![a-zA-Z])", text)
+    ):
         return None
     if braces := _IN_BRACES.fullmatch(text):
         text = braces["rest"]

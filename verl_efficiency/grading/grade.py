@@ -29,8 +29,11 @@ from enum import Enum
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.clean import misread, spell_out, undress
 from verl_efficiency.grading.domains import without_domains
+from verl_efficiency.grading.named import same_options, without_names
 from verl_efficiency.grading.quantities import compare_quantities
 from verl_efficiency.grading.quick import MAX_CHARS, quick_equal
+from verl_efficiency.grading.spoken import compare_phrases
+from verl_efficiency.grading.systems import unstack
 from verl_efficiency.settings import require
 
 DEADLINE = 3.0
@@ -117,8 +120,13 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     left, right = answer, gold
     equal = quick_equal(answer, gold)
     if equal is None:
-        left, right = without_domains(spell_out(undress(answer)), spell_out(undress(gold)))
+        left, right = (spell_out(unstack(undress(text))) for text in (answer, gold))
+        left, right = without_domains(*without_names(left, right))
         equal = quick_equal(left, right)
+    if equal is None:
+        equal = same_options(left, right)
+    if equal is None:
+        equal, left, right = compare_phrases(left, right)
     if equal is None:
         equal, left, right = compare_quantities(left, right)
     if equal is not None:

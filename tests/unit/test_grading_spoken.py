@@ -1,0 +1,190 @@
+r"""Words with a mathematical meaning: the empty set, all reals, no limit, infinity, yes and no.
+
+Each row is (answer, reference, right), the right value found by hand.
+"""
+
+import time
+
+import pytest
+
+from verl_efficiency.grading import grade
+
+EMPTY = [
+    (r"\emptyset", r"\text{no solution}", True),
+    (r"\varnothing", r"\emptyset", True),
+    (r"\{\}", r"\emptyset", True),
+    (r"\{ \}", r"\text{no solutions}", True),
+    (r"\left\{\right\}", r"\emptyset", True),
+    ("∅", "no solution", True),
+    (r"\text{No solutions}", r"\text{no solution}", True),
+    (r"\text{No solution.}", r"\text{no solution}", True),
+    (r"\text{There are no real solutions.}", r"\text{no real solution}", True),
+    ("The answer is: no solution.", r"\emptyset", True),
+    (r"\text{The equation has no solution}", r"\text{No solution}", True),
+    (r"\text{the system has no solutions}", r"\emptyset", True),
+    (r"\text{no real solutions}", r"\emptyset", True),
+    (r"\text{no real roots}", r"\text{no real solutions}", True),
+    (r"\text{no solutions exist}", r"\text{no solution}", True),
+    (r"\text{no solution in }\mathbb{R}", r"\text{no real solution}", True),
+    (r"x \in \emptyset", r"\text{no solution}", True),
+    (r"\text{None}", r"\emptyset", True),
+    (r"\text{none}", r"\text{None.}", True),
+    (r"\text{the empty set}", r"\text{no solution}", True),
+    (r"\text{Empty set}", r"\emptyset", True),
+    (r"\text{no such function exists}", r"\text{no solution}", True),
+    (r"\text{No such functions}", r"\text{None}", True),
+    (r"\text{no positive integer solutions}", r"\text{no positive integer solution}", True),
+    (r"\text{There are no positive solutions.}", r"\text{no positive solutions}", True),
+    # Not the empty set.
+    ("no solution", "0", False),
+    ("none", "0", False),
+    ("0", r"\text{no solution}", False),
+    ("0", r"\text{none}", False),
+    ("0", r"\emptyset", False),
+    (r"\{0\}", r"\emptyset", False),
+    (r"\{\emptyset\}", r"\emptyset", False),
+    (r"\text{no positive solutions}", r"\text{no solution}", False),
+    (r"\text{no solution}", r"\text{no positive solutions}", False),
+    (r"\text{no negative solutions}", r"\text{no positive solutions}", False),
+    (r"\text{no integer solutions}", r"\text{no real solutions}", False),
+    (r"\text{no solution or } 3", r"\text{no solution}", False),
+    (r"\text{no solution or } 3", "3", False),
+    ("3", r"\text{no solution}", False),
+    (r"\text{one solution}", r"\text{no solution}", False),
+    (r"\text{not no solution}", r"\text{no solution}", False),
+    (r"\text{no solution or infinitely many}", r"\text{no solution}", False),
+    (r"\text{no solution if } a > 2", r"\text{no solution}", False),
+    (r"\text{none of these}", r"\text{none}", False),
+    (r"\text{no}", r"\text{no solution}", False),
+    (r"\mathbb{R}", r"\emptyset", False),
+]
+SETS_OF_NUMBERS = [
+    (r"\text{all real numbers}", r"\mathbb{R}", True),
+    (r"\text{All real numbers.}", r"(-\infty,\infty)", True),
+    (r"\text{all real numbers}", r"(-\infty, +\infty)", True),
+    (r"(-\infty, \infty)", r"\mathbb{R}", True),
+    (r"\left(-\infty, \infty\right)", r"\text{all reals}", True),
+    (r"\text{all real } x", r"\mathbb{R}", True),
+    (r"\text{all real numbers } x", r"\mathbb{R}", True),
+    (r"\text{for all real } x", r"\mathbb{R}", True),
+    (r"\text{all real values of } x", r"\mathbb R", True),
+    (r"\text{the set of all real numbers}", r"\mathbb{R}", True),
+    (r"\text{any real number}", r"\text{all real numbers}", True),
+    ("all reals", "ℝ", True),
+    (r"x\in\mathbb{R}", r"\mathbb{R}", True),
+    (r"\forall x \in \mathbb{R}", r"\mathbb{R}", True),
+    (r"\text{all } x \in \mathbb{R}", r"\mathbb{R}", True),
+    (r"-\infty < x < \infty", r"\text{all real numbers}", True),
+    (r"x \in (-\infty,\infty)", r"\text{all real numbers}", True),
+    (r"\{x \mid x \in \mathbb{R}\}", r"\text{all real numbers}", True),
+    (r"\text{all integers}", r"\mathbb{Z}", True),
+    (r"\text{integers}", r"\mathbb{Z}", True),
+    (r"\text{every integer } n", r"n \in \mathbb{Z}", True),
+    (r"\text{all positive integers } n", r"\text{all positive integers}", True),
+    (r"\mathbb{Z}^+", r"\text{all positive integers}", True),
+    (r"\text{all natural numbers}", r"\mathbb{N}", True),
+    (r"\text{all odd positive integers}", r"\text{all positive odd integers}", True),
+    (r"\text{all prime numbers}", r"\text{all primes}", True),
+    (r"\text{all rational numbers}", r"\mathbb{Q}", True),
+    (r"\text{all positive real numbers}", r"(0,\infty)", True),
+    (r"x > 0", r"\text{all positive reals}", True),
+    (r"\text{all non-negative real numbers}", r"[0,\infty)", True),
+    (r"\text{all nonzero real numbers}", r"(-\infty,0)\cup(0,\infty)", True),
+    (r"\text{all real numbers except } 2", r"(-\infty,2)\cup(2,\infty)", True),
+    (r"\text{all real numbers except 2}", r"x \ne 2", True),
+    (r"\text{all real numbers except } x = 2", r"\mathbb{R}\setminus\{2\}", True),
+    (r"\text{All real numbers except } -1 \text{ and } 1", r"\mathbb{R}\setminus\{-1,1\}", True),
+    (r"\mathbb{R} \setminus \{\frac12\}", r"\text{all real numbers except } \frac{1}{2}", True),
+    # Other sets.
+    (r"\text{all positive real numbers}", r"\mathbb{R}", False),
+    (r"\text{all real numbers}", r"\text{all positive real numbers}", False),
+    (r"\text{all non-negative real numbers}", r"(0,\infty)", False),
+    (r"\text{all real numbers except } 2", r"\mathbb{R}", False),
+    (r"\text{all real numbers}", r"\text{all real numbers except } 2", False),
+    (r"\text{all real numbers except } 3", r"\mathbb{R}\setminus\{2\}", False),
+    (r"\text{all real numbers except } 2 \text{ and } 3", r"\mathbb{R}\setminus\{2\}", False),
+    (r"\text{all integers except } 2", r"\mathbb{R}\setminus\{2\}", False),
+    (r"\text{all real numbers greater than } 2", r"\mathbb{R}", False),
+    (r"\text{all real numbers or all integers}", r"\mathbb{R}", False),
+    (r"\text{not all real numbers}", r"\mathbb{R}", False),
+    (r"\text{all integers}", r"\mathbb{R}", False),
+    (r"\text{all real numbers}", r"\mathbb{Z}", False),
+    (r"\text{all complex numbers}", r"\mathbb{R}", False),
+    (r"\text{all integers}", r"\text{all positive integers}", False),
+    (r"\text{all odd integers}", r"\text{all even integers}", False),
+    (r"\text{real}", r"\mathbb{R}", False),
+    (r"\text{prime}", r"\text{all primes}", False),
+    (r"(0, \infty)", r"\text{all real numbers}", False),
+    (r"\mathbb{R}^2", r"\text{all real numbers}", False),
+    (r"x \in \mathbb{R}, x \ne 1", r"\mathbb{R}", False),
+]
+LIMITS = [
+    (r"\text{DNE}", r"\text{does not exist}", True),
+    ("DNE", r"\text{Does Not Exist}", True),
+    (r"\text{undefined}", r"\text{does not exist}", True),
+    (r"\text{The limit does not exist}", r"\text{DNE}", True),
+    (r"\text{The limit does not exist.}", r"\text{undefined}", True),
+    (r"\text{doesn't exist}", r"\text{does not exist}", True),
+    (r"\text{The slope is undefined}", r"\text{undefined}", True),
+    (r"\text{the series diverges}", r"\text{diverges}", True),
+    (r"\text{divergent}", r"\text{The integral diverges.}", True),
+    (r"\text{infinity}", r"\infty", True),
+    (r"+\infty", r"\infty", True),
+    (r"\text{positive infinity}", r"+\infty", True),
+    (r"\text{negative infinity}", r"-\infty", True),
+    (r"\text{diverges to infinity}", r"\infty", True),
+    (r"\text{infinitely many}", r"\infty", True),
+    (r"\infty", r"\text{infinitely many}", True),
+    (r"\text{infinitely many solutions}", r"\text{infinitely many}", True),
+    (r"\text{There are infinitely many solutions.}", r"\text{infinite}", True),
+    (r"\text{an infinite number of solutions}", r"\text{infinitely many}", True),
+    # Different words.
+    (r"\text{DNE}", "0", False),
+    (r"\text{undefined}", "0", False),
+    (r"\text{does not exist}", r"\infty", False),
+    (r"\text{diverges}", r"\infty", False),
+    (r"\text{converges}", r"\text{diverges}", False),
+    (r"\text{exists}", r"\text{does not exist}", False),
+    (r"\text{does not exist or } 1", r"\text{does not exist}", False),
+    (r"\text{does not exist or } 1", "1", False),
+    (r"-\infty", r"\text{infinity}", False),
+    (r"\text{negative infinity}", r"\infty", False),
+    (r"\pm\infty", r"\text{infinity}", False),
+    (r"\text{infinitely many}", r"\text{no solution}", False),
+    (r"\text{no solution}", r"\text{infinitely many}", False),
+    (r"\text{finitely many}", r"\text{infinitely many}", False),
+    (r"\text{infinitely many solutions}", r"\mathbb{R}", False),
+    (r"\text{the maximum does not exist}", r"\text{the minimum does not exist}", False),
+]
+YES_AND_NO = [
+    (r"\text{no}", r"\text{No.}", True),
+    ("YES", r"\text{yes}", True),
+    (r"\text{Yes, it is}", r"\text{Yes}", True),
+    (r"\text{Yes, they do.}", r"\text{Yes}", True),
+    (r"\text{No, it is not}", r"\text{No}", True),
+    (r"\text{No, it isn't.}", r"\text{No}", True),
+    (r"\text{no such integers exist}", r"\text{No}", True),
+    # Different words, and hedges.
+    (r"\text{yes}", r"\text{no}", False),
+    (r"\text{no}", r"\text{none}", False),
+    (r"\text{yes}", r"\text{True}", False),
+    (r"\text{No, it is}", r"\text{No}", False),
+    (r"\text{Yes, it is not}", r"\text{Yes}", False),
+    (r"\text{Yes or no}", r"\text{Yes}", False),
+    (r"\text{Yes, but only if } n \text{ is even}", r"\text{Yes}", False),
+    (r"\text{not yes}", r"\text{yes}", False),
+]
+
+
+@pytest.mark.parametrize(("answer", "reference", "right"), EMPTY + SETS_OF_NUMBERS + LIMITS + YES_AND_NO)
+def test_words_with_a_meaning(answer: str, reference: str, right: bool) -> None:
+    assert grade(answer, reference).correct is right
+
+
+@pytest.mark.parametrize(
+    "text", ["all " * 100, "no " * 160, r"\text{" * 90, "the limit of " * 35, "all real except " * 30]
+)
+def test_long_texts_of_words_are_graded_at_once(text: str) -> None:
+    started = time.perf_counter()
+    grade(text, r"\text{no solution}")
+    assert time.perf_counter() - started < 2
