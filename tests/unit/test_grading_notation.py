@@ -158,6 +158,9 @@ DOTS = [
     (r"3.1\ldots 4", "3.14", False),
 ]
 PERIODS = [
+    (r"\text{Monday.}", "Monday", True),
+    (r"\text{Monday.}", "Tuesday", False),
+    ("Monday", r"\text{Monday.}", True),
     (r"0.\bar{3}", "1/3", True),
     (r"0.\bar 3", "1/3", True),
     (r"0.\dot{3}", "1/3", True),

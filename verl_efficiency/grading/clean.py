@@ -45,7 +45,7 @@ def undress(text: str) -> str:
     ('42', '42', '42', '\\(3\\) or \\(4\\)', '42...')
     >>> undress(r"\textbf{(C)}\ 42"), undress(r"\textbf{(C)}")
     ('42', '\\textbf{(C)}')
-    >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east}"), undress(r"42, \\ ")
+    >>> undress(r"\boldsymbol{\frac{1}{2}}"), undress(r"\text{12 cm}"), undress(r"\text{east.}"), undress(r"42, \\ ")
     ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
     >>> undress("The answer is 42"), undress(r"\text{Answer: } 42"), undress(r"\text{There are 42}"), undress("the answer")
     ('42', '42', '42', 'the answer')
@@ -57,6 +57,8 @@ def undress(text: str) -> str:
         text = text[: -after.end()]
     if text.endswith(".") and not text.endswith(".."):
         text = text[:-1].rstrip()
+    if text.endswith(".}") and not text.endswith("..}"):
+        text = text[:-2] + "}"
     if math_mode := _MATH_MODE.fullmatch(text):
         text = (math_mode[1] or math_mode[2] or "").strip()
     for before in (_BEFORE, _LABEL):
