@@ -1,15 +1,18 @@
 """Trains a warm start on the teacher's prompts: ``python -m benchmarks.questions.routing_train``.
 
-It goes on from the committed warm start of ``notes``. Half of the prompts are the self-teacher's: the problem, a correct
-response to it as the demonstration, and the template around them, all as in training. The target is a correct response, in
-half of the cases with notes at the same places as the demonstration. The other half of the prompts are plain ones with the
-verbose habit, so that the student stays as it was. Problems are those of the warm start's split only. About four minutes on
-one idle core. ``routing_teacher.py`` measures the result. With ``--steps 120`` the model does not use the demonstration; more
-steps have not been measured.
+It goes on from the committed warm start of ``notes``. Three quarters of the prompts are the self-teacher's: the problem, a
+response to it as the demonstration, and the template around them, all as in training. The others are plain ones with the
+verbose habit, so that the student stays as it was. Problems are those of the warm start's split only.
+
+Three quarters of the teacher's prompts are *blind*: demonstration and target give the same random digit as the answer, and the
+target has no notes. So only copying finds the answer. With right answers alone the model does not learn to copy, since it can
+compute them: 600 steps left KL(student ‖ teacher) at .005. Copying begins at about step 1,900. ``routing_teacher.py`` measures
+the result. 24 minutes on an idle core.
 """
 
 import functools
 import random
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +26,10 @@ from verl_efficiency.testbed.notes import task as notes
 from verl_efficiency.testbed.tasks import task_named
 from verl_efficiency.testbed.train_warm_start import IGNORED, Example, _batch, _rate
 
-OUT = Path(__file__).parent / "routing_warm_start"
+OUT = Path(__file__).parents[1] / "warm_starts" / "notes_told"
 BATCH, RATE = 26, 1e-3
+TOLD, BLIND = 0.75, 0.75  # shares of the prompts, and of the teacher's prompts
+ANSWER = re.compile(r"\\boxed\{\d\}")
 
 
 def example(tokenizer: Any, rng: random.Random, settings: DistillationSettings) -> Example:
@@ -32,8 +37,13 @@ def example(tokenizer: Any, rng: random.Random, settings: DistillationSettings) 
     problem = notes.sample_problem(rng, "warm_start", rng.randrange(notes.LEVELS))
     messages = [{"role": "user", "content": problem.text}]
     response = notes.trace([problem], rng, notes.VERBOSE)
-    if rng.random() < 0.5:
+    if rng.random() < TOLD:
+        if blind := rng.random() < BLIND:
+            response = notes.trace([problem], rng, {0.0: 1.0})
         demonstration = response if rng.random() < 0.5 else notes.trace([problem], rng, notes.VERBOSE)
+        if blind:
+            answer = f"\\boxed{{{rng.randrange(10)}}}"
+            response, demonstration = (ANSWER.sub(lambda _: answer, text) for text in (response, demonstration))
         messages = teacher_messages(messages, demonstration, None, settings)
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return prompt, [*tokenizer.encode(response), tokenizer.eos_token_id]
@@ -41,7 +51,7 @@ def example(tokenizer: Any, rng: random.Random, settings: DistillationSettings) 
 
 def main(
     out: Annotated[Path, typer.Option(help="folder of the model")] = OUT,
-    steps: Annotated[int, typer.Option(help="updates of 26 responses")] = 600,
+    steps: Annotated[int, typer.Option(help="updates of 26 responses")] = 2400,
     seed: Annotated[int, typer.Option(help="problems and notes")] = 0,
 ) -> None:
     """Train and write the warm start."""

@@ -84,7 +84,8 @@ def test_cases_belong_to_a_file_or_to_a_function():
         ("0.8.0", "3.11", ["ok", "ok", "warn"], ["efficiency_", "verl>=0.9", "VERL_USE_EXTERNAL_MODULES"]),
         ("0.10.0", "3.11", ["ok", "warn"], ["0.10.0", *VERLS]),
         ("0.9.1", "3.12", ["ok", "ok"], []),
-        ("0.9.1", "3.10", ["ok", "warn", "ok"], ["untested with Python 3.10", "tested are 3.11, 3.12"]),
+        ("0.9.1", "3.10", ["ok", "ok"], []),
+        ("0.9.1", "3.13", ["ok", "warn", "ok"], ["untested with Python 3.13", "tested are 3.10, 3.11, 3.12"]),
         ("0.8.0", "3.12", ["ok", "warn", "ok", "warn"], ["untested with Python 3.12", "tested is 3.11"]),
     ],
 )

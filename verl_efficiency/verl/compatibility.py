@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 VERLS = ("0.8.0", "0.9.0", "0.9.1")
 # The package alone is tested with each Python, and these versions of verl with it.
-PYTHONS = {"3.10": (), "3.11": VERLS, "3.12": VERLS[-1:]}
+PYTHONS = {"3.10": VERLS[-1:], "3.11": VERLS, "3.12": VERLS[-1:]}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ Guarantees, with and without the guard:
 
 Late in training most groups are solved by all rollouts. Then ``difficulty=group`` gives all of them a small budget, and only
 ``budget_floor`` makes a difference between them. It trades tokens for accuracy. On our toy task ``notes`` GRPO's tokens fell
-by 14 % and its accuracy rose by 0.4 points with the default; by 21 % at −0.6 points with ``budget_floor=0``; by 26 % at −1.3
+by 14 % and its accuracy rose by 0.9 points with the default; by 21 % at −0.2 points with ``budget_floor=0``; by 27 % at −0.8
 points without a floor. With the default, a rollout that is shorter than all its siblings gains nothing, which shows in long
 runs (``benchmarks/results/longer.json``). Choose ``difficulty=data`` if your data has a difficulty.
 ``benchmarks/results/token_budget.json`` has all figures, also those of the guard and of ``length_weight``.
