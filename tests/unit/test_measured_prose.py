@@ -342,6 +342,14 @@ def test_the_teacher_that_does_not_know_better():
     model = results("routing_teacher")["models"][0]
     shown = (f"{100 * model[who]:.0f}" for who in ("student's accuracy", "teacher's accuracy"))
     assert tuple(shown) == (without, given)
+    *shares, told, plain = said(
+        "measured.md",
+        r"`notes_told`, .*? right in (\d+) % of the cases without one and in (\d+) % with one, in (\d+) tokens instead of (\d+)",
+    )
+    model = results("routing_teacher")["models"][1]
+    assert model["model"] == "notes_told"
+    assert shares == [f"{100 * model[who]:.0f}" for who in ("student's accuracy", "teacher's accuracy")]
+    assert (told, plain) == tuple(f"{model[who]:.0f}" for who in ("teacher's tokens", "student's tokens"))
 
 
 def test_what_a_step_costs():
