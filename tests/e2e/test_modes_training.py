@@ -44,6 +44,7 @@ def test_separate_async_with_sessions_of_one_or_two_outputs(tmp_path):
         *("trainer.v1.separate_async.parameter_sync_step=2", "actor_rollout_ref.actor.ppo_mini_batch_size=4"),
         *(f"{agent}.agent_loop_config_path={tmp_path / 'loops.yaml'}", f"{agent}.default_agent_loop=two_outputs"),
         *("+algorithm.efficiency.weight=0.6", "+algorithm.efficiency.advantage=dr_grpo"),
+        "+algorithm.efficiency.unsolved=as_published",
         "actor_rollout_ref.actor.policy_loss.loss_mode=recording",
         **small_testbed(tmp_path / "data"),
         **(SIZES | {"BATCH": 8, "STEPS": 2, "ROLLOUT_GPUS": 1}),
