@@ -344,7 +344,8 @@ def test_the_teacher_that_does_not_know_better():
     assert tuple(shown) == (without, given)
     *shares, told, plain = said(
         "measured.md",
-        r"`notes_told`, .*? right in (\d+) % of the cases without one and in (\d+) % with one, in (\d+) tokens instead of (\d+)",
+        r"`notes_told`, .*? right in (\d+) % of the cases without one and in (\d+) % with one, "
+        r"in (\d+) tokens instead of (\d+)",
     )
     model = results("routing_teacher")["models"][1]
     assert model["model"] == "notes_told"
