@@ -6,8 +6,8 @@ verbose habit, so that the student stays as it was. Problems are those of the wa
 
 Three quarters of the teacher's prompts are *blind*: demonstration and target give the same random digit as the answer, and the
 target has no notes. So only copying finds the answer. With right answers alone the model does not learn to copy, since it can
-compute them: 600 steps left KL(student ‖ teacher) at .005. Copying begins at about step 1,900. ``routing_teacher.py`` measures
-the result. 24 minutes on an idle core.
+compute them: 600 steps left KL(student ‖ teacher) at .005. From about step 1,900 on the loss falls. ``routing_teacher.py``
+measures the result. It took 54 minutes beside other work.
 """
 
 import functools

@@ -52,6 +52,12 @@ SYSTEMS = [
     (r"\begin{cases} x=1 \text{ or } 3 \\ y=2 \end{cases}", "x=1,y=2", False),
 ]
 FUNCTIONS_IN_PIECES = [
+    *(
+        (rf"\begin{{{kind}}} 2n & n \text{{ even}} \\ {value} & n \text{{ odd}} \end{{{kind}}}", gold, right)
+        for gold in (r"\begin{cases} 3n+1 & n \text{ odd} \\ 2n & n \text{ even} \end{cases}",)
+        for kind in ("cases", "dcases", "rcases", "aligned", "array", "matrix")
+        for value, right in (("3n+1", True), ("3n+2", False))
+    ),
     (r"\begin{cases} x & x>0 \\ -x & x\le 0\end{cases}", r"\begin{cases} x & x>0 \\ -x & x\le 0\end{cases}", True),
     (
         r"\begin{cases} x, & x>0 \\ -x, & x\le 0\end{cases}",

@@ -244,6 +244,7 @@ _ADJACENT = re.compile(
 )
 _SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*\)?\s*_")  # 5_000, (5)_{2}
 _UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")  # the "\text{" of "5 \text{ cm}"
+_END_OF_LINES = re.compile(r"\\end\s*\{[a-z]+\*?\}$")  # \end{cases}
 _CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")  # a second answer: "or 4"
 _SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
 _ARGUMENT = re.compile(  # the "(X=2)" of "P(X=2) = 1/2", and a subscript in braces
@@ -288,7 +289,7 @@ def _hides_a_candidate(text: str) -> bool:
     """Whether a trailing unit, which math-verify strips unread, holds a number or a word that joins two answers."""
     text = _AND_OR.sub(",", text).strip()
     unit = _UNIT.search(text)
-    ends_in_unit = (text.endswith("}") or text[:-2].endswith("}")) and not text.endswith(r"\end{cases}")
+    ends_in_unit = (text.endswith("}") or text[:-2].endswith("}")) and not _END_OF_LINES.search(text)
     return bool(unit and unit.start() > 0 and ends_in_unit and _CANDIDATE.search(text, unit.end()))
 
 

@@ -17,13 +17,12 @@ formula above for every group.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, Unsolved, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require_at_least_0
 
 
@@ -36,7 +35,7 @@ class AlpSettings(ShapingSettings):
     """
 
     beta: float = 1e-7
-    unsolved: Literal["as_published", "leave"] = "leave"
+    unsolved: Unsolved = "leave"
 
     def __post_init__(self) -> None:
         super().__post_init__()

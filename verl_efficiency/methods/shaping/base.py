@@ -44,6 +44,7 @@ from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
 from verl_efficiency.settings import MethodSettings, SettingsError, require, require_at_least_0
 
+Unsolved = Literal["as_published", "leave"]
 logger = logging.getLogger("verl_efficiency")
 _warned: set[type] = set()  # settings classes whose score scale was warned about
 
@@ -72,7 +73,7 @@ class ShapingSettings(CostSettings):
     correct_threshold: float = 0.5
     score_correct: float = 1.0
     score_wrong: float = 0.0
-    unsolved: Literal["as_published", "leave"] = "as_published"
+    unsolved: Unsolved = "as_published"
 
     def __post_init__(self) -> None:
         CostSettings.__post_init__(self)

@@ -18,13 +18,12 @@ limit of the run as L_max (there a separate number). Not here: its repetition pe
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import LimitedShapingSettings, shaped_outcome
+from verl_efficiency.methods.shaping.base import LimitedShapingSettings, Unsolved, shaped_outcome
 from verl_efficiency.settings import require
 
 
@@ -45,7 +44,7 @@ class CosineSettings(LimitedShapingSettings):
     wrong_longest: float = 0.0
     exceed: float = -10.0
     margin: int = 16
-    unsolved: Literal["as_published", "leave"] = "leave"
+    unsolved: Unsolved = "leave"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,13 +20,13 @@ and with ``combine=decoupled`` as well it lost the least.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
 from verl_efficiency.methods.outcome import Outcome
 from verl_efficiency.methods.rollouts import Rollouts
-from verl_efficiency.methods.shaping.base import ShapingSettings, paper_scores_of, shaped_outcome
+from verl_efficiency.methods.shaping.base import ShapingSettings, Unsolved, paper_scores_of, shaped_outcome
 from verl_efficiency.settings import require_at_least_0
 
 
@@ -41,7 +41,7 @@ class KimiSettings(ShapingSettings):
     paper_scores: ClassVar[tuple[float, float]] = (1.0, -0.5)
 
     weight: float = 0.4
-    unsolved: Literal["as_published", "leave"] = "leave"
+    unsolved: Unsolved = "leave"
 
     def __post_init__(self) -> None:
         super().__post_init__()
