@@ -56,3 +56,27 @@ def test_commands_have_their_own_options_and_the_shared_ones(command, options):
     output = CliRunner().invoke(app, ["evaluate", command, "--help"], env={"COLUMNS": "200"}).output
     for option in (*options.split(), *shared[command].split()):
         assert f"--{option} " in output
+
+
+WITHOUT_VERL = """
+import sys
+from importlib.machinery import PathFinder
+
+class Base(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        absent = ("verl", "hydra", "omegaconf", "ray", "transfer_queue", "tensordict")
+        return None if name.partition(".")[0] in absent else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Base
+from verl_efficiency.cli import app
+app(["doctor"])
+"""
+
+
+def test_doctor_says_in_one_line_that_verl_is_missing():
+    """With the dependencies of the base install alone."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_VERL], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAIL verl is not installed in this environment: pip install verl==")
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")

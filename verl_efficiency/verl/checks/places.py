@@ -1,4 +1,4 @@
-"""Find settings of ours where nobody reads them. Such a run would train with the defaults.
+"""Find settings in places where nothing reads them. The run would use the default instead.
 
 Other people's keys must pass. So a node is refused only if its name is one of ours, and every key in it is a setting of the
 estimator or reward of the run. A single key that has the name of such a setting is worth a warning, no more.

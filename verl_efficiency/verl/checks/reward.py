@@ -4,8 +4,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
 from verl_efficiency.adapter.checks import only_a_term
 from verl_efficiency.methods.catalog import REWARDS, Reward
 from verl_efficiency.own_code import module_name
@@ -51,6 +49,8 @@ class OurReward(NamedTuple):
 
 def reward_of(config: Any) -> OurReward | None:
     """The reward of a run if it is ours; None for other people's, and for a wrong one, which :func:`check_reward` reports."""
+    from omegaconf import OmegaConf
+
     function = (config.get("reward") or {}).get("custom_reward_function") or {}
     module = module_name(function.get("path")) or ""
     method = REWARDS.get(module.removeprefix(PACKAGE).strip(".") or str(function.get("name")))
