@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.unit.test_server import MODEL, Handler, Stub, data, reply, result_of, tokenizer  # noqa: F401
 from verl_efficiency.cli import app
-from verl_efficiency.evaluation.live import Plan, parse_plan
+from verl_efficiency.evaluation.plans import Plan, parse_plan
 from verl_efficiency.settings import SettingsError
 from verl_efficiency.testbed.checks.task import CHARACTERS
 from verl_efficiency.testbed.tokenizer import build_tokenizer

@@ -210,7 +210,8 @@ def live_command(
 
     from verl_efficiency.data.files import require_ending, require_other_file
     from verl_efficiency.evaluation.evaluate import grade_text
-    from verl_efficiency.evaluation.live import parse_plan, run_live
+    from verl_efficiency.evaluation.live import run_live
+    from verl_efficiency.evaluation.plans import parse_plan
     from verl_efficiency.evaluation.prompts import load_prompts
     from verl_efficiency.evaluation.results import result_of_rows, write_result
     from verl_efficiency.evaluation.tables import strategies_table

@@ -17,8 +17,8 @@ from typer import Option
 from verl_efficiency.settings import SettingsError, require, unknown
 
 if TYPE_CHECKING:
+    from verl_efficiency.evaluation.client import Server
     from verl_efficiency.evaluation.engines import Engine, Sampling
-    from verl_efficiency.evaluation.server import Server
 
 AnswerAfter = Annotated[str | None, Option(help="The answer is what follows this mark in its column (GSM8K: ####).")]
 AnswerInBox = Annotated[
@@ -126,8 +126,8 @@ class Generating:
     def server_for(self, model: str, out: Path) -> "Iterator[Server]":
         """The server of ``--server``, or one that ``--engine vllm`` starts and stops."""
         from verl_efficiency.evaluation.checkpoint import resolve_model
+        from verl_efficiency.evaluation.client import Server
         from verl_efficiency.evaluation.local_server import ended_like_ctrl_c, vllm_server
-        from verl_efficiency.evaluation.server import Server
 
         store = self.store_file(out)
         if store is None:

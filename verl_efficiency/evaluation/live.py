@@ -17,18 +17,14 @@ piece of text. What the server generates between the end of a stream and its not
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from verl_efficiency.evaluation.engines import Sampling
-from verl_efficiency.evaluation.generations import token_counter
-from verl_efficiency.evaluation.prompts import Prompt
-from verl_efficiency.evaluation.server import (
+from verl_efficiency.evaluation.client import (
     REFUSES_ALL,
     Health,
     Server,
@@ -38,75 +34,27 @@ from verl_efficiency.evaluation.server import (
     refusals,
     refused_rows,
 )
-from verl_efficiency.evaluation.strategies import answer_vote, by_cost, decided
+from verl_efficiency.evaluation.engines import Sampling
+from verl_efficiency.evaluation.generations import token_counter
+from verl_efficiency.evaluation.plans import (
+    Plan,
+    Stream,
+    Vote,
+    closed,
+    cost,
+    cuts_without_thought,
+    elect,
+    finished,
+    has_answer,
+    vote_of,
+)
+from verl_efficiency.evaluation.prompts import Prompt
+from verl_efficiency.evaluation.strategies import by_cost
 from verl_efficiency.evaluation.streaming import Broken, Count, Sample, whole
 from verl_efficiency.evaluation.summary import ratio
-from verl_efficiency.grading import extract_answer
 from verl_efficiency.settings import SettingsError, require
 
-KINDS = "plain, cap@TOKENS, think@TOKENS, first-finish@K, short-M@K, majority@K, early-stop@K"
 CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}  # vLLM takes the first only with the second
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A strategy: of ``k`` samples it waits for ``first`` to finish, or draws one after the other (``early_stop``)."""
-
-    name: str
-    k: int = 1
-    first: int = 1
-    cap: int | None = None  # token limit of a sample
-    think: int | None = None  # token limit after which the thought is closed and the answer asked for
-    early_stop: bool = False
-
-
-def parse_plan(text: str) -> Plan:
-    """``short-3@8`` and its like.
-
-    >>> parse_plan("short-3@8"), parse_plan("cap@512").cap
-    (Plan(name='short-3', k=8, first=3, cap=None, think=None, early_stop=False), 512)
-
-    Raises:
-        SettingsError: it is another text.
-    """
-    name, at, count = text.strip().partition("@")
-    number = int(count) if count.isdecimal() else 0
-    if name == "plain" and not at:
-        return Plan("plain")
-    if name == "cap" and number >= 1:
-        return Plan(f"cap {number:,}", cap=number)
-    if name == "think" and number >= 1:
-        return Plan(f"think {number:,}", think=number)
-    if name == "first-finish" and number >= 2:
-        return Plan("first finish", number)
-    if name == "majority" and number >= 2:
-        return Plan("majority", number, number)
-    if name == "early-stop" and number >= 2:
-        return Plan("early stop", number, early_stop=True)
-    kind, _, first = name.partition("-")
-    if kind == "short" and first.isdecimal() and 1 <= int(first) <= number:
-        return Plan(name, number, int(first))
-    raise SettingsError(f"--strategies: must be of {KINDS} (K at least 2, M at most K), got {text!r}")
-
-
-Vote = Callable[[str], str | None]  # a response → its answer, or None without one
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One line of the store: a stream that ended, and what it cost."""
-
-    strategy: str
-    k: int
-    key: str
-    seed: int
-    # finished; thought: cut off by a thinking budget, one more goes on; cancelled: its strategy had the answer; failed: it
-    # broke, or the run was interrupted
-    ended: str
-    tokens: int | None  # None: finished or thought, but the server gave no usage
-    text: str = ""  # of these two
-    reasoning: str = ""  # of these two, where the server gives it apart
-    truncated: bool = False  # whether the token limit cut it off
 
 
 def run_live(
@@ -154,7 +102,7 @@ def run_live(
         server.concurrency >= most, "--concurrency", server.concurrency, f"at least {most}, the most samples at once"
     )
     count = None if server.tokenizer is None else token_counter(server.tokenizer)
-    vote = partial(_vote, marker=marker, strip_thinking=strip_thinking)
+    vote = partial(vote_of, marker=marker, strip_thinking=strip_thinking)
     drawn = {name: value for name, value in asdict(sampling).items() if name != "batch_size"}
     header = {"strategies": server.model, "sampling": drawn, "chat_template": chat_template}
     streams: dict[tuple[str, int, str], list[Stream]] = {}  # in the order in which they ended
@@ -176,76 +124,38 @@ def run_live(
                 f"{refused_rows(rows_refused)}The samples "
                 f"that finished are in {server.store}; run the same command again to request the missing ones only"
             )
-    rows = []
-    for plan in plans:
-        by_prompt = [streams[plan.name, plan.k, prompt.key] for prompt in prompts]
-        responses = [elect(finished(plan, found), vote) for found in by_prompt]
-        correct_P = np.array([grade(prompt, text) for prompt, text in zip(prompts, responses, strict=True)])
-        accuracy, accuracy_se = ratio(correct_P, np.ones(len(prompts)))
-        tokens, tokens_se = ratio(np.array([cost(found) for found in by_prompt]), np.ones(len(prompts)))
-        rows.append(
-            {
-                **{"strategy": plan.name, "k": plan.k, "accuracy": accuracy, "accuracy_se": accuracy_se},
-                **{"tokens": tokens, "tokens_se": tokens_se},
-                "cancelled": float(np.mean([sum(one.ended == "cancelled" for one in found) for found in by_prompt])),
-                "failed_tokens": float(
-                    np.mean([cost([one for one in found if one.ended == "failed"]) for found in by_prompt])
-                ),
-            }
+    return by_cost(
+        [
+            _row(plan, prompts, [streams[plan.name, plan.k, prompt.key] for prompt in prompts], grade, vote)
+            for plan in plans
+        ]
+    )
+
+
+def _row(
+    plan: Plan,
+    prompts: Sequence[Prompt],
+    streams: Sequence[Sequence[Stream]],
+    grade: Callable[[Prompt, str], float],
+    vote: Vote,
+) -> dict[str, Any]:
+    """What a strategy came to, from the streams of each prompt. It prints a warning if its budget cut no thought."""
+    responses = [elect(finished(plan, found), vote) for found in streams]
+    correct_P = np.array([grade(prompt, text) for prompt, text in zip(prompts, responses, strict=True)])
+    accuracy, accuracy_se = ratio(correct_P, np.ones(len(prompts)))
+    tokens, tokens_se = ratio(np.array([cost(found) for found in streams]), np.ones(len(prompts)))
+    if plan.think and cuts_without_thought([one for found in streams for one in found]):
+        print(
+            f"warning: {plan.name}: no response shows a thought (<think>, or reasoning_content). If the model does not "
+            "think, this budget cut answers"
         )
-        if plan.think and cuts_without_thought([one for found in by_prompt for one in found]):
-            print(
-                f"warning: {plan.name}: no response shows a thought (<think>, or reasoning_content). If the model does not "
-                "think, this budget cut answers"
-            )
-    return by_cost(rows)
-
-
-def cuts_without_thought(streams: Sequence[Stream]) -> bool:
-    """Whether the budget cut responses off, but no response has a thought."""
-    cut = any(one.ended == "thought" for one in streams)
-    return cut and not any(one.reasoning or "think>" in one.text for one in streams)
-
-
-def cost(streams: Sequence[Stream]) -> int:
-    """Tokens of all streams."""
-    return sum(one.tokens or 0 for one in streams)
-
-
-def finished(plan: Plan, streams: Sequence[Stream]) -> list[str]:
-    """Texts of the samples that the strategy takes, the first to finish first."""
-    thoughts = {one.seed: one for one in streams if one.ended == "thought"}
-    texts = []
-    for one in streams:
-        if one.ended == "finished" and (thought := thoughts.get(one.seed)):
-            # What follows a closed thought is the answer, wherever the server puts it.
-            texts.append((thought.text if thought.reasoning else closed(thought)) + one.reasoning + one.text)
-        elif one.ended == "finished":
-            texts.append(one.text)
-    return texts if plan.early_stop else texts[: plan.first]
-
-
-def closed(thought: Stream) -> str:
-    r"""The assistant's turn so far, with its thought closed. Blanks at its edges are as chat templates leave them.
-
-    >>> closed(Stream("think 3", 1, "key", 0, "thought", 3, text="<think>one two"))
-    '<think>\none two\n</think>\n\n'
-    """
-    if thought.reasoning:
-        inside, answer = thought.reasoning, thought.text
-    else:
-        inside, _, answer = thought.text.partition("</think>")
-    inside = inside.strip().removeprefix("<think>").strip()
-    return f"<think>\n{inside}\n</think>\n\n{answer.lstrip()}"
-
-
-def has_answer(plan: Plan, streams: Sequence[Stream], vote: Vote) -> bool:
-    """Whether the strategy needs no further sample."""
-    texts = finished(plan, streams)
-    if not plan.early_stop:
-        return len(texts) == plan.first
-    votes = Counter(found for found in map(vote, texts) if found)
-    return len(texts) == plan.k or decided(votes, plan.k - len(texts))
+    failed = [cost([one for one in found if one.ended == "failed"]) for found in streams]
+    return {
+        **{"strategy": plan.name, "k": plan.k, "accuracy": accuracy, "accuracy_se": accuracy_se},
+        **{"tokens": tokens, "tokens_se": tokens_se},
+        "cancelled": float(np.mean([sum(one.ended == "cancelled" for one in found) for found in streams])),
+        "failed_tokens": float(np.mean(failed)),
+    }
 
 
 def _counted(stream: Stream, count: Count | None, server: Server) -> Stream:
@@ -456,16 +366,3 @@ async def _run(
         await asyncio.gather(*tasks, return_exceptions=True)
     if not has_answer(plan, streams, vote):
         raise failed[0]
-
-
-def elect(texts: Sequence[str], vote: Vote) -> str:
-    """The first response with the most frequent answer; the first one if none has an answer."""
-    votes: dict[str, list[str]] = {}
-    for text in texts:
-        if answer := vote(text):
-            votes.setdefault(answer, []).append(text)
-    return max(votes.values(), key=len)[0] if votes else texts[0]
-
-
-def _vote(text: str, marker: str | None, strip_thinking: bool) -> str | None:
-    return answer_vote(extract_answer(text, marker=marker, strip_thinking=strip_thinking))

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from verl_efficiency.evaluation.server import one_line
+from verl_efficiency.evaluation.client import one_line
 
 Count = Callable[[list[str]], list[int]]  # tokens of texts
 
