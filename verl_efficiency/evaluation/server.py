@@ -29,9 +29,8 @@ from verl_efficiency.evaluation.generations import token_counter
 from verl_efficiency.evaluation.reasoning import find_reasoning
 from verl_efficiency.settings import SettingsError
 
-COUNTS_DIFFER = (
-    0.02  # the relative difference between the server's count of tokens and the tokenizer's that gets a warning
-)
+# A relative difference between the counts of server and tokenizer that gets a warning
+COUNTS_DIFFER = 0.02
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise, product
 
+from verl_efficiency.grading.quantity_tokens import tokens
 from verl_efficiency.grading.quick import MAX_CHARS, every, quick_equal, read_number, same_elements, same_number, some
-from verl_efficiency.grading.read_quantities import CLOCK, Part, Reading, read_quantities, summed, tokens
+from verl_efficiency.grading.read_quantities import CLOCK, Part, Reading, read_quantities, summed
 from verl_efficiency.grading.words import AM_PM, FILLERS
 
 _SAME_FOR_MATH_VERIFY = str.maketrans(dict.fromkeys("€£¥₹₩₽₱₦", r"\$"))
