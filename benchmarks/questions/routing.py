@@ -72,7 +72,7 @@ def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) ->
 
 def draw(found: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Accuracy and tokens over steps and over seconds; dashed for the warm start that learns from demonstrations."""
-    picture, axes = figure(2, 2, (11, 7), sharex="col", sharey="row")
+    picture, axes = figure(2, 2, (11, 7.5), sharex="col", sharey="row")
     for column, (along, label) in enumerate((("steps", "training step"), ("seconds", "seconds in training steps"))):
         for place, (name, title) in enumerate((("accuracy", "accuracy"), ("tokens", "tokens per problem"))):
             for row in found:
@@ -86,7 +86,7 @@ def draw(found: Sequence[Mapping[str, Any]], file: Path) -> None:
                 )
             axes[place, 0].set_ylabel(f"{title}, validation problems")
         axes[1, column].set_xlabel(label)
-    axes[0, 0].legend(fontsize=7)
+    picture.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=7)
     picture.suptitle(
         "Testbed task notes; bars: 95 % intervals over seeds; dashed: the warm start that has seen demonstrations"
     )

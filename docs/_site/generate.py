@@ -38,7 +38,7 @@ def path_of(method: Method) -> str:
 def _page(method: Method) -> str:
     """The output of ``verl-efficiency methods NAME`` as a page, and what we measured."""
     text = _linked_papers(re.sub(r"^## .*", f"# {method.name}", page(method), count=1))
-    return f"{text.rstrip()}\n\n{measured.of_method(method, measured.PARETO)}"
+    return f"{text.rstrip()}\n\n{measured.of_method(method)}"
 
 
 def _linked_papers(text: str) -> str:

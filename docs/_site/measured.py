@@ -18,7 +18,6 @@ sys.path.insert(0, f"{DOCS.parent}")
 from benchmarks.comparison.by_arm import mean_and_interval  # noqa: E402
 
 RESULTS = DOCS.parent / "benchmarks" / "results"
-PARETO = RESULTS / "pareto.json"
 PAGES = ("choose.md", "measured.md", "guides/verl.md", "guides/evaluation.md", "guides/packed_data.md")
 Row = Mapping[str, Any]
 MARKED = re.compile(r"(<!-- measured (\w+) -->\n).*?(<!-- /measured -->)", re.DOTALL)
@@ -220,10 +219,12 @@ def _normalisation(found: Row) -> str:
 
 def _routing(found: Row) -> str:
     pace = {curve["arm"]: curve["seconds_per_step"] for curve in found["curves"]}
+    told = "told_"  # begins the name of an arm whose warm start learns from demonstrations
     return table(
-        found["rows"],
+        sorted(found["rows"], key=lambda row: row["arm"].startswith(told)),
         {
-            "run": lambda row: f"`{row['arm']}`",
+            "warm start": lambda row: "`notes_told`" if row["arm"].startswith(told) else "`task`",
+            "run": lambda row: f"`{row['arm'].removeprefix(told)}`",
             "accuracy": lambda row: _percent(row, "accuracy"),
             "tokens": lambda row: _tokens(row, "tokens"),
             "above the frontier": lambda row: _tokens(row, "above_frontier"),
@@ -318,23 +319,36 @@ QUESTIONS: dict[str, Callable[[Row], str]] = {
 }
 
 
-def of_method(method: Method, file: Path) -> str:
+# The questions of the sentences on a method's page: its task, and where all of its figures stand
+_ON_METHOD_PAGES = {
+    "pareto": ("notes", "choose.md#what-was-measured"),
+    "routing": ("notes", "measured.md#a-self-teacher"),
+    "few_tokens": ("products", "measured.md#a-part-of-the-tokens"),
+}
+
+
+def of_method(method: Method, results: Path = RESULTS) -> str:
     """What the comparison found for an estimator, one sentence per arm; empty if it was not trained there."""
-    found = json.loads(file.read_text())
-    plain = next((row for row in found["rows"] if row["arm"] == "grpo"), None)
-    own = [row for row in found["rows"] if method.hook != "reward" and _estimator_of(row["arm"]) == method.name]
-    if plain is None or not own:
-        return ""
-    lines = [
-        f"`{row['arm']}`{_of_trial(row)}: {_percent(row, 'accuracy')} at {_tokens(row, 'tokens')} tokens "
-        f"({row['seeds']} seed{'s' * (row['seeds'] > 1)})."
-        for row in own
-    ]
-    return (
-        f"## Measured here\n\nTask `notes` of the testbed, {found['steps']} steps. "
-        f"Plain GRPO: {_percent(plain, 'accuracy')} at "
-        f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [The whole comparison](../choose.md#what-was-measured).\n"
-    )
+    said, named = [], set()
+    for question, (task, link) in _ON_METHOD_PAGES.items():
+        if method.hook == "reward" or not (file := results / f"{question}.json").exists():
+            continue
+        found = json.loads(file.read_text())
+        plain = next((row for row in found["rows"] if row["arm"] == "grpo"), None)
+        own = [row for row in found["rows"] if _estimator_of(row["arm"]) == method.name and row["arm"] not in named]
+        if plain is None or not own:
+            continue
+        named |= {row["arm"] for row in own}
+        lines = [
+            f"`{row['arm']}`{_of_trial(row)}: {_percent(row, 'accuracy')} at {_tokens(row, 'tokens')} tokens "
+            f"({row['seeds']} seed{'s' * (row['seeds'] > 1)})."
+            for row in own
+        ]
+        said.append(
+            f"Task `{task}` of the testbed, {found['steps']} steps. Plain GRPO: {_percent(plain, 'accuracy')} at "
+            f"{_tokens(plain, 'tokens')} tokens. {' '.join(lines)} [All of it](../{link}).\n"
+        )
+    return "\n".join(["## Measured here\n", *said]) if said else ""
 
 
 def _estimator_of(arm: str) -> str:
@@ -348,7 +362,8 @@ def _estimator_of(arm: str) -> str:
 
 
 def _of_trial(row: dict) -> str:
-    return "" if row["value"] is None else f" {row['value']:g}"
+    value = row.get("value")
+    return "" if value is None else f" {value:g}"
 
 
 def _percent(row: dict, name: str) -> str:

@@ -246,15 +246,22 @@ def test_what_was_measured_by_hand(generated, tmp_path):
     assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
     of_method = generated.measured.of_method
     kimi, laser, laser_d = (next(one for one in METHODS if one.name == name) for name in ("kimi", "laser", "laser_d"))
-    text = of_method(kimi, file)
+    text = of_method(kimi, tmp_path)
     assert "100 steps" in text
     for figure in ("98.5 % at 52.5", "90.0 % at 23.0 tokens (1 seed)", "97.0 ± 1.0 % at 25.0 ± 2.0 tokens (3 seeds)"):
         assert figure in text
     file.write_text(json.dumps({"steps": 100, "rows": [*rows, row("laser_d", 0.95, 36.0, **levels)]}))
-    assert "95.0 % at 36.0" in of_method(laser_d, file)
-    assert of_method(laser, file) == ""  # another method, whose name only begins like it
+    assert "95.0 % at 36.0" in of_method(laser_d, tmp_path)
+    assert of_method(laser, tmp_path) == ""  # another method, whose name only begins like it
     of_reward = next(one for one in METHODS if one.name == "cosine" and one.hook == "reward")
-    assert of_method(of_reward, generated.measured.PARETO) == ""
+    assert of_method(of_reward) == ""
+    for question, arm in (("routing", "self_distillation"), ("few_tokens", "t_spmo")):
+        (tmp_path / f"{question}.json").write_text(
+            json.dumps({"steps": 50, "rows": [row("grpo", 0.9, 40.0, **levels), row(arm, 0.6, 30.0, **levels)]})
+        )
+        text = of_method(next(one for one in METHODS if one.name == arm), tmp_path)
+        for figure in ("50 steps", "90.0 % at 40.0", "60.0 % at 30.0 tokens (1 seed)"):
+            assert figure in text
 
 
 def test_tables_of_the_other_questions_by_hand(generated, tmp_path):

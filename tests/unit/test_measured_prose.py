@@ -338,13 +338,15 @@ def test_the_tokens_that_teach():
 
 
 def test_the_teacher_that_does_not_know_better():
-    without, given = said("measured.md", r"right in (\d+) % of the cases without one and in (\d+) % with one")
+    without, given = said(
+        "measured.md", r"right in (\d+) % of the cases without an answer in its prompt and in (\d+) % with one"
+    )
     model = results("routing_teacher")["models"][0]
     shown = (f"{100 * model[who]:.0f}" for who in ("student's accuracy", "teacher's accuracy"))
     assert tuple(shown) == (without, given)
     *shares, told, plain = said(
         "measured.md",
-        r"`notes_told`, .*? right in (\d+) % of the cases without one and in (\d+) % with one, "
+        r"`notes_told` is right in (\d+) % of the cases without one and in (\d+) % with one, "
         r"in (\d+) tokens instead of (\d+)",
     )
     model = results("routing_teacher")["models"][1]
@@ -361,18 +363,49 @@ def test_what_a_step_costs():
 
 def test_what_the_shortest_response_as_a_teacher_saves():
     rows = by_arm("routing")
-    plain, repeated, alone = rows["grpo"], rows["variance_routing"], rows["self_distillation"]
-    share, points, first, last = said(
+    shares_and_points = said(
         "measured.md",
-        r"saves (\d+) % of GRPO's tokens at ([\d.]+) points less accuracy.\*\* .*?unlearns: from (\d+) % to (\d+) %",
+        r"saves (\d+) % of GRPO's tokens at ([\d.]+) points less accuracy.\*\* "
+        r"From `notes_told` it saves (\d+) % and loses ([\d.]+) points",
     )
-    assert (share, points) == (f"{saved(repeated, plain):.0f}", f"{lost(repeated, plain):.1f}")
-    before = {curve["arm"]: curve["accuracy"][0] for curve in results("routing")["curves"]}["self_distillation"]
-    assert (first, last) == (f"{100 * before:.0f}", f"{100 * alone['accuracy']:.0f}")
-    for teacher in ("sample_routing", "variance_routing_teacher"):
-        assert saved(rows[teacher], plain) <= 0
+    assert shares_and_points == (*_against("variance_routing", rows), *_against("told_variance_routing", rows))
     (share,) = said("choose.md", r"\[(\d+) % fewer tokens than GRPO\]\(measured.md#a-self-teacher\)")
-    assert share == f"{saved(repeated, plain):.0f}"
+    assert share == shares_and_points[0]
+
+
+def test_what_the_self_teachers_save():
+    rows = by_arm("routing")
+    for teacher in ("sample_routing", "variance_routing_teacher"):
+        assert saved(rows[teacher], rows["grpo"]) <= 0
+    teacher, routed = said(
+        "measured.md",
+        r"`variance_routing_teacher` (saves .*? points), `sample_routing` (.*? points)\.",
+    )
+    for text, arm in ((teacher, "told_variance_routing_teacher"), (routed, "told_sample_routing")):
+        assert tuple(re.findall(r"[\d.]+", text)) == _against(arm, rows)
+
+
+def test_that_self_distillation_alone_unlearns():
+    rows, curves = by_arm("routing"), {curve["arm"]: curve for curve in results("routing")["curves"]}
+    shown = said("measured.md", r"unlearns from both.\*\* From (\d+) % to (\d+) %, and from (\d+) % to (\d+) %")
+    arms = ("self_distillation", "told_self_distillation")
+    assert shown == tuple(
+        f"{100 * value:.0f}" for arm in arms for value in (curves[arm]["accuracy"][0], rows[arm]["accuracy"])
+    )
+    step, tokens = said("measured.md", r"After (\d+) steps the student writes (\d+) tokens, .*? right in half")
+    told = curves["told_self_distillation"]
+    at = told["steps"].index(int(step))
+    assert told["tokens"][at] == pytest.approx(int(tokens), abs=0.6)
+    assert told["accuracy"][at] == pytest.approx(0.5, abs=0.03)
+    pace = {arm: curve["seconds_per_step"] for arm, curve in curves.items()}
+    for arm in ("self_distillation", "variance_routing_teacher"):
+        assert 1.9 <= pace[arm] / pace["grpo"] <= 4
+        assert 1.9 <= pace[f"told_{arm}"] / pace["told_grpo"] <= 4
+
+
+def _against(arm, rows):
+    plain = rows["told_grpo" if arm.startswith("told_") else "grpo"]
+    return f"{saved(rows[arm], plain):.0f}", f"{lost(rows[arm], plain):.1f}"
 
 
 def test_what_leaving_out_unsolved_groups_changes():
