@@ -14,7 +14,8 @@ from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
 
 ROOT = Path(__file__).parents[2]
-FILES = {"README.md": ROOT / "README.md", **{name: ROOT / "docs" / name for name in ("choose.md", "measured.md")}}
+_DOCS = ("choose.md", "measured.md", "guides/self_distillation.md")
+FILES = {"README.md": ROOT / "README.md", **{name: ROOT / "docs" / name for name in _DOCS}}
 PAGES = {name: " ".join(file.read_text().split()) for name, file in FILES.items()}
 
 
@@ -392,6 +393,14 @@ def test_that_self_distillation_alone_unlearns():
     assert shown == tuple(
         f"{100 * value:.0f}" for arm in arms for value in (curves[arm]["accuracy"][0], rows[arm]["accuracy"])
     )
+    guide = said(
+        "guides/self_distillation.md",
+        r"from (\d+) % to (\d+) % in 100 steps, that of GRPO from (\d+) % to (\d+) %\. .*?leave out the work: "
+        r"from (\d+) % to (\d+) %\. `sample_routing` came to (\d+) % from the same model, and GRPO to (\d+) %",
+    )
+    ends = [rows[arm]["accuracy"] for arm in ("grpo", "told_sample_routing", "told_grpo")]
+    plain, routed, told_plain = (f"{100 * accuracy:.0f}" for accuracy in ends)
+    assert guide == (*shown[:2], shown[0], plain, *shown[2:], routed, told_plain)
     step, tokens = said("measured.md", r"After (\d+) steps the student writes (\d+) tokens, .*? right in half")
     told = curves["told_self_distillation"]
     at = told["steps"].index(int(step))
