@@ -34,6 +34,7 @@ ACTOR, ROLLOUT, MODEL = "actor_rollout_ref.actor.", "actor_rollout_ref.rollout."
 SYNC, FSDP2 = "trainer.v1.trainer_mode=efficiency_sync", ACTOR + "strategy=fsdp2"
 FIXED = (E + "b_min=100", E + "b_max=4000")
 ACCURACY = (PATH, NAME + "accuracy", MANAGER)
+CUSTOM = ("algorithm.adv_estimator=custom", E + "shaper=verl_efficiency.methods.shaping.kimi.kimi", *ACCURACY)
 FILTER = "algorithm.filter_groups.enable=True"
 ACC = "algorithm.filter_groups.metric=acc"
 SAMPLER = "trainer.v1.sampler.custom_sampler."
@@ -64,7 +65,7 @@ GOOD = {
     "dr_grpo by verl's switch": (BUDGET, "algorithm.norm_adv_by_std_in_grpo=False", *ACCURACY),
     "a function by its path": (
         "algorithm.adv_estimator=custom",
-        E + "shaper=verl_efficiency.methods.shaping.laser.laser",
+        E + "shaper=verl_efficiency.methods.shaping.kimi.kimi",
         E + "target_length=100",
         *ACCURACY,
     ),
@@ -173,6 +174,14 @@ MISTAKES = {
     "a node named after the method": Mistake(
         ("algorithm.adv_estimator=kimi", *ACCURACY), ("+algorithm.kimi.weight=0.2",), "algorithm.kimi:",
         f"write {E}weight=0.2", (E + "weight=0.2",),
+    ),
+    "a setting of an own function, in a node named after the method": Mistake(
+        CUSTOM, ("+algorithm.custom.weight=0.2",), "algorithm.custom:", f"write {E}weight=0.2",
+        (E + "weight=0.2",),
+    ),
+    "a setting of an own function, one level too high": Mistake(
+        CUSTOM, ("+algorithm.weight=0.2",), "algorithm.weight:", f"write {E}weight=0.2",
+        (E + "weight=0.2",),
     ),
     "a setting one level too high": Mistake(
         (BUDGET, *ACCURACY), ("+algorithm.length_weight=0.5",), "algorithm.length_weight:", f"write {E}length_weight=0.5",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from verl_efficiency.adapter.checks import setting_names
 from verl_efficiency.methods.catalog import ESTIMATORS, REWARDS, Method
+from verl_efficiency.methods.own import own_method
 from verl_efficiency.settings import SettingsError, misspelt
 from verl_efficiency.verl.checks.estimator import SETTINGS, estimator_of
 from verl_efficiency.verl.checks.moved import set_leaves, written
@@ -98,9 +99,19 @@ def _owners_in(config: Any) -> list[Owner]:
     method, reward = estimator_of(config), reward_of(config)
     try:
         owners = [_owner(method, SETTINGS)] if method else []
-    except SettingsError:  # another package that cannot be loaded; checks/estimator.py reports it
+        if method and method.name == "custom" and (own := _shaper_in(config)):
+            owners = [owners[0]._replace(settings=owners[0].settings.union(setting_names(own)))]
+    except SettingsError:  # a function that cannot be loaded; checks/estimator.py reports it
         owners = []
     return owners + ([_owner(reward.method, KWARGS)] if reward else [])
+
+
+def _shaper_in(config: Any) -> Method | None:
+    """The function that ``custom`` runs, if the configuration names one."""
+    from omegaconf import OmegaConf
+
+    path = OmegaConf.select(config, f"{SETTINGS}.shaper")
+    return own_method("shaper", path, f"shaper: {path}") if isinstance(path, str) else None
 
 
 def _owner(method: Method, place: str) -> Owner:
