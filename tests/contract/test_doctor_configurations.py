@@ -65,7 +65,7 @@ GOOD = {
     "dr_grpo by verl's switch": (BUDGET, "algorithm.norm_adv_by_std_in_grpo=False", *ACCURACY),
     "a function by its path": (
         "algorithm.adv_estimator=custom",
-        E + "shaper=verl_efficiency.methods.shaping.kimi.kimi",
+        E + "shaper=verl_efficiency.methods.shaping.laser.laser",
         E + "target_length=100",
         *ACCURACY,
     ),
