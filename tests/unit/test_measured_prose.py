@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.compare import RESULTS, read_lines, table_of
 from benchmarks.comparison import report
+from benchmarks.comparison.by_arm import tested
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
@@ -73,6 +74,24 @@ def test_the_methods_that_trade_it(pareto):
     points = [lost(row, pareto["grpo"]) for row in rows]
     assert (f"{min(points):.0f}", f"{max(points):.0f}") == (least, most)
     assert pareto["cap"]["accuracy"] > max(row["accuracy"] for row in rows if row["arm"] != "truncation")
+
+
+def test_how_many_seeds_there_are_and_how_far_apart(pareto):
+    assert {row["seeds"] for row in pareto.values() if row["kind"] == "published"} == {4}
+    assert said("README.md", r"trained there, with (\w+) seeds") == ("four",)
+    assert said("choose.md", r"for 100 steps and with (\w+) seeds\.") == ("four",)
+    of_arm = tested(table_of("pareto"), read_lines(RESULTS), frontier.load())
+    apart = {}
+    for (arm, kind, _), lines in of_arm.items():
+        accuracies = [100 * line["test"]["accuracy"] for line in lines]
+        if kind == "published":
+            apart[arm] = max(accuracies) - min(accuracies)
+    most, penalty, packs = said(
+        "choose.md", r"most methods differ by up to (\w+) points, `flat_penalty` by (\w+), `bcr_2` by (\d+)\."
+    )
+    numbers = {"four": 4, "nine": 9}
+    assert sum(points < numbers[most] + 0.5 for points in apart.values()) > 0.8 * len(apart)
+    assert (round(apart["flat_penalty"]), round(apart["bcr_2"])) == (numbers[penalty], int(packs))
 
 
 def test_plain_grpo_and_the_frontier(pareto):
