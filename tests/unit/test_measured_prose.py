@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.compare import RESULTS, read_lines, table_of
 from benchmarks.comparison import report
-from benchmarks.comparison.by_arm import tested
+from benchmarks.comparison.by_arm import tested as lines_by_arm
 from verl_efficiency.methods.catalog import ESTIMATORS
 from verl_efficiency.methods.shaping import token_budget
 from verl_efficiency.testbed.notes import frontier
@@ -80,7 +80,7 @@ def test_how_many_seeds_there_are_and_how_far_apart(pareto):
     assert {row["seeds"] for row in pareto.values() if row["kind"] == "published"} == {4}
     assert said("README.md", r"trained there, with (\w+) seeds") == ("four",)
     assert said("choose.md", r"for 100 steps and with (\w+) seeds\.") == ("four",)
-    of_arm = tested(table_of("pareto"), read_lines(RESULTS), frontier.load())
+    of_arm = lines_by_arm(table_of("pareto"), read_lines(RESULTS), frontier.load())
     apart = {}
     for (arm, kind, _), lines in of_arm.items():
         accuracies = [100 * line["test"]["accuracy"] for line in lines]
