@@ -307,10 +307,28 @@ def test_the_rows_are_those_of_the_stored_runs(question):
 
 def test_flat_budgets_and_those_that_follow_difficulty():
     rows = by_arm("difficulty")
-    flat, follows = rows["flat_30"], rows["token_budget_data"]
-    said("measured.md", r"A flat budget of 30 tokens .*? It saves as much as budgets that follow difficulty")
-    assert abs(saved(flat, rows["grpo"]) - saved(follows, rows["grpo"])) < 2
-    assert abs(lost(flat, follows)) < 0.5
+    flat, running = rows["flat_30"], rows["running"]
+    tokens, running_tokens, share, aim = said(
+        "measured.md",
+        r"a flat budget of 30 tokens ends at ([\d.]+) tokens, `running` at ([\d.]+), equally accurate: (\d+) % fewer\. "
+        r"We had looked for (\d+) %",
+    )
+    assert (tokens, running_tokens) == (f"{flat['tokens']:.1f}", f"{running['tokens']:.1f}")
+    assert share == f"{100 * running['saved_against_flat']:.0f}"
+    assert abs(lost(flat, running)) < 0.5
+    follow = [row for row in rows.values() if row["budget"] in ("data", "group", "running")]
+    assert len(follow) == 6
+    assert max(row["saved_against_flat"] for row in follow) < int(aim) / 100
+    level = [rows[f"easy_habit.{name}"] for name in ("flat_23", "group", "running")]
+    said("measured.md", r"a flat budget of 23 and the two budgets that follow the run end level, at 39 to 40 tokens\.")
+    assert {round(row["tokens"]) for row in level} == {39, 40}
+    assert all(0.965 < row["accuracy"] < 0.97 for row in level)
+    looser = said("measured.md", r"One of 37 or 44 tokens takes (\d+) and (\d+) % more than that of 30")
+    assert looser == tuple(
+        f"{100 * (rows[name]['tokens'] / flat['tokens'] - 1):.0f}" for name in ("flat_37", "token_budget_flat")
+    )
+    (points,) = said("measured.md", r"`running` is ([\d.]+) points more accurate than `group`")
+    assert points == f"{lost(rows['group'], running):.1f}"
 
 
 def test_the_form_and_the_method():
