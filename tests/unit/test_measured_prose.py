@@ -323,7 +323,7 @@ def test_flat_budgets_and_those_that_follow_difficulty():
     said("measured.md", r"a flat budget of 23 and the two budgets that follow the run end level, at 39 to 40 tokens\.")
     assert {round(row["tokens"]) for row in level} == {39, 40}
     assert all(0.965 < row["accuracy"] < 0.97 for row in level)
-    looser = said("measured.md", r"One of 37 or 44 tokens takes (\d+) and (\d+) % more than that of 30")
+    looser = said("measured.md", r"one of 37 or 44 tokens takes (\d+) and (\d+) % more than that of 30")
     assert looser == tuple(
         f"{100 * (rows[name]['tokens'] / flat['tokens'] - 1):.0f}" for name in ("flat_37", "token_budget_flat")
     )
