@@ -94,6 +94,15 @@ def test_how_many_seeds_there_are_and_how_far_apart(pareto):
     assert (round(apart["flat_penalty"]), round(apart["bcr_2"])) == (numbers[penalty], int(packs))
 
 
+def test_how_long_all_runs_take():
+    runs, hours = said(
+        "measured.md", r"All (\d+) runs of these questions take about (\d+) hours on two CPU cores, two runs"
+    )
+    lines = read_lines(RESULTS)
+    assert int(runs) == len(lines)
+    assert sum(line["seconds"]["whole"] for line in lines) / 2 / 3600 == pytest.approx(int(hours), abs=0.6)
+
+
 def test_plain_grpo_and_the_frontier(pareto):
     (tokens,) = said("choose.md", r"Plain GRPO is accurate and wasteful: (\d+) tokens above the frontier")
     assert f"{pareto['grpo']['above_frontier']:.0f}" == tokens
@@ -320,7 +329,7 @@ def test_flat_budgets_and_those_that_follow_difficulty():
     assert len(follow) == 6
     assert max(row["saved_against_flat"] for row in follow) < int(aim) / 100
     level = [rows[f"easy_habit.{name}"] for name in ("flat_23", "group", "running")]
-    said("measured.md", r"a flat budget of 23 and the two budgets that follow the run end level, at 39 to 40 tokens\.")
+    said("measured.md", r"a flat budget of 23, `group` and `running` end level, at 39 to 40 tokens\.")
     assert {round(row["tokens"]) for row in level} == {39, 40}
     assert all(0.965 < row["accuracy"] < 0.97 for row in level)
     looser = said("measured.md", r"one of 37 or 44 tokens takes (\d+) and (\d+) % more than that of 30")
