@@ -1,8 +1,8 @@
 """Flat and difficulty-following budgets: tokens over difficulty before and after, and what a policy costs at equal accuracy.
 
 *Equal accuracy* compares a row with a flat budget of the same warm start: with the one of the fewest tokens that is at most
-half a point less accurate. Half a point is about the standard error of a mean of three seeds. An interpolation between flat budgets
-would not do: two of them are equally accurate at 41 and 50 tokens, so a tenth of a point would decide about 9 tokens.
+half a point less accurate. Half a point is about the standard error of a mean of three seeds. An interpolation between flat
+budgets would not do: two of them are equally accurate at 41 and 50 tokens, so a tenth of a point would decide about 9 tokens.
 """
 
 import json
