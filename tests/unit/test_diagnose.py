@@ -103,6 +103,19 @@ def test_truncation(tmp_path, longest, share, expected):
     assert found(log_of(tmp_path, response_length__max=longest, response_length__clip_ratio=share)) == expected
 
 
+@pytest.mark.parametrize(
+    ("early", "late", "expected"),
+    [
+        (0.8, 0.85, ["entropy collapse"]),
+        (0.8, 0.95, []),  # it has learned, and little is left to explore
+        (0.95, 0.95, ["entropy collapse"]),
+    ],
+)
+def test_entropy_falls_when_a_model_learns(tmp_path, early, late, expected):
+    accuracy = [early] * 3 + [late] * 3
+    assert found(log_of(tmp_path, actor__entropy=[0.5] * 3 + [0.1] * 3, critic__score__mean=accuracy)) == expected
+
+
 def test_rules_without_their_metrics_are_named(tmp_path):
     diagnosis = diagnose(read_run([log_of(tmp_path, actor__entropy=[0.5] * 3 + [0.1] * 3)]))
     assert [finding.name for finding in diagnosis.findings] == ["entropy collapse"]

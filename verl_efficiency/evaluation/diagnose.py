@@ -33,7 +33,7 @@ LONGER, ACCURACY_GAINED = 1.4, 0.02
 TRUNCATED, TRUNCATED_MORE = 0.25, 0.10  # late share of responses at the limit; late minus early
 EQUAL_STEPS, EQUAL_GROUPS = 0.5, 0.9  # share of steps without any advantage; mean share of groups with equal scores
 UNSOLVED = 0.2  # mean share of the update
-ENTROPY = 0.3  # late over early
+ENTROPY, SOLVED = 0.3, 0.9  # late entropy over early; late accuracy of a run that has learned
 TIMED_OUT_LINES, TIMED_OUT_SHARE = 3, 0.002
 IDLE = 0.01  # mean share of rollouts over their budget
 
@@ -200,9 +200,18 @@ def unsolved_groups(log: RunLog) -> str | None:
 
 
 def entropy_collapse(log: RunLog) -> str | None:
-    """Late entropy at most ``ENTROPY`` times the early one."""
+    """Late entropy at most ``ENTROPY`` times the early one, and not because the model has learned.
+
+    It has learned if accuracy rose by ``ACCURACY_GAINED`` to ``SOLVED`` or more. Then little is left to explore. A run that
+    does not log its accuracy is judged by the entropy alone.
+    """
     entropy = change(series(log, "entropy"))
-    if entropy.late <= ENTROPY * entropy.early:
+    try:
+        accuracy = change(series(log, "accuracy"))
+        learned = accuracy.late >= SOLVED and accuracy.late - accuracy.early >= ACCURACY_GAINED
+    except NotLogged:
+        learned = False
+    if entropy.late <= ENTROPY * entropy.early and not learned:
         return f"the entropy of the policy falls from {entropy.early:.3g} to {entropy.late:.3g} nats a token"
     return None
 
