@@ -369,12 +369,31 @@ def test_arms_of_token_budget_that_lose_accuracy():
 
 
 def test_the_collapse_and_who_said_so():
+    found = results("collapse")["rows"]
+    runs = lines_by_arm(table_of("collapse"), read_lines(RESULTS), frontier.load())
+    assert {row["seeds"] for row in found} == {2}
+    ends = {}
+    for row in found:
+        for line in runs[row["arm"], "published", None]:
+            ends.setdefault(row["weight"], []).append(100 * line["test"]["accuracy"])
+    below, worst, low, high = said(
+        "measured.md",
+        r"With λ = 4 all four runs end below (\d+) %\. With λ = 2 one run ends at (\d+) %, the others at (\d+) to (\d+) %",
+    )
+    assert len(ends[4.0]) == 4
+    assert max(ends[4.0]) < int(below)
+    collapsed, *others = sorted(ends[2.0])
+    assert (f"{collapsed:.0f}", f"{others[0]:.0f}", f"{others[-1]:.0f}") == (worst, low, high)
+    assert min(min(ends[weight]) for weight in (0.1, 0.5, 1.0)) > 84
     (steps,) = said("measured.md", r"`diagnose` names the collapse (\d+) steps after the first levels are lost")
-    row = by_arm("collapse")["penalty_4"]
-    first = min(step for step in row["lost_at"] if step is not None)
-    told = min(step for steps in row["told"].values() for step in steps if step is not None)
-    assert told - first == int(steps)
-    assert None not in row["lost_at"]  # all levels are lost
+    for arm in ("penalty_4", "early.penalty_4"):
+        row = by_arm("collapse")[arm]
+        first = min(step for step in row["lost_at"] if step is not None)
+        assert min(step for steps in row["told"].values() for step in steps if step is not None) - first == int(steps)
+    sound = [row for row in found if row["weight"] is None]
+    assert len(sound) == 6
+    assert all(row["told"] == {} for row in sound)
+    assert min(row["accuracy"] for row in sound) > max(row["accuracy"] for row in found if row["weight"] is not None)
 
 
 def test_the_tokens_that_teach():
