@@ -16,6 +16,7 @@ from verl_efficiency.methods.catalog import METHODS, Method
 DOCS = Path(__file__).parents[1]
 sys.path.insert(0, f"{DOCS.parent}")
 from benchmarks.comparison.by_arm import mean_and_interval  # noqa: E402
+from benchmarks.questions.routing import TOLD  # noqa: E402
 
 RESULTS = DOCS.parent / "benchmarks" / "results"
 PAGES = ("choose.md", "measured.md", "guides/verl.md", "guides/evaluation.md", "guides/packed_data.md")
@@ -219,12 +220,11 @@ def _normalisation(found: Row) -> str:
 
 def _routing(found: Row) -> str:
     pace = {curve["arm"]: curve["seconds_per_step"] for curve in found["curves"]}
-    told = "told_"  # begins the name of an arm whose warm start learns from demonstrations
     return table(
-        sorted(found["rows"], key=lambda row: row["arm"].startswith(told)),
+        sorted(found["rows"], key=lambda row: row["arm"].startswith(TOLD)),
         {
-            "warm start": lambda row: "`notes_told`" if row["arm"].startswith(told) else "`task`",
-            "run": lambda row: f"`{row['arm'].removeprefix(told)}`",
+            "warm start": lambda row: "`notes_told`" if row["arm"].startswith(TOLD) else "`task`",
+            "run": lambda row: f"`{row['arm'].removeprefix(TOLD)}`",
             "accuracy": lambda row: _percent(row, "accuracy"),
             "tokens": lambda row: _tokens(row, "tokens"),
             "above the frontier": lambda row: _tokens(row, "above_frontier"),

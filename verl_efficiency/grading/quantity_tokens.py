@@ -37,10 +37,10 @@ Token = tuple[str, str, bool, bool]  # kind, text, whether it stands in \text{},
 _END: Token = ("comma", ",", False, False)
 
 
-def clean(text: str) -> str:
+def without_layout(text: str) -> str:
     r"""``text`` without layout, with one sign for each currency.
 
-    >>> clean(r"\text{INR} 500"), clean(r"$5\,\mu\text{m}$")
+    >>> without_layout(r"\text{INR} 500"), without_layout(r"$5\,\mu\text{m}$")
     ('₹500', '5\\,\\text{µm}')
     """
     text = _MICRO.sub(r"\1\2µ", _LAYOUT.sub("", text.strip()))
@@ -100,10 +100,10 @@ def items_of(text: str) -> list[list[Token]]:
 
 def _goes_on(before: list[Token], item: list[Token]) -> bool:
     if all(kind == "word" and (in_text or len(word) > 2) for kind, word, in_text, _ in item):
-        return not has_condition(item)
+        return not _has_condition(item)
     has_value = any(kind == "number" for kind, *_ in item)
-    return has_condition(before) and not has_value and not has_condition(item)
+    return _has_condition(before) and not has_value and not _has_condition(item)
 
 
-def has_condition(item: list[Token]) -> bool:
+def _has_condition(item: list[Token]) -> bool:
     return any(kind == "word" and word.lower() in CONDITIONS for kind, word, *_ in item)

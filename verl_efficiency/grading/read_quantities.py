@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from verl_efficiency.grading.quantity_tokens import Token, brackets_around, clean, items_of
+from verl_efficiency.grading.quantity_tokens import Token, brackets_around, items_of, without_layout
 from verl_efficiency.grading.quick import MAX_CHARS, Number, read_number
 from verl_efficiency.grading.words import (
     CHANGERS,
@@ -124,7 +124,7 @@ def read_quantities(text: str) -> Reading | None:
     """
     if len(text) > MAX_CHARS or "\\begin" in text:
         return None
-    brackets, inside = brackets_around(clean(text))
+    brackets, inside = brackets_around(without_layout(text))
     guesses: list[str] = []
     try:
         items = items_of(inside)
