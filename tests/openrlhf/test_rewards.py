@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import sys
 import tempfile
 import textwrap
 from pathlib import Path
@@ -30,7 +31,8 @@ def tokenizer():
 
 
 def executor_of(path: str, agent: bool):
-    """As RolloutRayActor loads it (vllm_engine.py:17 and :62)."""
+    """As RolloutRayActor loads it (vllm_engine.py:17 and :62), in another process than the one that made the path."""
+    path = pickle.loads(pickle.dumps(path))
     from openrlhf.trainer.ray.vllm_engine import _load_agent_executor
     from openrlhf.utils.agent import SingleTurnAgentExecutor
 
@@ -75,6 +77,7 @@ def test_every_reward_that_runs_not_alone_has_a_file_on_every_machine(name, tmp_
         return
     sent = pickle.dumps(reward_file(name))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # another machine
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)  # Python's default, which some machines turn off
     arrived = pickle.loads(sent)
     assert Path(arrived).is_relative_to(tmp_path)
     row = label("3", length_level="short", target_tokens=10)

@@ -54,24 +54,30 @@ class RewardFile(str):
     """Path of an agent file that runs one of our rewards with its default settings, on every machine of the run.
 
     OpenRLHF loads a reward from a file, on the machine of each engine. So the file is written when the path is made, and again
-    when Ray unpickles the path on another machine. Its folder belongs to the user and lies in the temporary folder.
+    when Ray unpickles the path on another machine. There the path is a plain ``str``: Python cannot store the byte code of a
+    file whose path is of a subclass, and ends the import with "unmarshallable object".
     """
 
     def __new__(cls, reward: str) -> "RewardFile":
-        folder = Path(tempfile.gettempdir(), f"verl_efficiency_{os.getuid()}")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise SettingsError(f"{folder} belongs to another user; set TMPDIR to your own folder")
-        file = folder / f"{reward}.py"
-        write_text(file, f"from {__name__} import agent_executor\n\nAgentExecutor = agent_executor({reward!r})\n")
-        path = super().__new__(cls, file)
+        path = super().__new__(cls, _written(reward))
         path.reward = reward
         return path
 
     reward: str
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return RewardFile, (self.reward,)
+    def __reduce__(self) -> tuple[Callable[[str], str], tuple[str]]:
+        return _written, (self.reward,)
+
+
+def _written(reward: str) -> str:
+    """Write the agent file of a reward; returns its path. The folder is the user's, in the temporary folder."""
+    folder = Path(tempfile.gettempdir(), f"verl_efficiency_{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise SettingsError(f"{folder} belongs to another user; set TMPDIR to your own folder")
+    file = folder / f"{reward}.py"
+    write_text(file, f"from {__name__} import agent_executor\n\nAgentExecutor = agent_executor({reward!r})\n")
+    return str(file)
 
 
 def reward_function(reward: str | Callable, **settings: Any) -> Callable[[Sequence, Sequence, Sequence], dict]:
