@@ -52,7 +52,7 @@ toy=(
   trainer.val_before_train=False
   trainer.test_freq=-1
   trainer.resume_mode=disable
-  hydra.run.dir="$RUNS/hydra"
+  'hydra.run.dir=${trainer.default_local_dir}/hydra'
 )
 
 # run NAME RECIPE STEPS RESPONSE_TOKENS SETTINGS…: train once; show the steps, keep the whole log.

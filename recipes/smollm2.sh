@@ -190,7 +190,7 @@ one() {
       fi
       rm -rf "${model:?}"
       RUNS=$folder NAME=$arm timeout -k 10 "$limit" bash -c 'set -euo pipefail; launch "$@"' launch "$arm" "${settings[@]}" \
-        data.seed="$seed" actor_rollout_ref.rollout.seed="$seed" hydra.run.dir="$model/hydra" > "$log" 2>&1 &
+        data.seed="$seed" actor_rollout_ref.rollout.seed="$seed" 'hydra.run.dir=${trainer.default_local_dir}/hydra' > "$log" 2>&1 &
       local trainer=$!
       ((JOBS > 1)) || verl-efficiency watch "$model/metrics.jsonl" --steps "$STEPS" --pid "$trainer"
       wait "$trainer" || status=$?

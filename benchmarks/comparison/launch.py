@@ -123,8 +123,8 @@ def command(run: Run, folder: Path) -> list[str]:
         f"trainer.save_freq={run.steps}",
         "actor_rollout_ref.actor.checkpoint.save_contents=[hf_model]",
         "trainer.resume_mode=disable",
-        f"trainer.validation_data_dir={folder / 'validation'}",
-        f"hydra.run.dir={folder / 'hydra'}",
+        f"trainer.validation_data_dir='{folder / 'validation'}'",
+        f"hydra.run.dir='{folder / 'hydra'}'",
         *run.settings,
     ]
 

@@ -28,6 +28,16 @@ with_modules() {
   printf '%s' "$list"
 }
 
+# as_value TEXT: a path or a name in a form that Hydra reads back as it is, also with "=", a comma or an accent. A list stays a list.
+as_value() {
+  local LC_ALL=C plain="^([['\"].*|[/A-Za-z.][-A-Za-z0-9_./]*)$" # in C, A-Z has no accents
+  if [[ $1 =~ $plain ]]; then
+    printf '%s' "$1"
+  else
+    printf "'%s'" "${1//\'/\\\'}"
+  fi
+}
+
 train() {
   : "${MODEL:?set MODEL to the model to train, a folder or a hub name}"
   : "${TRAIN:?set TRAIN to a parquet file in the form of verl}"
@@ -39,13 +49,13 @@ train() {
   local tokens=${TOKENS_PER_GPU:-$(((prompt + response) * 2))}
   local -a settings=(
     algorithm.adv_estimator=grpo
-    data.train_files="$TRAIN"
-    data.val_files="$VAL"
+    data.train_files="$(as_value "$TRAIN")"
+    data.val_files="$(as_value "$VAL")"
     data.train_batch_size="$batch"
     data.max_prompt_length="$prompt"
     data.max_response_length="$response"
     data.filter_overlong_prompts=True
-    actor_rollout_ref.model.path="$MODEL"
+    actor_rollout_ref.model.path="$(as_value "$MODEL")"
     actor_rollout_ref.actor.optim.lr="${LR:-1e-6}"
     actor_rollout_ref.actor.ppo_mini_batch_size="$batch"
     actor_rollout_ref.actor.use_dynamic_bsz=True
@@ -55,8 +65,8 @@ train() {
     reward.custom_reward_function.name=accuracy
     reward.reward_manager.name=efficiency
     trainer.project_name=verl_efficiency
-    trainer.experiment_name="$name"
-    trainer.default_local_dir="$folder"
+    trainer.experiment_name="$(as_value "$name")"
+    trainer.default_local_dir="$(as_value "$folder")"
     trainer.logger=[console,file]
     trainer.nnodes="${NODES:-1}"
     trainer.n_gpus_per_node="$gpus"

@@ -175,6 +175,21 @@ def test_doctor_finds_a_wrong_value_of_each_setting(name, launch, data_file, tmp
     assert missed(overrides) == []
 
 
+@pytest.mark.parametrize("folder", ["lr=1e-6,bs=32", "été (2)", "it's #1", "my runs", "7", "a~b&c;d!^e`f<g>h"])
+def test_a_path_may_hold_any_character(folder, launch, compose):
+    paths = {name: f"/data/{folder}/{name.lower()}" for name in ("MODEL", "TRAIN", "VAL", "RUNS")}
+    config = compose(*launch("laser", **paths, NAME=folder)[2:])
+    assert config.actor_rollout_ref.model.path == paths["MODEL"]
+    assert (config.data.train_files, config.data.val_files) == (paths["TRAIN"], paths["VAL"])
+    assert config.trainer.experiment_name == folder
+    assert config.trainer.default_local_dir == f"{paths['RUNS']}/{folder}"
+
+
+def test_several_files_stay_a_list(launch, compose):
+    config = compose(*launch("laser", TRAIN="[/data/a.parquet,/data/b.parquet]")[2:])
+    assert config.data.train_files == ["/data/a.parquet", "/data/b.parquet"]
+
+
 @every_name
 def test_what_comes_on_the_command_line_has_the_last_word(name, launch):
     assert launch(name, "data.train_batch_size=4")[-1] == "data.train_batch_size=4"

@@ -65,14 +65,30 @@ def _in_one_line(error: Exception, overrides: list[str]) -> str:
             meant = moved_key(verls_configuration(), key) or _similar_key(key)
             if meant:  # Hydra's own advice is to add the wrong key with a +
                 return f"{str(error).splitlines()[0]} Did you mean '{meant}'?"
+    if unread := _unread(overrides):
+        return unread
     lines = [line.strip() for line in str(error).splitlines()]
-    text = " ".join(line for line in lines if line and not set(line) <= {"^"} and not line.startswith("See https://"))
-    if "LexerNoViableAlt" in text:
-        bad = next((override for override in overrides if override in text), "key=value")
-        key, _, value = bad.partition("=")
-        value = value.replace("'", "\\'")
-        return f"{text}; a text with special characters takes quotes inside quotes: \"{key}='{value}'\""
-    return text
+    return " ".join(line for line in lines if line and not line.startswith("See https://"))
+
+
+def _unread(overrides: list[str]) -> str:
+    """The first override that is not in Hydra's grammar, with the fix; empty if all are. Hydra's error does not name it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        quoted = "{}='{}'".format(key, value.replace("'", "\\'"))
+        try:
+            if parser.parse_override(override).is_sweep_override():
+                return f'{override}: a text with a comma takes quotes inside quotes, "{quoted}", and a list takes brackets'
+        except HydraException as error:
+            if not equals:
+                return f"{override}: is no override; give key=value"
+            why = str(error).splitlines()[0]
+            return f'{override}: Hydra cannot read this ({why}); a text with special characters takes quotes inside quotes: "{quoted}"'
+    return ""
 
 
 def _similar_key(path: str) -> str | None:
