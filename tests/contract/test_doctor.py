@@ -85,9 +85,15 @@ def test_a_misspelt_estimator_is_not_answered_with_aliases(failures):
         (["custom_reward_function.path=/my/reward.py"], ["ignores the key", "reward.custom_reward_function.path"]),
         (["algorithm.adv_estimater=token_budget"], ["verl refuses the configuration", "adv_estimater"]),
         (["data=5"], ["verl refuses the configuration", "must be a string or a list"]),
-        ([*GOOD, "data.train_files=/d/lr=1/a.parquet"], ["Hydra cannot read this", "\"data.train_files='/d/lr=1/a.parquet'\""]),
+        (
+            [*GOOD, "data.train_files=/d/lr=1/a.parquet"],
+            ["Hydra cannot read this", "\"data.train_files='/d/lr=1/a.parquet'\""],
+        ),
         ([*GOOD, "data.train_files=/é/it's"], ["data.train_files=/é/it's: ", "\"data.train_files='/é/it\\'s'\""]),
-        ([*GOOD, "data.train_files=/a,/b"], ["a text with a comma", "\"data.train_files='/a,/b'\"", "a list takes brackets"]),
+        (
+            [*GOOD, "data.train_files=/a,/b"],
+            ["a text with a comma", "\"data.train_files='/a,/b'\"", "data.train_files=[/a,/b]"],
+        ),
         ([*GOOD, "data.train_files"], ["data.train_files: ", "key=value"]),
         (["data.max_response_length=null"], ["data.max_response_length: must be a whole number, got null"]),
         (["actor_rollout_ref.rollout.response_length=null"], ["rollout.response_length: must be a whole number"]),

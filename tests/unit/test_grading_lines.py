@@ -51,6 +51,25 @@ SYSTEMS = [
     (r"\begin{cases} x=1 \\ y=2 \end{cases} \text{ or } 3", "x=1,y=2", False),
     (r"\begin{cases} x=1 \text{ or } 3 \\ y=2 \end{cases}", "x=1,y=2", False),
 ]
+POINTS = [  # letters that follow each other come in the order of the alphabet; others as they are written
+    ("y=2, x=1", "(1,2)", True),
+    ("y=2, x=1", "(2,1)", False),
+    ("x=1, y=2", "(2,1)", False),
+    ("(2,1)", "x=1, y=2", False),
+    ("(2,1)", "y=2, x=1", False),
+    ("(1,2)", r"y=2 \text{ and } x=1", True),
+    ("z=3, y=2 and x=1", r"\left(1, 2, 3\right)", True),
+    (r"y=\frac{1}{2}, x=\sqrt{2}", r"(\sqrt2, 0.5)", True),
+    ("x_2=2, x_1=1", "(1,2)", True),
+    ("n=5, m=3", "(3,5)", True),
+    ("n=5, k=3", "(5,3)", True),
+    ("n=5, k=3", "(3,5)", False),
+    ("B=(3,4), A=(1,2)", "((1,2),(3,4))", True),
+    ("x=1, x=2", "(2,1)", False),
+    ("x=1", "(1,2)", False),
+    ("a=1, b=2, c=3", "(1,2)", False),
+    ("y=2, x=1", "1, 2", True),  # a list without brackets is no point
+]
 FUNCTIONS_IN_PIECES = [
     *(
         (rf"\begin{{{kind}}} 2n & n \text{{ even}} \\ {value} & n \text{{ odd}} \end{{{kind}}}", gold, right)
@@ -204,7 +223,9 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "reference", "right"), SYSTEMS + FUNCTIONS_IN_PIECES + MATRICES + NAMES + OPTIONS)
+@pytest.mark.parametrize(
+    ("answer", "reference", "right"), SYSTEMS + POINTS + FUNCTIONS_IN_PIECES + MATRICES + NAMES + OPTIONS
+)
 def test_lines_names_and_options(answer: str, reference: str, right: bool) -> None:
     assert grade(answer, reference).correct is right
 

@@ -29,7 +29,7 @@ from enum import Enum
 from verl_efficiency.grading import pool
 from verl_efficiency.grading.clean import misread, spell_out, undress
 from verl_efficiency.grading.domains import without_domains
-from verl_efficiency.grading.named import same_options, without_names
+from verl_efficiency.grading.named import as_points, same_options, without_names
 from verl_efficiency.grading.quantities import compare_quantities
 from verl_efficiency.grading.quick import MAX_CHARS, quick_equal
 from verl_efficiency.grading.spoken import compare_phrases
@@ -121,7 +121,7 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     equal = quick_equal(answer, gold)
     if equal is None:
         left, right = (spell_out(unstack(undress(text))) for text in (answer, gold))
-        left, right = without_domains(*without_names(left, right))
+        left, right = without_domains(*as_points(*without_names(left, right)))
         equal = quick_equal(left, right)
     if equal is None:
         equal = same_options(left, right)

@@ -1,8 +1,10 @@
 r"""Read lists that name their parts: ``\text{Alice}=5, \text{Bob}=3``, and several options, ``A and C``.
 
 Names in words are compared as single letters are. ``A=5, B=3`` equals itself in another order, and the bare list ``5, 3``.
+Beside a point, a list of letters is a point: ``y=2, x=1`` is ``(1,2)``.
 """
 
+import itertools
 import re
 from functools import lru_cache
 
@@ -16,6 +18,8 @@ _NAMED = re.compile(  # \text{Alice} = 5, Alice: 5
     re.DOTALL,
 )
 _JOINT = re.compile(rf",?\s*{PRINT}\s*\{{\s*,?\s*and\s*\}}|,?\s(?<![A-Za-z\\])and\s|[,;]|{PRINT}\s*\{{\s*[,;]\s*\}}")
+_ASSIGNED = re.compile(r"\s*(?P<letter>[A-Za-z])(?:_\{?(?P<index>[0-9])\}?)?\s*=(?P<value>[^=]+)")
+_POINT = ("(", r"\left(")
 _OPENING, _CLOSING = "([{", ")]}"
 _PRINTED = re.compile(rf"{PRINT}\s*\{{([^{{}}]*)\}}")
 _BLANK = re.compile(rf"(?:{SPACE})+|\\(?:left|right)(?![a-zA-Z])|\$")
@@ -77,6 +81,37 @@ def _parts(text: str) -> list[str]:
             parts.append(text[start : joint.start()])
             start = seen
     return [*parts, text[start:]]
+
+
+def as_points(answer: str, gold: str) -> tuple[str, str]:
+    """Both texts. Beside a point, a list of letters with values becomes a point: ``y=2, x=1`` is ``(1,2)``.
+
+    Letters that follow each other come in the order of the alphabet. Others stay as they are written, since a problem may ask
+    for ``(n, k)``.
+
+    >>> as_points("y=2, x=1", "(1,2)"), as_points("(1,2)", "x_2=2 and x_1=1")
+    (('(1,2)', '(1,2)'), ('(1,2)', '(1,2)'))
+    >>> as_points("n=5, k=3", "(5,3)"), as_points("x=1, x=2", "(1,2)")
+    (('(5,3)', '(5,3)'), ('x=1, x=2', '(1,2)'))
+    """
+    if gold.startswith(_POINT):
+        return _point(answer), gold
+    return answer, _point(gold) if answer.startswith(_POINT) else gold
+
+
+@lru_cache(maxsize=256)
+def _point(text: str) -> str:
+    """The point that a list of ``letter = value`` stands for; ``text`` where it is something else."""
+    if len(text) > MAX_CHARS or "=" not in text:
+        return text
+    parts = [_ASSIGNED.fullmatch(part) for part in _parts(text)]
+    values = {(ord(part["letter"]), int(part["index"] or 0)): part["value"].strip() for part in parts if part}
+    if len(values) < max(2, len(parts)):
+        return text
+    places = sorted(values)
+    steps = {(other - one, index - before) for (one, before), (other, index) in itertools.pairwise(places)}
+    in_order = places if steps in ({(1, 0)}, {(0, 1)}) else list(values)
+    return f"({','.join(values[place] for place in in_order)})"
 
 
 def same_options(answer: str, gold: str) -> bool | None:

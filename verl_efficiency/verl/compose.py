@@ -79,15 +79,15 @@ def _unread(overrides: list[str]) -> str:
     parser = OverridesParser.create()
     for override in overrides:
         key, equals, value = override.partition("=")
-        quoted = "{}='{}'".format(key, value.replace("'", "\\'"))
+        fix = "takes quotes inside quotes: \"{}='{}'\"".format(key, value.replace("'", "\\'"))
         try:
             if parser.parse_override(override).is_sweep_override():
-                return f'{override}: a text with a comma takes quotes inside quotes, "{quoted}", and a list takes brackets'
+                return f"{override}: a text with a comma {fix}; a list takes brackets: {key}=[{value}]"
         except HydraException as error:
             if not equals:
                 return f"{override}: is no override; give key=value"
             why = str(error).splitlines()[0]
-            return f'{override}: Hydra cannot read this ({why}); a text with special characters takes quotes inside quotes: "{quoted}"'
+            return f"{override}: Hydra cannot read this ({why}); a text with special characters {fix}"
     return ""
 
 
