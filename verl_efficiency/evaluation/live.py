@@ -18,7 +18,7 @@ piece of text. What the server generates between the end of a stream and its not
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -184,50 +184,13 @@ async def _run_all(
 
     failures: list[str] = []
     refused: list[tuple[Prompt, str]] = []
-    refusal = refusals()
     health = Health(server.concurrency)
     async with asking(server, len(jobs)) as (client, keep):
         if any(plan.think for plan, _, _ in jobs):
             await _require_continuing(client, server, jobs[0][1], chat_template)
         free = asyncio.Semaphore(server.concurrency)
-        in_pieces = {
-            "continuous_usage_stats": True
-        }  # a usage in every piece (vLLM, SGLang); empty if the server refuses it
-        taken = False  # whether it has taken it; until then a refusal may be for this
+        requests = _Requests(client, server, sampling, chat_template)
         taking = asyncio.Lock()  # one job takes all its places before the next takes any
-
-        async def start(messages: list[dict[str, Any]], limit: int, seed: int, extra: dict[str, Any]) -> Any:
-            nonlocal taken
-            request = {
-                "model": server.model,
-                "messages": messages,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "max_tokens": limit,
-                "seed": seed,
-                "extra_body": _template(chat_template) | extra,
-            }
-
-            async def create(each: dict[str, bool]) -> Any:
-                options = {"include_usage": True} | each
-                return await client.chat.completions.create(**request, stream=True, stream_options=options)
-
-            each = dict(in_pieces)
-            try:
-                try:
-                    stream = await create(each)
-                    taken = taken or bool(each)
-                except refusal as error:
-                    if taken or not each or error.status_code in REFUSES_ALL:
-                        raise
-                    stream = await create({})  # if it is refused again, the reason is another one
-                    in_pieces.clear()
-                return stream
-            except refusal as error:
-                if error.status_code not in REFUSES_ALL:
-                    raise
-                fix = REFUSES_ALL[error.status_code]
-                raise SettingsError(f"--server: {server.url} refuses every request: {one_line(error)}; {fix}") from None
 
         async def work(plan: Plan, prompt: Prompt, streams: list[Stream]) -> None:
             def add(stream: Stream) -> None:
@@ -243,7 +206,7 @@ async def _run_all(
                     ended = "cancelled" if has_answer(plan, streams, vote) else "failed"
                     add(line(ended, sample.tokens(count)))
 
-                sample = await whole(lambda: start(messages, limit, seed, extra), server.retries + 1, lost)
+                sample = await whole(lambda: requests.start(messages, limit, seed, extra), server.retries + 1, lost)
                 health.answered()
                 truncated = sample.finish == "length"
                 ended = "thought" if plan.think and truncated and not extra else "finished"
@@ -271,7 +234,7 @@ async def _run_all(
                     failures.append("not asked")
                     return
                 await _run(plan, streams, seeds, draw, vote)
-            except refusal as error:
+            except refusals() as error:
                 health.answered()
                 refused.append((prompt, one_line(error)))
             except (openai.APIError, Broken) as error:
@@ -283,6 +246,64 @@ async def _run_all(
 
         await _all([asyncio.create_task(work(*job)) for job in jobs])
     return failures, refused
+
+
+@dataclass
+class _Requests:
+    """Starts streams. It asks for a usage in every piece (vLLM, SGLang), until the server refuses that.
+
+    Attributes:
+        in_pieces: whether it asks for it.
+        taken: whether the server has taken it; until then a refusal may be for this.
+    """
+
+    client: Any
+    server: Server
+    sampling: Sampling
+    chat_template: dict[str, Any]
+    in_pieces: bool = True
+    taken: bool = False
+
+    async def start(self, messages: list[dict[str, Any]], limit: int, seed: int, extra: dict[str, Any]) -> Any:
+        """The stream of one sample.
+
+        Raises:
+            SettingsError: the server refuses every request.
+            openai.APIError: it refuses this one, or does not answer.
+        """
+        request = {
+            "model": self.server.model,
+            "messages": messages,
+            "temperature": self.sampling.temperature,
+            "top_p": self.sampling.top_p,
+            "max_tokens": limit,
+            "seed": seed,
+            "extra_body": _template(self.chat_template) | extra,
+        }
+
+        async def create(in_pieces: bool) -> Any:
+            options = {"include_usage": True} | ({"continuous_usage_stats": True} if in_pieces else {})
+            return await self.client.chat.completions.create(**request, stream=True, stream_options=options)
+
+        refusal = refusals()
+        asked = self.in_pieces
+        try:
+            try:
+                stream = await create(asked)
+                self.taken = self.taken or asked
+            except refusal as error:
+                if self.taken or not asked or error.status_code in REFUSES_ALL:
+                    raise
+                stream = await create(False)  # if it is refused again, the reason is another one
+                self.in_pieces = False
+            return stream
+        except refusal as error:
+            if error.status_code not in REFUSES_ALL:
+                raise
+            fix = REFUSES_ALL[error.status_code]
+            raise SettingsError(
+                f"--server: {self.server.url} refuses every request: {one_line(error)}; {fix}"
+            ) from None
 
 
 def _template(chat_template: dict[str, Any]) -> dict[str, Any]:
