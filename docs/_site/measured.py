@@ -269,9 +269,13 @@ def _few_tokens(found: Row) -> str:
 def _smollm2(found: Row) -> str:
     """The warm start, then plain GRPO, then the other arms; changes against GRPO are of the same seeds."""
     compared, summaries = found["compared_with"], found["summaries"]
-    seeds = list(map(str, found["compared_seeds"]))
+    seeds_of = {
+        arm: [seed for seed in by_seed if arm == "warm_start" or seed in summaries[compared]]
+        for arm, by_seed in summaries.items()
+    }
 
     def against(arm: str, change: Callable[[Row, Row], float]) -> str:
+        seeds = seeds_of[arm]
         if arm in (compared, "warm_start"):
             return "–"
         mean, interval = mean_and_interval([change(summaries[arm][seed], summaries[compared][seed]) for seed in seeds])
@@ -279,10 +283,7 @@ def _smollm2(found: Row) -> str:
 
     arms = sorted(summaries, key=lambda arm: (arm != "warm_start", arm != compared))
     return table(
-        [
-            {"arm": arm, "of": [summaries[arm][seed] for seed in (["0"] if arm == "warm_start" else seeds)]}
-            for arm in arms
-        ],
+        [{"arm": arm, "of": [summaries[arm][seed] for seed in seeds_of[arm]]} for arm in arms],
         {
             "model": lambda row: f"`{row['arm']}`",
             "accuracy": lambda row: f"{100 * fmean(one['accuracy'] for one in row['of']):.1f} %",

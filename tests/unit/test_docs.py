@@ -302,7 +302,6 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
 
     found = {
         "compared_with": "grpo",
-        "compared_seeds": [1, 2, 3],
         "summaries": {
             "grpo": {"1": score(0.9, 60.0), "2": score(0.92, 61.0), "3": score(0.91, 62.0)},
             # Seed 0 is left out: grpo was not trained with it.
@@ -321,7 +320,7 @@ def test_the_table_of_the_language_model_by_hand(generated, tmp_path):
         "| `grpo` | 91.0 % | 61.0 | – | – | 90.0 % @ 60.0, 92.0 % @ 61.0, 91.0 % @ 62.0 |",
         "| `token_budget` | 90.5 % | 42.0 | −0.5 ± 2.5 | −31.1 ± 2.8 | 90.5 % @ 42.0, 90.5 % @ 42.0, 90.5 % @ 42.0 |",
     ]
-    found["compared_seeds"] = [1, 2]  # too few for an interval
+    del found["summaries"]["token_budget"]["3"]  # two are too few for an interval
     assert made()[2].startswith("| `token_budget` | 90.5 % | 42.0 | −0.5 | −30.6 |")
 
 
