@@ -30,7 +30,7 @@ from verl_efficiency.evaluation.training_log import parse_training_log
 
 SETTINGS = ("STEPS", "BATCH", "GROUP", "LR", "GPUS", "ROLLOUT", "TOKENS_PER_GPU")
 CURVES = {"score": "critic/score/mean", "tokens": "response_length/mean", "seconds": "timing_s/step"}
-PROBLEMS_PER_PROMPT = {"batched_accuracy": 2}
+PROBLEMS_PER_PROMPT = {"batched_accuracy": 1 / (0.3 + 0.7 / 2)}  # 30 % of the problems come alone, the others in pairs
 WARM_START = "warm_start"
 
 
@@ -86,7 +86,7 @@ def main(
     # Of each arm the first run whose files are here.
     here = {arm: one.stem for arm in found for one in reversed(found[arm].values()) if one.stem}
     logs = [
-        f"{arm}={stem}/metrics.jsonl:{PROBLEMS_PER_PROMPT.get(arm, 1)}" for arm, stem in here.items() if arm in arms
+        f"{arm}={stem}/metrics.jsonl:{PROBLEMS_PER_PROMPT.get(arm, 1):.3f}" for arm, stem in here.items() if arm in arms
     ]
     changes = report(list(pooled.values()), [parse_training_log(text) for text in logs], runs / "report.png")
     steps = {arm: {seed: one.step for seed, one in found[arm].items()} for arm in arms}

@@ -185,7 +185,7 @@ def lengths(
 ) -> None:
     """Tokens per problem over the steps of each log; ``limit`` is the mean of the shortest correct responses."""
     for i, (log, points) in enumerate(curves, start=len(looks)):
-        name = log.label if log.problems == 1 else f"{log.label} ({log.problems} problems a prompt)"
+        name = log.label if log.problems == 1 else f"{log.label} ({log.problems:.3g} problems a prompt)"
         _curve(axes, [(step, length / log.problems) for step, length in points], looks.get(log.label, look(i)), name)
     if limit is not None:
         axes.axhline(limit, label=f"shortest correct trace, held-out mean: {limit:.1f}", **LIMIT_LINE)

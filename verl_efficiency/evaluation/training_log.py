@@ -19,24 +19,24 @@ class TrainingLog:
 
     label: str  # the name in reports
     path: Path
-    problems: int = 1  # number of problems in a prompt; lengths are divided by it
+    problems: float = 1  # in a prompt, on average; lengths are divided by it
     scores: tuple[float, float] = (0.0, 1.0)  # of a wrong and of a correct answer
 
 
 def parse_training_log(text: str, scores: tuple[float, float] = (0.0, 1.0)) -> TrainingLog:
-    """Parse ``LABEL=FILE`` or ``LABEL=FILE:N``, where N is the number of problems per prompt.
+    """Parse ``LABEL=FILE`` or ``LABEL=FILE:N``, where N is the mean number of problems per prompt.
 
-    >>> parse_training_log("BCR=logs/bcr.jsonl:3").problems
-    3
+    >>> parse_training_log("BCR=logs/bcr.jsonl:3").problems, parse_training_log("BCR=logs/bcr.jsonl:1.54").problems
+    (3.0, 1.54)
     """
     label, _, rest = text.partition("=")
     path, _, count = rest.rpartition(":")
-    if not (path and count.isdigit()):
+    if not (path and re.fullmatch(r"[0-9]+(\.[0-9]+)?", count)):
         path, count = rest, "1"
     require(
-        bool(label and path) and int(count) >= 1, "training log", text, "LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT"
+        bool(label and path) and float(count) >= 1, "training log", text, "LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT"
     )
-    return TrainingLog(label, Path(path), int(count), scores)
+    return TrainingLog(label, Path(path), float(count), scores)
 
 
 def read_metric(path: Path, name: str | None = None) -> list[tuple[int, float]]:
