@@ -29,7 +29,12 @@ from verl_efficiency.evaluation.summary import Row, ratio, summarise
 from verl_efficiency.evaluation.training_log import parse_training_log
 
 SETTINGS = ("STEPS", "BATCH", "GROUP", "LR", "GPUS", "ROLLOUT", "TOKENS_PER_GPU")
-CURVES = {"score": "critic/score/mean", "tokens": "response_length/mean", "seconds": "timing_s/step"}
+CURVES = {
+    "score": "critic/score/mean",
+    "tokens": "response_length/mean",
+    "cut_off": "response_length/clip_ratio",
+    "seconds": "timing_s/step",
+}
 PROBLEMS_PER_PROMPT = {"batched_accuracy": 1 / (0.3 + 0.7 / 2)}  # 30 % of the problems come alone, the others in pairs
 WARM_START = "warm_start"
 
@@ -287,7 +292,7 @@ def saved_step(run: Path) -> int:
 
 
 def curves(file: Path) -> Mapping[str, list[float]]:
-    """Score, tokens of a response and seconds of each step, from verl's metrics."""
+    """What ``CURVES`` names, of each step, from verl's metrics."""
     steps = [json.loads(line)["data"] for line in file.read_text().splitlines()]
     return {name: [round(step[key], 4) for step in steps] for name, key in CURVES.items()}
 

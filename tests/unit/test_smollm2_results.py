@@ -55,7 +55,7 @@ def write_run(runs: Path, arm: str, seed: int, problems: int = PROBLEMS) -> None
     write_rows(stem, answers(drawn, problems))
     stem.mkdir()
     (stem / "latest_checkpointed_iteration.txt").write_text("2")
-    metrics = ("critic/score/mean", "response_length/mean", "timing_s/step")
+    metrics = ("critic/score/mean", "response_length/mean", "response_length/clip_ratio", "timing_s/step")
     lines = [{"step": step, "data": {name: drawn.random() for name in metrics}} for step in (1, 2)]
     (stem / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
