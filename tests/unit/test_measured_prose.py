@@ -307,6 +307,30 @@ def test_the_real_language_model(page):
     assert paired == (f"{-100 * change['accuracy_change']:.1f}", f"{196 * change['accuracy_change_se']:.1f}")
 
 
+def test_the_arms_of_the_language_model_with_one_seed():
+    found = results("smollm2")
+    one = {arm: by_seed["0"] for arm, by_seed in found["summaries"].items()}
+    curves = found["curves"]["0"]["batched_accuracy_90"]
+
+    def against(arm, other):
+        points = 100 * (one[arm]["accuracy"] - one[other]["accuracy"])
+        return points, 100 * (one[arm]["tokens_per_problem"] / one[other]["tokens_per_problem"] - 1)
+
+    points, tokens = against("sample_routing", "grpo")
+    assert said("measured.md", r"is ([\d.]+) points less accurate than GRPO and takes (\d+) % more tokens") == (
+        f"{-points:.1f}",
+        f"{tokens:.0f}",
+    )
+    limit, share, solved, cut_off, right = said(
+        "measured.md",
+        r"share (\d+) tokens, (\d+) % of what they take alone.*?in the first step (\d+) % of the problems are solved, and (\d+) % of "
+        r"the packs are cut off.*?Asked alone, (\d+) % of the problems are right",
+    )
+    assert f"{50 * int(limit) / one['warm_start']['tokens_per_problem']:.0f}" == share
+    assert (f"{100 * curves['score'][0]:.0f}", f"{100 * curves['cut_off'][0]:.0f}") == (solved, cut_off)
+    assert f"{100 * one['batched_accuracy_90']['accuracy']:.0f}" == right
+
+
 @pytest.mark.parametrize("question", ["pareto", "token_budget"])
 def test_the_rows_are_those_of_the_stored_runs(question):
     """A run of settings that are no longer the table's has no row."""
