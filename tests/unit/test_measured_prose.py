@@ -323,12 +323,20 @@ def test_the_arms_of_the_language_model_with_one_seed():
     )
     limit, share, solved, cut_off, right = said(
         "measured.md",
-        r"share (\d+) tokens, (\d+) % of what they take alone.*?in the first step (\d+) % of the problems are solved, and (\d+) % of "
-        r"the packs are cut off.*?Asked alone, (\d+) % of the problems are right",
+        r"share (\d+) tokens, (\d+) % of what they take alone.*?in the first step (\d+) % of the problems are solved, "
+        r"and (\d+) % of the packs are cut off.*?Asked alone, (\d+) % of the problems are right",
     )
     assert f"{50 * int(limit) / one['warm_start']['tokens_per_problem']:.0f}" == share
     assert (f"{100 * curves['score'][0]:.0f}", f"{100 * curves['cut_off'][0]:.0f}") == (solved, cut_off)
     assert f"{100 * one['batched_accuracy_90']['accuracy']:.0f}" == right
+    lost, fewer = (-change for change in against("batched_accuracy", "warm_start"))
+    below, tokens = against("batched_accuracy", "grpo")
+    assert abs(tokens) < 5
+    assert said(
+        "measured.md",
+        r"Asked alone, ([\d.]+) % are right, ([\d.]+) points below the warm start, with (\d+) % fewer tokens than it\. "
+        r"GRPO is ([\d.]+) points better at about the same tokens",
+    ) == (f"{100 * one['batched_accuracy']['accuracy']:.1f}", f"{lost:.1f}", f"{fewer:.0f}", f"{-below:.1f}")
 
 
 @pytest.mark.parametrize("question", ["pareto", "token_budget"])
