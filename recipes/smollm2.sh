@@ -148,7 +148,7 @@ else
 fi
 
 # launch ARM SETTINGS…: a response may have 96 tokens. Two problems in a prompt share 130: about what the model takes for them before
-# the training. With 90, the model left out the reasoning, and answered single problems badly. So 30 % of the problems come alone, too.
+# the training. With 90, it learned to leave out steps, and answered single problems badly. So 30 % of the problems come alone, too.
 launch() {
   export PROMPT_TOKENS=96 RESPONSE_TOKENS=96 PROBLEMS=2
   case $1 in

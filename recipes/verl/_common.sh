@@ -31,7 +31,7 @@ with_modules() {
 # as_value TEXT: a path or a name in a form that Hydra reads back as it is, also with "=", a comma or an accent. A list stays a list.
 as_value() {
   local LC_ALL=C plain="^([['\"].*|[/A-Za-z.][-A-Za-z0-9_./]*)$" # in C, A-Z has no accents
-  if [[ $1 =~ $plain ]]; then
+  if [[ $1 =~ $plain && ! ${1,,} =~ ^(true|false|null|nan|inf)$ ]]; then
     printf '%s' "$1"
   else
     printf "'%s'" "${1//\'/\\\'}"
