@@ -50,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """The run's name in messages and folders."""
-        strength = "" if self.value is None else f"_{self.value:g}"  # a folder with "=" is no value of an override
+        strength = "" if self.value is None else f"={self.value:g}"
         return f"{self.arm}.{self.kind}{strength}.seed{self.seed}"
 
     @functools.cached_property  # every run is held against every line

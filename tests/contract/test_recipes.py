@@ -175,7 +175,9 @@ def test_doctor_finds_a_wrong_value_of_each_setting(name, launch, data_file, tmp
     assert missed(overrides) == []
 
 
-@pytest.mark.parametrize("folder", ["lr=1e-6,bs=32", "été (2)", "it's #1", "my runs", "7", "True", "null", "a~b&c;d!^e`f<g>h"])
+@pytest.mark.parametrize(
+    "folder", ["lr=1e-6,bs=32", "été (2)", "it's #1", "my runs", "7", "True", "null", "a~b&c;d!^e`f<g>h"]
+)
 def test_a_path_may_hold_any_character(folder, launch, compose):
     paths = {name: f"/data/{folder}/{name.lower()}" for name in ("MODEL", "TRAIN", "VAL", "RUNS")}
     config = compose(*launch("laser", **paths, NAME=folder)[2:])

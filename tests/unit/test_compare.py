@@ -65,7 +65,7 @@ def test_the_plan_by_hand(table):
     runs = table.runs([], FRONTIER)
     assert [run.name for run in runs] == [
         *("grpo.published.seed0", "kimi.published.seed0", "grpo.published.seed1", "kimi.published.seed1"),
-        *("kimi.trial_0.1.seed9", "kimi.trial_0.2.seed9"),
+        *("kimi.trial=0.1.seed9", "kimi.trial=0.2.seed9"),
     ]
     assert runs[0].settings == ("trainer.test_freq=2", "algorithm.adv_estimator=grpo")
     assert runs[-1].settings[1:] == ("algorithm.adv_estimator=kimi", "++algorithm.efficiency.weight=0.2")

@@ -68,7 +68,7 @@ POINTS = [  # letters that follow each other come in the order of the alphabet; 
     ("x=1, x=2", "(2,1)", False),
     ("x=1", "(1,2)", False),
     ("a=1, b=2, c=3", "(1,2)", False),
-    ("y=2, x=1", "1, 2", True),  # a list without brackets is no point
+    ("y=2, x=1", "1, 2", True),  # without brackets it is a list, in any order
 ]
 FUNCTIONS_IN_PIECES = [
     *(

@@ -85,7 +85,7 @@ def _unread(overrides: list[str]) -> str:
                 return f"{override}: a text with a comma {fix}; a list takes brackets: {key}=[{value}]"
         except HydraException as error:
             if not equals:
-                return f"{override}: is no override; give key=value"
+                return f"{override}: is not an override; write key=value"
             why = str(error).splitlines()[0]
             return f"{override}: Hydra cannot read this ({why}); a text with special characters {fix}"
     return ""
