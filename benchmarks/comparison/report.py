@@ -21,10 +21,18 @@ def rows(table: Table, lines: Sequence[Mapping[str, Any]], frontier: Sequence[Po
     """One row per arm and kind of tested runs, sorted by tokens above the frontier.
 
     Rows below the table's floor of accuracy come last. Lines of other settings than the table's are left out.
+    The row of a tuned arm names the setting that was tuned, and what its trials found on the validation split.
     """
     result = [_row(*name, group, frontier) for name, group in tested(table, lines, frontier).items()]
+    arms = {arm.name: arm for arm in table.arms}
     for row in result:
         row["reaches_floor"] = row["accuracy"] >= table.floor
+        if row["kind"] == "tuned":
+            row["strength"] = arms[row["arm"]].strength.rpartition(".")[2]
+            row["tried"] = [
+                {"value": value, "accuracy": accuracy, "tokens": tokens}
+                for value, (accuracy, tokens) in table.tried(arms[row["arm"]], lines).items()
+            ]
     return sorted(result, key=lambda row: (not row["reaches_floor"], row["above_frontier"]))
 
 
@@ -40,7 +48,10 @@ def _row(
 
 
 def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) -> None:
-    """Print the rows; write ``out.json`` and ``out.png``."""
+    """Print the rows; write ``out.json`` and ``out.png``, and ``out_tuned.png`` if any arm was tuned.
+
+    The first picture has the published settings. In the second, each arm that was tuned takes its tuned strength.
+    """
     frontier = notes_frontier.load()
     found = rows(table, lines, frontier)
     if not found:
@@ -63,8 +74,12 @@ def write_report(table: Table, lines: Sequence[Mapping[str, Any]], out: Path) ->
             *(f"{row['accuracy_by_level'][-1]:.2f}", f"{row['step_seconds']:.2f}"),
         )
     Console(width=140).print(printed)
-    draw(found, frontier, table.steps, out.with_suffix(".png"))
-    print(f"{out.with_suffix('.json')} {out.with_suffix('.png')}")
+    draw([row for row in found if row["kind"] == "published"], frontier, table.steps, out.with_suffix(".png"))
+    tuned = {row["arm"] for row in found if row["kind"] == "tuned"}
+    if tuned:
+        best = [row for row in found if (row["kind"] == "tuned") == (row["arm"] in tuned)]
+        draw(best, frontier, table.steps, out.with_name(f"{out.name}_tuned.png"))
+    print(f"{out.with_suffix('.json')} and its pictures")
 
 
 def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: int, file: Path) -> None:
@@ -98,7 +113,7 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: i
             color="#D55E00" if row["arm"] == "grpo" else "#0072B2",
             elinewidth=0.8,
         )
-        name = row["arm"] if published else f"{row['arm']} {row['value']:g}"
+        name = row["arm"] if published else f"{row['arm']} {row['strength']}={row['value']:g}"
         labels.append(axes.text(*place, name if inside else f"{name} ({row['accuracy']:.2f})", fontsize=8))
     axes.legend(loc="lower right")
     adjust_text(labels, ax=axes, arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.5})

@@ -107,18 +107,23 @@ class Table:
 
         Only values that reach the floor of accuracy count. If none does, the most accurate value is the best.
         """
-        found = {}
-        for value in arm.values:
-            run = self._run(arm, "trial", value, self.trial_seed)
-            line = next((line for line in lines if run.made(line)), None)
-            if line is None:
-                return None
-            last = line["validation"][-1]
-            found[value] = (last["accuracy"], last["tokens"])
+        found = self.tried(arm, lines)
+        if len(found) < len(arm.values):
+            return None
         good = {value: score for value, score in found.items() if score[0] >= self.floor}
         if not good:
             return max(found, key=lambda value: found[value])
         return min(good, key=lambda value: good[value][1] - tokens_at(frontier, good[value][0]))
+
+    def tried(self, arm: Arm, lines: Sequence[Mapping[str, Any]]) -> dict[float, tuple[float, float]]:
+        """Accuracy and tokens on the validation split after each trial of the arm that has a result line, by its value."""
+        found = {}
+        for value in arm.values:
+            run = self._run(arm, "trial", value, self.trial_seed)
+            line = next((line for line in lines if run.made(line)), None)
+            if line is not None:
+                found[value] = (line["validation"][-1]["accuracy"], line["validation"][-1]["tokens"])
+        return found
 
     def _run(self, arm: Arm, kind: str, value: float | None, seed: int) -> Run:
         strength = () if value is None else (f"{arm.strength}={value:g}",)

@@ -363,7 +363,29 @@ def test_report_writes_json_and_a_picture(table, tmp_path, monkeypatch, capsys):
     written = json.loads((tmp_path / "pareto.json").read_text())
     assert [row["arm"] for row in written["rows"]] == ["grpo", "kimi"]
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "pareto_tuned.png").exists()  # the trials are there, no tuned run yet
     assert "kimi" in capsys.readouterr().out
+
+
+def test_report_shows_a_tuned_arm_with_its_trials(table, tmp_path, monkeypatch):
+    """Both trials reach the floor; the second has fewer tokens above the frontier, and its value is tested."""
+    first, second = (run for run in table.runs([], FRONTIER) if run.kind == "trial")
+    lines = [result(first, 1.0, 30.0), result(second, 1.0, 28.0)]
+    lines += [result(run) for run in table.runs(lines, FRONTIER) if run.kind != "trial"]
+    drawn = {}
+    monkeypatch.setattr(reporting, "draw", lambda found, *_: drawn.update({_[-1].name: found}))
+    reporting.write_report(table, lines, tmp_path / "pareto")
+    tuned = next(row for row in json.loads((tmp_path / "pareto.json").read_text())["rows"] if row["kind"] == "tuned")
+    assert (tuned["arm"], tuned["strength"], tuned["value"], tuned["seeds"]) == ("kimi", "weight", 0.2, 2)
+    assert tuned["tried"] == [
+        {"value": 0.1, "accuracy": 1.0, "tokens": 30.0},
+        {"value": 0.2, "accuracy": 1.0, "tokens": 28.0},
+    ]
+    shown = {name: [(row["arm"], row["kind"]) for row in found] for name, found in drawn.items()}
+    assert shown == {
+        "pareto.png": [("grpo", "published"), ("kimi", "published")],
+        "pareto_tuned.png": [("grpo", "published"), ("kimi", "tuned")],
+    }
 
 
 def answered(module, question, lines, tmp_path):

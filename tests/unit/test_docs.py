@@ -224,6 +224,7 @@ def test_what_was_measured_by_hand(generated, tmp_path):
     def row(arm, accuracy, tokens, **more):
         base = {
             "arm": arm,
+            "kind": "published",
             "value": None,
             "seeds": 1,
             "accuracy": accuracy,
@@ -233,22 +234,26 @@ def test_what_was_measured_by_hand(generated, tmp_path):
         return base | dict.fromkeys(("accuracy_interval", "tokens_interval", "above_frontier_interval")) | more
 
     levels = {"accuracy_by_level": [1.0, 0.5], "reaches_floor": True}
+    trials = [{"value": value, "accuracy": 0.9, "tokens": 25.0} for value in (0.1, 0.2)]
+    tuned = {"kind": "tuned", "value": 0.1, "strength": "weight", "tried": trials}
     rows = [
         row("grpo", 0.985, 52.5, **levels),
         row("kimi", 0.9, 23.0, **{**levels, "reaches_floor": False}),
-        row("kimi", 0.97, 25.0, seeds=3, value=0.1, **{**levels, "accuracy_interval": 0.01, "tokens_interval": 2.0}),
+        row("kimi", 0.97, 25.0, seeds=3, **tuned, **{**levels, "accuracy_interval": 0.01, "tokens_interval": 2.0}),
     ]
     file = tmp_path / "pareto.json"
     file.write_text(json.dumps({"steps": 100, "rows": rows}))
     table = made_table(generated, "pareto", tmp_path)
     assert table[2] == "| `grpo` | 98.5 % | 50 % | 52.5 | 32.5 | 1 |"
     assert table[3] == "| `kimi` | 90.0 % ↓ | 50 % | 23.0 | 3.0 | 1 |"
-    assert table[4] == "| `kimi` 0.1 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 |"
+    assert (
+        table[-1] == "| `kimi` | `weight` | **0.1**, 0.2 | 97.0 ± 1.0 % | 50 % | 25.0 ± 2.0 | 5.0 | 3 | 90.0 % @ 23.0 |"
+    )
     of_method = generated.measured.of_method
     kimi, laser, laser_d = (next(one for one in METHODS if one.name == name) for name in ("kimi", "laser", "laser_d"))
     text = of_method(kimi, tmp_path)
     assert "100 steps" in text
-    for figure in ("98.5 % at 52.5", "90.0 % at 23.0 tokens (1 seed)", "97.0 ± 1.0 % at 25.0 ± 2.0 tokens (3 seeds)"):
+    for figure in ("98.5 % at 52.5", "90.0 % at 23.0 tokens (1 seed)", "`kimi` with `weight=0.1`, tuned: 97.0 ± 1.0 %"):
         assert figure in text
     file.write_text(json.dumps({"steps": 100, "rows": [*rows, row("laser_d", 0.95, 36.0, **levels)]}))
     assert "95.0 % at 36.0" in of_method(laser_d, tmp_path)
