@@ -17,12 +17,12 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from verl_efficiency.grading.clean import misread
-from verl_efficiency.grading.evaluate import too_large
+from verl_efficiency.grading.evaluate import Undefined, Unknown, infinite, reliable_value, too_large
 from verl_efficiency.grading.parse import has_degrees, has_imaginary_unit, read
-from verl_efficiency.grading.quick import every
+from verl_efficiency.grading.quick import every, same_elements
 from verl_efficiency.grading.sets import same_region
 from verl_efficiency.grading.systems import same_pieces
-from verl_efficiency.grading.values import contradicts_itself, same
+from verl_efficiency.grading.values import MAX_ELEMENTS, contradicts_itself, same
 
 # Python cannot interrupt one long call into C. Such a grading ends its process this many seconds after the deadline. Usually
 # the parent kills the process first; this limit also holds after the parent is gone.
@@ -31,6 +31,9 @@ LOOK_FOR_PARENT_EVERY = 1.0  # seconds
 
 _BRACES = re.compile(r"\s*(?:\\left\s*)?\\(?:\{|lbrace)")  # the \{ of a set
 _NAMED_I = re.compile(r"^\s*I\s*=(?!=)")  # I = π/4: the name of an integral or a current, not the imaginary unit
+_ABOUT = re.compile(r"\\approx(?![a-zA-Z])")
+_DECIMAL = re.compile(r"(-?[0-9]+(?:\.([0-9]+))?)\s*(\\?%)?")
+FAR = 0.05  # the sides of √2 ≈ 1.5 disagree
 
 
 class OutOfTime(BaseException):
@@ -47,17 +50,21 @@ _read_gold = lru_cache(maxsize=256)(read)  # one reference, many answers
 def judge(answer: str, gold: str) -> str:
     """The status of one grading, without a time limit. See :mod:`verl_efficiency.grading.grade` for what comes before.
 
-    1. A number too large to evaluate is ``unparsable``.
-    2. Sets of real numbers are compared as sets.
-    3. An answer that contradicts itself is ``wrong``. An equation as reference skips this step: the later steps compare both
+    1. Of ``exact \\approx rounded``, either side may be the reference. Two sides that disagree are ``wrong``.
+    2. A number too large to evaluate is ``unparsable``.
+    3. Sets of real numbers are compared as sets.
+    4. An answer that contradicts itself is ``wrong``. An equation as reference skips this step: the later steps compare both
        of its sides.
-    4. Two expressions are compared by value. A point is not a set, nor is an interval. An angle in degrees may equal one in
-       radians.
-    5. math-verify decides the rest.
+    5. Two expressions are compared by value. A point is not a set, nor is an interval. An angle in degrees may equal one in
+       radians. A bare list that holds a value twice must be met with it.
+    6. math-verify decides the rest.
     """
     from math_verify import verify
 
     answer, gold = (_NAMED_I.sub("", text) for text in (answer, gold))
+    rounded = _same_rounded(answer, gold)
+    if rounded is not None:
+        return "correct" if rounded else "wrong"
     in_pieces = same_pieces(gold, answer, lambda one, other: not misread(other) and judge(other, one) == "correct")
     if in_pieces is not None:
         return "correct" if in_pieces else "wrong"
@@ -72,7 +79,8 @@ def judge(answer: str, gold: str) -> str:
     if not _equations(golds) and contradicts_itself(_equations(answers)):  # math-verify takes the last side of √3 = √2
         return "wrong"
     if len(expressions) == 2:
-        equal = same(*expressions)
+        equal = _same_with_repeats(gold, *expressions)
+        equal = same(*expressions) if equal is None else equal
         for text, listed, point in ((gold, *expressions), (answer, *expressions[::-1])):
             equal = _same_point(text, listed, point) if equal is None else equal
         if equal is not True and has_degrees(gold) != has_degrees(answer):  # π/6 is 30°
@@ -85,10 +93,57 @@ def judge(answer: str, gold: str) -> str:
     return "wrong" if len(expressions) >= 2 else "unparsable"
 
 
+def _same_rounded(answer: str, gold: str) -> bool | None:
+    r"""Whether one side of ``\sqrt{6} \approx 2.45`` is the reference.
+
+    ``None`` unless the left side is an exact number, and the right side is this number rounded, or is far from it.
+    """
+    sides = [side.strip() for side in _ABOUT.split(answer)]
+    if len(sides) != 2 or _ABOUT.search(gold) or _DECIMAL.fullmatch(sides[0]):
+        return None
+    value, rounded = _value(sides[0]), _DECIMAL.fullmatch(sides[1])
+    percent = 100 if rounded and rounded[3] else 1
+    shown = float(rounded[1]) / percent if rounded else _value(sides[1])
+    if value is None or shown is None:
+        return None
+    if abs(value - shown) > FAR * max(abs(value), abs(shown)):
+        return False
+    if not rounded or abs(value - shown) > 0.5001 * 0.1 ** len(rounded[2] or "") / percent:
+        return None
+    return any(judge(side, gold) == "correct" for side in sides)
+
+
+def _value(text: str) -> float | None:
+    """The real number that a text, or its last side, is."""
+    from sympy import Expr
+
+    found = read(text.rpartition("=")[2])
+    number = found[0] if found and isinstance(found[0], Expr) else None
+    if number is None or number.free_symbols or too_large(number):
+        return None
+    try:
+        value = reliable_value(number, {}, 30, real=True)
+    except (Undefined, Unknown):
+        return None
+    return None if infinite(value) else float(value)
+
+
 def _equations(expressions: list[Any]) -> list[Any]:
     from sympy import Basic, Equality
 
     return [equation for item in expressions if isinstance(item, Basic) for equation in item.atoms(Equality)]
+
+
+def _same_with_repeats(text: str, gold: Any, answer: Any) -> bool | None:
+    """Whether two lists are equal where the bare list ``text`` holds a value twice; ``None`` where it does not."""
+    from sympy import FiniteSet
+
+    golds, answers = (getattr(listed, "_unsorted_args", ()) for listed in (gold, answer))
+    if not isinstance(gold, FiniteSet) or not isinstance(answer, FiniteSet) or _BRACES.match(text):
+        return None
+    if len(golds) == len(gold) or len(golds) > MAX_ELEMENTS:
+        return None
+    return len(golds) == len(answers) and same_elements(golds, answers, same)
 
 
 def _same_point(text: str, listed: Any, point: Any) -> bool | None:

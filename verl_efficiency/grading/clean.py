@@ -114,6 +114,14 @@ _PERIOD = re.compile(
     re.VERBOSE,
 )
 _VARIANT = re.compile(r"\\var(?=(?:epsilon|theta|kappa|rho|sigma|phi)(?![a-zA-Z]))")  # \varphi: another print of \phi
+_BASE_10 = re.compile(r"\\lg(?![a-zA-Z])")
+_VECTOR = re.compile(r"\\langle(?![a-zA-Z])([^|]*?,[^|]*?)\\rangle(?![a-zA-Z])")  # \langle 1, 2\rangle
+# Between two values of letters: x = 3 \lor x = 5, "x=3 \\ y=5", one in each line.
+_VALUE_OF = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|theta|lambda|mu|phi|omega)(?![a-zA-Z]))(?:_\{?[0-9A-Za-z]\}?)?\s*=(?!=)"
+_ASSIGNMENT = re.compile(rf"\$?\s*(?P<letter>{_VALUE_OF})")
+_BETWEEN = re.compile(
+    rf"(?:{SPACE}|\$)*(?:\\(?:lor|vee|land|wedge|q?quad)(?![a-zA-Z])|\\\\|[\n∨∧])(?:{SPACE}|\$)*(?={_VALUE_OF})"
+)
 _OTHER_RELATION = re.compile(r"[<=,;:|&]|\\(?:leq?(?:slant)?|lt|text|mid)(?![a-zA-Z])")
 _LARGER = re.compile(r"(>|\\(?:geq?(?:slant)?|gt)(?![a-zA-Z])\s*)")
 _PLUS_MINUS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s*")
@@ -133,6 +141,7 @@ def spell_out(text: str) -> str:
     >>> spell_out(r"\frac{1±\sqrt5}{2}"), spell_out("2*pi + sqrt(3)"), spell_out("sin(x)**2")
     ('\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}', '2*\\pi + \\sqrt{3}', '\\sin(x)^{2}')
     """
+    text = _with_commas(text)
     text = _ROOT.sub(_root, _POWER.sub(r"^{\1}", _PLAIN_NAME.sub(_command, text)))
     if not text.isascii():
         text = _RAISED.sub(lambda raised: f"^{{{raised[0].translate(_LEVEL)}}}", text)
@@ -140,12 +149,42 @@ def spell_out(text: str) -> str:
         text = _DASH.sub("-", text)
     if "\\" in text:
         text = _VARIANT.sub(r"\\", _NAMES.sub(_known, text))
+        text = _VECTOR.sub(r"(\1)", _BASE_10.sub(r"\\log_{10} ", text))
         text = _SIGN_IN_TEXT.sub(lambda sign: f"\\{sign[1]}" if sign[1].isascii() else sign[1], text)
     if "." in text:
         text = _PERIOD.sub(_as_fraction, text)
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
     return _both_signs(text) if _PLUS_MINUS.search(text) else _ascending(text)
+
+
+def _with_commas(text: str) -> str:
+    r"""``text`` with commas between the values of letters.
+
+    >>> _with_commas(r"x=3 \lor x=5"), _with_commas("$x=3$\n$y=5$"), _with_commas(r"P(A \lor x=5)")
+    ('x=3, x=5', 'x=3, y=5', 'P(A \\lor x=5)')
+    """
+    if not _ASSIGNMENT.match(text) or "\\begin" in text or not _BETWEEN.search(text):
+        return text
+    return _BETWEEN.sub(", ", text).strip("$")
+
+
+def natural_logarithms(answer: str, gold: str) -> tuple[str, str]:
+    r"""Both texts with ``\ln`` for ``\log``, where one has only ``\log`` without a base, and the other only ``\ln``.
+
+    Many references write ``\log`` for the natural logarithm. Elsewhere its base is 10.
+
+    >>> natural_logarithms(r"2\ln 3", r"2\log 3"), natural_logarithms(r"\ln 8", r"\log_2 8")
+    (('2\\ln 3', '2\\ln 3'), ('\\ln 8', '\\log_2 8'))
+    """
+    natural, bare = ([name in text for text in (answer, gold)] for name in ("\\ln", "\\log"))
+    if natural not in ([True, False], [False, True]) or bare != natural[::-1] or _WITH_BASE.search(answer + gold):
+        return answer, gold
+    return _LOG.sub(r"\\ln", answer), _LOG.sub(r"\\ln", gold)
+
+
+_LOG = re.compile(r"\\log(?![a-zA-Z])")
+_WITH_BASE = re.compile(r"\\log\s*_")
 
 
 def _ascending(text: str) -> str:
@@ -243,9 +282,14 @@ _ADJACENT = re.compile(
     re.VERBOSE,
 )
 _SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_}])[0-9]+\s*\)?\s*_")  # 5_000, (5)_{2}
-_UNIT = re.compile(r"\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{")  # the "\text{" of "5 \text{ cm}"
+_UNIT = re.compile(
+    r"(?<!_)(?<!_\{)\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{"
+)  # the "\text{" of "5 \text{ cm}"
 _END_OF_LINES = re.compile(r"\\end\s*\{[a-z]+\*?\}$")  # \end{cases}
-_CANDIDATE = re.compile(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b")  # a second answer: "or 4"
+_CANDIDATE = re.compile(
+    r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b|"  # a second answer: "or 4"
+    r"\b(?:false|wrong|incorrect|invalid|excluded|rejected|extraneous|except|versus|perhaps|maybe|possibly|instead|rather|otherwise|else|unless)\b"
+)
 _SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
 _ARGUMENT = re.compile(  # the "(X=2)" of "P(X=2) = 1/2", and a subscript in braces
     r"(?:(?<![\\A-Za-z])[A-Za-z]|\\Pr|\})\s*\([^()]*\)|_\s*\{[^{}]*\}"
@@ -272,6 +316,7 @@ def misread(text: str) -> bool:
         or any(match["bad"] for match in _ADJACENT.finditer(plain))
         or _hides_a_candidate(plain)
         or _sides_differ(plain)
+        or _repeats_its_letter(text)
     )
 
 
@@ -291,6 +336,21 @@ def _hides_a_candidate(text: str) -> bool:
     unit = _UNIT.search(text)
     ends_in_unit = (text.endswith("}") or text[:-2].endswith("}")) and not _END_OF_LINES.search(text)
     return bool(unit and unit.start() > 0 and ends_in_unit and _CANDIDATE.search(text, unit.end()))
+
+
+def _repeats_its_letter(text: str) -> bool:
+    r"""Whether a letter gets a second value, and no comma separates the two: math-verify reads x = 3·x = 5.
+
+    >>> [_repeats_its_letter(text) for text in (r"x=3 \to x=5", "x = 3, x = 5", r"x=3 \text{ or } x=5", "x = 2y = 6")]
+    [True, False, False, False]
+    """
+    if not (first := _ASSIGNMENT.match(text)):
+        return False
+    again = re.compile(rf"(?<![A-Za-z\\]){re.escape(first['letter'].rstrip(' ='))}\s*=(?!=)")
+    return any(not _JOINED.search(text[: found.start()]) for found in again.finditer(text, first.end()))
+
+
+_JOINED = re.compile(rf"(?:[,;(]|(?<![A-Za-z\\])(?:and|or)|{PRINT}\s*\{{\s*,?\s*(?:and|or)\s*\}})(?:{SPACE}|\$)*$")
 
 
 def _sides_differ(text: str) -> bool:

@@ -6,7 +6,7 @@ In this process, within microseconds:
 2. ``quick.py``: two integers, the same text, two options of a multiple choice, two plain numbers, or two names with the
    same letters are decided.
 3. ``clean.py`` removes box, math mode and punctuation around both texts and rewrites Unicode as LaTeX. ``domains.py`` removes
-   the domain of a letter, as in ``2k\pi, k\in\mathbb{Z}``. Then step 2 again.
+   the domain of a letter, as in ``2k\pi, k\in\mathbb{Z}``, and ``lone_name.py`` the name before a value. Then step 2 again.
 4. ``quantities.py``: numbers with units or words (``5 cm``, ``3 million``, ``7:30 p.m.``) are decided, or lose their units and
    go on.
 5. A text longer than ``MAX_CHARS`` is ``unparsable``, and so is an answer that math-verify would misread (``clean.misread``).
@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from verl_efficiency.grading import pool
-from verl_efficiency.grading.clean import misread, spell_out, undress
+from verl_efficiency.grading.clean import misread, natural_logarithms, spell_out, undress
 from verl_efficiency.grading.domains import without_domains
+from verl_efficiency.grading.lone_name import without_lone_name
 from verl_efficiency.grading.named import as_points, same_options, without_names
 from verl_efficiency.grading.quantities import compare_quantities
 from verl_efficiency.grading.quick import MAX_CHARS, quick_equal
@@ -121,7 +122,8 @@ def _quick_verdict(answer: str | None, gold: str, deadline: float) -> Verdict | 
     equal = quick_equal(answer, gold)
     if equal is None:
         left, right = (spell_out(unstack(undress(text))) for text in (answer, gold))
-        left, right = without_domains(*as_points(*without_names(left, right)))
+        left, right = without_lone_name(*without_domains(*as_points(*without_names(left, right))))
+        left, right = natural_logarithms(left, right)
         equal = quick_equal(left, right)
     if equal is None:
         equal = same_options(left, right)

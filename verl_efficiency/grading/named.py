@@ -20,6 +20,9 @@ _NAMED = re.compile(  # \text{Alice} = 5, Alice: 5
 _JOINT = re.compile(rf",?\s*{PRINT}\s*\{{\s*,?\s*and\s*\}}|,?\s(?<![A-Za-z\\])and\s|[,;]|{PRINT}\s*\{{\s*[,;]\s*\}}")
 _ASSIGNED = re.compile(r"\s*(?P<letter>[A-Za-z])(?:_\{?(?P<index>[0-9])\}?)?\s*=(?P<value>[^=]+)")
 _POINT = ("(", r"\left(")
+_NAME_OF_POINT = re.compile(  # P(3, -1), \text{Vertex: }(0, 2)
+    rf"(?:(?<![A-Za-z\\}}])[A-Z](?:_\{{?[0-9]\}}?)?|{PRINT}\s*\{{\s*[A-Za-z ]{{3,}}:\s*\}})(?:{SPACE})*(?=(?:\\left\s*)?\()"
+)
 _OPENING, _CLOSING = "([{", ")]}"
 _PRINTED = re.compile(rf"{PRINT}\s*\{{([^{{}}]*)\}}")
 _BLANK = re.compile(rf"(?:{SPACE})+|\\(?:left|right)(?![a-zA-Z])|\$")
@@ -93,6 +96,8 @@ def as_points(answer: str, gold: str) -> tuple[str, str]:
     (('(1,2)', '(1,2)'), ('(1,2)', '(1,2)'))
     >>> as_points("n=5, k=3", "(5,3)"), as_points("x=1, x=2", "(1,2)")
     (('(5,3)', '(5,3)'), ('x=1, x=2', '(1,2)'))
+    >>> as_points("A(1,2), B(3,4)", "(1,2),(3,4)"), as_points("P(3)", "(3,4)")
+    (('(1,2), (3,4)', '(1,2),(3,4)'), ('P(3)', '(3,4)'))
     """
     if gold.startswith(_POINT):
         return _point(answer), gold
@@ -101,9 +106,12 @@ def as_points(answer: str, gold: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=256)
 def _point(text: str) -> str:
-    """The point that a list of ``letter = value`` stands for; ``text`` where it is something else."""
-    if len(text) > MAX_CHARS or "=" not in text:
+    """The point that a list of ``letter = value`` stands for, or points without their names; ``text`` for something else."""
+    if len(text) > MAX_CHARS:
         return text
+    if "=" not in text:
+        named = all("," in part and _NAME_OF_POINT.match(part.strip()) for part in _parts(text))
+        return _NAME_OF_POINT.sub("", text) if named else text
     parts = [_ASSIGNED.fullmatch(part) for part in _parts(text)]
     values = {(ord(part["letter"]), int(part["index"] or 0)): part["value"].strip() for part in parts if part}
     if len(values) < max(2, len(parts)):

@@ -28,7 +28,7 @@ PRINT = r"\\(?:text(?:bf|it|rm)?|math(?:rm|bf)|mbox)"
 
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
 _COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{th\})?")  # "\displaystyle" has no content
-_CONTENT = re.compile(r"[0-9A-Za-z]")
+_CONTENT = re.compile(r"[^\W_]")  # a letter or digit of any script
 # A number with its base: 1f_{16}, (101)_2, 101_{\text{two}}.
 _IN_BASE = re.compile(
     r"(?P<round>\(\s*)?(?P<digits>[0-9][0-9A-Za-z]*)\s*(?(round)\)\s*)_\s*"
@@ -38,7 +38,11 @@ _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eig
 _BASES |= {"twelve": 12, "sixteen": 16}
 _LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\!|(?<!\\)\$")  # the "\left" of "\left(3, 4\right)"
 _SPACE = re.compile(rf"(?:{SPACE})+")
-_TEXT = re.compile(rf"{PRINT}\s*\{{([^{{}}]*)\}}")  # \text{east} → east
+_TEXT = re.compile(rf"(?:{PRINT}|\\operatorname)\s*\{{([^{{}}]*)\}}")  # \text{east} → east
+_NEEDLESS_BRACES = re.compile(r"([_^])\s*\{\s*([0-9A-Za-z])\s*\}")  # E_{1} → E_1
+# Residues: \pmod{4}, (\mod 4), ( mod 4).
+_MODULO = re.compile(r"\(?\s*(?<![A-Za-z])\\?[pb]?mod(?![a-z])\s*(?:\{\s*(\w+)\s*\}|(\w+))\s*\)?")
+_ARTICLE = re.compile(r"^(?:an?|the) (?=[a-z]{4})", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})*")  # a text of words only: "not enough"
 _LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")  # a blank that does not separate words: "x + 1"
 
@@ -54,7 +58,7 @@ def quick_equal(answer: str, gold: str) -> bool | None:
     answer, gold = answer.strip(), gold.strip()
     if _INTEGER.fullmatch(answer) and _INTEGER.fullmatch(gold):
         return int(answer) == int(gold)
-    if answer == gold or _same_text(answer, gold):
+    if answer == gold or same_text(answer, gold):
         return True if _CONTENT.search(_COMMAND.sub("", gold)) else None
     if (same := same_choice(_plain(answer), _plain(gold))) is not None:
         return same
@@ -89,9 +93,9 @@ def same_elements(
     return True
 
 
-def _same_text(answer: str, gold: str) -> bool:
-    """Whether two texts are the same, up to spacing, fonts and layout. In texts of words, capitals do not count either."""
-    left, right = _LOOSE_SPACE.sub("", _plain(answer)), _LOOSE_SPACE.sub("", _plain(gold))
+def same_text(answer: str, gold: str) -> bool:
+    """Whether two texts are the same, up to layout and fonts. Texts of words may also differ in capitals and article."""
+    left, right = (_ARTICLE.sub("", _LOOSE_SPACE.sub("", _plain(text))) for text in (answer, gold))
     if _WORDS.fullmatch(left) and _WORDS.fullmatch(right):
         printed = _TEXT.search(answer + gold) is not None
         return fold_words(left, printed=printed) == fold_words(right, printed=printed)
@@ -102,7 +106,10 @@ def _same_text(answer: str, gold: str) -> bool:
 def _plain(text: str) -> str:
     """``text`` without layout and fonts, with single spaces."""
     text = re.sub(r"\\[dtc]frac", r"\\frac", _LAYOUT.sub("", text))
-    return _SPACE.sub(" ", _TEXT.sub(r" \1 ", text)).strip()
+    text = _NEEDLESS_BRACES.sub(r"\1\2", _TEXT.sub(r" \1 ", text))
+    if "mod" in text:
+        text = _MODULO.sub(lambda found: rf" \pmod {found[1] or found[2]} ", text)
+    return _SPACE.sub(" ", text).strip()
 
 
 # Words with capitals: "Monday", "YES".

@@ -32,6 +32,7 @@ MAX_PARTS = 16
 MAX_POWER = 9  # of a unit
 CLOCK = re.compile(r"([0-9]{1,2})(?:[:.]([0-5][0-9])(?::([0-5][0-9]))?)?")  # 7:30, 7.30, 7:30:15
 _SAME_SIGNS = {"\\geq": "\\ge", "\\leq": "\\le", "\\neq": "\\ne"}
+_RELATIONS = frozenset(("=", "<", ">", "\\ge", "\\le", "\\ne", "\\in", "\\equiv", "is", "equals", *_SAME_SIGNS))
 # Units that need no blank between them and the number: 5cm.
 _NEED_NO_SPACE = frozenset(
     [
@@ -238,7 +239,7 @@ def _tail(item: list[Token], position: int) -> tuple[int, str]:
     while position < len(item):
         kind, word, _, _ = item[position]
         if kind == "word" and word.lower() in CONDITIONS:
-            return position, _condition([one for _, one, *_ in item[position:]])
+            return position, _condition(item[position:])
         if kind == "number" and position > start:
             break
         if kind in ("math", "number") or (kind == "other" and word not in "/.-'\":"):
@@ -247,7 +248,15 @@ def _tail(item: list[Token], position: int) -> tuple[int, str]:
     return position, ""
 
 
-def _condition(words: list[str]) -> str:
+def _condition(item: list[Token]) -> str:
+    """The condition in one spelling. It must not bring in a second value: ``if n = 1 else 4``, ``unless 6``."""
+    words = [one for _, one, *_ in item]
+    names = {word.lower() for word in words}
+    value = any(kind in ("number", "math") for kind, *_ in item)
+    if "else" in names or (value and "otherwise" in names):
+        raise _Opaque
+    if value and names.isdisjoint(_RELATIONS) and not names.isdisjoint(("unless", "not")):
+        raise _Opaque
     kept = [word for word in words if word.lower() not in FILLERS | CONDITIONS - {"otherwise", "unless"}]
     if all(word.isalpha() for word in kept):
         kept.sort()  # for odd n: n is odd

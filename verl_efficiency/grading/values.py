@@ -12,7 +12,7 @@ How a value is computed, see :mod:`verl_efficiency.grading.evaluate`.
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -44,16 +44,17 @@ def same(gold: Any, answer: Any, alone: bool = True) -> bool | None:
     if isinstance(gold, MatrixBase) and isinstance(answer, MatrixBase):
         return _same_list(gold.flat(), answer.flat()) if gold.shape == answer.shape else None
     if isinstance(gold, FiniteSet) and isinstance(answer, FiniteSet):
+        nested = [any(isinstance(element, FiniteSet) for element in elements.args) for elements in (gold, answer)]
+        if nested[0] != nested[1]:
+            return False  # {1}, {2} and {1, 2}
         if len(gold) != len(answer) or len(gold) > MAX_ELEMENTS:
             return None
         alone = not _two_cases(gold, answer)
         return same_elements(gold.args, answer.args, lambda element, other: same(element, other, alone))
-    if isinstance(gold, Tuple) and isinstance(answer, Tuple):
-        return _same_list(gold.args, answer.args)
-    if isinstance(gold, Interval) and isinstance(answer, Tuple) and gold.is_open:
-        return _same_list(gold.args[:2], answer.args)
-    if isinstance(answer, Interval) and isinstance(gold, Tuple) and answer.is_open:
-        return _same_list(gold.args, answer.args[:2])
+    if isinstance(gold, Tuple | MatrixBase) or isinstance(answer, Tuple | MatrixBase):
+        points = [_coordinates(expression) for expression in (gold, answer)]
+        if all(points):
+            return _same_list(*points)
     if isinstance(gold, Interval) and isinstance(answer, Interval):
         closed = [(part.left_open, part.right_open) for part in (gold, answer)]
         return _same_list(gold.args[:2], answer.args[:2]) if closed[0] == closed[1] else False
@@ -76,6 +77,17 @@ def _right_sides(gold: Any, answer: Any) -> tuple[Any, Any]:
         if is_assignment_relation(answer) and take_first_relation(gold).lhs == take_first_relation(answer).lhs:
             return take_last_relation(gold).rhs, take_last_relation(answer).rhs
     return gold, answer
+
+
+def _coordinates(expression: Any) -> Sequence[Any]:
+    """Those of a point, of an open interval, which is written like one, or of a vector; nothing for something else."""
+    from sympy import Interval, MatrixBase, Tuple
+
+    if isinstance(expression, MatrixBase):
+        return expression.flat() if 1 in expression.shape else ()
+    if isinstance(expression, Interval):
+        return expression.args[:2] if expression.is_open else ()
+    return expression.args if isinstance(expression, Tuple) else ()
 
 
 def _same_list(gold: Any, answer: Any) -> bool | None:

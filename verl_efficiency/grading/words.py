@@ -159,7 +159,7 @@ _OPPOSITES = """
 am pm; even odd; clockwise counterclockwise; more less; above below; before after; ahead behind
 faster slower; older younger; taller longer shorter; earlier later; boy girl; man woman; male female
 head tail; inside outside; maximum minimum; win lose; left right; up down; bce ad; rational irrational
-prime composite; finite infinite; parallel perpendicular; increase decrease; profit loss; true false
+prime composite; finite infinite; parallel perpendicular; increase decrease; profit loss
 open closed; convergent divergent; hit miss; parent child
 north south east west northeast northwest southeast southwest
 monday tuesday wednesday thursday friday saturday sunday
@@ -185,9 +185,10 @@ _NUMBER_WORDS = _words(
 )
 # Words that change the value in another way, or bring in a second value: "5 or 6", "5 squared", "not 5".
 CHANGERS = _NUMBER_WORDS | _words(
-    "or nor not but either neither never no non wrong incorrect instead rather actually maybe perhaps possibly versus vs least "
-    "most than except without minus plus squared cubed factorial infinity undefined unknown answer answers isn't aren't to "
-    "between under over negative imaginary twice thrice doubled tripled halved pair pairs gross reciprocal repeating"
+    "or nor not but either neither never no non wrong incorrect false invalid excluded rejected extraneous instead rather "
+    "actually maybe perhaps possibly versus vs least most than except without minus plus squared cubed factorial infinity "
+    "undefined unknown answer answers isn't aren't to between under over negative imaginary twice thrice doubled tripled "
+    "halved pair pairs gross reciprocal repeating"
 )
 # Names of functions and constants, which are neither units nor nouns: "5 pi".
 MATHEMATICS = _words(
