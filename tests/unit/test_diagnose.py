@@ -197,6 +197,37 @@ def test_rollout_dumps_of_both_trainers(tmp_path, groups):
     assert found(tmp_path) == ["reward errors", "grader time-outs"]
 
 
+def test_dumps_alone_show_equal_groups(tmp_path):
+    row = {"input": "a", "output": "b", "score": 1.0}
+    for step in (1, 2):
+        written(tmp_path / f"{step}.jsonl", 4 * (json.dumps(row) + "\n"))
+    outcome = run("diagnose", tmp_path)
+    assert outcome.exit_code == 1
+    assert "100 % of the groups have equal scores" in outcome.output
+
+
+def test_a_reward_may_leave_its_columns_out(tmp_path):
+    """Rewards of two data sources: one tells status and error, verl fills the other with nothing, or leaves it out."""
+    rows = [
+        {"status": "timed_out", "reward_error": 1.0},
+        {"status": None, "reward_error": None},
+        {},
+        {"status": "correct"},
+    ]
+    rows = [{"input": "a", "score": 1.0} | row for row in rows]
+    written(tmp_path / "5.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert read_run([tmp_path]).steps[5] | {"rollouts/equal_groups": 0} == {
+        **{"rollouts/equal_groups": 0, "rollouts/timed_out": 0.25, "rollouts/reward_error": 0.25}
+    }
+
+
+def test_a_run_of_which_nothing_can_be_checked_is_not_fine(tmp_path):
+    file = log_of(tmp_path, perf__throughput=[1.0, 2.0])
+    outcome = run("diagnose", file)
+    assert outcome.exit_code == 2
+    assert "steps 1 to 2: nothing could be checked" in outcome.output
+
+
 def test_a_dump_may_contain_any_sign(tmp_path):
     row = {"input": "p\u2028\x85q", "output": "x", "score": 1.0}
     (tmp_path / "3.jsonl").write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -248,7 +279,26 @@ def test_watch_shows_the_validation_before_the_training(tmp_path):
         {"step": 1, "data": {"critic/score/mean": 0.5}},
     ]
     file = written(tmp_path / "metrics.jsonl", "".join(json.dumps(step) + "\n" for step in steps))
-    assert run("watch", "--once", file).output.splitlines() == ["step 0: score 0.250", "step 1: score 0.500"]
+    assert run("watch", "--once", file).output.splitlines() == ["step 0: validation 0.250", "step 1: score 0.500"]
+
+
+def test_watch_shows_the_score_of_the_training_beside_the_validation(tmp_path):
+    """Step 2 logs both. The score of a step is always that of the training."""
+    steps = [
+        {"step": 1, "data": {"critic/score/mean": 0.5}},
+        {"step": 2, "data": {"critic/score/mean": 0.25, "val-core/sums/acc/mean@1": 0.75}},
+    ]
+    file = written(tmp_path / "metrics.jsonl", "".join(json.dumps(step) + "\n" for step in steps))
+    lines = run("watch", "--once", file).output.splitlines()
+    assert lines == ["step 1: score 0.500", "step 2: score 0.250, validation 0.750"]
+
+
+def test_watch_refuses_what_it_cannot_show(tmp_path):
+    written(tmp_path / "1.jsonl", json.dumps({"input": "a", "output": "b", "score": 1.0}) + "\n")
+    outcome = run("watch", "--once", tmp_path)
+    assert "holds only rollout dumps; `verl-efficiency diagnose`" in str(outcome.exception)
+    outcome = run("watch", "--once", "--steps", 0, tmp_path)
+    assert "--steps: must be at least 1, got 0" in str(outcome.exception)
 
 
 def test_watch_shows_what_is_cut_off(tmp_path):

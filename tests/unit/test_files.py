@@ -44,6 +44,19 @@ def refusal(*arguments):
     return str(result.exception)
 
 
+def test_a_target_that_cannot_be_written_is_named(tmp_path):
+    """Errors of pyarrow have no file name, those of Python name the temporary file."""
+    for error in (
+        OSError(28, "No space left on device", str(tmp_path / ".o.part")),
+        OSError("No space left on device"),
+    ):
+        with (
+            pytest.raises(SettingsError, match=r"o.parquet: cannot be written: No space left on device$"),
+            replacing(tmp_path / "o.parquet"),
+        ):
+            raise error
+
+
 def written(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path

@@ -218,6 +218,39 @@ def test_paired_by_problem_whatever_the_order(tmp_path):
     assert change["tokens_ratio"] == pytest.approx(0.5)
 
 
+def test_files_of_different_problems_are_compared_loudly(tmp_path):
+    rows = [{"problem": name, "correct": 1, "tokens": 10} for name in "abc"]
+    before, half = lines(tmp_path / "before.jsonl", rows[:2]), lines(tmp_path / "half.jsonl", rows[1:])
+    assert "half: only 1 of 2 problems are in before too. The change" in " ".join(run(before, half).output.split())
+    other = lines(tmp_path / "other.jsonl", rows[2:])
+    assert "other: only 0 of 2 problems are in before too." in run(before, other).output
+    assert "only" not in run(before, f"again={before}").output
+
+
+def test_accuracy_under_a_limit(tmp_path):
+    """Of four responses of 10 to 40 tokens, three are right. The limit of 25 cuts off the right one of 30 tokens."""
+    output = run(small(tmp_path / "a.jsonl"), "--budget", "25").output
+    assert [line.split()[-1] for line in output.splitlines() if "accuracy under C, %" in line] == ["50.0"]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("difficulty", ["hard", "easy"], "line 1: difficulty must be a number, got 'hard'"),
+        ("difficulty", [0.5, None], "line 2: difficulty is empty (null)"),
+        ("truncated", [2, 0], "line 1: truncated must be a number in [0, 1], got 2"),
+        ("prompt_tokens", [-5, 3], "must be a whole number of at least 0, got -5"),
+    ],
+)
+def test_a_column_that_nobody_named_does_not_stop_the_command(tmp_path, column, values, said):
+    rows = [{"problem": "p", "correct": 1, "tokens": 3, column: value} for value in values]
+    outcome = run(lines(tmp_path / "a.jsonl", rows))
+    assert outcome.exit_code == 0
+    (note,) = (line for line in outcome.output.splitlines() if "left out" in line)
+    assert note.startswith(f"a: the {column} is left out: {tmp_path / 'a.jsonl'}")
+    assert note.endswith(said)
+
+
 def test_intervals_cover_the_truth():
     """2,000 runs of 120 problems with 4 dependent responses each: the 95 % interval holds the truth 93 to 97 times of 100."""
     rng = np.random.default_rng(1)
@@ -363,6 +396,17 @@ def test_a_verifiers_weight_decides_the_vote(tmp_path):
         assert {found[name]["tokens"] for name in expected} == {60.0}
 
 
+def test_votes_refuse_what_is_no_weight(tmp_path):
+    rows = [{"problem": "p", "response": r"\boxed{3}", "acc": 1, "tokens": 3, "logprob": -0.5}]
+    file = lines(tmp_path / "s.jsonl", rows)
+    for given, said in (
+        (["--weight", "logprob"], "logprob (the weight) must be a number of at least 0, got -0.5"),
+        (["--seed", "-1"], "--seed: must be a whole number of at least 0, got -1"),
+    ):
+        outcome = CliRunner().invoke(app, ["evaluate", "strategies", str(file), *given])
+        assert said in str(outcome.exception)
+
+
 @pytest.mark.parametrize(
     ("rows", "arguments", "named"),
     [
@@ -406,6 +450,20 @@ def test_a_verifiers_weight_decides_the_vote(tmp_path):
             "--tokens",
         ),
         ([], [], "no rows"),
+        ([{"problem": "p", "correct": 1, "tokens": math.inf}], [], "must be a whole number of at least 0, got inf"),
+        ([{"problem": "p", "correct": 1, "tokens": 10**30}], [], "must be a whole number of at least 0"),
+        ([{"problem": "p", "correct": 1, "tokens": 10.9}], [], "must be a whole number of at least 0, got 10.9"),
+        ([{"problem": "p", "correct": 1, "tokens": -3}], [], "must be a whole number of at least 0, got -3"),
+        (
+            [{"problem": "p", "correct": 1, "tokens": 3, "hard": math.inf}],
+            ["--difficulty", "hard"],
+            "line 1: hard (the difficulty) must be a number, got inf",
+        ),
+        (
+            [{"problem": "p", "correct": 1, "tokens": 3, "asked": -5}],
+            ["--prompt-tokens", "asked"],
+            "must be a whole number of at least 0, got -5",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_one_line(tmp_path, rows, arguments, named):

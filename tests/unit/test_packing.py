@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from verl_efficiency.commands.pack import packing_settings
 from verl_efficiency.data import (
     PackingSettings,
     load_problems,
@@ -326,6 +327,18 @@ def test_bad_rows_are_refused():
         pack_rows(rows(3, difficulty="hard"), PackingSettings(), seed=0)
     with pytest.raises(SettingsError, match="at least one problem"):
         pack_rows([], PackingSettings(), seed=0)
+    for tokens in ("abc", float("nan")):
+        source = rows(3, shortest_tokens=tokens)
+        with pytest.raises(SettingsError, match=r"'extra_info.shortest_tokens' of problem 0 is not a number"):
+            pack_rows(source, PackingSettings(), seed=0)
+
+
+def test_the_command_takes_numbers_as_settings():
+    assert packing_settings(["singles=0.3", "remainder=wrap", "separator=1"]) == {
+        **{"singles": 0.3, "remainder": "wrap", "separator": "1"}
+    }
+    with pytest.raises(SettingsError, match=r"pack.singles: must be float, got 'x' \(str\)"):
+        build_settings(PackingSettings, packing_settings(["singles=x"]), "pack")
 
 
 @pytest.mark.parametrize(

@@ -511,6 +511,7 @@ OFFLINE = {
     "tokens per correct": lambda r: (r["tokens_per_correct"], r["tokens_per_correct_se"]),
     "money per correct": lambda r: (r["money_per_correct"],),
     "budget C, tokens": lambda r: (r["budget"],),
+    "accuracy under C, %": lambda r: (PERCENT * r["accuracy_at"][-1][1],),
     "accuracy, mean to C, %": lambda r: (PERCENT * r["area"], PERCENT * r["area_se"]),
     "normalised regret": lambda r: (r["normalised_regret"],),
     "cap for 1 point less": lambda r: (r["cap"],),

@@ -1,5 +1,6 @@
 """The command ``verl-efficiency pack``."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -134,9 +135,20 @@ def pack_command(
         print(f"{pack_parquet(rows, target, settings, seed, write)}\npacks: {target}")
 
 
-def packing_settings(given: list[str] | None) -> dict[str, str]:
-    """What ``--set name=value`` says, for :class:`PackingSettings`."""
-    return dict(_pair(text) for text in given or [])
+def packing_settings(given: list[str] | None) -> dict[str, str | int | float]:
+    """What ``--set name=value`` says, for :class:`PackingSettings`: a number where the setting is one."""
+    from dataclasses import fields
+
+    from verl_efficiency.data.settings import PackingSettings
+
+    kinds = {field.name: field.type for field in fields(PackingSettings)}
+    found: dict[str, str | int | float] = dict(_pair(text) for text in given or [])
+    for name, value in found.items():
+        for kind in (int, float):
+            if kinds.get(name) is kind:
+                with contextlib.suppress(ValueError):  # build_settings refuses the text and names the setting
+                    found[name] = kind(value)
+    return found
 
 
 def _refuse_sentences(rows: "Sequence[Row]", source: Path) -> None:

@@ -21,9 +21,11 @@ def watch_command(
     pid: Annotated[int | None, typer.Option(help="Process of the training; ends with it.")] = None,
     once: Annotated[bool, typer.Option("--once", help="Show what is there, and do not wait for more.")] = False,
 ) -> None:
-    """Follow a training: score, tokens, responses cut off, entropy. Ctrl-C ends it, and the training goes on."""
+    """Follow a training: score, validation, tokens, responses cut off, entropy. Ctrl-C ends it, and the training goes on."""
     from verl_efficiency.evaluation.watch import watch
+    from verl_efficiency.settings import require
 
+    require(steps is None or steps >= 1, "--steps", steps, "at least 1")
     try:
         watch(run, steps, pid, once)
     except KeyboardInterrupt:
@@ -31,10 +33,13 @@ def watch_command(
 
 
 def diagnose_command(run: Run, score_correct: ScoreCorrect = 1.0, score_wrong: ScoreWrong = 0.0) -> None:
-    """Look for known faults in a run's log: each with its numbers and what to change. Exits with 1 if there is one."""
+    """Look for known faults in a run's log: each with its numbers and what to change.
+
+    Exits with 1 if there is one, and with 2 if nothing could be checked.
+    """
     from rich.console import Console
 
-    from verl_efficiency.evaluation.diagnose import diagnose
+    from verl_efficiency.evaluation.diagnose import RULES, diagnose
     from verl_efficiency.evaluation.run_log import read_run
     from verl_efficiency.settings import require
 
@@ -48,7 +53,9 @@ def diagnose_command(run: Run, score_correct: ScoreCorrect = 1.0, score_wrong: S
         console.print(f"  {finding.fix}", markup=False, highlight=False, soft_wrap=True)
     first, last = min(log.steps), max(log.steps)
     checked = "no fault found" if not diagnosis.findings else f"{len(diagnosis.findings)} found"
+    nothing = len(diagnosis.unchecked) == len(RULES)
+    checked = "nothing could be checked" if nothing else checked
     console.print(f"steps {first} to {last}: {checked}", markup=False, highlight=False)
     for name, needed in diagnosis.unchecked.items():
         console.print(f"not checked: {name} (not logged: {needed})", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(1 if diagnosis.findings else 0)
+    raise typer.Exit(1 if diagnosis.findings else 2 * nothing)

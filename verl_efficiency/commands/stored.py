@@ -63,6 +63,13 @@ def offline_command(
     for generations, result in zip(read[1:], results[1:], strict=True):
         result["against"] = against(results[0], result) | {"paired": paired(read[0], generations)}
     Console().print(efficiency_table(results))
+    for result in results[1:]:
+        shared, most = result["against"]["paired"]["problems"], max(result["problems"], results[0]["problems"])
+        if shared < most:
+            print(
+                f"{result['label']}: only {shared} of {most} problems are in {results[0]['label']} too. The change and the "
+                "ratio are of these, AES compares all."
+            )
     if stored.out is not None:
         result = result_of_rows(
             "evaluate offline",
@@ -121,6 +128,7 @@ def strategies_command(
     sizes = None if samples is None else whole_numbers(samples, "--samples")
     limits = None if caps is None else [float(limit) for limit in whole_numbers(caps, "--caps")]
     (read,) = read_files([file], stored, {"weight": weight}, votes=True, max_tokens=max_tokens)
+    require(seed >= 0, "--seed", seed, "a whole number of at least 0")
     results = replay(read, sizes, limits, seed)
     Console().print(strategies_table(results, accuracy))
     if stored.out is not None:
@@ -247,4 +255,6 @@ def read_files(
     for generations, (_, paths) in zip(read, named, strict=True):
         found = ", ".join(f"{role} from {name!r}" for role, name in generations.columns.items())
         print(f"{generations.label}: read {found}{f', of {len(paths)} files' if len(paths) > 1 else ''}")
+        for role, fault in generations.left_out.items():
+            print(f"{generations.label}: the {role} is left out: {fault}")
     return read

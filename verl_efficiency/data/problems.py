@@ -1,5 +1,6 @@
 """Single problems, read from rows in verl's parquet format: what packing needs to know about each."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +77,7 @@ def read_problems(rows: Sequence[Row], settings: PackingSettings) -> ProblemSet:
             data_source=str(row.get("data_source") or ""),
             ability=str(row.get("ability") or ""),
             difficulty=None if difficulty is None else _number(difficulty, settings.difficulty, identity),
-            shortest_tokens=None if tokens is None else int(tokens),
+            shortest_tokens=None if tokens is None else int(_number(tokens, "extra_info.shortest_tokens", identity)),
             prompt=_own_prompt(row, question),
         )
         for row, identity, question, answer, difficulty, tokens in zip(
@@ -115,9 +116,12 @@ def needs_difficulty(settings: PackingSettings) -> str:
 
 def _number(value: Any, path: str, identity: Any) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        raise SettingsError(f"difficulty: '{path}' of problem {identity!r} is not a number: {value!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise SettingsError(f"rows: '{path}' of problem {identity!r} is not a number: {value!r}")
+    return number
 
 
 def _answer(truth: Any, number: int) -> str:

@@ -130,7 +130,8 @@ def read_rollouts(
             counts = token_counter(tokenizer)(list(itertools.compress(chunk.texts("response"), correct)))
             tokens = (min(count + 1, max_response_length or math.inf) for count in counts)
         for row, problem, right in zip(chunk.rows, chunk.column("problem"), correct, strict=True):
-            group = UID_SUFFIX.sub("", row["uid"]) if "uid" in row else row.get("prompt", problem)
+            uid = row.get("uid")
+            group = row.get("prompt", problem) if uid is None else UID_SUFFIX.sub("", str(uid))
             rollouts.append(
                 Rollout(f"{path} {group}", str(problem), next(tokens) if right else None, row.get("difficulty"))
             )

@@ -179,12 +179,12 @@ def equal_groups(log: RunLog) -> str | None:
     spread = {step: value - lowest.get(step, 0.0) for step, value in highest.items()}
     if not spread:
         spread = dict(log.series("rollout/reward_std"))
-    if not spread:
-        raise NotLogged("critic/advantages/max and critic/advantages/min, or rollout/reward_std")
-    without = float(np.mean([value < 1e-6 for value in spread.values()]))
-    if without >= EQUAL_STEPS:
-        return f"{_percent(without)} of the steps have no advantage that is not 0: all groups have equal scores"
     equal = [value for _, value in log.series("rollouts/equal_groups")]
+    if not spread and not equal:
+        raise NotLogged("critic/advantages/max and critic/advantages/min, or rollout/reward_std, or rollout dumps")
+    without = float(np.mean([value < 1e-6 for value in spread.values()])) if spread else 0.0
+    if without >= EQUAL_STEPS:
+        return f"in {_percent(without)} of the steps, every advantage is 0: all groups have equal scores"
     shaped = log.series(r"\w+/length_term")
     if equal and not shaped and np.mean(equal) >= EQUAL_GROUPS:
         return f"{_percent(float(np.mean(equal)))} of the groups have equal scores, so they teach nothing"

@@ -11,7 +11,7 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from verl_efficiency.grading import without_end_tokens
 from verl_efficiency.rewards.repetition import repeated_share
 from verl_efficiency.settings import SettingsError, nearest, unknown
 
+LARGEST = 2.0**53  # numbers up to here are exact in a float64; infinity and NaN are above
 REPEATED_PIECES = 20  # length of an n-gram whose repetition counts as a loop, in words or signs
 # Role -> usual names of its column: those of `evaluate --rows`, verl's rollout dumps and common tools.
 ROLES: dict[str, tuple[str, ...]] = {
@@ -52,6 +53,12 @@ OPTIONAL: dict[str, type] = {
     "truncated": np.bool_,
     "difficulty": np.float64,
 }
+RANGES: dict[str, tuple[float, float]] = {
+    "weight": (0.0, math.inf),
+    "prompt_tokens": (0.0, math.inf),
+    "truncated": (0.0, 1.0),
+}
+COUNTS = ("tokens", "prompt_tokens")  # whole numbers
 SAID = {
     "correct": "correctness",
     "prompt_tokens": "tokens of the prompt",
@@ -93,6 +100,9 @@ class Generations:
     checking_N: np.ndarray | None = None  # int64, announcements of a check ("let me verify", …)
     vote_N: np.ndarray | None = None  # int64, equal for equal answers; −1 for a response without an answer
     weight_N: np.ndarray | None = None  # float64, a verifier's score
+    left_out: Mapping[str, str] = field(
+        default_factory=dict
+    )  # optional roles whose guessed column cannot be used, and why
 
 
 def find_files(files: Sequence[Path]) -> list[Path]:
@@ -153,25 +163,29 @@ def read_generations(
                 "column that both have, or read the files one by one"
             )
 
+    guessed = frozenset(role for role in OPTIONAL if role in columns and (chosen or {}).get(role) is None)
+
     def work(rows: Rows) -> dict[str, Any]:
-        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, max_tokens, grade, votes, scores)
+        return numbers_of(Chunk(**vars(rows), columns=columns), tokenizer, max_tokens, grade, votes, scores, guessed)
 
     numbers: dict[bytes, int] = {}
     answers: dict[str | None, int] = {None: -1}
     parts: dict[str, list[np.ndarray]] = {}
+    left_out: dict[str, str] = {}
     for part in itertools.chain.from_iterable(map_chunks(work, path, "files", ray=ray) for path in paths):
+        left_out |= part.pop("left_out")
         part["problem"] = np.array([numbers.setdefault(key, len(numbers)) for key in part["problem"]], dtype=np.int64)
         if "vote" in part:
             part["vote"] = np.array([answers.setdefault(given, len(answers)) for given in part["vote"]], dtype=np.int64)
         for name, values in part.items():
             parts.setdefault(name, []).append(values)
         progress(len(part["problem"]))
-    whole = {name: np.concatenate(pieces) for name, pieces in parts.items()}
+    whole = {name: np.concatenate(pieces) for name, pieces in parts.items() if name not in left_out}
+    columns = {role: name for role, name in columns.items() if role not in left_out}
     if "truncated" not in whole and max_tokens is not None:
         whole["truncated"] = whole["tokens"] >= max_tokens
-    return Generations(
-        label, keys_P=tuple(numbers), columns=columns, **{f"{name}_N": values for name, values in whole.items()}
-    )
+    found = {f"{name}_N": values for name, values in whole.items()}
+    return Generations(label, keys_P=tuple(numbers), columns=columns, left_out=left_out, **found)
 
 
 def numbers_of(
@@ -181,8 +195,12 @@ def numbers_of(
     grade: Grade | None,
     votes: Callable[[list[str]], list[str | None]] | None,
     scores: Scores,
+    guessed: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """The columns of :class:`Generations` for one chunk. ``problem`` holds digests, and ``vote`` the answers as texts."""
+    """The columns of :class:`Generations` for one chunk. ``problem`` holds digests, and ``vote`` the answers as texts.
+
+    ``left_out`` tells why a column of ``guessed`` cannot be used.
+    """
     count = None if tokenizer is None else token_counter(tokenizer)
     texts = chunk.texts("response") if "response" in chunk.columns else []
     found: dict[str, Any] = {"problem": [_digest(key) for key in chunk.column("problem")]}
@@ -200,15 +218,24 @@ def numbers_of(
         right = grade(texts, chunk.column("answer"), chunk.place)
     found["correct"] = np.array(right, dtype=np.float64)
     if count is None:
-        spent = chunk.numbers("tokens", 0.0)
+        spent = chunk.numbers("tokens", 0.0, whole=True)
     else:
         spent = [min(tokens + 1, max_tokens or math.inf) for tokens in count(texts)]
     found["tokens"] = np.array(spent, dtype=np.int64)
     if votes is not None:
         found["vote"] = votes(texts)
+    found["left_out"] = {}
     for role, kind in OPTIONAL.items():
-        if role in chunk.columns:
-            found[role] = np.array(chunk.numbers(role), dtype=kind)
+        if role not in chunk.columns:
+            continue
+        try:
+            values = chunk.numbers(role, *RANGES.get(role, (-math.inf, math.inf)), whole=role in COUNTS)
+        except SettingsError as error:
+            if role not in guessed:
+                raise
+            found["left_out"][role] = str(error).removeprefix("files: ")
+        else:
+            found[role] = np.array(values, dtype=kind)
     return found
 
 
@@ -299,15 +326,18 @@ class Chunk(Rows):
 
     columns: dict[str, str]
 
+    def name_of(self, role: str) -> str:
+        """The column of a role, and the role if it has another name."""
+        column, role = self.columns[role], SAID.get(role, role)
+        return column if column == role else f"{column} (the {role})"
+
     def column(self, role: str) -> list[Any]:
         """The values of a role. An empty value is an error."""
         values = [value_at(row, self.columns[role]) for row in self.rows]
         for number, (row, value) in enumerate(zip(self.rows, values, strict=True)):
             if value is None:
                 fault = "is empty (null)" if has_key(row, self.columns[role]) else "is missing"
-                raise SettingsError(
-                    f"files: {self.place(number)}: {self.columns[role]} (the {SAID.get(role, role)}) {fault}"
-                )
+                raise SettingsError(f"files: {self.place(number)}: {self.name_of(role)} {fault}")
         return values
 
     def texts(self, role: str) -> list[str]:
@@ -318,15 +348,30 @@ class Chunk(Rows):
                 raise SettingsError(f"files: {self.place(number)}: {self.columns[role]} must be a text, got {value!r}")
         return values
 
-    def numbers(self, role: str, least: float = -np.inf, most: float = np.inf, fix: str = "") -> list[float]:
-        """The values of a role. A value that is not a number from ``least`` to ``most`` is an error, which ends in ``fix``."""
+    def numbers(
+        self, role: str, least: float = -math.inf, most: float = math.inf, fix: str = "", whole: bool = False
+    ) -> list[float]:
+        """The values of a role.
+
+        A value that is not a finite number from ``least`` to ``most`` is an error, which ends in ``fix``. With ``whole``, a
+        fraction is one, too.
+        """
         values = self.column(role)
-        wanted = f"a number in [{least:g}, {most:g}]" if most < np.inf else "a number"
+        kind = "a whole number" if whole else "a number"
+        wanted = (
+            f"{kind} in [{least:g}, {most:g}]"
+            if most < math.inf
+            else f"{kind} of at least {least:g}"
+            if least > -math.inf
+            else kind
+        )
         wanted += ", not a shaped score" * (role == "correct")
         for number, value in enumerate(values):
-            if not (isinstance(value, int | float) and least <= value <= most):
-                name = f"{self.columns[role]} (the {SAID.get(role, role)})"
-                raise SettingsError(f"files: {self.place(number)}: {name} must be {wanted}, got {value!r}{fix}")
+            fine = isinstance(value, int | float) and abs(value) < LARGEST and least <= value <= most
+            if not fine or (whole and value != int(value)):
+                raise SettingsError(
+                    f"files: {self.place(number)}: {self.name_of(role)} must be {wanted}, got {value!r}{fix}"
+                )
         return values
 
 

@@ -54,11 +54,13 @@ def _prompt(row: dict[str, Any], where: str) -> Prompt:
                             "and from/value conversations")  # fmt: skip
     has_truth = isinstance(reward_model, dict) and reward_model.get("ground_truth") is not None
     require(has_truth, f"{where}: reward_model", reward_model, "a struct with the answer as ground_truth")
+    extra_info = row.get("extra_info")
+    require(isinstance(extra_info, dict | None), f"{where}: extra_info", extra_info, "a mapping")
     content = json.dumps([messages, reward_model["ground_truth"]], sort_keys=True, ensure_ascii=False, default=str)
     return Prompt(
         messages=messages,
         data_source=row.get("data_source") or "",
         ground_truth=reward_model["ground_truth"],
-        extra_info=row.get("extra_info") or {},
+        extra_info=extra_info or {},
         key=hashlib.sha256(content.encode()).hexdigest()[:16],
     )

@@ -80,6 +80,7 @@ def report(
         require_ending(out, "--out", endings)
     page = out is not None and Path(out).suffix == ".html"
     require(page or not (rows or png), "--rows, --png", [*map(str, rows), str(png)], "used with --out PAGE.html")
+    require(out is not None or not training_logs, "--log", [log.label for log in training_logs], "used with --out")
     loaded = [load_result(Path(path)) for path in results]
     evaluations = [result for kind, result in loaded if kind == "evaluation"]
     labels = [evaluation["label"] for evaluation in evaluations]

@@ -121,7 +121,7 @@ def find_sources(paths: Sequence[Path], dumps: bool = True) -> list[Source]:
     """The files of ``paths`` that hold a run's log, see the module; without rollout dumps if ``dumps`` is False.
 
     Raises:
-        SettingsError: a path is missing, or a folder holds no log.
+        SettingsError: a path is missing, a folder holds no log, or only dumps are there and ``dumps`` is False.
     """
     sources: list[Source] = []
     for path in paths:
@@ -141,7 +141,12 @@ def find_sources(paths: Sequence[Path], dumps: bool = True) -> list[Source]:
                 f"console output in {', '.join(CONSOLE_ENDINGS)}, and TensorBoard event files; name the file if it is elsewhere"
             )
         sources += found
-    return [source for source in sources if dumps or source.read is not _read_dump]
+    kept = [source for source in sources if dumps or source.read is not _read_dump]
+    if not kept:
+        raise SettingsError(
+            f"RUN: {', '.join(map(str, paths))} holds only rollout dumps; `verl-efficiency diagnose` and `calibrate` read them"
+        )
+    return kept
 
 
 def _files_below(folder: Path, depth: int) -> list[Path]:
@@ -172,7 +177,7 @@ def _read_file_logger(source: Source, lines: Iterable[str], log: RunLog) -> None
         try:
             entry = json.loads(line)
             log.add(int(entry["step"]), entry["data"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise SettingsError(
                 f"RUN: {source.path} line {source.line} is not of verl's file logger ({error!r}); logs of a training are "
                 "read here, and stored responses by `verl-efficiency evaluate offline`"
@@ -218,10 +223,10 @@ def _read_dump(source: Source, lines: Iterable[str], log: RunLog) -> None:
     if not rows:
         return
     shares = {"rollouts/equal_groups": sum(len(values) == 1 for values in scores.values()) / len(scores)}
-    if "status" in rows[0]:
-        shares["rollouts/timed_out"] = sum(row["status"] == "timed_out" for row in rows) / len(rows)
-    if "reward_error" in rows[0]:
-        shares["rollouts/reward_error"] = sum(row["reward_error"] for row in rows) / len(rows)
+    if any("status" in row for row in rows):  # rewards of several data sources may give different columns
+        shares["rollouts/timed_out"] = sum(row.get("status") == "timed_out" for row in rows) / len(rows)
+    if any("reward_error" in row for row in rows):
+        shares["rollouts/reward_error"] = sum(bool(row.get("reward_error")) for row in rows) / len(rows)
     log.add(int(source.path.stem), shares)
 
 

@@ -12,12 +12,23 @@ from verl_efficiency.evaluation.run_log import RunLog, Source, find_sources
 from verl_efficiency.settings import SettingsError
 
 POLL_SECONDS = 0.5
-SHOWN = {"score": "score {:.3f}", "tokens": "{:.0f} tokens", "truncated": "{:.0%} cut off", "entropy": "entropy {:.3g}"}
-NAMES = {"score": "accuracy", "tokens": "tokens", "entropy": "entropy"}  # in SERIES
+SHOWN = {
+    "score": "score {:.3f}",
+    "validation": "validation {:.3f}",
+    "tokens": "{:.0f} tokens",
+    "truncated": "{:.0%} cut off",
+    "entropy": "entropy {:.3g}",
+}
+NAMES = {
+    "score": [name for name in SERIES["accuracy"] if not name.startswith("val-")],
+    "validation": [name for name in SERIES["accuracy"] if name.startswith("val-")],
+    "tokens": SERIES["tokens"],
+    "entropy": SERIES["entropy"],
+}
 
 
 def watch(run: list[Path], steps: int | None = None, pid: int | None = None, once: bool = False) -> RunLog:
-    """Print a line for each step: score, tokens of a response, responses cut off, entropy.
+    """Print a line for each step: score, validation accuracy, tokens of a response, responses cut off, entropy.
 
     Ends after the last step, when the process ends, or after what is there now.
 
@@ -74,7 +85,7 @@ def described(log: RunLog, step: int, cut: float | None = None) -> str:
     'score 0.500, 81 tokens, 25% cut off'
     """
     one = RunLog(steps={step: log.steps[step]})
-    values = {name: found[0][1] for name, series in NAMES.items() if (found := one.series(*SERIES[series]))}
+    values = {name: found[0][1] for name, patterns in NAMES.items() if (found := one.series(*patterns))}
     if cut is not None:
         values["truncated"] = cut
     return ", ".join(form.format(values[name]) for name, form in SHOWN.items() if name in values)
