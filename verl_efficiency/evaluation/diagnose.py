@@ -35,7 +35,7 @@ EQUAL_STEPS, EQUAL_GROUPS = 0.5, 0.9  # share of steps without any advantage; me
 UNSOLVED = 0.2  # mean share of the update
 ENTROPY, SOLVED = 0.3, 0.9  # late entropy over early; late accuracy of a run that has learned
 TIMED_OUT_LINES, TIMED_OUT_SHARE = 3, 0.002
-IDLE = 0.01  # mean share of rollouts over their budget
+IDLE = 0.01  # mean share of rollouts that are correct and over their budget
 
 
 class NotLogged(Exception):
@@ -243,10 +243,10 @@ def grader_timeouts(log: RunLog) -> str | None:
 
 
 def idle_budget(log: RunLog) -> str | None:
-    """On average at most ``IDLE`` of the rollouts are over their budget."""
+    """On average at most ``IDLE`` of the rollouts are correct and over their budget. Only these pay."""
     over = float(series(log, "over_budget").mean())
     if over <= IDLE:
-        return f"{over:.1%} of the rollouts are over their budget, so it changes nothing"
+        return f"{over:.1%} of the rollouts are correct and over their budget, so it changes nothing"
     return None
 
 
