@@ -241,8 +241,9 @@ def test_a_dump_is_counted_in_tokens_and_grouped_by_uid(tmp_path, tokenizer):
     assert unlimited.lengths_C.tolist() == [9, 9, 10, 1]
 
 
-def test_a_dump_without_uid_is_grouped_by_prompt_and_step(tmp_path, tokenizer):
-    rows = [{"input": q, "output": "1", "score": s} for q, s in (("q", 1.0), ("r", 1.0), ("q", 0.0))]
+@pytest.mark.parametrize("uid", [{}, {"uid": None}])
+def test_a_dump_without_uid_is_grouped_by_prompt_and_step(tmp_path, tokenizer, uid):
+    rows = [{"input": q, "output": "1", "score": s} | uid for q, s in (("q", 1.0), ("r", 1.0), ("q", 0.0))]
     stored = [
         rollout
         for step in "12"

@@ -41,6 +41,14 @@ def test_what_follows_from_the_name_is_there(method):
         assert described.get(field.name), f"{field.name} of {type(settings).__name__} is not documented"
 
 
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_method_that_needs_our_trainer_says_so(name):
+    """The adapters refuse it on verl's own trainer, by its settings. The table of methods tells it beforehand."""
+    method = ESTIMATORS[name]
+    settings = settings_of(method)
+    assert method.trainer == (settings.needs_trainer or "thinking" in settings.parts)
+
+
 @by_name
 def test_the_examples_of_its_file_run(method):
     failed, tried = doctest.testmod(importlib.import_module(method.module))

@@ -422,6 +422,11 @@ def test_votes_refuse_what_is_no_weight(tmp_path):
         ([{"problem": "p", "correct": 1, "n": {}, "tokens": 3}], ["--tokens", "n.m"], "unknown column 'n.m'"),
         ([{"problem": "p", "output": "x", "gold": "4", "tokens": 3}], ["--answer", "god"], "did you mean 'gold'"),
         ([{"problem": "p", "output": "x", "gold": "4", "tokens": 3}], [], "for example --answer gold"),
+        (
+            [{"problem": "p", "output": "x", "reward_model": {"ground_truth": "4"}, "tokens": 3}],
+            ["--answer", "reward_model.ground_truht"],
+            "did you mean 'reward_model.ground_truth'?",
+        ),
         ([{"problem": "p", "response": "x", "acc": 1}], [], "completion_tokens. Give --tokens"),
         ([{"problem": "p", "tokens": 3}], [], "correctness (0 to 1)"),
         ([{"key": "p", "acc": 0.5, "tokens": 3, "problems": 2}], [], "problems"),

@@ -131,6 +131,8 @@ def test_scores_of_minus_one_are_scaled(files, tmp_path):
     assert faults == [True, False]
     outcome = CliRunner().invoke(app, [*words, "--score-wrong", "-1"])
     assert str(outcome.exception).startswith("--score-wrong, --score-correct: must be used with --log")
+    outcome = CliRunner().invoke(app, [*words[:2], *logged])
+    assert str(outcome.exception).startswith("--log: must be used with --out")
 
 
 @pytest.mark.parametrize(("name", "said"), [("c", "tokens per correct"), ("d", "problems N"), ("e", "short-3")])

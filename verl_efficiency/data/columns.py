@@ -47,7 +47,7 @@ Known: extra_info.level (row 0)
         return values
     first, more = place(empty[0]), f" and {len(empty) - 1} more rows" if len(empty) > 1 else ""
     if len(empty) == len(values) and not any(has_key(row, path) for row in rows):
-        raise SettingsError(f"{setting}: {unknown_column(path, _paths(rows[empty[0]]))} ({first})")
+        raise SettingsError(f"{setting}: {unknown_column(path, paths_of(rows[empty[0]]))} ({first})")
     if len(empty) == len(values):
         raise SettingsError(
             f"{setting}: '{path}' is empty (null) in every row ({first}{more}); fill it, or name another"
@@ -90,11 +90,12 @@ def has_key(row: Row, path: str) -> bool:
     return isinstance(inside, Mapping) and key in inside
 
 
-def _paths(row: Row, prefix: str = "") -> list[str]:
+def paths_of(row: Row, prefix: str = "") -> list[str]:
+    """The dotted paths of all columns of a row."""
     paths = []
     for key, value in row.items():
         if isinstance(value, Mapping):
-            paths += _paths(value, f"{prefix}{key}.")
+            paths += paths_of(value, f"{prefix}{key}.")
         else:
             paths.append(f"{prefix}{key}")
     return paths

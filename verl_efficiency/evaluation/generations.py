@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from verl_efficiency.data.columns import has_key, value_at
+from verl_efficiency.data.columns import has_key, paths_of, unknown_column, value_at
 from verl_efficiency.data.files import require_file
 from verl_efficiency.evaluation.chunks import Rows, map_chunks, read
 from verl_efficiency.grading import without_end_tokens
 from verl_efficiency.rewards.repetition import repeated_share
-from verl_efficiency.settings import SettingsError, nearest, unknown
+from verl_efficiency.settings import SettingsError, nearest
 
 LARGEST = 2.0**53  # numbers up to here are exact in a float64; infinity and NaN are above
 REPEATED_PIECES = 20  # length of an n-gram whose repetition counts as a loop, in words or signs
@@ -315,7 +315,7 @@ def _require_value(first: Rows, name: str, setting: str) -> None:
     """Refuse a column that the first row lacks, or has empty."""
     row = first.rows[0]
     if not has_key(row, name):
-        raise SettingsError(f"{setting}: {first.path} has {unknown('column', name, row)}")
+        raise SettingsError(f"{setting}: {first.path} has {unknown_column(name, paths_of(row))}")
     if value_at(row, name) is None:
         raise SettingsError(f"{setting}: {name!r} is empty (null) in {first.place(0)}; fill it, or leave the row out")
 

@@ -39,7 +39,7 @@ def first_rows(file: Path) -> dict[str, Row]:
         missing = [name for name in NEEDED if name not in row]
         if missing:
             raise SettingsError(
-                f"{place} lacks {', '.join(missing)}; `verl-efficiency evaluate --rows` writes such rows"
+                f"--rows: {file} {place} lacks {', '.join(missing)}; `verl-efficiency evaluate --rows` writes such rows"
             )
         rows.setdefault(row["key"], row)
     return rows

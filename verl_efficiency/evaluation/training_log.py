@@ -33,9 +33,7 @@ def parse_training_log(text: str, scores: tuple[float, float] = (0.0, 1.0)) -> T
     path, _, count = rest.rpartition(":")
     if not (path and re.fullmatch(r"[0-9]+(\.[0-9]+)?", count)):
         path, count = rest, "1"
-    require(
-        bool(label and path) and float(count) >= 1, "training log", text, "LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT"
-    )
+    require(bool(label and path) and float(count) >= 1, "--log", text, "LABEL=FILE or LABEL=FILE:PROBLEMS_PER_PROMPT")
     return TrainingLog(label, Path(path), float(count), scores)
 
 
