@@ -440,7 +440,7 @@ def test_evaluate_refuses_wrong_data_before_it_loads_a_model(tmp_path):
     with pytest.raises(SettingsError, match="row 0: prompt is a text, not a list of messages"):
         load_prompts(plain)
     written = write_parquet(tmp_path / "d.parquet", [data_row("0f5.", "5") | {"extra_info": '{"index": 0}'}])
-    with pytest.raises(SettingsError, match="row 0: extra_info: must be a mapping, got '{\"index\": 0}'"):
+    with pytest.raises(SettingsError, match="row 0: extra_info: must be a mapping, got "):
         load_prompts(written)
 
 
