@@ -1,4 +1,4 @@
-r"""What stands around a value: its name, a second value, a condition, the rounded value after ≈. And spellings of one text.
+r"""What stands around a value: its name, a second value, a condition, the rounded value after ≈. And spellings and dresses.
 
 Each row is (answer, reference, right), the right value found by hand.
 """
@@ -150,7 +150,25 @@ SPELLINGS = [
     ("(1,3,2)", r"\langle 1,2,3\rangle", False),
     (r"\langle 1,3,2\rangle", r"\begin{pmatrix}1\\2\\3\end{pmatrix}", False),
 ]
-KINDS = {"names": NAMES, "second values": SECOND_VALUES, "rounded": ROUNDED, "spellings": SPELLINGS}
+DRESSES = [
+    (r"\text{five}", "5", True),
+    ("five", "5", True),
+    ("Twenty-five", "25", True),
+    ("2", r"\text{two}", True),
+    ("four", "3", False),
+    (r"\text{five or six}", "5", False),
+    ("**42**", "42", True),
+    ("`42`", "42", True),
+    ("2**42", "42", False),
+    (r"42 \checkmark", "42", True),
+    (r"42 \quad \blacksquare", "42", True),
+    ("42 ✓", "42", True),
+    (r"\color{blue}42", "42", True),
+    (r"{\color{red}{42}}", "42", True),
+    (r"\color{red}{4}\color{blue}{2}", "42", False),
+    (r"\underline{\underline{42}}", "42", True),
+]
+KINDS = {"names": NAMES, "second values": SECOND_VALUES, "rounded": ROUNDED, "spellings": SPELLINGS, "dresses": DRESSES}
 
 
 @pytest.mark.parametrize(

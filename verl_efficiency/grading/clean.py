@@ -12,6 +12,7 @@ from unicodedata import normalize
 
 from verl_efficiency.grading.extract import open_boxes
 from verl_efficiency.grading.quick import DOTS, PRINT, SPACE, read_number
+from verl_efficiency.grading.words import SMALL_NUMBERS, TENS
 
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)  # \( 42 \), \[ 42 \]
 _BEFORE = re.compile(  # "= 42", "\approx 42", "\large 42"
@@ -25,6 +26,20 @@ _AROUND = re.compile(
     r"\\(?:boldsymbol|bm|underline|(?:text)?color\s*\{[A-Za-z]+\}|text(?:bf|it|rm)?(?=\s*\{\s*[-+]?\\?\$?\s*\.?[0-9]))"
     r"\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}"
 )
+_COLOUR = re.compile(r"\{?\s*\\color\s*\{[A-Za-z]+\}\s*")  # "\color{red}42", "{\color{red}{42}}"
+_MARKDOWN = re.compile(r"(\*{1,3}|_{1,3}|`+)(?=[^*_`])(.*[^*_`])\1", re.DOTALL)  # **42**
+_MARKS = (
+    "\\checkmark",
+    "\\blacksquare",
+    "\\square",
+    "\\Box",
+    "\\qed",
+    "✓",
+    "✔",
+    "■",
+    "□",
+    "∎",
+)  # at the end of a proof
 # The letter of an option before its text, as contests print it: "\textbf{(C)}\ 42".
 _LABEL = re.compile(
     rf"{PRINT}\s*\{{\s*\([A-J]\)\s*\}}(?:{SPACE}){{0,8}}(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))", re.DOTALL
@@ -49,8 +64,18 @@ def undress(text: str) -> str:
     ('\\frac{1}{2}', '12 cm', '\\text{east}', '42')
     >>> undress("The answer is 42"), undress(r"\text{Answer: } 42"), undress(r"\text{There are 42}"), undress("the answer")
     ('42', '42', '42', 'the answer')
+    >>> undress("**42**"), undress(r"{\color{red}{42}}"), undress(r"42 \checkmark"), undress(r"\underline{\underline{42}}")
+    ('42', '42', '42', '42')
     """
     text = open_boxes(text.translate(_PUNCTUATION_MARKS).strip())
+    if marked := _MARKDOWN.fullmatch(text):
+        text = marked[2].strip()
+    if text.endswith(_MARKS) and text not in _MARKS:
+        text = text.removesuffix(next(filter(text.endswith, _MARKS))).rstrip()
+    if coloured := _COLOUR.match(text):
+        opened, text = coloured[0].startswith("{"), text[coloured.end() :].strip()
+        text = text.removesuffix("}").strip() if opened else text
+        text = text[1:-1].strip() if text.startswith("{") and text.endswith("}") else text
     if lead_in := _LEAD_IN.match(text):
         text = (lead_in["print"] or "") + text[lead_in.end() :]
     if after := _AFTER.match(text[::-1]):
@@ -63,7 +88,9 @@ def undress(text: str) -> str:
         text = (math_mode[1] or math_mode[2] or "").strip()
     for before in (_BEFORE, _LABEL):
         text = text[found.end() :] if (found := before.match(text)) else text
-    return around[1].strip() if (around := _AROUND.fullmatch(text)) else text
+    while around := _AROUND.fullmatch(text):
+        text = around[1].strip()
+    return text
 
 
 _E_NOTATION = re.compile(r"(?<![0-9A-Za-z.\\_^{])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]{1,3})(?![0-9A-Za-z])")  # 2.5e-3
@@ -141,6 +168,8 @@ def spell_out(text: str) -> str:
     >>> spell_out(r"\frac{1±\sqrt5}{2}"), spell_out("2*pi + sqrt(3)"), spell_out("sin(x)**2")
     ('\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}', '2*\\pi + \\sqrt{3}', '\\sin(x)^{2}')
     """
+    if (word := _NUMBER_IN_WORDS.fullmatch(text)) and (number := _in_figures(word["word"])) is not None:
+        return str(number)
     text = _with_commas(text)
     text = _ROOT.sub(_root, _POWER.sub(r"^{\1}", _PLAIN_NAME.sub(_command, text)))
     if not text.isascii():
@@ -156,6 +185,21 @@ def spell_out(text: str) -> str:
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
     return _both_signs(text) if _PLUS_MINUS.search(text) else _ascending(text)
+
+
+_NUMBER_IN_WORDS = re.compile(rf"(?P<print>{PRINT}\s*\{{)?\s*(?P<word>[A-Za-z]+(?:[- ][A-Za-z]+)?)\s*(?(print)\}})")
+
+
+def _in_figures(word: str) -> int | None:
+    """The number below 100 that a text is in words.
+
+    >>> _in_figures("Five"), _in_figures("twenty-five"), _in_figures("five cats"), _in_figures("five-twenty")
+    (5, 25, None, None)
+    """
+    tens, *ones = word.lower().replace("-", " ").split()
+    if tens in TENS and all(one in SMALL_NUMBERS[1:10] for one in ones):
+        return 10 * (2 + TENS.index(tens)) + sum(map(SMALL_NUMBERS.index, ones))
+    return SMALL_NUMBERS.index(tens) if tens in SMALL_NUMBERS and not ones else None
 
 
 def _with_commas(text: str) -> str:

@@ -179,10 +179,15 @@ _SAME |= {"increased": "increase", "decreased": "decrease"}
 AM_PM = _GROUP["am"][0]
 DIRECTIONS = {letter: _GROUP[word] for letter, word in (("N", "north"), ("S", "south"), ("E", "east"), ("W", "west"))}
 
-_NUMBER_WORDS = _words(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty thirty forty fifty sixty seventy eighty ninety half"
+SMALL_NUMBERS = tuple(
+    re.findall(
+        "[a-z]+",
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen",
+    )
 )
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBER_WORDS = frozenset((*SMALL_NUMBERS, *TENS, "half"))
 # Words that change the value in another way, or bring in a second value: "5 or 6", "5 squared", "not 5".
 CHANGERS = _NUMBER_WORDS | _words(
     "or nor not but either neither never no non wrong incorrect false invalid excluded rejected extraneous instead rather "
