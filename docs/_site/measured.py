@@ -99,7 +99,8 @@ def fill(markdown: str, results: Path = RESULTS) -> str:
     """``markdown`` with the table of today's results between each ``<!-- measured QUESTION -->`` and ``<!-- /measured -->``."""
 
     def made(found: re.Match) -> str:
-        return f"{found[1]}{QUESTIONS[found[2]](json.loads((results / f'{found[2]}.json').read_text()))}\n{found[3]}"
+        answer = json.loads((results / f"{FILES.get(found[2], found[2])}.json").read_text())
+        return f"{found[1]}{QUESTIONS[found[2]](answer)}\n{found[3]}"
 
     return MARKED.sub(made, markdown)
 
@@ -111,35 +112,24 @@ def table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> s
 
 
 def _pareto(found: Row) -> str:
-    """The methods, by tokens above the frontier; then those whose strength was tuned."""
-    columns: dict[str, Callable[[Row], str]] = {
-        "accuracy": lambda row: f"{_percent(row, 'accuracy')}{'' if row['reaches_floor'] else ' ↓'}",
-        "at the hardest level": _hardest,
-        "tokens per problem": lambda row: _tokens(row, "tokens"),
-        "above the frontier": lambda row: _tokens(row, "above_frontier"),
-        "seeds": lambda row: str(row["seeds"]),
-    }
+    """The methods, by tokens above the frontier."""
     published = [row for row in found["rows"] if row["kind"] == "published"]
-    tuned = [row for row in found["rows"] if row["kind"] == "tuned"]
-    shown = table(published, {"run": lambda row: f"`{row['arm']}`", **columns})
-    if not tuned:
-        return shown
-    before = {row["arm"]: row for row in published}
-    of_tuned = {
-        "tuned": lambda row: f"`{row['arm']}`",
-        "setting": lambda row: f"`{row['strength']}`",
-        "tried": _tried,
-        **columns,
-        "with the setting as above": lambda row: _point(before[row["arm"]], "tokens") if row["arm"] in before else "–",
-    }
-    return f"{shown}\n\n{TUNED}\n\n{table(tuned, of_tuned)}"
+    return table(published, {"run": lambda row: f"`{row['arm']}`", **_ABOVE_FRONTIER})
 
 
-TUNED = (
-    "The same with one setting of the method tuned: three values on another seed, judged on the validation problems. "
-    "**Bold** is the best one: the fewest tokens above the frontier among those of at least 97 % there, or the most accurate "
-    "one if none is. Only this value met the test problems."
-)
+def _pareto_tuned(found: Row) -> str:
+    """The methods with a tuned setting, by tokens above the frontier."""
+    published = {row["arm"]: row for row in found["rows"] if row["kind"] == "published"}
+    return table(
+        [row for row in found["rows"] if row["kind"] == "tuned"],
+        {
+            "run": lambda row: f"`{row['arm']}`",
+            "setting": lambda row: f"`{row['strength']}`",
+            "tried": _tried,
+            **_ABOVE_FRONTIER,
+            "not tuned": lambda row: _point(published[row["arm"]], "tokens"),
+        },
+    )
 
 
 def _tried(row: Row) -> str:
@@ -327,6 +317,7 @@ def _smollm2(found: Row) -> str:
 
 QUESTIONS: dict[str, Callable[[Row], str]] = {
     "pareto": _pareto,
+    "pareto_tuned": _pareto_tuned,
     "token_budget": _pareto,
     "longer": _pareto,
     "checks": _checks,
@@ -342,6 +333,7 @@ QUESTIONS: dict[str, Callable[[Row], str]] = {
     "large_files": _large_files,
     "pack_plan": _pack_plan,
 }
+FILES = {"pareto_tuned": "pareto"}  # the results file of a table, where it has another name
 
 
 # The questions of the sentences on a method's page: its task, and where all of its figures stand
@@ -412,6 +404,13 @@ def _point(row: Row, tokens: str = "tokens_per_problem") -> str:
     return f"{100 * row['accuracy']:.1f} % @ {row[tokens]:.1f}"
 
 
+_ABOVE_FRONTIER: dict[str, Callable[[Row], str]] = {
+    "accuracy": lambda row: f"{_percent(row, 'accuracy')}{'' if row['reaches_floor'] else ' ↓'}",
+    "at the hardest level": _hardest,
+    "tokens per problem": lambda row: _tokens(row, "tokens"),
+    "above the frontier": lambda row: _tokens(row, "above_frontier"),
+    "seeds": lambda row: str(row["seeds"]),
+}
 _SCORES: dict[str, Callable[[Row], str]] = {
     "accuracy": lambda row: _percent(row, "accuracy"),
     "tokens": lambda row: _tokens(row, "tokens"),
