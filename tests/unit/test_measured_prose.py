@@ -103,6 +103,32 @@ def test_how_long_all_runs_take():
     assert sum(line["seconds"]["whole"] for line in lines) / 2 / 3600 == pytest.approx(int(hours), abs=0.6)
 
 
+def test_what_one_tuned_setting_changes(pareto):
+    tuned = by_arm("pareto", "tuned")
+    assert {row["seeds"] for row in tuned.values()} <= {3, 4}
+    for name in ("leash", "cap", "a_dlp"):
+        accuracy, tokens = said("choose.md", rf"looser setting brings .*?`{name}` \((\d+) % at (\d+) tokens\)")
+        assert (f"{100 * tuned[name]['accuracy']:.0f}", f"{tuned[name]['tokens']:.0f}") == (accuracy, tokens)
+        assert pareto[name]["accuracy"] < 0.95 < 0.965 < tuned[name]["accuracy"]
+    (above,) = said("choose.md", r"There `a_dlp` is closest to the frontier: (\d+) tokens above")
+    near = [row["above_frontier"] for row in [*pareto.values(), *tuned.values()] if row["accuracy"] > 0.965]
+    assert f"{min(near):.0f}" == f"{tuned['a_dlp']['above_frontier']:.0f}" == above
+    of_whom, points, most = said("choose.md", r"- ([^.]*?) end where they did, within (\d+) points and (\d+|a) token")
+    for name in names(of_whom):
+        assert abs(lost(tuned[name], pareto[name])) <= int(points)
+        assert abs(tuned[name]["tokens"] - pareto[name]["tokens"]) <= (1 if most == "a" else int(most))
+    assert len(names(of_whom)) == 7
+    (of_whom,) = said("choose.md", r"- ([^.]*?) were accurate already\. Their trials chose a gentler value")
+    for name in names(of_whom):
+        assert tuned[name]["tokens"] > pareto[name]["tokens"]
+        assert min(pareto[name]["accuracy"], tuned[name]["accuracy"]) > 0.97
+    limit, after, before = said(
+        "choose.md", r"With (\d+) tokens for two problems instead of 66, `bcr_2` answers (\d+) % .*? instead of (\d+) %"
+    )
+    assert int(limit) == tuned["bcr_2"]["value"]
+    assert [f"{100 * row['bcr_2']['accuracy']:.0f}" for row in (tuned, pareto)] == [after, before]
+
+
 def test_plain_grpo_and_the_frontier(pareto):
     (tokens,) = said("choose.md", r"Plain GRPO is accurate and wasteful: (\d+) tokens above the frontier")
     assert f"{pareto['grpo']['above_frontier']:.0f}" == tokens
