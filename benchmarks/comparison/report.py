@@ -113,7 +113,7 @@ def draw(found: Sequence[Mapping[str, Any]], frontier: Sequence[Point], steps: i
             color="#D55E00" if row["arm"] == "grpo" else "#0072B2",
             elinewidth=0.8,
         )
-        name = row["arm"] if published else f"{row['arm']} {row['strength']}={row['value']:g}"
+        name = row["arm"] if published else f"{row['arm']} {row['value']:g}"
         labels.append(axes.text(*place, name if inside else f"{name} ({row['accuracy']:.2f})", fontsize=8))
     axes.legend(loc="lower right")
     adjust_text(labels, ax=axes, arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.5})
