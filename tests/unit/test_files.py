@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from verl_efficiency.cli import app
-from verl_efficiency.data import files
+from verl_efficiency.data import files, parquet
 from verl_efficiency.data.columns import column
 from verl_efficiency.data.files import read_rows, read_sample, replacing, write_lines
 from verl_efficiency.grading import shutdown
@@ -44,17 +44,18 @@ def refusal(*arguments):
     return str(result.exception)
 
 
-def test_a_target_that_cannot_be_written_is_named(tmp_path):
+def test_a_target_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     """Errors of pyarrow have no file name, those of Python name the temporary file."""
-    for error in (
-        OSError(28, "No space left on device", str(tmp_path / ".o.part")),
-        OSError("No space left on device"),
-    ):
-        with (
-            pytest.raises(SettingsError, match=r"o.parquet: cannot be written: No space left on device$"),
-            replacing(tmp_path / "o.parquet"),
-        ):
+    said = "No space left on device"
+    for error in (OSError(28, said, str(tmp_path / ".o.part")), OSError(said)):
+
+        def write_table(table, path, error=error):
             raise error
+
+        monkeypatch.setattr(parquet.pq, "write_table", write_table)
+        with pytest.raises(SettingsError, match=r"o\.parquet cannot be written: No space left on device$"):
+            parquet.write_rows(tmp_path / "o.parquet", [{"a": 1}])
+    assert not list(tmp_path.iterdir())
 
 
 def written(path, content):

@@ -84,21 +84,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to write to: it replaces ``path`` on success and is deleted on failure.
 
     Creates the folder of ``path``.
-
-    Raises:
-        SettingsError: the file cannot be written; the message names ``path``.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield beside
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be written: {error.strerror or error}") from None
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -198,7 +198,8 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """Write rows to a parquet file, in full or not at all; creates its folder.
 
     Raises:
-        SettingsError: the name does not end in .parquet, or a column holds values of different types.
+        SettingsError: the name does not end in .parquet, a column holds values of different types, or there is no permission
+            or no space to write.
     """
     path = require_ending(path, "target", (".parquet",))
     names = dict.fromkeys(name for row in rows for name in row)  # pyarrow reads only those of the first row
@@ -211,6 +212,8 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
             f"target: {path} cannot be written, since a column must hold values of one type in all rows "
             f"({str(error).splitlines()[0]})"
         ) from None
+    except OSError as error:  # pyarrow's names no file
+        raise SettingsError(f"target: {path} cannot be written: {error.strerror or error}") from None
 
 
 def pack_parquet(
