@@ -12,7 +12,6 @@ from unicodedata import normalize
 
 from verl_efficiency.grading.extract import open_boxes
 from verl_efficiency.grading.quick import DOTS, PRINT, SPACE, read_number
-from verl_efficiency.grading.words import SMALL_NUMBERS, TENS
 
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)  # \( 42 \), \[ 42 \]
 _BEFORE = re.compile(  # "= 42", "\approx 42", "\large 42"
@@ -168,8 +167,6 @@ def spell_out(text: str) -> str:
     >>> spell_out(r"\frac{1±\sqrt5}{2}"), spell_out("2*pi + sqrt(3)"), spell_out("sin(x)**2")
     ('\\frac{1+\\sqrt5}{2},\\frac{1-\\sqrt5}{2}', '2*\\pi + \\sqrt{3}', '\\sin(x)^{2}')
     """
-    if (word := _NUMBER_IN_WORDS.fullmatch(text)) and (number := _in_figures(word["word"])) is not None:
-        return str(number)
     text = _with_commas(text)
     text = _ROOT.sub(_root, _POWER.sub(r"^{\1}", _PLAIN_NAME.sub(_command, text)))
     if not text.isascii():
@@ -185,21 +182,6 @@ def spell_out(text: str) -> str:
     text = _ORDINAL.sub(_cardinal, _TIMES.sub(r"\\times ", text))
     text = _E_NOTATION.sub(r"\1\\times 10^{\2}", text.translate(_SIGNS))
     return _both_signs(text) if _PLUS_MINUS.search(text) else _ascending(text)
-
-
-_NUMBER_IN_WORDS = re.compile(rf"(?P<print>{PRINT}\s*\{{)?\s*(?P<word>[A-Za-z]+(?:[- ][A-Za-z]+)?)\s*(?(print)\}})")
-
-
-def _in_figures(word: str) -> int | None:
-    """The number below 100 that a text is in words.
-
-    >>> _in_figures("Five"), _in_figures("twenty-five"), _in_figures("five cats"), _in_figures("five-twenty")
-    (5, 25, None, None)
-    """
-    tens, *ones = word.lower().replace("-", " ").split()
-    if tens in TENS and all(one in SMALL_NUMBERS[1:10] for one in ones):
-        return 10 * (2 + TENS.index(tens)) + sum(map(SMALL_NUMBERS.index, ones))
-    return SMALL_NUMBERS.index(tens) if tens in SMALL_NUMBERS and not ones else None
 
 
 def _with_commas(text: str) -> str:
