@@ -175,6 +175,8 @@ def test_the_format_never_pays_more_than_its_weight():
         r"\boxed{5}" * 20_000,
         r"\boxed{" + "4" * 100_000 + "}",
         r"\boxed{" + "4+" * 50_000 + "}",
+        r"\boxed{x = 5" + " " * 50_000 + "y}",
+        r"\boxed{5" + " " * 50_000 + "mod y}",
         r"\boxed{" + "{" * 50_000 + "4" + "}" * 50_000 + "5}",
         "}" * 100_000,
         "\\" * 100_000,

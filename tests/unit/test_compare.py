@@ -373,7 +373,7 @@ def test_report_shows_a_tuned_arm_with_its_trials(table, tmp_path, monkeypatch):
     lines = [result(first, 1.0, 30.0), result(second, 1.0, 28.0)]
     lines += [result(run) for run in table.runs(lines, FRONTIER) if run.kind != "trial"]
     drawn = {}
-    monkeypatch.setattr(reporting, "draw", lambda found, *_: drawn.update({_[-1].name: found}))
+    monkeypatch.setattr(reporting, "draw", lambda found, frontier, steps, file: drawn.update({file.name: found}))
     reporting.write_report(table, lines, tmp_path / "pareto")
     tuned = next(row for row in json.loads((tmp_path / "pareto.json").read_text())["rows"] if row["kind"] == "tuned")
     assert (tuned["arm"], tuned["strength"], tuned["value"], tuned["seeds"]) == ("kimi", "weight", 0.2, 2)

@@ -1,4 +1,4 @@
-r"""What stands around a value: its name, a second value, a condition, the rounded value after ≈. And spellings and dresses.
+r"""What stands around a value: a name, a second value, a condition, the rounded value, colours. And spellings of one text.
 
 Each row is (answer, reference, right), the right value found by hand.
 """

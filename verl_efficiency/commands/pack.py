@@ -1,6 +1,5 @@
 """The command ``verl-efficiency pack``."""
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,20 +134,22 @@ def pack_command(
         print(f"{pack_parquet(rows, target, settings, seed, write)}\npacks: {target}")
 
 
-def packing_settings(given: list[str] | None) -> dict[str, str | int | float]:
+def packing_settings(given: list[str] | None) -> dict[str, str | float]:
     """What ``--set name=value`` says, for :class:`PackingSettings`: a number where the setting is one."""
     from dataclasses import fields
 
     from verl_efficiency.data.settings import PackingSettings
 
-    kinds = {field.name: field.type for field in fields(PackingSettings)}
-    found: dict[str, str | int | float] = dict(_pair(text) for text in given or [])
-    for name, value in found.items():
-        for kind in (int, float):
-            if kinds.get(name) is kind:
-                with contextlib.suppress(ValueError):  # build_settings refuses the text and names the setting
-                    found[name] = kind(value)
-    return found
+    numbers = {field.name for field in fields(PackingSettings) if field.type in (int, float)}
+    return {name: _number(value) if name in numbers else value for name, value in map(_pair, given or [])}
+
+
+def _number(text: str) -> str | float:
+    """The number that a text is. Another text stays, and ``build_settings`` refuses it by the setting's name."""
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        return text
 
 
 def _refuse_sentences(rows: "Sequence[Row]", source: Path) -> None:

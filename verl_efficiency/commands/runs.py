@@ -52,9 +52,9 @@ def diagnose_command(run: Run, score_correct: ScoreCorrect = 1.0, score_wrong: S
         console.print(finding.evidence, markup=False, highlight=False, soft_wrap=True)
         console.print(f"  {finding.fix}", markup=False, highlight=False, soft_wrap=True)
     first, last = min(log.steps), max(log.steps)
-    checked = "no fault found" if not diagnosis.findings else f"{len(diagnosis.findings)} found"
     nothing = len(diagnosis.unchecked) == len(RULES)
-    checked = "nothing could be checked" if nothing else checked
+    none = "nothing could be checked" if nothing else "no fault found"
+    checked = f"{len(diagnosis.findings)} found" if diagnosis.findings else none
     console.print(f"steps {first} to {last}: {checked}", markup=False, highlight=False)
     for name, needed in diagnosis.unchecked.items():
         console.print(f"not checked: {name} (not logged: {needed})", markup=False, highlight=False, soft_wrap=True)

@@ -125,10 +125,10 @@ def strategies_command(
     from verl_efficiency.evaluation.tables import strategies_table
 
     require(accuracy is None or 0 < accuracy <= 1, "--accuracy", accuracy, "in (0, 1]")
+    require(seed >= 0, "--seed", seed, "a whole number of at least 0")
     sizes = None if samples is None else whole_numbers(samples, "--samples")
     limits = None if caps is None else [float(limit) for limit in whole_numbers(caps, "--caps")]
     (read,) = read_files([file], stored, {"weight": weight}, votes=True, max_tokens=max_tokens)
-    require(seed >= 0, "--seed", seed, "a whole number of at least 0")
     results = replay(read, sizes, limits, seed)
     Console().print(strategies_table(results, accuracy))
     if stored.out is not None:

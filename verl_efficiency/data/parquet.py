@@ -198,8 +198,8 @@ def write_rows(path: str | Path, rows: Sequence[Row]) -> None:
     """Write rows to a parquet file, in full or not at all; creates its folder.
 
     Raises:
-        SettingsError: the name does not end in .parquet, a column holds values of different types, or there is no permission
-            or no space to write.
+        SettingsError: the name does not end in .parquet, a column holds values of different types, or the file cannot be
+            written.
     """
     path = require_ending(path, "target", (".parquet",))
     names = dict.fromkeys(name for row in rows for name in row)  # pyarrow reads only those of the first row

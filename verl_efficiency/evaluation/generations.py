@@ -353,18 +353,13 @@ class Chunk(Rows):
     ) -> list[float]:
         """The values of a role.
 
-        A value that is not a finite number from ``least`` to ``most`` is an error, which ends in ``fix``. With ``whole``, a
-        fraction is one, too.
+        A value that is not a finite number from ``least`` to ``most`` is an error, which ends in ``fix``. With ``whole``, so is
+        a fraction.
         """
         values = self.column(role)
         kind = "a whole number" if whole else "a number"
-        wanted = (
-            f"{kind} in [{least:g}, {most:g}]"
-            if most < math.inf
-            else f"{kind} of at least {least:g}"
-            if least > -math.inf
-            else kind
-        )
+        bound = f" of at least {least:g}" if least > -math.inf else ""
+        wanted = kind + (f" in [{least:g}, {most:g}]" if most < math.inf else bound)
         wanted += ", not a shaped score" * (role == "correct")
         for number, value in enumerate(values):
             fine = isinstance(value, int | float) and abs(value) < LARGEST and least <= value <= most

@@ -108,7 +108,7 @@ def _same_rounded(answer: str, gold: str) -> bool | None:
         return None
     if abs(value - shown) > FAR * max(abs(value), abs(shown)):
         return False
-    if not rounded or not rounded[2] or abs(value - shown) > 0.5001 * 0.1 ** len(rounded[2] or "") / percent:
+    if not rounded or not rounded[2] or abs(value - shown) > 0.5001 * 0.1 ** len(rounded[2]) / percent:
         return None
     return any(judge(side, gold) == "correct" for side in sides)
 

@@ -11,7 +11,8 @@ from fractions import Fraction
 from unicodedata import normalize
 
 from verl_efficiency.grading.extract import open_boxes
-from verl_efficiency.grading.quick import DOTS, PRINT, SPACE, read_number
+from verl_efficiency.grading.quick import DOTS, MAX_CHARS, PRINT, SPACE, read_number
+from verl_efficiency.grading.words import DENIALS
 
 _MATH_MODE = re.compile(r"\\\(((?:(?!\\[()]).)*)\\\)|\\\[((?:(?!\\[\[\]]).)*)\\\]", re.DOTALL)  # \( 42 \), \[ 42 \]
 _BEFORE = re.compile(  # "= 42", "\approx 42", "\large 42"
@@ -27,18 +28,8 @@ _AROUND = re.compile(
 )
 _COLOUR = re.compile(r"\{?\s*\\color\s*\{[A-Za-z]+\}\s*")  # "\color{red}42", "{\color{red}{42}}"
 _MARKDOWN = re.compile(r"(\*{1,3}|_{1,3}|`+)(?=[^*_`])(.*[^*_`])\1", re.DOTALL)  # **42**
-_MARKS = (
-    "\\checkmark",
-    "\\blacksquare",
-    "\\square",
-    "\\Box",
-    "\\qed",
-    "✓",
-    "✔",
-    "■",
-    "□",
-    "∎",
-)  # at the end of a proof
+# At the end of a proof.
+_MARKS = ("\\checkmark", "\\blacksquare", "\\square", "\\Box", "\\qed", "✓", "✔", "■", "□", "∎")
 # The letter of an option before its text, as contests print it: "\textbf{(C)}\ 42".
 _LABEL = re.compile(
     rf"{PRINT}\s*\{{\s*\([A-J]\)\s*\}}(?:{SPACE}){{0,8}}(?=\S)(?!.*(?<![A-Za-z\\])[A-J](?![A-Za-z]))", re.DOTALL
@@ -140,6 +131,8 @@ _PERIOD = re.compile(
     re.VERBOSE,
 )
 _VARIANT = re.compile(r"\\var(?=(?:epsilon|theta|kappa|rho|sigma|phi)(?![a-zA-Z]))")  # \varphi: another print of \phi
+_LOG = re.compile(r"\\log(?![a-zA-Z])")
+_WITH_BASE = re.compile(r"\\log\s*_")
 _BASE_10 = re.compile(r"\\lg(?![a-zA-Z])")
 _VECTOR = re.compile(r"\\langle(?![a-zA-Z])([^|]*?,[^|]*?)\\rangle(?![a-zA-Z])")  # \langle 1, 2\rangle
 # Between two values of letters: x = 3 \lor x = 5, "x=3 \\ y=5", one in each line.
@@ -190,7 +183,7 @@ def _with_commas(text: str) -> str:
     >>> _with_commas(r"x=3 \lor x=5"), _with_commas("$x=3$\n$y=5$"), _with_commas(r"P(A \lor x=5)")
     ('x=3, x=5', 'x=3, y=5', 'P(A \\lor x=5)')
     """
-    if not _ASSIGNMENT.match(text) or "\\begin" in text or not _BETWEEN.search(text):
+    if len(text) > MAX_CHARS or not _ASSIGNMENT.match(text) or "\\begin" in text or not _BETWEEN.search(text):
         return text
     return _BETWEEN.sub(", ", text).strip("$")
 
@@ -207,10 +200,6 @@ def natural_logarithms(answer: str, gold: str) -> tuple[str, str]:
     if natural not in ([True, False], [False, True]) or bare != natural[::-1] or _WITH_BASE.search(answer + gold):
         return answer, gold
     return _LOG.sub(r"\\ln", answer), _LOG.sub(r"\\ln", gold)
-
-
-_LOG = re.compile(r"\\log(?![a-zA-Z])")
-_WITH_BASE = re.compile(r"\\log\s*_")
 
 
 def _ascending(text: str) -> str:
@@ -312,9 +301,11 @@ _UNIT = re.compile(
     r"(?<!_)(?<!_\{)\\(?:text(?:normal|bf|it|rm)?|math(?:rm|it|bf)|mbox)\{"
 )  # the "\text{" of "5 \text{ cm}"
 _END_OF_LINES = re.compile(r"\\end\s*\{[a-z]+\*?\}$")  # \end{cases}
-_CANDIDATE = re.compile(
-    r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\b(?:and|or|nor|not|but)\b|"  # a second answer: "or 4"
-    r"\b(?:false|wrong|incorrect|invalid|excluded|rejected|extraneous|except|versus|perhaps|maybe|possibly|instead|rather|otherwise|else|unless)\b"
+_CANDIDATE = re.compile(  # a second answer, or none: "or 4", "is false"
+    rf"(?<!\^)(?<!\^\{{)(?<!\^-)(?<!\^\{{-)\d|\b(?:and|or|nor|not|but|otherwise|else|unless|{'|'.join(sorted(DENIALS))})\b"
+)
+_JOINED = re.compile(  # what may stand before the next value of a letter: "x = 3 or"
+    rf"(?:[,;(]|(?<![A-Za-z\\])(?:and|or)|{PRINT}\s*\{{\s*,?\s*(?:and|or)\s*\}})(?:{SPACE}|\$)*$"
 )
 _SIDES = re.compile(r"(?<![\\<>!]):?=+|\\(?:equiv|approx|to|(?:long)?[rR]ightarrow|Longrightarrow|implies)(?![a-zA-Z])")
 _ARGUMENT = re.compile(  # the "(X=2)" of "P(X=2) = 1/2", and a subscript in braces
@@ -374,9 +365,6 @@ def _repeats_its_letter(text: str) -> bool:
         return False
     again = re.compile(rf"(?<![A-Za-z\\]){re.escape(first['letter'].rstrip(' ='))}\s*=(?!=)")
     return any(not _JOINED.search(text[: found.start()]) for found in again.finditer(text, first.end()))
-
-
-_JOINED = re.compile(rf"(?:[,;(]|(?<![A-Za-z\\])(?:and|or)|{PRINT}\s*\{{\s*,?\s*(?:and|or)\s*\}})(?:{SPACE}|\$)*$")
 
 
 def _sides_differ(text: str) -> bool:

@@ -1,7 +1,7 @@
 r"""Decide the easy comparisons in microseconds, without symbolic work. :func:`quick_equal` tries, in this order:
 
 1. two integers;
-2. the same text, up to spacing, fonts, layout and the capitals of words;
+2. the same text, up to layout, fonts, needless braces, and the capitals and article of words;
 3. the same option of a multiple choice, see :func:`same_choice`;
 4. two plain numbers, see :func:`read_number`;
 5. two integers written with their base, such as ``52_8``;
@@ -41,7 +41,7 @@ _SPACE = re.compile(rf"(?:{SPACE})+")
 _TEXT = re.compile(rf"(?:{PRINT}|\\operatorname)\s*\{{([^{{}}]*)\}}")  # \text{east} → east
 _NEEDLESS_BRACES = re.compile(r"([_^])\s*\{\s*([0-9A-Za-z])\s*\}")  # E_{1} → E_1
 # Residues: \pmod{4}, (\mod 4), ( mod 4).
-_MODULO = re.compile(r"\(?\s*(?<![A-Za-z])\\?[pb]?mod(?![a-z])\s*(?:\{\s*(\w+)\s*\}|(\w+))\s*\)?")
+_MODULO = re.compile(r"(?:\(\s*)?(?<![A-Za-z])\\?[pb]?mod(?![a-z])\s*(?:\{\s*(\w+)\s*\}|(\w+))\s*\)?")
 _ARTICLE = re.compile(r"^(?:an?|the) (?=[a-z]{4})", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z]{2,}(?: [A-Za-z]{2,})*")  # a text of words only: "not enough"
 _LOOSE_SPACE = re.compile(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ")  # a blank that does not separate words: "x + 1"

@@ -179,21 +179,19 @@ _SAME |= {"increased": "increase", "decreased": "decrease"}
 AM_PM = _GROUP["am"][0]
 DIRECTIONS = {letter: _GROUP[word] for letter, word in (("N", "north"), ("S", "south"), ("E", "east"), ("W", "west"))}
 
-SMALL_NUMBERS = tuple(
-    re.findall(
-        "[a-z]+",
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-        "eighteen nineteen",
-    )
+_NUMBER_WORDS = _words(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty thirty forty fifty sixty seventy eighty ninety half"
 )
-TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_NUMBER_WORDS = frozenset((*SMALL_NUMBERS, *TENS, "half"))
+# Words that take a value back, or put another in its place: "3 is false", "perhaps 4".
+DENIALS = _words(
+    "false wrong incorrect invalid excluded rejected extraneous except versus perhaps maybe possibly instead rather"
+)
 # Words that change the value in another way, or bring in a second value: "5 or 6", "5 squared", "not 5".
-CHANGERS = _NUMBER_WORDS | _words(
-    "or nor not but either neither never no non wrong incorrect false invalid excluded rejected extraneous instead rather "
-    "actually maybe perhaps possibly versus vs least most than except without minus plus squared cubed factorial infinity "
-    "undefined unknown answer answers isn't aren't to between under over negative imaginary twice thrice doubled tripled "
-    "halved pair pairs gross reciprocal repeating"
+CHANGERS = (_NUMBER_WORDS | DENIALS) | _words(
+    "or nor not but either neither never no non actually vs least most than without minus plus squared cubed factorial "
+    "infinity undefined unknown answer answers isn't aren't to between under over negative imaginary twice thrice doubled "
+    "tripled halved pair pairs gross reciprocal repeating"
 )
 # Names of functions and constants, which are neither units nor nouns: "5 pi".
 MATHEMATICS = _words(
